@@ -1,0 +1,162 @@
+"""A model on disk: weights as safetensors and the configuration as JSON, in one folder, no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from medsegdiff.config import Config, make_config
+from medsegdiff.errors import CheckpointError
+from medsegdiff.io.atomic import atomic_path, write_json
+from medsegdiff.models.base import MODELS, DiffusionModel
+
+FORMAT = 1
+"""Version of the layout; a larger one in a file means that the file is newer than this code."""
+BEST, LAST = "model.safetensors", "last.safetensors"
+"""Averaged weights with the best validation Dice, and those of the last step saved."""
+
+
+def build_model(config: Config) -> DiffusionModel:
+    """Build the network that a configuration describes, with random weights.
+
+    Args:
+        config: With the data section filled in; else 3 image channels and 1 mask channel.
+
+    Returns:
+        The network.
+    """
+    model: DiffusionModel = MODELS.build(
+        config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
+    )
+    return model
+
+
+def save_config(folder: Path, config: Config) -> None:
+    """Write the configuration that weights in this folder belong to.
+
+    Args:
+        folder: The run.
+        config: Resolved.
+    """
+    value = {"format": FORMAT, "medsegdiff": version("medsegdiff"), "config": config.model_dump(mode="json")}
+    write_json(folder / "config.json", value)
+
+
+def load_config(folder: Path) -> Config:
+    """Read the configuration of a run.
+
+    Args:
+        folder: The run.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        CheckpointError: If there is none, or it can't be understood.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{folder}: holds no config.json, so it is no run of medsegdiff. Train one, or check the path."
+        )
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: can't be read ({error}).") from error
+    if not isinstance(value, dict) or "config" not in value:
+        raise CheckpointError(f"{file}: has no section 'config'; it was not written by medsegdiff.")
+    if value.get("format", 0) > FORMAT:
+        raise CheckpointError(
+            f"{file}: has format {value['format']}; this version reads up to {FORMAT}. Upgrade medsegdiff."
+        )
+    return make_config(value["config"])
+
+
+def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+    """Write weights; on any error the file that was there stays as it was.
+
+    Args:
+        file: Ends in ``.safetensors``.
+        state: Weights by name.
+        facts: Step, Dice and the like, for the file's header.
+
+    Raises:
+        CheckpointError: If they can't be written (a full disk, say).
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    header = {key: str(value) for key, value in (facts or {}).items()}
+    try:
+        with atomic_path(file) as part:
+            save_file(tensors, part, metadata={"format": "pt", **header})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{file}: can't be written ({error}). What was there before is unchanged; free some space and resume."
+        ) from error
+
+
+def load_weights(file: Path, model: torch.nn.Module) -> None:
+    """Read weights into a model.
+
+    Args:
+        file: Ends in ``.safetensors``.
+        model: Of the same architecture.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, or belongs to another architecture.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: there are no weights. Train the run first, or resume it.")
+    try:
+        state = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
+    problems = _differences(model.state_dict(), state)
+    if problems:
+        raise CheckpointError(
+            f"{file} belongs to another architecture: {len(problems)} weights differ, e.g. {'; '.join(problems[:3])}. "
+            "Keep config.json and weights of one run together."
+        )
+    model.load_state_dict(state)
+
+
+def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    missing = [f"{name} is missing" for name in expected if name not in given]
+    strange = [f"{name} is unknown" for name in given if name not in expected]
+    shaped = [
+        f"{name} is {tuple(given[name].shape)}, the model has {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    return missing + strange + shaped
+
+
+def load_model(folder: str | Path, *, weights: str = BEST) -> tuple[DiffusionModel, Config]:
+    """Load a trained network.
+
+    Args:
+        folder: A run: ``config.json`` and weights.
+        weights: Which file of the run; the best by default.
+
+    Returns:
+        The network in evaluation mode, and its configuration.
+
+    Raises:
+        CheckpointError: If the folder is not a run, or its parts do not fit together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: there is no such folder. Give the folder that 'medsegdiff train --out' wrote."
+        )
+    config = load_config(folder)
+    model = build_model(config)
+    load_weights(folder / weights, model)
+    return model.eval(), config

@@ -1,0 +1,87 @@
+"""The command line. Every command parses, calls one function, and prints where its results are."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.logging import RichHandler
+
+from medsegdiff.cli import console, data, demo, evaluate, info, list_, segment, train
+from medsegdiff.errors import ConfigError, DataError, MedSegDiffError
+
+app = typer.Typer(
+    name="medsegdiff",
+    help="MedSegDiff-V2: segment medical images by diffusion, with uncertainty.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+app.command("info")(info.info)
+app.command("list")(list_.list_)
+
+
+@app.callback()
+def common(
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file that registers models, data sets or metrics of your own; may be repeated."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+) -> None:
+    """MedSegDiff-V2: segment medical images by diffusion, with uncertainty."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=console.err, show_path=False)],
+    )
+    for path in plugin or []:
+        load_plugin(path)
+
+
+def load_plugin(path: Path) -> None:
+    """Run a user's Python file, so that it can register things.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise DataError(f"{path}: there is no such plugin; give a Python file.")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def guard(run: Callable[[], None]) -> None:
+    """Run a program: exit status 0 where all went well, 1 where it failed, 2 where it was asked wrongly.
+
+    Args:
+        run: The program.
+    """
+    try:
+        run()
+    except MedSegDiffError as error:
+        console.err.print("[bold red]Error:[/]", end=" ")
+        console.say(str(error))
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        console.say("Interrupted.")
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run ``medsegdiff``."""
+    guard(app)

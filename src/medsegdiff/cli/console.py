@@ -1,0 +1,45 @@
+"""Printing: people's words go to stderr, results to stdout, progress bars where somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track as rich_track
+
+Item = TypeVar("Item")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def track(items: Sequence[Item], description: str) -> Iterable[Item]:
+    """Show a progress bar with the time left.
+
+    Args:
+        items: What is worked on.
+        description: In a few words, what is done.
+
+    Returns:
+        The same items.
+    """
+    return rich_track(items, description=description, console=err)
+
+
+def say(text: str) -> None:
+    """Print a line for a person.
+
+    Args:
+        text: The line.
+    """
+    err.print(text, highlight=False, markup=False)
+
+
+def give(text: str) -> None:
+    """Print a result that a program may read.
+
+    Args:
+        text: The result.
+    """
+    out.print(text, highlight=False, markup=False)

@@ -1,0 +1,86 @@
+"""``medsegdiff info``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from medsegdiff.cli.console import give, out
+from medsegdiff.config import Config, load_preset
+
+
+def info(
+    what: Annotated[str, typer.Argument(help="Name of a preset, a YAML file, or the folder of a run.")],
+    size: Annotated[
+        int | None, typer.Option(help="Image side at which operations are counted.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Tell what a model is and what it costs.
+
+    Example: `medsegdiff info v2-paper --json`
+    """
+    from medsegdiff.io.atomic import to_json
+
+    facts = describe(what, size)
+    if as_json:
+        give(to_json(facts))
+        return
+    table = Table(show_header=False, title=what)
+    for key, value in facts.items():
+        if key != "config":
+            table.add_row(
+                key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            )
+    out.print(table)
+
+
+def describe(what: str, size: int | None) -> dict[str, Any]:
+    """Collect the facts about a preset or a run.
+
+    Args:
+        what: A preset, a YAML file or a folder.
+        size: Image side, or ``None`` for the configuration's own.
+
+    Returns:
+        Facts by name.
+    """
+    from medsegdiff.models.budget import budget
+
+    config, facts = _find(what)
+    if size is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})
+    costs = budget(config)
+    sampling = config.sampling
+    ensemble = costs.condition_gmac + sampling.num_samples * sampling.num_steps * costs.denoiser_gmac
+    return {
+        "description": config.description,
+        "reproduces": config.reproduces,
+        "model": config.model.name,
+        "parameters": costs.parameters,
+        "parameters_by_part": costs.parts,
+        "image_size": config.data.image_size,
+        "gmac": {
+            "condition": round(costs.condition_gmac, 3),
+            "denoiser": round(costs.denoiser_gmac, 3),
+            "forward": round(costs.condition_gmac + costs.denoiser_gmac, 3),
+            "ensemble": round(ensemble, 1),
+        },
+        "sampling": sampling.model_dump(mode="json"),
+        **facts,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _find(what: str) -> tuple[Config, dict[str, Any]]:
+    if not Path(what).is_dir():
+        return load_preset(what), {}
+    import json
+
+    from medsegdiff.checkpoint import load_config
+
+    run = Path(what) / "run.json"
+    return load_config(Path(what)), json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}

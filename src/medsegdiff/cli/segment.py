@@ -1,0 +1,71 @@
+"""``medsegdiff segment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medsegdiff.cli.console import give, say, track
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def segment(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or data folders with images/.")],
+    model: Annotated[Path, typer.Option(help="Folder of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks, probability, uncertainty and overlays.")],
+    members: Annotated[
+        int | None, typer.Option(help="Size of the ensemble; default: the model's (10).", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler; default: the model's (20).", show_default=False)
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", show_default=False)
+    ] = None,
+    spacing: Annotated[str | None, typer.Option(help="trailing, linspace or logsnr.", show_default=False)] = None,
+    fusion: Annotated[str | None, typer.Option(help="staple, mean or majority.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same members.")] = 0,
+    split: Annotated[
+        str | None, typer.Option(help="Only images of this part (train, val, test) of the run's split.")
+    ] = None,
+    save_members: Annotated[bool, typer.Option("--save-members", help="Write each member's mask too.")] = False,
+    weights: Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")] = "best",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
+    precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Segment images with an ensemble of diffusion samples.
+
+    Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
+    """
+    from medsegdiff.inference.files import find_inputs, segment_files
+    from medsegdiff.inference.segmenter import Segmenter
+    from medsegdiff.io.atomic import to_json
+
+    segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
+    split_file = model / "split.csv" if split else None
+    files = find_inputs(images, split_file=split_file, split=split)
+    options = {
+        "members": members,
+        "steps": steps,
+        "sampler": sampler,
+        "spacing": spacing,
+        "fusion": fusion,
+        "seed": seed,
+    }
+    finished = segment_files(
+        segmenter, files, out, options=options, save_members=save_members, split_file=split_file, track=track
+    )
+    for reason in finished.failed.values():
+        say(f"Failed: {reason}")
+    say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
+    if as_json:
+        give(to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds}))
+    else:
+        say(f"Masks: {out / 'masks'} · look at {out / 'overlay'}")
+        give(str(out))
+    if finished.failed:
+        raise typer.Exit(1)

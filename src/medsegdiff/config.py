@@ -1,0 +1,313 @@
+"""The configuration: one frozen model per component, presets in YAML, overrides as ``key=value``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medsegdiff.errors import ConfigError, nearest
+
+
+class Component(BaseModel):
+    """Base of all parts: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelConfig(Component):
+    """The network. Where the paper gives a value, it is the one of `v2-paper`."""
+
+    name: str = "medsegdiff-v2"
+    """Entry of the registry of models."""
+    condition_widths: tuple[int, ...] = Field(default=(48, 96, 192, 256, 512), min_length=2)
+    """Channels of the Condition Model by level, finest first; each level halves the resolution."""
+    diffusion_widths: tuple[int, ...] = Field(default=(48, 96, 192, 256, 512), min_length=2)
+    """Channels of the Diffusion Model by level."""
+    num_blocks: int = Field(default=2, ge=1)
+    """Residual blocks per level, in encoders and decoders alike."""
+    patch: int = Field(default=1, ge=1)
+    """Side in pixels of the cells that are folded into channels before the first level; 1 keeps full resolution."""
+    time_dim: int = Field(default=256, ge=8, multiple_of=4)
+    """Channels of the time embedding."""
+    anchor_levels: tuple[int, ...] = (0, 1)
+    """Levels at which decoder features of the Condition Model enter the Diffusion Model (U-SA; figure 1 shows two)."""
+    anchor_sigma: float = Field(default=4.0, gt=0)
+    """Standard deviation in pixels, at full resolution, with which the learned Gaussians of U-SA start."""
+    ss_former_dim: int = Field(default=512, ge=4, multiple_of=4)
+    """Token width d."""
+    ss_former_blocks: int = Field(default=4, ge=1)
+    """N = 4 in the paper."""
+    mlp_ratio: int = Field(default=4, ge=1)
+    """Hidden width of the perceptrons of the SS-Former over d."""
+    filter_channels: int = Field(default=64, ge=1)
+    """Width of the NBP-Filters."""
+    filter_blocks: int = Field(default=6, ge=1)
+    """R = 6 in the paper."""
+    see_image: bool = False
+    """Whether the Diffusion Model sees the image beside x_t; in the paper it sees x_t alone."""
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if len(self.condition_widths) != len(self.diffusion_widths):
+            raise ValueError("condition_widths and diffusion_widths must have as many levels as each other")
+        if any(level >= len(self.condition_widths) - 1 for level in self.anchor_levels):
+            raise ValueError(f"anchor_levels must lie in 0 … {len(self.condition_widths) - 2}")
+        return self
+
+
+class DiffusionConfig(Component):
+    """The forward process and what the network predicts."""
+
+    target: Literal["eps", "x0", "v"] = "x0"
+    """What the network predicts; noise (eps) in the paper."""
+    schedule: Literal["linear", "cosine"] = "cosine"
+    """Noise schedule."""
+    num_train_timesteps: int = Field(default=1000, ge=2)
+    """T."""
+    signal_scale: float = Field(default=0.3, gt=0, le=2)
+    """b: masks are coded −b and +b; below 1, less of the mask can be read from x_t alone."""
+    zero_terminal_snr: bool = False
+    """Whether x_T holds no trace of the mask."""
+    clip: bool = True
+    """Whether predictions of x_0 are clipped to [−1, 1] while sampling (targets eps and v)."""
+
+    @model_validator(mode="after")
+    def _solvable(self) -> Self:
+        if self.zero_terminal_snr and self.target == "eps":
+            raise ValueError("zero_terminal_snr needs target v or x0: from noise alone, eps tells nothing of x_0")
+        return self
+
+
+class LossConfig(Component):
+    """Equation 3: L = L_n + [t ≡ 0 mod α] (L_dice + β L_ce)."""
+
+    alpha: int = Field(default=5, ge=1)
+    """α = 5 in the paper: how rarely the anchor is supervised."""
+    beta: float = Field(default=10.0, ge=0)
+    """β = 10 in the paper: weight of the cross-entropy of the anchor."""
+    anchor_weighting: Literal["indicator", "expected"] = "expected"
+    """``indicator`` as in equation 3; ``expected`` weighs every sample 1/α: the same on average, with less variance."""
+    x_0_dice: float = Field(default=1.0, ge=0)
+    """Weight of soft Dice beside cross-entropy in L_n when the target is x0."""
+
+
+class SamplingConfig(Component):
+    """How masks are drawn and fused."""
+
+    sampler: str = "dpmpp-2m"
+    """Entry of the registry of samplers."""
+    num_steps: int = Field(default=20, ge=1)
+    """Steps of the sampler; 100 in the paper."""
+    spacing: Literal["trailing", "linspace", "logsnr"] = "logsnr"
+    """How the steps are spaced."""
+    eta: float = Field(default=0.0, ge=0, le=1)
+    """DDIM's share of ancestral noise."""
+    num_samples: int = Field(default=10, ge=1)
+    """Members of the ensemble; 10 in the paper."""
+    fusion: str = "staple"
+    """Entry of the registry of fusions; STAPLE in the paper."""
+    batch_size: int = Field(default=16, ge=1)
+    """Masks denoised at once; changes memory and speed, never the result."""
+
+
+class DataConfig(Component):
+    """What the model sees. What a data set tells of itself fills the first three."""
+
+    channels: int | None = Field(default=None, ge=1)
+    """Image channels; ``null`` takes those of the data."""
+    task: Literal["binary", "exclusive", "regions"] | None = None
+    """One foreground, classes that exclude each other, or regions that may overlap; ``null`` asks the data."""
+    classes: tuple[str, ...] | None = None
+    """Names of the mask channels (for ``exclusive`` the background is the first); ``null`` asks the data."""
+    mask_folders: Literal["auto", "raters", "structures"] = "auto"
+    """What sub-folders of ``masks/`` are; ``auto`` goes by their names."""
+    image_size: int = Field(default=256, ge=8)
+    """Side in pixels of the model grid; 256 in the paper."""
+    resize: Literal["fit", "stretch", "none"] = "fit"
+    """``fit`` scales the longer side to ``image_size``, ``stretch`` both sides (the paper), ``none`` neither."""
+    augment: bool = True
+    """Random flips, quarter turns, rotation, scale and intensity while training."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training cases kept for validation where the data name none."""
+    test_fraction: float = Field(default=0.2, ge=0, lt=1)
+    """Share of all cases kept for testing where there is no split."""
+    split_seed: int = 0
+    """Seed of that split."""
+    cache_gb: float = Field(default=4.0, ge=0)
+    """Memory for prepared cases, in GB per loading process; beyond it they are read anew each time."""
+
+
+class TrainConfig(Component):
+    """Training."""
+
+    max_steps: int = Field(default=100_000, ge=1)
+    """Optimizer steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images per process and micro-batch; 32 in the paper."""
+    accumulate: int = Field(default=1, ge=1)
+    """Micro-batches per optimizer step."""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Of AdamW; 1e-4 in the paper."""
+    lr_schedule: Literal["constant", "cosine"] = "cosine"
+    """``cosine`` falls to 1 % at ``max_steps``."""
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps over which the learning rate rises."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Of AdamW."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients longer than this are scaled down to it."""
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Of the exponential moving average of the weights, which is what samples are drawn with."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto`` takes bf16 where the device computes faster in it."""
+    max_nonfinite: int = Field(default=20, ge=1)
+    """Steps in a row that may be skipped for a non-finite loss or gradient before training stops."""
+    val_every: int = Field(default=500, ge=1)
+    """Steps between validations, which draw samples."""
+    val_cases: int = Field(default=32, ge=1)
+    """Validation cases that are segmented each time."""
+    val_samples: int = Field(default=4, ge=1)
+    """Members drawn for each of them."""
+    val_steps: int = Field(default=10, ge=1)
+    """Steps of the sampler in validation."""
+    patience: int | None = Field(default=None, ge=1)
+    """Validations without a better Dice after which training stops; ``null`` never stops early."""
+    save_every: int = Field(default=500, ge=1)
+    """Steps between checkpoints to resume from."""
+    num_workers: int = Field(default=0, ge=0)
+    """Processes that read and augment; 0 does it in the training process."""
+    seed: int = 0
+    """All randomness of training follows from it."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Also log to these."""
+
+
+class Config(Component):
+    """All that makes a run; a checkpoint carries it."""
+
+    description: str = ""
+    """What this preset is for."""
+    reproduces: str = ""
+    """The table or figure of the paper that it stands for, if any."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    diffusion: DiffusionConfig = DiffusionConfig()
+    """The forward process."""
+    loss: LossConfig = LossConfig()
+    """The loss."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Sampling and fusion."""
+    data: DataConfig = DataConfig()
+    """The data."""
+    train: TrainConfig = TrainConfig()
+    """Training."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the image; 3 while no data have been seen."""
+        return self.data.channels or 3
+
+    @property
+    def mask_channels(self) -> int:
+        """K, channels of the mask; 1 while no data have been seen."""
+        return len(self.data.classes) if self.data.classes else 1
+
+
+def preset_names() -> list[str]:
+    """List the presets that ship with the package.
+
+    Returns:
+        Their names, sorted.
+    """
+    return sorted(
+        file.name.removesuffix(".yaml")
+        for file in resources.files("medsegdiff.presets").iterdir()
+        if file.name.endswith(".yaml")
+    )
+
+
+def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
+    """Read a preset, or a YAML file of the same form, and change some of its values.
+
+    Args:
+        name: Name of a preset, or a path that ends in ``.yaml``.
+        overrides: ``section.key=value``, the value in YAML.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: If the preset, a key or a value is not valid.
+
+    Example:
+        >>> load_preset("v2-tiny", ["train.max_steps=2000"]).train.max_steps
+        2000
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise ConfigError(f"There is no configuration file {name}.")
+        text = Path(name).read_text(encoding="utf-8")
+    elif name in preset_names():
+        text = resources.files("medsegdiff.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    else:
+        known = preset_names()
+        raise ConfigError(f"No preset '{name}'. Known: {', '.join(known)}.{nearest(name, known)}")
+    return make_config(yaml.safe_load(text) or {}, overrides)
+
+
+def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """Validate a configuration.
+
+    Args:
+        values: Nested values by section and key.
+        overrides: ``section.key=value``, the value in YAML.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: If a key is unknown or a value not valid; it names the key and the nearest known one.
+    """
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for override in overrides:
+        _override(merged, override)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(dict(problem)) for problem in error.errors())) from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not (equals and dot and key):
+        raise ConfigError(f"'{override}' is not of the form section.key=value, as in train.max_steps=2000.")
+    values.setdefault(section, {})
+    if isinstance(values[section], dict):
+        values[section][key] = yaml.safe_load(text)
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """Say in a sentence what pydantic found: the key, what was given, what is allowed."""
+    keys = [str(part) for part in problem["loc"]]
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join(keys) or 'configuration'}: {problem['msg']} (given: {problem.get('input')!r})."
+    return f"Unknown key '{'.'.join(keys)}'. Known: {', '.join(known_keys())}.{nearest('.'.join(keys), known_keys())}"
+
+
+def known_keys() -> list[str]:
+    """List every key that can be set.
+
+    Returns:
+        ``section.key``, in order.
+    """
+    keys = []
+    for section, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Component):
+            keys += [f"{section}.{key}" for key in field.annotation.model_fields]
+    return keys

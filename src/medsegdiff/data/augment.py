@@ -1,0 +1,58 @@
+"""Augmentation while training, with MONAI: the same geometry for the image and the masks of every rater."""
+
+from __future__ import annotations
+
+import math
+
+from jaxtyping import Float
+from monai.transforms import (
+    Compose,
+    RandAffined,
+    RandFlipd,
+    RandGaussianNoised,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+)
+from torch import Tensor
+
+
+class Augment:
+    """Flips, rotation, scale, shift and intensity: at random, but the same for the same seed."""
+
+    def __init__(self) -> None:
+        both = ["image", "mask"]
+        self.transform = Compose(
+            [
+                RandFlipd(both, prob=0.5, spatial_axis=0),
+                RandFlipd(both, prob=0.5, spatial_axis=1),
+                RandAffined(
+                    both,
+                    prob=0.8,
+                    rotate_range=math.pi,
+                    scale_range=0.2,
+                    translate_range=8,
+                    mode=["bilinear", "nearest"],
+                    padding_mode="reflection",
+                ),
+                RandScaleIntensityd("image", prob=0.5, factors=0.2, channel_wise=True),
+                RandShiftIntensityd("image", prob=0.5, offsets=0.2),
+                RandGaussianNoised("image", prob=0.3, std=0.1),
+            ]
+        )
+
+    def __call__(
+        self, image: Float[Tensor, "c h w"], mask: Float[Tensor, "r k h w"], *, seed: int
+    ) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "r k h w"]]:
+        """Augment a case.
+
+        Args:
+            image: Normalised image.
+            mask: 0 and 1 by rater and channel.
+            seed: The same seed does the same to any case.
+
+        Returns:
+            Image and masks, moved together.
+        """
+        self.transform.set_random_state(seed=seed % 2**32)
+        moved = self.transform({"image": image, "mask": mask.flatten(0, 1)})
+        return moved["image"].as_tensor(), moved["mask"].as_tensor().reshape(mask.shape)

@@ -1,0 +1,218 @@
+"""Folders of masks: one file per case, or one per rater or structure, and what their values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.io.raster import pictures_in, read_mask
+from medsegdiff.types import Task
+
+MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
+"""What people append to an image's name to name its mask."""
+RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
+MAX_CLASSES = 64
+"""More class indices than these are taken for grey values."""
+
+Kind = Literal["flat", "raters", "structures"]
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """What the values of mask files mean."""
+
+    task: Task
+    classes: tuple[str, ...]
+
+    def channels(self, values: UInt8[np.ndarray, "h w"], path: Path) -> UInt8[np.ndarray, "k h w"]:
+        """Turn the values of a file into 0 and 1 by channel.
+
+        Args:
+            values: As stored.
+            path: Named in the error.
+
+        Returns:
+            One channel, or one per class.
+
+        Raises:
+            DataError: If a value is not a class.
+        """
+        if self.task != "exclusive":
+            return (values > 0).astype(np.uint8)[None]
+        if int(values.max()) >= len(self.classes):
+            raise DataError(
+                f"{path}: mask value {values.max()} is out of range; allowed are 0 … {len(self.classes) - 1} "
+                f"({', '.join(self.classes)}). Correct the mask, or name all classes with data.classes."
+            )
+        return (values == np.arange(len(self.classes))[:, None, None]).astype(np.uint8)
+
+
+class MaskFolder:
+    """Masks by case name: flat, or in sub-folders that stand for raters or for structures."""
+
+    def __init__(self, root: Path, *, kind: Literal["auto", "raters", "structures"] = "auto") -> None:
+        """Look through the folder.
+
+        Args:
+            root: The folder.
+            kind: What sub-folders are; ``auto`` takes them for raters if their names say so.
+
+        Raises:
+            DataError: If there is no mask.
+        """
+        if not root.is_dir():
+            raise DataError(f"{root}: there is no such folder; masks are expected there.")
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and pictures_in(p))
+        found = (
+            {"": by_name(pictures_in(root))}
+            if pictures_in(root)
+            else {f.name: by_name(pictures_in(f)) for f in folders}
+        )
+        if not found:
+            raise DataError(
+                f"{root}: holds no masks. Expected PNG or TIFF files, or one sub-folder per rater or structure."
+            )
+        self.root = root
+        self.kind: Kind = "flat" if "" in found else _kind_of(found) if kind == "auto" else kind
+        self.folders = tuple(found)
+        self.names = sorted({name for files in found.values() for name in files})
+        self._files = found
+
+    def files(self, name: str) -> list[Path]:
+        """List the files of a case.
+
+        Args:
+            name: The case.
+
+        Returns:
+            One path per rater or structure that has it.
+        """
+        return [files[name] for files in self._files.values() if name in files]
+
+    def incomplete(self) -> list[str]:
+        """List the cases that lack a structure. A rater may be missing, a structure may not.
+
+        Returns:
+            Names, with the structures that they lack.
+        """
+        if self.kind != "structures":
+            return []
+        lacking = {name: [f for f in self.folders if name not in self._files[f]] for name in self.names}
+        return [f"{name} (no {', '.join(folders)})" for name, folders in lacking.items() if folders]
+
+    def coding(
+        self, values: Iterable[int], *, task: Task | None = None, classes: tuple[str, ...] | None = None
+    ) -> MaskCoding:
+        """Say what the values of these masks mean.
+
+        Args:
+            values: All values that occur.
+            task: What the user says they are, if anything.
+            classes: Names that the user gives, if any.
+
+        Returns:
+            The coding.
+
+        Raises:
+            DataError: If the values fit no coding.
+        """
+        if self.kind == "structures":
+            return MaskCoding("regions", self.folders)
+        return coding_of(sorted(set(values)), task=task, classes=classes, where=self.root)
+
+    def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k h w"]:
+        """Read the masks of a case.
+
+        Args:
+            name: The case.
+            coding: What the values mean.
+
+        Returns:
+            0 and 1 by rater and channel; structures are channels of one rater.
+
+        Raises:
+            GeometryError: If the masks of a case differ in size.
+        """
+        paths = self.files(name)
+        masks = [coding.channels(read_mask(path), path) for path in paths]
+        if len({mask.shape for mask in masks}) > 1:
+            sizes = ", ".join(f"{path} is {m.shape[1]}×{m.shape[2]}" for path, m in zip(paths, masks, strict=True))
+            raise GeometryError(f"The masks of '{name}' differ in size: {sizes}. They must lie on the same grid.")
+        return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
+
+
+def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] | None, where: Path) -> MaskCoding:
+    """Find out what mask values mean: 0/1, 0/255 or class indices.
+
+    Args:
+        values: All values that occur, rising.
+        task: What the user says they are, if anything.
+        classes: Names that the user gives, if any.
+        where: Named in the error.
+
+    Returns:
+        The coding.
+
+    Raises:
+        DataError: If they are none of these.
+    """
+    if task == "binary" or (task is None and set(values) in ({0, 1}, {0, 255}, {1}, {255})):
+        return MaskCoding("binary", classes[-1:] if classes else ("foreground",))
+    if classes is not None:
+        return MaskCoding("exclusive", classes)
+    if values == [0]:
+        raise DataError(f"{where}: every mask is empty (all values are 0). There is nothing to learn.")
+    if values[-1] < MAX_CLASSES and 1 in values:
+        return MaskCoding("exclusive", ("background", *(f"class_{i}" for i in range(1, values[-1] + 1))))
+    shown = ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else "")
+    raise DataError(
+        f"{where}: mask values are {shown}. Allowed are 0/1, 0/255 or class indices from 0. Grey edges come from JPEG "
+        "or resizing: save masks as PNG. If every value above 0 is foreground, set data.task=binary; "
+        "if these are class indices, name the classes with data.classes."
+    )
+
+
+def by_name(paths: Iterable[Path]) -> dict[str, Path]:
+    """Index files by case name: the stem, without what marks it as a mask.
+
+    Args:
+        paths: Files.
+
+    Returns:
+        Name → path.
+
+    Raises:
+        DataError: If two files have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = case_name(path.stem)
+        if name in found:
+            raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
+        found[name] = path
+    return found
+
+
+def case_name(stem: str) -> str:
+    """Drop the ending that marks a file as a mask: ``a_Segmentation`` → ``a``.
+
+    Args:
+        stem: Name of a file without its suffix.
+
+    Returns:
+        Name of the case.
+    """
+    for ending in MASK_ENDINGS:
+        if stem.lower().endswith(ending) and len(stem) > len(ending):
+            return stem[: -len(ending)]
+    return stem
+
+
+def _kind_of(folders: Iterable[str]) -> Kind:
+    return "raters" if all(name.lower().startswith(RATER_WORDS) for name in folders) else "structures"

@@ -1,0 +1,188 @@
+"""From the native grid to the model grid, and back: normalise, resize, pad; crop, resize."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from medsegdiff.config import DataConfig
+from medsegdiff.errors import DataError
+from medsegdiff.types import Case
+
+log = logging.getLogger(__name__)
+
+LUMINANCE = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the native image lies on the model grid: the record that undoes the way there."""
+
+    native: tuple[int, int]
+    """Height and width of the image as it came."""
+    resized: tuple[int, int]
+    """Height and width after resizing."""
+    grid: tuple[int, int]
+    """Height and width of the model grid, multiples of the stride."""
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Rows above and columns left of the image on the grid."""
+        return (self.grid[0] - self.resized[0]) // 2, (self.grid[1] - self.resized[1]) // 2
+
+
+def place(native: tuple[int, int], config: DataConfig, stride: int) -> Placement:
+    """Decide how an image is laid on the model grid.
+
+    Args:
+        native: Height and width.
+        config: ``image_size`` and ``resize``.
+        stride: Of the network; what is left of a multiple is padded, never cut or resized away.
+
+    Returns:
+        The placement.
+    """
+    resized = _resized(native, config.image_size, config.resize)
+    square = resized if config.resize == "none" else (config.image_size, config.image_size)
+    return Placement(native, resized, (_next_multiple(square[0], stride), _next_multiple(square[1], stride)))
+
+
+def _resized(native: tuple[int, int], size: int, how: Literal["fit", "stretch", "none"]) -> tuple[int, int]:
+    if how == "none":
+        return native
+    if how == "stretch":
+        return size, size
+    scale = size / max(native)
+    return max(1, round(native[0] * scale)), max(1, round(native[1] * scale))
+
+
+def _next_multiple(size: int, stride: int) -> int:
+    return -(-size // stride) * stride
+
+
+def to_grid(values: Float[Tensor, "c h w"], placement: Placement) -> Float[Tensor, "c gh gw"]:
+    """Lay an image or masks on the model grid: antialiased bilinear resizing, then zeros around.
+
+    Args:
+        values: On the native grid; zero is the mean of a normalised image, and no mask.
+        placement: Where they go.
+
+    Returns:
+        On the model grid.
+    """
+    if placement.resized != placement.native:
+        values = F.interpolate(values[None], size=placement.resized, mode="bilinear", antialias=True)[0]
+    top, left = placement.offset
+    bottom, right = (g - r - o for g, r, o in zip(placement.grid, placement.resized, placement.offset, strict=True))
+    return F.pad(values, (left, right, top, bottom))
+
+
+def from_grid(values: Float[Tensor, "n c gh gw"], placement: Placement) -> Float[Tensor, "n c h w"]:
+    """Bring what the model made back to the native grid: crop, then bilinear resizing.
+
+    Args:
+        values: On the model grid.
+        placement: Where the image lies on it.
+
+    Returns:
+        On the native grid.
+    """
+    (top, left), (h, w) = placement.offset, placement.resized
+    values = values[..., top : top + h, left : left + w]
+    if placement.resized == placement.native:
+        return values
+    return F.interpolate(values, size=placement.native, mode="bilinear", antialias=True)
+
+
+def normalise(image: Float[np.ndarray, "c h w"]) -> Float[Tensor, "c h w"]:
+    """Give each channel mean 0 and standard deviation 1; a constant channel becomes 0.
+
+    Args:
+        image: In any unit.
+
+    Returns:
+        The normalised image.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
+    return (tensor - mean) / torch.where(std > 0, std, 1.0)
+
+
+def match_channels(image: Float[np.ndarray, "c h w"], channels: int, name: str) -> Float[np.ndarray, "d h w"]:
+    """Give an image as many channels as the model expects: grey is repeated, colour becomes luminance with a warning.
+
+    Args:
+        image: As read.
+        channels: What the model expects.
+        name: Named in the warning or error.
+
+    Returns:
+        The image with that many channels.
+
+    Raises:
+        DataError: If neither will do.
+    """
+    given = image.shape[0]
+    if given == channels:
+        return image
+    if given == 1:
+        return np.repeat(image, channels, axis=0)
+    if given == 3 and channels == 1:
+        if (image != image[:1]).any():
+            log.warning("%s is coloured, the model was trained on grey images: taking its luminance.", name)
+        return np.tensordot(LUMINANCE, image, axes=1)
+    raise DataError(f"{name} has {given} channels; the model expects {channels}.")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case on the model grid."""
+
+    name: str
+    image: Float[Tensor, "c gh gw"]
+    mask: Float[Tensor, "r k gh gw"] | None
+    """0 and 1 by rater and channel."""
+    placement: Placement
+
+
+def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Prepared:
+    """Bring a case onto the model grid.
+
+    Args:
+        case: As read.
+        config: Size and manner.
+        channels: Image channels that the model expects.
+        stride: Of the network.
+
+    Returns:
+        The case, normalised, resized and padded.
+    """
+    placement = place((case.image.shape[1], case.image.shape[2]), config, stride)
+    image = to_grid(normalise(match_channels(case.image, channels, case.name)), placement)
+    mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")
+    return Prepared(case.name, image, mask, placement)
+
+
+def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> Float[Tensor, "r k gh gw"]:
+    """Lay masks on the model grid, still 0 and 1: a pixel takes the class that covers most of it.
+
+    Args:
+        mask: 0 and 1 by rater and channel (r k h w).
+        placement: Where they go.
+        exclusive: Whether the channels are classes; then what is padded is background.
+
+    Returns:
+        0 and 1.
+    """
+    r, k = mask.shape[:2]
+    share = to_grid(torch.from_numpy(mask).flatten(0, 1).float(), placement).unflatten(0, (r, k))
+    if not exclusive:
+        return (share >= 0.5).float()
+    return F.one_hot(share.argmax(dim=1), k).movedim(-1, 1).float()

@@ -1,0 +1,132 @@
+"""The demonstration: the whole path on the phantom, with nothing but what a user would call."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from medsegdiff.config import load_preset
+from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.phantom import PhantomSource, write_phantom
+from medsegdiff.errors import ConfigError
+from medsegdiff.evaluation import Evaluation, evaluate
+from medsegdiff.inference.files import find_inputs, segment_files
+from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.io.atomic import write_text
+from medsegdiff.report.figures import case_grid
+from medsegdiff.report.gallery import saved_rows
+from medsegdiff.report.html import Section, write_report
+from medsegdiff.training.run import Run
+from medsegdiff.training.train import train
+
+MARK = ".medsegdiff-demo"
+"""Marks a folder as the demonstration's own, which it may empty."""
+RECIPE = ("data.image_size=64", "train.max_steps=500", "train.val_every=125", "train.val_cases=16")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where the report is, and the Dice of its three rows."""
+
+    report: Path
+    fused: float
+    member: float
+    anchor: float
+
+
+def run_demo(
+    out: Path, *, seed: int = 0, steps: int | None = None, console: Console | None = None, track: Track = in_silence
+) -> DemoResult:
+    """Make data, train, segment, fuse, evaluate and report.
+
+    Args:
+        out: Folder; one from an earlier demonstration is replaced.
+        seed: Of data and training.
+        steps: Training steps; ``None`` takes the recipe's.
+        console: Where to print; ``None`` is silent.
+        track: Shows progress.
+
+    Returns:
+        Path of the report, and its headline numbers.
+    """
+    console = console or Console(quiet=True)
+    make_room(out)
+    overrides = [*RECIPE, f"train.seed={seed}", f"data.split_seed={seed}"]
+    config = load_preset("v2-tiny", overrides + ([f"train.max_steps={steps}"] if steps else []))
+    data, run, segmented = out / "data", out / "run", out / "segmented"
+    console.print(f"1/4 Drawing ambiguous lesions, each with the masks of five raters, into {data}")
+    write_phantom(PhantomSource(config.data), data)
+    console.print(f"2/4 Training a small MedSegDiff-V2 for {config.train.max_steps} steps")
+    train(data, run, config, console=console, track=track)
+    console.print("3/4 Segmenting the test images, 10 members each")
+    files = find_inputs([data], split_file=run / "split.csv", split="test")
+    options = {"members": 10, "seed": seed}
+    segment_files(Segmenter.from_pretrained(run), files, segmented, options=options, save_members=True, track=track)
+    console.print("4/4 Scoring against the majority of the raters")
+    scores = [evaluate(segmented / part, data, split="test") for part in (".", "members/00", "anchor")]
+    for name, score in zip(("fused", "member", "anchor"), scores, strict=True):
+        score.save(out / "scores" / name)
+    fused, member, anchor = (score.summary["dice"]["mean"] for score in scores)
+    return DemoResult(_write(out, *scores), fused, member, anchor)
+
+
+def make_room(out: Path) -> None:
+    """Empty the folder of an earlier demonstration; touch nothing else.
+
+    Args:
+        out: The folder.
+
+    Raises:
+        ConfigError: If it holds something else.
+    """
+    if out.exists() and any(out.iterdir()):
+        if not (out / MARK).exists():
+            raise ConfigError(f"{out} holds something that is not a demonstration. Choose another --out.")
+        shutil.rmtree(out)
+    write_text(out / MARK, "This folder is replaced by the next 'medsegdiff demo'.\n")
+
+
+def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation) -> Path:
+    """Write the report."""
+    shown = fused.cases[:: max(1, len(fused.cases) // 8)][:8]
+    notes = {case["name"]: f"Dice {case['dice']:.3f}" for case in shown}
+    case_grid(saved_rows(out / "segmented", out / "data", notes), out / "cases.png")
+    rows = [_row("fused mask (STAPLE of 10 members)", fused), _row("one member", member), _row("anchor", anchor)]
+    sections = [
+        Section(
+            "Scores",
+            f"Mean over {len(fused.cases)} test images with 95 % bootstrap intervals; the reference is the majority "
+            "of five raters. The anchor is the Condition Model's own mask, without diffusion.",
+            table=rows,
+        ),
+        Section(
+            "Test images",
+            "Each image has a core that all raters draw, and a rim and a satellite that only some draw; in the "
+            "reference, grey is the share of raters. Members differ where raters do, and the uncertainty map shows it.",
+            picture=out / "cases.png",
+        ),
+        Section("Training", "Loss, and Dice of validation images by sampling.", picture=Run(out / "run").curves),
+        Section(
+            "With your own images",
+            "A folder with images/ and masks/ (the same names, PNG, JPEG or TIFF) is all it takes.",
+            code="medsegdiff data check DATA\nmedsegdiff train DATA --out RUN\n"
+            "medsegdiff segment IMAGES --model RUN --out MASKS\nmedsegdiff evaluate MASKS DATA --split test",
+        ),
+    ]
+    write_report(out / "report.html", "medsegdiff: the demonstration", sections)
+    return out / "report.html"
+
+
+def _row(name: str, score: Evaluation) -> dict[str, str]:
+    row = {"": name}
+    for metric, digits in (("dice", 4), ("iou", 4), ("hd95", 2)):
+        numbers = score.summary[metric]
+        low, high = numbers["ci95"] or (numbers["mean"], numbers["mean"])
+        unit = " (px)" if metric == "hd95" else ""
+        row[metric.replace("dice", "Dice").replace("iou", "IoU").replace("hd95", "HD95") + unit] = (
+            f"{numbers['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        )
+    return row

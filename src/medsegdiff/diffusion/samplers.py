@@ -1,0 +1,88 @@
+"""The sampler: one loop over a table of coefficients. `ancestral` and `dpm_solver` write the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medsegdiff.diffusion.schedule import NoiseSchedule
+from medsegdiff.registry import Registry
+
+Denoise = Callable[[Tensor, float], Tensor]
+"""(x_t, t) → the prediction of x_0."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step: the next x is a weighted sum of x, this and the previous prediction of x_0, and fresh noise."""
+
+    t: float
+    """Time at which the network is asked, in [0, T − 1]."""
+    x: float
+    x_0: float
+    previous: float = 0.0
+    noise: float = 0.0
+
+
+Table = tuple[Row, ...]
+
+
+class TableBuilder(Protocol):
+    """Writes a sampler's table for the times that it shall visit."""
+
+    def __call__(self, schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 0.0) -> Table:
+        """Write the table.
+
+        Args:
+            schedule: The noise schedule.
+            times: Falling times in [0, T − 1]; after the last comes the clean mask.
+            eta: DDIM's share of ancestral noise in [0, 1]; the others do not ask.
+
+        Returns:
+            One row per time.
+        """
+        ...
+
+
+SAMPLERS: Registry[TableBuilder] = Registry("sampler")
+
+
+def sample(
+    denoise: Denoise, x_T: Float[Tensor, "n k h w"], table: Table, *, noise: Callable[[], Tensor] | None = None
+) -> Float[Tensor, "n k h w"]:
+    """Walk from noise to masks along a table.
+
+    Args:
+        denoise: Predicts x_0 from x_t and t; what is behind it is none of the sampler's business.
+        x_T: Standard normal noise; all members and images advance together.
+        table: One row per step, from `make_table`.
+        noise: Gives standard normal noise shaped like x_T at each call; tables that add none do without.
+
+    Returns:
+        x_0, continuous, about −1 and +1.
+
+    Raises:
+        ValueError: If the table adds noise and there is no source of it.
+
+    Example:
+        >>> from medsegdiff.diffusion.schedule import make_schedule
+        >>> from medsegdiff.diffusion.spacing import make_table
+        >>> table = make_table("dpmpp-2m", make_schedule("cosine"), num_steps=10)
+        >>> sample(lambda x, t: torch.tanh(x), torch.randn(4, 1, 8, 8), table).shape
+        torch.Size([4, 1, 8, 8])
+    """
+    if noise is None and any(row.noise for row in table):
+        raise ValueError("This sampler adds noise at each step: pass noise=, a function that draws it.")
+    x, previous = x_T, torch.zeros_like(x_T)
+    for row in table:
+        x_0 = denoise(x, row.t)
+        x = row.x * x + row.x_0 * x_0 + row.previous * previous
+        if row.noise and noise is not None:
+            x = x + row.noise * noise()
+        previous = x_0
+    return x

@@ -1,0 +1,98 @@
+"""Which times a sampler visits, and the table of a named sampler for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from medsegdiff.diffusion.samplers import SAMPLERS, Table
+from medsegdiff.diffusion.schedule import NoiseSchedule
+from medsegdiff.errors import ConfigError, nearest
+
+
+def trailing(schedule: NoiseSchedule, num_steps: int) -> list[float]:
+    """Space whole steps evenly in t, from the last one on.
+
+    Source: Lin et al. (2024), table 2.
+
+    Args:
+        schedule: The noise schedule.
+        num_steps: How many times.
+
+    Returns:
+        Falling times.
+    """
+    total = schedule.num_train_timesteps
+    return [float(round(total * (1 - i / num_steps)) - 1) for i in range(num_steps)]
+
+
+def linspace(schedule: NoiseSchedule, num_steps: int) -> list[float]:
+    """Space whole steps evenly in t between the last one and the first, the first left out.
+
+    Args:
+        schedule: The noise schedule.
+        num_steps: How many times.
+
+    Returns:
+        Falling times.
+    """
+    last = schedule.num_train_timesteps - 1
+    return [float(round(t)) for t in np.linspace(last, 0, num_steps + 1)[:-1]]
+
+
+def logsnr(schedule: NoiseSchedule, num_steps: int) -> list[float]:
+    """Space times evenly in λ, between whole steps where it must be.
+
+    Source: Lu et al. (2022a), DPM-Solver, section 3.3.
+
+    Args:
+        schedule: The noise schedule.
+        num_steps: How many times.
+
+    Returns:
+        Falling times, the last step first.
+    """
+    last = schedule.num_train_timesteps - 1
+    if num_steps == 1:
+        return [float(last)]
+    if math.isinf(schedule.lam[-1]):  # no signal: that step has no λ to count from
+        grid = np.linspace(float(schedule.lam[-2]), float(schedule.lam[0]), num_steps - 1)
+        return [float(last), *(schedule.t_of(lam) for lam in grid)]
+    grid = np.linspace(float(schedule.lam[-1]), float(schedule.lam[0]), num_steps)
+    return [float(last), *(schedule.t_of(lam) for lam in grid[1:-1]), 0.0]
+
+
+SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
+    "trailing": trailing,
+    "linspace": linspace,
+    "logsnr": logsnr,
+}
+
+
+def make_table(
+    sampler: str, schedule: NoiseSchedule, *, num_steps: int, spacing: str = "logsnr", eta: float = 0.0
+) -> Table:
+    """Write the table of a named sampler.
+
+    Args:
+        sampler: One of `SAMPLERS`.
+        schedule: The noise schedule.
+        num_steps: Calls of the network, from 1 to T.
+        spacing: One of `SPACINGS`.
+        eta: DDIM's share of ancestral noise.
+
+    Returns:
+        One row per step.
+
+    Raises:
+        ConfigError: If a name is unknown or the number of steps is not possible.
+    """
+    if not 1 <= num_steps <= schedule.num_train_timesteps:
+        raise ConfigError(
+            f"num_steps is {num_steps}; allowed is 1 … {schedule.num_train_timesteps}, the steps of the schedule."
+        )
+    if spacing not in SPACINGS:
+        raise ConfigError(f"No spacing '{spacing}'. Known: {', '.join(SPACINGS)}.{nearest(spacing, SPACINGS)}")
+    return SAMPLERS[sampler].factory(schedule, SPACINGS[spacing](schedule, num_steps), eta=eta)

@@ -1,0 +1,48 @@
+"""The exceptions that users meet. Every message says what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MedSegDiffError(Exception):
+    """Base of everything this package raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigError(MedSegDiffError, ValueError):
+    """A configuration, an option or a registered name is not valid."""
+
+
+class DataError(MedSegDiffError, ValueError):
+    """A file or a folder does not hold what it should."""
+
+
+class GeometryError(MedSegDiffError, ValueError):
+    """An image and a mask do not lie on the same grid."""
+
+
+class ShapeError(MedSegDiffError, ValueError):
+    """A tensor has a shape that the operation can't take."""
+
+
+class CheckpointError(MedSegDiffError, ValueError):
+    """A run folder can't be read, written or matched with the model."""
+
+
+class TrainingError(MedSegDiffError, RuntimeError):
+    """Training can't go on: the loss stays non-finite, say."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Name the known word closest to a wrong one, for the end of an error message.
+
+    Args:
+        name: What the user wrote.
+        known: The words that would have been right.
+
+    Returns:
+        ``" Did you mean 'x'?"``, or an empty string when nothing is close.
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,273 @@
+"""The Segmenter: a trained model that takes images and gives segmentations with uncertainty."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medsegdiff.checkpoint import BEST, load_model
+from medsegdiff.config import Config, SamplingConfig
+from medsegdiff.data.transforms import Prepared, from_grid, prepare
+from medsegdiff.errors import ConfigError, ShapeError
+from medsegdiff.fusion import FUSERS
+from medsegdiff.hardware import Precision, pick_device
+from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
+from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.uncertainty import uncertainty_of
+from medsegdiff.io.raster import check_image, read_image, scale_by_type
+from medsegdiff.models.base import DiffusionModel
+from medsegdiff.types import Case, Geometry
+
+ImageLike = str | Path | np.ndarray | Tensor | Case
+"""A file, an array (h w), (h w 3) or (c h w), or a case that was read already."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An image on its way through the model."""
+
+    case: Case
+    prepared: Prepared
+    key: str
+
+
+class Segmenter:
+    """Segments images with a trained model.
+
+    Example:
+        >>> segmenter = Segmenter.from_pretrained("runs/isic")  # doctest: +SKIP
+        >>> result = segmenter("lesion.jpg", members=10, steps=20, seed=0)  # doctest: +SKIP
+        >>> result.save("out/")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: DiffusionModel,
+        config: Config,
+        *,
+        device: str | torch.device | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        """Take a model into use.
+
+        Args:
+            model: The network.
+            config: Its configuration, with the data section filled in.
+            device: Where to compute; ``None`` takes the best there is.
+            precision: ``auto``, ``fp32`` or ``bf16``.
+        """
+        self.device = pick_device(None if device is None else str(device))
+        self.model = model.to(self.device).eval()
+        self.config = config
+        self.precision = precision
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        device: str | None = None,
+        precision: Precision = "auto",
+        weights: str = BEST,
+    ) -> Segmenter:
+        """Load a run: configuration and weights from one folder, no architecture to retype.
+
+        Args:
+            folder: What ``medsegdiff train --out`` wrote.
+            device: Where to compute; ``None`` takes the best there is.
+            precision: ``auto``, ``fp32`` or ``bf16``.
+            weights: Which weights of the run.
+
+        Returns:
+            The segmenter.
+        """
+        model, config = load_model(folder, weights=weights)
+        return cls(model, config, device=device, precision=precision)
+
+    @overload
+    def __call__(self, images: ImageLike, **options: Any) -> Segmentation: ...
+    @overload
+    def __call__(self, images: Sequence[ImageLike], **options: Any) -> list[Segmentation]: ...
+    def __call__(self, images: ImageLike | Sequence[ImageLike], **options: Any) -> Segmentation | list[Segmentation]:
+        """Segment one image, or a list of them.
+
+        Args:
+            images: A path, an array, a tensor, or a list of them.
+            **options: ``members``, ``steps``, ``sampler``, ``fusion``, ``seed``: see `stream`.
+
+        Returns:
+            One result, or a list.
+        """
+        if isinstance(images, ImageLike):
+            return next(self.stream([images], **options))
+        return list(self.stream(images, **options))
+
+    def stream(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        members: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        spacing: str | None = None,
+        fusion: str | None = None,
+        seed: int = 0,
+    ) -> Iterator[Segmentation]:
+        """Segment images one after the other, keeping few in memory.
+
+        Args:
+            images: Paths, arrays or tensors.
+            members: Size of the ensemble; ``None`` takes the model's default, here and below.
+            steps: Steps of the sampler.
+            sampler: One of `SAMPLERS`.
+            spacing: One of `SPACINGS`.
+            fusion: One of `FUSERS`.
+            seed: Noise follows from the seed, the image's pixels and the member's number alone.
+
+        Yields:
+            Results in the order of the images.
+        """
+        asked = {
+            "num_samples": members,
+            "num_steps": steps,
+            "sampler": sampler,
+            "spacing": spacing,
+            "fusion": fusion,
+        }
+        sampling = complete_sampling(self.config.sampling, asked)
+        ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
+        batch: list[_Item] = []
+        for number, image in enumerate(images):
+            item = self._item(image, number)
+            if batch and (len(batch) * sampling.num_samples >= sampling.batch_size or _differ(batch[0], item)):
+                yield from self._segment(batch, ensembles, sampling.fusion, seed)
+                batch = []
+            batch.append(item)
+        if batch:
+            yield from self._segment(batch, ensembles, sampling.fusion, seed)
+
+    def _item(self, image: ImageLike, number: int) -> _Item:
+        case = read_case(image, number)
+        data = self.config.data
+        prepared = prepare(case, data, channels=self.config.image_channels, stride=self.model.stride)
+        return _Item(case, prepared, image_key(case.image))
+
+    def _segment(
+        self, batch: Sequence[_Item], ensembles: EnsembleSampler, fusion: str, seed: int
+    ) -> Iterator[Segmentation]:
+        image = torch.stack([item.prepared.image for item in batch]).to(self.device)
+        ensemble = ensembles.draw(image, [item.key for item in batch], seed=seed)
+        for index, item in enumerate(batch):
+            yield self._restored(item, ensemble, index, fusion)
+
+    def _restored(self, item: _Item, ensemble: Ensemble, index: int, fusion: str) -> Segmentation:
+        """Bring the members of one image to its native grid, and fuse them there.
+
+        Deviation: the members are restored first and fused then, so that fusing the saved members again gives
+        the saved mask, and contours keep the precision of the members' continuous values.
+        """
+        exclusive = self.config.data.task == "exclusive"
+        placement = item.prepared.placement
+        members = from_grid(ensemble.probability[:, index], placement)  # (m, k, h, w)
+        anchor = from_grid(ensemble.anchor[index, None], placement)[0]
+        probability = FUSERS[fusion].factory(members[:, None], exclusive=exclusive).probability[0]
+        return Segmentation(
+            name=item.case.name,
+            mask=self._labels(probability),
+            probability=probability.cpu().numpy(),
+            uncertainty=uncertainty_of(members, exclusive=exclusive),
+            members=np.stack([self._labels(member) for member in members]),
+            anchor=self._labels(anchor),
+            anchor_probability=anchor.cpu().numpy(),
+            image=item.case.image,
+            geometry=item.case.geometry,
+            task=self.config.data.task or "binary",
+            classes=self.config.data.classes or ("foreground",),
+        )
+
+    def _labels(self, probability: Float[Tensor, "k h w"]) -> np.ndarray:
+        """Decide the label map from probabilities."""
+        if self.config.data.task == "exclusive":
+            labels = probability.argmax(dim=0)
+        elif self.config.data.task == "regions":
+            labels = probability >= 0.5
+        else:
+            labels = probability[0] >= 0.5
+        return labels.to(torch.uint8).cpu().numpy()
+
+
+def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> SamplingConfig:
+    """Complete what the user asks for with the model's defaults.
+
+    Args:
+        defaults: Of the model.
+        asked: Fields of `SamplingConfig`; ``None`` stands for the default.
+
+    Returns:
+        How to sample and fuse.
+
+    Raises:
+        ConfigError: If a number is below 1 or a name is unknown.
+    """
+    for key in ("num_samples", "num_steps"):
+        if asked[key] is not None and asked[key] < 1:
+            raise ConfigError(f"{key} is {asked[key]}; it must be at least 1.")
+    sampling = defaults.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
+    return sampling
+
+
+def read_case(image: ImageLike, number: int = 0) -> Case:
+    """Read whatever a user calls an image.
+
+    Args:
+        image: A path, an array, a tensor or a case.
+        number: Names an array that has no name.
+
+    Returns:
+        A case without mask.
+    """
+    if isinstance(image, Case):
+        return image
+    if isinstance(image, (str, Path)):
+        pixels, geometry = read_image(Path(image))
+        return Case(Path(image).stem, pixels, None, geometry)
+    pixels = _channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
+    name = f"image_{number}"
+    check_image(pixels, name)
+    return Case(name, pixels, None, Geometry(shape=pixels.shape[1:], spacing=(1.0, 1.0)))
+
+
+def _channels_first(pixels: np.ndarray) -> Float[np.ndarray, "c h w"]:
+    """Bring (h w), (h w 3) or (c h w) to (c h w)."""
+    if pixels.ndim == 2:
+        pixels = pixels[None]
+    elif pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.shape[0] not in (1, 3):
+        pixels = pixels.transpose(2, 0, 1)
+    if pixels.ndim != 3:
+        raise ShapeError(f"An image has the shape {pixels.shape}; allowed are (h, w), (h, w, 3) and (c, h, w).")
+    return scale_by_type(pixels)
+
+
+def image_key(image: Float[np.ndarray, "c h w"]) -> str:
+    """Name an image by its pixels, so that its noise is the same under any file name and in any order.
+
+    Args:
+        image: As read.
+
+    Returns:
+        A digest.
+    """
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
+
+
+def _differ(a: _Item, b: _Item) -> bool:
+    return a.prepared.image.shape != b.prepared.image.shape

@@ -1,0 +1,176 @@
+"""Looking at a data folder before training: what fits, what does not, what leaks between splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.folder import check_case, find_images
+from medsegdiff.data.masks import MaskFolder
+from medsegdiff.data.split import make_split
+from medsegdiff.errors import DataError, MedSegDiffError
+from medsegdiff.io.raster import read_image
+from medsegdiff.report.preview import preview
+
+ALIKE = 0.95
+"""Correlation of edges at 32×32 from which two images are near-duplicates."""
+
+
+@dataclass
+class Inspection:
+    """What was found in a data folder."""
+
+    images: int = 0
+    split: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Height×width → number of images."""
+    channels: dict[str, int] = field(default_factory=dict)
+    masks: str = ""
+    """``flat``, ``raters`` or ``structures``, with the names of the folders."""
+    task: str = ""
+    classes: list[str] = field(default_factory=list)
+    values: list[int] = field(default_factory=list)
+    empty_masks: list[str] = field(default_factory=list)
+    near_duplicates: list[dict[str, Any]] = field(default_factory=list)
+    """Pairs in different splits."""
+    problems: list[str] = field(default_factory=list)
+    """What has to be mended before training."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether training can start."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values.
+
+        Returns:
+            For JSON.
+        """
+        return asdict(self) | {"ok": self.ok}
+
+
+def inspect_folder(
+    root: Path, config: DataConfig, *, picture: Path | None = None, track: Track = in_silence
+) -> Inspection:
+    """Read every image and mask of a folder, and collect what is wrong instead of stopping at the first.
+
+    Args:
+        root: The folder with ``images/`` and ``masks/``.
+        config: How to read it.
+        picture: Where a preview is drawn.
+        track: Shows progress.
+
+    Returns:
+        The findings.
+    """
+    found = Inspection()
+    try:
+        images, masks = find_images(root), MaskFolder(root / "masks", kind=config.mask_folders)
+    except MedSegDiffError as error:
+        found.problems.append(str(error))
+        return found
+    found.images = len(images)
+    found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
+    found.problems += [f"{name}: the image has no mask" for name in sorted(set(images) - set(masks.names))]
+    found.problems += [f"{name}: the mask has no image" for name in sorted(set(masks.names) - set(images))]
+    found.problems += [f"masks are missing: {name}" for name in masks.incomplete()]
+    thumbnails = _read_all(images, masks, found, track)
+    _understand(masks, config, found)
+    split = _split(root, images, config, found)
+    found.near_duplicates = near_duplicates(thumbnails, split)
+    if picture is not None:
+        preview([(images[n], masks.files(n)) for n in sorted(thumbnails) if n in masks.names], picture)
+    return found
+
+
+def _read_all(images: dict[str, Path], masks: MaskFolder, found: Inspection, track: Track) -> dict[str, torch.Tensor]:
+    thumbnails: dict[str, torch.Tensor] = {}
+    values: set[int] = set()
+    sizes: Counter[str] = Counter()
+    channels: Counter[str] = Counter()
+    for name in track(sorted(images), "Reading images and masks"):
+        try:
+            image, geometry = read_image(images[name])
+            thumbnails[name] = thumbnail(image)
+            sizes["×".join(map(str, geometry.shape))] += 1
+            channels["grey" if len(image) == 1 else "colour"] += 1
+            of_case = check_case(name, images[name], masks)
+        except MedSegDiffError as error:
+            found.problems.append(str(error))
+            continue
+        values |= of_case
+        if of_case == {0}:
+            found.empty_masks.append(name)
+    found.values, found.sizes, found.channels = sorted(values), dict(sizes.most_common(8)), dict(channels)
+    return thumbnails
+
+
+def _understand(masks: MaskFolder, config: DataConfig, found: Inspection) -> None:
+    try:
+        coding = masks.coding(found.values, task=config.task, classes=config.classes)
+        found.task, found.classes = coding.task, list(coding.classes)
+    except DataError as error:
+        found.problems.append(str(error))
+
+
+def _split(root: Path, images: dict[str, Path], config: DataConfig, found: Inspection) -> dict[str, str]:
+    try:
+        split = make_split(images, root / "split.csv", config)
+    except DataError as error:
+        found.problems.append(str(error))
+        return {}
+    found.split = dict(Counter(split.values()))
+    return split
+
+
+def thumbnail(image: np.ndarray) -> torch.Tensor:
+    """Reduce an image to its edges at 32×32, normalised, so that a dot product is a correlation.
+
+    Args:
+        image: (c h w).
+
+    Returns:
+        A vector.
+    """
+    grey = torch.from_numpy(image).mean(dim=0)
+    small = F.interpolate(grey[None, None], size=(33, 33), mode="bilinear", antialias=True)[0, 0]
+    edges = torch.stack([small[1:, :-1] - small[:-1, :-1], small[:-1, 1:] - small[:-1, :-1]]).flatten()
+    return F.normalize(edges - edges.mean(), dim=0)
+
+
+def near_duplicates(thumbnails: dict[str, torch.Tensor], split: dict[str, str]) -> list[dict[str, Any]]:
+    """Find pairs of images in different splits that look the same.
+
+    Args:
+        thumbnails: From `thumbnail`, by name.
+        split: Name → part.
+
+    Returns:
+        Pairs, most alike first.
+    """
+    names = [name for name in thumbnails if name in split]
+    if len(names) < 2:
+        return []
+    stack = torch.stack([thumbnails[name] for name in names])
+    pairs = []
+    for i, row in enumerate(stack @ stack.T):
+        for j in torch.nonzero(row[:i] > ALIKE).flatten().tolist():
+            if split[names[i]] != split[names[j]]:
+                pairs.append(
+                    {
+                        "a": names[j],
+                        "b": names[i],
+                        "correlation": float(row[j]),
+                        "splits": [split[names[j]], split[names[i]]],
+                    }
+                )
+    return sorted(pairs, key=lambda pair: -float(pair["correlation"]))

@@ -1,0 +1,85 @@
+"""Writing so that a file is either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Write to a neighbour of a path and move it there when all went well; on any error nothing has changed.
+
+    Args:
+        path: Where the file shall be; missing folders are made.
+
+    Yields:
+        Where to write it, with the same ending.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        flush(part)
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically.
+
+    Args:
+        path: Where.
+        text: What, in UTF-8.
+    """
+    with atomic_path(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, indented, atomically. Not-a-number becomes ``null``.
+
+    Args:
+        path: Where.
+        value: What; nested dictionaries, lists, numbers, strings.
+    """
+    write_text(path, to_json(value) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """Write a value as indented JSON that every reader takes: what is not a finite number becomes ``null``.
+
+    Args:
+        value: Nested dictionaries, lists, numbers, strings.
+
+    Returns:
+        The text.
+    """
+    return json.dumps(_finite(value), indent=2, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value - value != 0 else value
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk.
+
+    Args:
+        path: The file.
+    """
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,46 @@
+"""Pure losses on logits and masks; equation 3 is put together in `training.objective`."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_dice(probability: Float[Tensor, "b k h w"], mask: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
+    """Compute 1 − Dice of probabilities, by image, averaged over channels.
+
+    One pixel is added above and below the fraction: two empty masks agree, and no division is by zero.
+
+    Source: Milletari et al. (2016), V-Net, section 3; L_dice of MedSegDiff-V2, equation 3.
+
+    Args:
+        probability: In [0, 1].
+        mask: 0 and 1.
+
+    Returns:
+        In [0, 1].
+    """
+    both = (probability * mask).sum(dim=(2, 3))
+    either = probability.sum(dim=(2, 3)) + mask.sum(dim=(2, 3))
+    return (1 - (2 * both + 1) / (either + 1)).mean(dim=1)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "b k h w"], mask: Float[Tensor, "b k h w"], *, exclusive: bool
+) -> Float[Tensor, " b"]:
+    """Compute the cross-entropy by image, averaged over pixels (and over channels that may overlap).
+
+    L_ce of MedSegDiff-V2, equation 3.
+
+    Args:
+        logits: By channel.
+        mask: 0 and 1.
+        exclusive: Whether the channels are classes of which each pixel has one.
+
+    Returns:
+        In nats.
+    """
+    if exclusive:
+        return -(mask * logits.log_softmax(dim=1)).sum(dim=1).mean(dim=(1, 2))
+    return F.binary_cross_entropy_with_logits(logits, mask, reduction="none").mean(dim=(1, 2, 3))

@@ -1,0 +1,104 @@
+"""What a diffusion segmentation model offers to training and sampling, and the registry of models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.errors import ShapeError
+from medsegdiff.registry import Registry
+from medsegdiff.types import Condition
+
+
+class DiffusionModel(nn.Module, ABC):
+    """A network that looks at the image once and then denoises masks.
+
+    Registered with the fact ``kind="diffusion"``; training and sampling call nothing but these methods.
+    """
+
+    def __init__(self, *, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    @abstractmethod
+    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+        """Look at the image.
+
+        Args:
+            image: Normalised image.
+
+        Returns:
+            All that denoising needs to know of it.
+        """
+
+    @abstractmethod
+    def denoise(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Float[Tensor, " #b"],
+        condition: Condition,
+        *,
+        filters: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "b k h w"]:
+        """Predict ε, x_0 or v.
+
+        Args:
+            x_t: Noisy masks.
+            t: Times.
+            condition: Of the image of each mask.
+            filters: What `filters` gave for the same t.
+
+        Returns:
+            The prediction.
+        """
+
+    def filters(self, t: Float[Tensor, " b"], image_size: tuple[int, int]) -> list[Tensor]:
+        """Compute what depends on the time alone, so that a sampler does it once for all images.
+
+        Args:
+            t: Times.
+            image_size: Height and width of the image.
+
+        Returns:
+            Tensors with the times first; none unless a model has such a part.
+        """
+        return []
+
+    def forward(
+        self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
+        """Look and denoise at once, for training.
+
+        Args:
+            image: Normalised image.
+            x_t: Noisy masks.
+            t: Times.
+
+        Returns:
+            The prediction, and the logits of the anchor.
+        """
+        condition = self.condition(image)
+        return self.denoise(x_t, t, condition), condition.logits
+
+    def check_size(self, h: int, w: int) -> None:
+        """Refuse an image that the levels of the network can't halve evenly.
+
+        Args:
+            h: Height.
+            w: Width.
+
+        Raises:
+            ShapeError: If one of them is not a multiple of the stride.
+        """
+        fits = [-(-size // self.stride) * self.stride for size in (h, w)]
+        if [h, w] != fits:
+            raise ShapeError(
+                f"The image is {h}×{w}; height and width must be multiples of {self.stride}. "
+                f"Pad it to {fits[0]}×{fits[1]}; Segmenter does so by itself."
+            )
+
+
+MODELS: Registry[Callable[..., DiffusionModel]] = Registry("model")

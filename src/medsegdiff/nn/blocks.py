@@ -1,0 +1,103 @@
+"""Blocks that every network here is built from: residual blocks, time embedding, changes of resolution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Make the normalisation used throughout: at most 8 groups, so that a batch equals its elements.
+
+    Args:
+        channels: Number of channels.
+
+    Returns:
+        The layer.
+    """
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+class TimeEmbedding(nn.Module):
+    """Turns the time step into a vector: sinusoids, then a 2-layer perceptron.
+
+    Source: Ho et al. (2020), appendix B, as MedSegDiff-V2 follows it (Diffusion Process).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.num_frequencies = dim // 4
+        self.mlp = nn.Sequential(nn.Linear(2 * self.num_frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
+        """Embed times.
+
+        Args:
+            t: Times in [0, T − 1], whole in training, any in sampling.
+
+        Returns:
+            One vector per time.
+        """
+        steps = torch.arange(self.num_frequencies, device=t.device, dtype=torch.float32)
+        angles = t.float()[:, None] * torch.exp(-math.log(10_000) * steps / self.num_frequencies)
+        embedding: Tensor = self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+        return embedding
+
+
+class ResidualBlock(nn.Module):
+    """Two normalised 3×3 convolutions and a way around them; the time, if any, scales and shifts between them.
+
+    Source: Ho et al. (2020), with the scale-shift of Dhariwal & Nichol (2021), equation 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, time_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm_in = group_norm(in_channels)
+        self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm_out = group_norm(out_channels)
+        self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.time = None if time_dim is None else nn.Linear(time_dim, 2 * out_channels)
+        self.around = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"] | None = None
+    ) -> Float[Tensor, "b d h w"]:
+        """Apply the block.
+
+        Args:
+            x: Features.
+            time: Time embedding, for a block built with ``time_dim``.
+
+        Returns:
+            Features of the same size.
+        """
+        h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
+        if self.time is not None and time is not None:
+            scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        out: Tensor = self.around(x) + self.conv_out(F.silu(h))
+        return out
+
+
+class Upsample(nn.Module):
+    """Doubles the size: nearest neighbour, then a 3×3 convolution that also changes the width."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Apply the layer.
+
+        Args:
+            x: Features.
+
+        Returns:
+            Features of twice the height and width.
+        """
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out

@@ -1,0 +1,126 @@
+"""The Neural Band-pass Filter (NBP-Filter): which frequencies of the affinity map pass at time t."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PASS_THROUGH = 2.0
+"""Bias before the sigmoid, so that an untrained filter lets most pass."""
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept must serve training too
+def distinct_radii(h: int, w: int) -> tuple[Float[Tensor, " r"], Int[Tensor, "h w"]]:
+    r"""List the radial frequencies of a grid, and which one each place of its 2-D FFT has.
+
+    A grid of 16×16 has 256 places and 42 radii. H is a function of radii alone, so it is even in
+    frequency by construction, and the filtered map comes back real.
+
+    Args:
+        h: Rows of tokens.
+        w: Columns of tokens.
+
+    Returns:
+        Radii :math:`|\omega|` scaled to [0, 1], rising, and for each place the index of its radius.
+    """
+    rows, columns = torch.fft.fftfreq(h, dtype=torch.float64), torch.fft.fftfreq(w, dtype=torch.float64)
+    squared = ((rows[:, None] ** 2 + columns[None, :] ** 2) * (h * w) ** 2).round()  # whole numbers compare exactly
+    values, places = torch.unique(squared, return_inverse=True)
+    return (2 * values / (h * w) ** 2).sqrt().float(), places  # |ω| is at most √½ cycles per token
+
+
+class FilterBlock(nn.Module):
+    """1×1 convolution, LayerNorm, scale and shift from the time embedding, SiLU."""
+
+    def __init__(self, in_channels: int, channels: int, *, time_dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Linear(in_channels, channels)  # a 1×1 convolution over a list of places
+        self.norm = nn.LayerNorm(channels, elementwise_affine=False)
+        self.time = nn.Sequential(nn.Linear(time_dim, channels), nn.SiLU(), nn.Linear(channels, 2 * channels))
+
+    def forward(self, x: Float[Tensor, "#b p c"], time: Float[Tensor, "b dim"]) -> Float[Tensor, "b p d"]:
+        """Apply the block.
+
+        Args:
+            x: Features of each place.
+            time: Time embedding.
+
+        Returns:
+            Features of each place at each time.
+        """
+        scale, shift = self.time(time)[:, None, :].chunk(2, dim=-1)
+        return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
+
+
+class NBPFilter(nn.Module):
+    r"""Learns a smooth map from a pair of frequencies to a weight in (0, 1), and lets the time move it.
+
+    A coordinate network in the manner of NeRF: it takes the radial frequencies
+    :math:`(|\omega_q|, |\omega_k|)` of an entry of the affinity map M and gives the entry's weight H(t).
+    It sees neither the image nor the mask.
+
+    Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (c); R = 6 blocks.
+    """
+
+    def __init__(self, *, time_dim: int, channels: int = 64, num_blocks: int = 6) -> None:
+        super().__init__()
+        widths = [2] + [channels] * num_blocks
+        self.blocks = nn.ModuleList(FilterBlock(a, b, time_dim=time_dim) for a, b in pairwise(widths))
+        self.head = nn.Linear(channels, 1)
+        nn.init.constant_(self.head.bias, PASS_THROUGH)
+
+    def at(
+        self, omega_q: Float[Tensor, " *p"], omega_k: Float[Tensor, " *p"], time: Float[Tensor, "b dim"]
+    ) -> Float[Tensor, b * p]:
+        """Evaluate the network at any pairs of frequencies.
+
+        Args:
+            omega_q: Radial frequencies of the query axis, in [0, 1].
+            omega_k: Radial frequencies of the key axis, in [0, 1].
+            time: Time embedding.
+
+        Returns:
+            H in (0, 1), in full precision.
+        """
+        x = torch.stack([omega_q, omega_k], dim=-1).reshape(1, -1, 2)
+        for block in self.blocks:
+            x = block(x, time)
+        return torch.sigmoid(self.head(x).float()).reshape(len(time), *omega_q.shape)
+
+    def forward(self, h: int, w: int, time: Float[Tensor, "b dim"]) -> Float[Tensor, "b rq rk"]:
+        """Evaluate the network once per pair of distinct radii: exact, and 18 to 37 times less work.
+
+        Args:
+            h: Rows of tokens.
+            w: Columns of tokens.
+            time: Time embedding.
+
+        Returns:
+            H by radius of the query and radius of the key.
+        """
+        radii = distinct_radii(h, w)[0].to(time.device)
+        omega_q, omega_k = torch.meshgrid(radii, radii, indexing="ij")
+        return self.at(omega_q, omega_k, time)
+
+
+def spread(table: Float[Tensor, "b rq rk"], h: int, w: int) -> Float[Tensor, "b h w h half"]:
+    """Lay a table of radii out over the half spectrum that a real 4-D FFT keeps.
+
+    Args:
+        table: H by radius.
+        h: Rows of tokens.
+        w: Columns of tokens.
+
+    Returns:
+        H at each frequency (query row, query column, key row, key column up to w/2).
+    """
+    places = distinct_radii(h, w)[1].to(table.device)
+    half = places[:, : w // 2 + 1]
+    laid_out = table[:, places.reshape(-1)][:, :, half.reshape(-1)]
+    return laid_out.reshape(-1, h, w, *half.shape)

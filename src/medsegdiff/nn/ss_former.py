@@ -1,0 +1,237 @@
+"""The Spectrum-Space Transformer (SS-Former), by which the Semantic Condition enters the Diffusion Model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.nn.nbp_filter import NBPFilter, spread
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept must serve training too
+def positions(h: int, w: int, dim: int) -> Float[Tensor, "l dim"]:
+    """Make fixed 2-D sin-cos positions: half of the channels tell the row, half the column.
+
+    Args:
+        h: Rows of tokens.
+        w: Columns of tokens.
+        dim: Channels, a multiple of 4.
+
+    Returns:
+        One vector per token, row by row.
+    """
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 4) / (dim // 4))
+    rows, columns = (torch.arange(n)[:, None] * frequencies for n in (h, w))
+    along_h = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(h, w, dim // 2)
+    along_w = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(h, w, dim // 2)
+    return torch.cat([along_h, along_w], dim=-1).reshape(h * w, dim)
+
+
+def affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
+    r"""Compare every query with every key: :math:`A = q k^T / \sqrt{d L}`, without a softmax.
+
+    The paper's :math:`M = (F(e)W^q)(F(c)W^k)^T` is the 4-D Fourier transform of this A: F acts on the grid and
+    W on the channels, so they commute, and the transform of each factor is the transform of the product.
+
+    Args:
+        query: Queries.
+        key: Keys.
+
+    Returns:
+        A, in full precision.
+    """
+    _, num_tokens, dim = query.shape
+    return (query @ key.transpose(1, 2)).float() / math.sqrt(dim * num_tokens)
+
+
+def band_pass(
+    a: Float[Tensor, "b l l"], h_filter: Float[Tensor, "#b h w h half"], h: int, w: int
+) -> Float[Tensor, "b l l"]:
+    r"""Filter an affinity map in the frequencies of its four axes: :math:`F^{-1}(F(A) \odot H)`.
+
+    The real transform keeps half of the last axis; H is even, so the other half says nothing new.
+
+    Source: MedSegDiff-V2, Semantic Condition with SS-Former: :math:`f = F^{-1}(M') (c W^v)`.
+
+    Args:
+        a: Affinity of query tokens and key tokens, in full precision.
+        h_filter: H on the half spectrum; a batch of 1 serves all.
+        h: Rows of tokens.
+        w: Columns of tokens.
+
+    Returns:
+        The filtered map, real.
+    """
+    axes = (1, 2, 3, 4)
+    spectrum = torch.fft.rfftn(a.reshape(-1, h, w, h, w), dim=axes, norm="ortho")
+    filtered = torch.fft.irfftn(spectrum * h_filter, s=(h, w, h, w), dim=axes, norm="ortho")
+    return filtered.reshape(-1, h * w, h * w)
+
+
+class SpectrumAttention(nn.Module):
+    """One of the two cross-attention-like modules of a block: attends through a filtered affinity, then refines.
+
+    Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b).
+    """
+
+    def __init__(self, dim: int, *, mlp_ratio: int = 4) -> None:
+        super().__init__()
+        self.norm_q, self.norm_k, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.out = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        for last in (self.out.parameters(), self.mlp[-1].parameters()):
+            for parameter in last:
+                nn.init.zeros_(parameter)
+
+    def attend(
+        self,
+        query: Float[Tensor, "b l d"],
+        source: Float[Tensor, "b l d"],
+        h_filter: Float[Tensor, "#b h w h half"],
+        *,
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "b l d"]:
+        """Gather values from the source through the filtered affinity.
+
+        Args:
+            query: Tokens that ask.
+            source: Tokens that give keys and values.
+            h_filter: H on the half spectrum.
+            grid: Rows and columns of tokens.
+
+        Returns:
+            f, before the output projection.
+        """
+        keys = self.norm_k(source)
+        a = band_pass(affinity(self.to_q(self.norm_q(query)), self.to_k(keys)), h_filter, *grid)
+        values = self.to_v(keys)
+        return a.to(values.dtype) @ values
+
+    def forward(
+        self,
+        query: Float[Tensor, "b l d"],
+        source: Float[Tensor, "b l d"],
+        h_filter: Float[Tensor, "#b h w h half"],
+        *,
+        around: Float[Tensor, "b l d"],
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "b l d"]:
+        """Apply the module.
+
+        Args:
+            query: Tokens that ask.
+            source: Tokens that give keys and values.
+            h_filter: H on the half spectrum.
+            around: What the result is added to: the condition, which flows from module to module.
+            grid: Rows and columns of tokens.
+
+        Returns:
+            The next condition tokens.
+        """
+        c = around + self.out(self.attend(query, source, h_filter, grid=grid))
+        refined: Tensor = c + self.mlp(self.norm_mlp(c))
+        return refined
+
+
+class SSFormerBlock(nn.Module):
+    """Two symmetric modules: noise into semantics (query e), then semantics into noise (query c̃)."""
+
+    def __init__(self, dim: int, *, mlp_ratio: int) -> None:
+        super().__init__()
+        self.encode_noise = SpectrumAttention(dim, mlp_ratio=mlp_ratio)
+        self.encode_semantics = SpectrumAttention(dim, mlp_ratio=mlp_ratio)
+
+    def forward(
+        self, c: Tensor, e: Tensor, filters: Sequence[Tensor], *, grid: tuple[int, int]
+    ) -> Float[Tensor, "b l d"]:
+        """Apply the block.
+
+        Args:
+            c: Condition tokens (b l d).
+            e: Diffusion tokens (b l d), the same in all blocks.
+            filters: H of the two modules.
+            grid: Rows and columns of tokens.
+
+        Returns:
+            Condition tokens for the next block.
+        """
+        c_tilde = self.encode_noise(e, c, filters[0], around=c, grid=grid)
+        next_c: Tensor = self.encode_semantics(c_tilde, e, filters[1], around=c_tilde, grid=grid)
+        return next_c
+
+
+class SSFormer(nn.Module):
+    """Mixes the embedding of the Diffusion Model with that of the Condition Model, frequency by frequency.
+
+    N = 4 blocks of two modules, each with an NBP-Filter of its own; patch size 1 at the bottleneck.
+
+    Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b).
+    """
+
+    def __init__(
+        self,
+        condition_channels: int,
+        channels: int,
+        *,
+        time_dim: int,
+        dim: int = 512,
+        num_blocks: int = 4,
+        mlp_ratio: int = 4,
+        filter_channels: int = 64,
+        filter_blocks: int = 6,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.embed_c = nn.Conv2d(condition_channels, dim, 1)
+        self.embed_e = nn.Conv2d(channels, dim, 1)
+        self.blocks = nn.ModuleList(SSFormerBlock(dim, mlp_ratio=mlp_ratio) for _ in range(num_blocks))
+        self.filters = nn.ModuleList(
+            NBPFilter(time_dim=time_dim, channels=filter_channels, num_blocks=filter_blocks)
+            for _ in range(2 * num_blocks)
+        )
+        self.project = nn.Conv2d(dim, channels, 1)
+
+    def tabulate(self, time: Float[Tensor, "b dim"], h: int, w: int) -> list[Tensor]:
+        """Evaluate all NBP-Filters; they know the time and the grid only, so a sampler does it once.
+
+        Args:
+            time: Time embedding.
+            h: Rows of tokens.
+            w: Columns of tokens.
+
+        Returns:
+            H of each module (b h w h half), in order.
+        """
+        return [spread(nbp(h, w, time), h, w) for nbp in self.filters]
+
+    def forward(
+        self, e: Float[Tensor, "b c h w"], c: Float[Tensor, "b d h w"], filters: Sequence[Tensor]
+    ) -> Float[Tensor, "b c h w"]:
+        """Condition the embedding of the noisy mask on that of the image.
+
+        Args:
+            e: Deepest features of the Diffusion Model.
+            c: Deepest features of the Condition Model, c⁰.
+            filters: From `tabulate`.
+
+        Returns:
+            e plus the projected c^N, for the decoder.
+        """
+        grid = (e.shape[-2], e.shape[-1])
+        e_tokens, c_tokens = self._tokens(self.embed_e(e)), self._tokens(self.embed_c(c))
+        for index, block in enumerate(self.blocks):
+            c_tokens = block(c_tokens, e_tokens, filters[2 * index : 2 * index + 2], grid=grid)
+        out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))
+        return out
+
+    def _tokens(self, features: Tensor) -> Tensor:
+        """Lay a feature map out as tokens with positions: (b, d, h, w) → (b, h·w, d)."""
+        place = positions(features.shape[-2], features.shape[-1], self.dim).to(features)
+        return features.flatten(2).transpose(1, 2) + place

@@ -1,0 +1,90 @@
+"""Uncertain Spatial Attention (U-SA), by which the Anchor Condition enters the Diffusion Model."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIGMA_RANGE = (0.3, 8.0)
+"""Bounds of the learned σ in pixels: below, the kernel is a single tap; above, it outgrows its taps."""
+
+
+class UncertainSpatialAttention(nn.Module):
+    r"""Lets the segmentation features of the Condition Model point the Diffusion Model to where to look.
+
+    .. math::
+        f_{anc} = \max(f_c * k_{Gauss}, f_c), \qquad
+        f_d' = \mathrm{sigmoid}(f_{anc} * k_{conv1×1}) \cdot f_d + f_d
+
+    A learned Gaussian blurs the anchor, as it may not be accurate; the maximum keeps what was sharp.
+
+    Source: MedSegDiff-V2, equations 4 and 5.
+    """
+
+    def __init__(self, channels: int, *, sigma: float = 4.0, taps: int = 31) -> None:
+        super().__init__()
+        self.taps = taps
+        self.sigma = nn.Parameter(torch.full((channels,), sigma))
+        self.to_map = nn.Conv2d(channels, 1, 1)
+
+    def kernel(self) -> Float[Tensor, "c taps"]:
+        """Sample the Gaussian of each channel, normalised.
+
+        Returns:
+            Weights that sum to 1.
+        """
+        offsets = torch.arange(self.taps, device=self.sigma.device) - self.taps // 2
+        sigma = self.sigma.float().clamp(*SIGMA_RANGE)
+        return torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)
+
+    def smooth(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Blur each channel with its own Gaussian, first along w, then along h; borders are repeated.
+
+        Args:
+            f_c: Decoder features of the Condition Model.
+
+        Returns:
+            Blurred features.
+        """
+        kernel, pad = self.kernel().to(f_c.dtype), self.taps // 2
+        rows = F.conv2d(F.pad(f_c, (pad, pad, 0, 0), mode="replicate"), kernel[:, None, None, :], groups=len(kernel))
+        return F.conv2d(F.pad(rows, (0, 0, pad, pad), mode="replicate"), kernel[:, None, :, None], groups=len(kernel))
+
+    def gate(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Compute the attention map. It depends on the image alone, so once per image is enough.
+
+        Args:
+            f_c: Decoder features of the Condition Model.
+
+        Returns:
+            Weights in (0, 1).
+        """
+        f_anc = torch.maximum(self.smooth(f_c), f_c)  # equation 4
+        return torch.sigmoid(self.to_map(f_anc))
+
+    def forward(self, f_c: Float[Tensor, "b c h w"], f_d: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+        """Apply equations 4 and 5.
+
+        Args:
+            f_c: Decoder features of the Condition Model.
+            f_d: Encoder features of the Diffusion Model at the same level.
+
+        Returns:
+            f_d, enhanced.
+        """
+        return apply_gate(self.gate(f_c), f_d)
+
+
+def apply_gate(gate: Float[Tensor, "b 1 h w"], f_d: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+    """Enhance diffusion features where the gate is open (equation 5).
+
+    Args:
+        gate: Weights in (0, 1).
+        f_d: Encoder features of the Diffusion Model.
+
+    Returns:
+        gate · f_d + f_d.
+    """
+    return gate * f_d + f_d

@@ -1,0 +1,125 @@
+"""The two halves of a UNet, shared by the Condition Model and the Diffusion Model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.nn.blocks import ResidualBlock, Upsample, group_norm
+
+Modulate = Callable[[int, Tensor], Tensor]
+"""(level, features) → features of the same shape."""
+
+
+def unchanged(level: int, features: Tensor) -> Tensor:
+    """Leave the features of a level as they are.
+
+    Args:
+        level: Not used.
+        features: The features.
+
+    Returns:
+        The features.
+    """
+    return features
+
+
+class Level(nn.ModuleList):
+    """Residual blocks at one resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, num_blocks: int, time_dim: int | None) -> None:
+        widths = [in_channels] + [out_channels] * num_blocks
+        super().__init__(ResidualBlock(a, b, time_dim=time_dim) for a, b in pairwise(widths))
+
+    def forward(self, x: Float[Tensor, "b c h w"], time: Tensor | None = None) -> Float[Tensor, "b d h w"]:
+        """Apply the blocks one after the other.
+
+        Args:
+            x: Features.
+            time: Time embedding, or ``None``.
+
+        Returns:
+            Features of the same size.
+        """
+        for block in self:
+            x = block(x, time)
+        return x
+
+
+class Encoder(nn.Module):
+    """The way down: features at each level, the last of which is the embedding.
+
+    Level l has the resolution of the input divided by patch · 2^l.
+    """
+
+    def __init__(
+        self, in_channels: int, widths: Sequence[int], *, num_blocks: int, patch: int = 1, time_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.fold = nn.PixelUnshuffle(patch)
+        self.stem = nn.Conv2d(in_channels * patch**2, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList(Level(width, width, num_blocks=num_blocks, time_dim=time_dim) for width in widths)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths))
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], time: Tensor | None = None, *, modulate: Modulate = unchanged
+    ) -> list[Tensor]:
+        """Encode.
+
+        Args:
+            x: Image or noisy mask; height and width are multiples of the stride.
+            time: Time embedding, or ``None``.
+            modulate: What is done to the features of each level before they go on.
+
+        Returns:
+            Features by level, finest first.
+        """
+        features = []
+        x = self.stem(self.fold(x))
+        for index, level in enumerate(self.levels):
+            x = modulate(index, level(x if index == 0 else self.down[index - 1](x), time))
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """The way up: features at each level but the coarsest, and a head that gives one map per output channel."""
+
+    def __init__(
+        self, out_channels: int, widths: Sequence[int], *, num_blocks: int, patch: int = 1, time_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        self.up = nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths))
+        self.levels = nn.ModuleList(
+            Level(2 * width, width, num_blocks=num_blocks, time_dim=time_dim) for width in widths[:-1]
+        )
+        self.head = nn.Sequential(
+            group_norm(widths[0]),
+            nn.SiLU(),
+            nn.Conv2d(widths[0], out_channels * patch**2, 3, padding=1),
+            nn.PixelShuffle(patch),
+        )
+
+    def forward(
+        self, embedding: Float[Tensor, "b c h w"], skips: Sequence[Tensor], time: Tensor | None = None
+    ) -> list[Tensor]:
+        """Decode, without the head.
+
+        Args:
+            embedding: Features of the coarsest level.
+            skips: The encoder's features by level, finest first.
+            time: Time embedding, or ``None``.
+
+        Returns:
+            Features by level, finest first.
+        """
+        features: list[Tensor] = []
+        x = embedding
+        for index in reversed(range(len(self.levels))):
+            x = self.levels[index](torch.cat([self.up[index](x), skips[index]], dim=1), time)
+            features.insert(0, x)
+        return features

@@ -1,0 +1,58 @@
+"""Rows of pictures read back from what ``medsegdiff segment`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from medsegdiff.data.folder import find_images
+from medsegdiff.data.masks import MaskFolder
+from medsegdiff.io.raster import read_image, read_mask
+from medsegdiff.report.figures import CaseRow
+
+
+def saved_rows(segmented: Path, data: Path, notes: Mapping[str, str]) -> list[CaseRow]:
+    """Read cases back as rows of pictures.
+
+    Args:
+        segmented: What ``medsegdiff segment --save-members`` wrote.
+        data: The data folder, with ``images/`` and ``masks/``.
+        notes: Name of each case wanted → what is said under its fused mask.
+
+    Returns:
+        One row per case, in that order.
+    """
+    images, reference = find_images(data), MaskFolder(data / "masks")
+    members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
+    return [
+        CaseRow(
+            name=name,
+            image=read_image(images[name])[0],
+            reference=_mean_of_raters(reference, name),
+            members=[_masks(folder, name) for folder in members],
+            fused=_masks(segmented, name),
+            anchor=_masks(segmented / "anchor", name),
+            uncertainty=np.asarray(Image.open(segmented / "uncertainty" / f"{name}.png")) / np.float32(65535),
+            note=note,
+        )
+        for name, note in notes.items()
+    ]
+
+
+def _masks(folder: Path, name: str) -> np.ndarray:
+    """Read the foreground masks of a case (k h w), one per structure."""
+    found = MaskFolder(folder / "masks", kind="structures")
+    return np.stack([read_mask(path) > 0 for path in found.files(name)])
+
+
+def _mean_of_raters(reference: MaskFolder, name: str) -> np.ndarray:
+    masks = [read_mask(path) for path in reference.files(name)]
+    if reference.kind == "structures":
+        return np.stack([mask > 0 for mask in masks])
+    top = max(int(mask.max()) for mask in masks)
+    if top in (0, 1, 255):
+        return np.mean([mask > 0 for mask in masks], axis=0)[None]
+    return np.stack([np.mean([mask == label for mask in masks], axis=0) for label in range(1, top + 1)])

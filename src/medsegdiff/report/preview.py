@@ -1,0 +1,46 @@
+"""A sheet of images with the contours of their masks, to see at a glance whether they belong together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from medsegdiff.io.raster import read_image, read_mask
+from medsegdiff.report.figures import save
+from medsegdiff.report.overlay import overlay
+
+
+def preview(cases: Sequence[tuple[Path, Sequence[Path]]], path: Path, *, most: int = 20) -> None:
+    """Draw cases, evenly chosen.
+
+    Args:
+        cases: Image file and mask files of each.
+        path: Ends in ``.png``.
+        most: How many at most.
+    """
+    if not cases:
+        return
+    chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
+    columns = min(5, len(chosen))
+    rows = math.ceil(len(chosen) / columns)
+    figure = Figure(figsize=(2.2 * columns, 2.4 * rows), layout="constrained")
+    for axis, case in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, [*chosen, *[None] * columns], strict=False
+    ):
+        axis.set_axis_off()
+        if case is not None:
+            axis.imshow(_drawn(*case))
+            axis.set_title(case[0].stem[:24], fontsize=7)
+    save(figure, path)
+
+
+def _drawn(image: Path, masks: Sequence[Path]) -> np.ndarray:
+    """Draw every mask file in its own colour; of class indices, every class."""
+    pixels, geometry = read_image(image)
+    values = [read_mask(mask) for mask in masks]
+    layers = [v == c for v in values if v.shape == geometry.shape for c in np.unique(v) if c > 0]
+    return overlay(pixels, np.array(layers, dtype=np.uint8).reshape(-1, *geometry.shape))

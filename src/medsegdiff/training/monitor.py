@@ -1,0 +1,99 @@
+"""What a person sees of training: a progress bar, the log, curves, trackers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medsegdiff.report.figures import training_curves
+from medsegdiff.training.run import Run
+
+
+class Monitor:
+    """Reports on the main process; the others are silent."""
+
+    def __init__(self, run: Run, accelerator: Accelerator, *, start: int, stop: int, console: Console) -> None:
+        self.run, self.accelerator, self.console = run, accelerator, console
+        self.active = accelerator.is_main_process
+        self.bar = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=not self.active,
+        )
+        self.task = self.bar.add_task("training", total=stop, completed=start, numbers="")
+        self.dice = ""
+        self._seen, self._since = 0, time.monotonic()
+
+    def __enter__(self) -> Monitor:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def count(self, images: int) -> None:
+        """Count images that were trained on.
+
+        Args:
+            images: How many, over all processes.
+        """
+        self._seen += images
+
+    def step(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Report losses.
+
+        Args:
+            step: Steps done.
+            numbers: ``loss`` and others.
+        """
+        rate = self._seen / max(time.monotonic() - self._since, 1e-9)
+        self._seen, self._since = 0, time.monotonic()
+        record = {"step": step, **numbers, "images_per_s": rate}
+        if self.active:
+            shown = f"loss {numbers['loss']:.3f}{self.dice} · {rate:.1f} images/s"
+            self.bar.update(self.task, completed=step, numbers=shown)
+            self.run.append(record)
+        self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=step)
+
+    def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
+        """Report a validation and draw the curves.
+
+        Args:
+            step: When.
+            numbers: ``dice`` and others.
+            best: Whether it is the best so far.
+        """
+        self.dice = f" · Dice {numbers['dice']:.3f}"
+        self.accelerator.log({f"val/{key}": value for key, value in numbers.items()}, step=step)
+        if self.active:
+            self.run.append({"step": step, **numbers})
+            training_curves(self.run.lines(), self.run.curves)
+            self.console.print(
+                f"step {step:>6} · validation Dice {numbers['dice']:.4f} fused, "
+                f"{numbers['dice_member']:.4f} one member, {numbers['dice_anchor']:.4f} anchor "
+                f"· IoU {numbers['iou']:.4f} · agreement {numbers['agreement']:.3f}"
+                + (" · best so far" if best else "")
+            )
+        self._seen, self._since = 0, time.monotonic()  # sampling is not training time
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar.
+
+        Args:
+            text: What.
+        """
+        if self.active:
+            self.console.print(text)

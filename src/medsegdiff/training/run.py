@@ -1,0 +1,150 @@
+"""The folder of a training run: what is where, and who wrote it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from medsegdiff.checkpoint import load_config, save_config
+from medsegdiff.config import Config
+from medsegdiff.data.dataset import DataInfo
+from medsegdiff.data.split import write_split
+from medsegdiff.errors import CheckpointError, ConfigError
+from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.training.state import states
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths of a run."""
+
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """Checkpoints to resume from."""
+        return self.folder / "state"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per line: losses and validations."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        """Plot of the log."""
+        return self.folder / "curves.png"
+
+    def pictures(self, step: int) -> Path:
+        """Name the picture of a validation.
+
+        Args:
+            step: When it took place.
+
+        Returns:
+            Its path.
+        """
+        return self.folder / "validation" / f"step-{step:08d}.png"
+
+    def check_new(self) -> None:
+        """Refuse to write over another run.
+
+        Raises:
+            ConfigError: If the folder holds a run.
+        """
+        if (self.folder / "config.json").exists() or states(self.state):
+            raise ConfigError(
+                f"{self.folder} holds a run already. Add --resume to go on with it, or choose another --out."
+            )
+
+    def check_resumable(self, config: Config) -> None:
+        """Make sure that a configuration goes on with this run: all but the length of training must be equal.
+
+        Args:
+            config: Resolved.
+
+        Raises:
+            CheckpointError: If the run holds no checkpoint, or was made with another configuration.
+        """
+        if not states(self.state):
+            raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
+        before, now = (_fixed(c) for c in (load_config(self.folder), config))
+        changed = [key for key in now if now[key] != before.get(key)]
+        if changed:
+            raise CheckpointError(
+                f"{self.folder} was trained with other values of {', '.join(changed[:6])}. "
+                "Resume with the same configuration, or start a new run in another --out."
+            )
+
+    def lines(self, *, up_to: int | None = None) -> list[dict[str, Any]]:
+        """Read the log.
+
+        Args:
+            up_to: Last step wanted; ``None`` reads all.
+
+        Returns:
+            One dictionary per line.
+        """
+        if not self.log.is_file():
+            return []
+        lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        return [line for line in lines if up_to is None or line["step"] <= up_to]
+
+    def start_log(self, *, up_to: int) -> None:
+        """Cut the log to what a checkpoint knows of, so that resumed steps are not there twice.
+
+        Args:
+            up_to: Step of the checkpoint.
+        """
+        write_text(self.log, "".join(json.dumps(line) + "\n" for line in self.lines(up_to=up_to)))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a line to the log.
+
+        Args:
+            record: Numbers by name; ``step`` among them.
+        """
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def describe(self, config: Config, info: DataInfo, data: str) -> None:
+        """Write down what is needed to repeat the run: configuration, split with its hash, versions, command.
+
+        Args:
+            config: Resolved.
+            info: Of the data.
+            data: Where they are.
+        """
+        save_config(self.folder, config)
+        split_hash = write_split(self.folder / "split.csv", info.split)
+        counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
+        packages = ("medsegdiff", "torch", "monai", "accelerate", "numpy")
+        write_json(
+            self.folder / "run.json",
+            {
+                "command": sys.argv,
+                "data": data,
+                "cases": counts,
+                "split_sha256": split_hash,
+                "python": platform.python_version(),
+                "machine": f"{platform.system()} {platform.machine()}",
+                "versions": {name: version(name) for name in packages},
+            },
+        )
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """List what must not change when a run is resumed."""
+    free = {"max_steps", "patience", "num_workers", "save_every", "val_every", "trackers"}
+    values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
+    return {
+        f"{section}.{key}": value
+        for section, part in values.items()
+        for key, value in part.items()
+        if not (section == "train" and key in free) and key != "cache_gb"
+    }

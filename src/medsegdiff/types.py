@@ -1,0 +1,79 @@
+"""The nouns that pass from stage to stage: geometry, case, batch, condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+Task = Literal["binary", "exclusive", "regions"]
+"""One foreground; K classes of which each pixel has one (class 0 is the background); K regions that may overlap."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an array lies in the world."""
+
+    shape: tuple[int, ...]
+    """Size of the native grid in array-axis order: (h, w) for pictures."""
+    spacing: tuple[float, ...]
+    """Size of a pixel by array axis; mm where the file says so, else 1 (one pixel)."""
+    unit: Literal["mm", "px"] = "px"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with the masks that its raters drew."""
+
+    name: str
+    image: Float[np.ndarray, "c h w"]
+    """As read, in the file's own units, float32."""
+    mask: UInt8[np.ndarray, "r k h w"] | None
+    """0 and 1 by rater and channel; ``None`` for an image without reference."""
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model trains on."""
+
+    image: Float[Tensor, "b c h w"]
+    """Normalised, on the model grid."""
+    mask: Float[Tensor, "b k h w"]
+    """0 and 1, one rater per image, on the model grid."""
+    position: Int[Tensor, " b"]
+    """Place of each sample in the endless stream of training samples: the source of its randomness."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a Diffusion Model needs to know of an image: computed once, used at each step by each member."""
+
+    gates: tuple[Tensor, ...]
+    """U-SA maps (b 1 h w) by anchor level."""
+    embedding: Float[Tensor, "b d h w"]
+    """Deepest features of the Condition Model, c⁰."""
+    logits: Float[Tensor, "b k h w"]
+    """The Condition Model's own segmentation, the anchor."""
+    image: Float[Tensor, "b c h w"] | None = None
+    """The image, where the Diffusion Model sees it (``see_image``)."""
+
+    def select(self, index: Int[Tensor, " n"]) -> Condition:
+        """Repeat or pick images, so that each member of a batch has the condition of its image.
+
+        Args:
+            index: For each member, its image.
+
+        Returns:
+            The condition of n members.
+        """
+        return replace(
+            self,
+            gates=tuple(gate[index] for gate in self.gates),
+            embedding=self.embedding[index],
+            logits=self.logits[index],
+            image=None if self.image is None else self.image[index],
+        )
