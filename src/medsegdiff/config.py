@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -52,7 +52,7 @@ class ModelConfig(Component):
     """Whether the Diffusion Model sees the image beside x_t; in the paper it sees x_t alone."""
 
     @model_validator(mode="after")
-    def _levels_fit(self) -> Self:
+    def _levels_fit(self) -> ModelConfig:
         if len(self.condition_widths) != len(self.diffusion_widths):
             raise ValueError("condition_widths and diffusion_widths must have as many levels as each other")
         if any(level >= len(self.condition_widths) - 1 for level in self.anchor_levels):
@@ -77,7 +77,7 @@ class DiffusionConfig(Component):
     """Whether predictions of x_0 are clipped to [−1, 1] while sampling (targets eps and v)."""
 
     @model_validator(mode="after")
-    def _solvable(self) -> Self:
+    def _solvable(self) -> DiffusionConfig:
         if self.zero_terminal_snr and self.target == "eps":
             raise ValueError("zero_terminal_snr needs target v or x0: from noise alone, eps tells nothing of x_0")
         return self

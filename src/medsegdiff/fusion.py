@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,7 @@ class Fused:
     """STAPLE: whether the iteration came to rest."""
 
 
+@runtime_checkable
 class Fuser(Protocol):
     """Makes one segmentation of several."""
 

@@ -54,7 +54,7 @@ class Condition:
 
     gates: tuple[Tensor, ...]
     """U-SA maps (b 1 h w) by anchor level."""
-    embedding: Float[Tensor, "b d h w"]
+    embedding: Float[Tensor, "b d eh ew"]
     """Deepest features of the Condition Model, c⁰."""
     logits: Float[Tensor, "b k h w"]
     """The Condition Model's own segmentation, the anchor."""

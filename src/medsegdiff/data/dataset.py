@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from medsegdiff.config import DataConfig
 from medsegdiff.errors import DataError, nearest
@@ -17,6 +17,7 @@ Item = TypeVar("Item")
 SPLITS = ("train", "val", "test")
 
 
+@runtime_checkable
 class Track(Protocol):
     """Watches work go by, to show progress."""
 
@@ -81,6 +82,7 @@ class DataInfo:
         return found
 
 
+@runtime_checkable
 class DataSource(Protocol):
     """A data set: what it is, and its cases by name."""
 

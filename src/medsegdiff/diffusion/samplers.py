@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ class Row:
 Table = tuple[Row, ...]
 
 
+@runtime_checkable
 class TableBuilder(Protocol):
     """Writes a sampler's table for the times that it shall visit."""
 

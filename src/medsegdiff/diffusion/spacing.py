@@ -29,7 +29,7 @@ def trailing(schedule: NoiseSchedule, num_steps: int) -> list[float]:
 
 
 def linspace(schedule: NoiseSchedule, num_steps: int) -> list[float]:
-    """Space whole steps evenly in t between the last one and the first, the first left out.
+    """Space times evenly in t between the last step and the first, the first left out.
 
     Args:
         schedule: The noise schedule.
@@ -39,7 +39,7 @@ def linspace(schedule: NoiseSchedule, num_steps: int) -> list[float]:
         Falling times.
     """
     last = schedule.num_train_timesteps - 1
-    return [float(round(t)) for t in np.linspace(last, 0, num_steps + 1)[:-1]]
+    return [float(t) for t in np.linspace(last, 0, num_steps + 1)[:-1]]
 
 
 def logsnr(schedule: NoiseSchedule, num_steps: int) -> list[float]:

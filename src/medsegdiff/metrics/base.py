@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -24,6 +24,7 @@ class Empty:
     """Both are empty."""
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Compares a predicted mask with a reference."""
 

@@ -1,0 +1,62 @@
+"""What tests share: where real data are, a small network, a small data folder, one trained run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from medsegdiff.checkpoint import build_model
+from medsegdiff.config import Config
+from medsegdiff.models.base import DiffusionModel
+from tests.makers import make_folder, randomised, small_config
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--data-root", default="../shared/data", help="Folder of real data; tests skip without it.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def real_data(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Find a folder of real data, or skip."""
+
+    def find(name: str) -> Path:
+        folder = Path(request.config.getoption("--data-root")) / name
+        if not folder.is_dir():
+            pytest.skip(f"no real data at {folder} (set --data-root)")
+        return folder
+
+    return find
+
+
+@pytest.fixture
+def config() -> Config:
+    return small_config()
+
+
+@pytest.fixture
+def model(config: Config) -> DiffusionModel:
+    return randomised(build_model(config))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder as a user has it: 12 grey pictures of a bright disc, masks 0/255."""
+    return make_folder(tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of a few steps, and the data it was trained on."""
+    from medsegdiff.training.train import train
+
+    base = tmp_path_factory.mktemp("trained")
+    data = make_folder(base / "data")
+    train(data, base / "run", small_config("train.max_steps=6", "train.val_every=3", "train.save_every=3"))
+    return base / "run", data

@@ -1,0 +1,66 @@
+"""What tests are made of: small configurations, networks, pictures and data folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from medsegdiff.config import Config, load_preset
+from medsegdiff.models.base import DiffusionModel
+
+SMALL = (
+    "model.condition_widths=[8, 16, 16]",
+    "model.diffusion_widths=[8, 16, 16]",
+    "model.ss_former_dim=16",
+    "model.ss_former_blocks=1",
+    "model.filter_channels=8",
+    "model.filter_blocks=2",
+    "model.time_dim=16",
+    "model.patch=1",
+    "data.image_size=32",
+    "train.batch_size=4",
+    "train.precision=fp32",
+    "train.val_cases=2",
+    "train.val_samples=2",
+    "train.val_steps=2",
+    "sampling.num_steps=3",
+    "sampling.num_samples=3",
+)
+"""Overrides that make a V2 of a few thousand parameters."""
+
+
+def small_config(*overrides: str) -> Config:
+    return load_preset("v2-tiny", [*SMALL, *overrides])
+
+
+def randomised(model: DiffusionModel, seed: int = 0) -> DiffusionModel:
+    """Give every weight a value, those that start at zero too, so that each part has an effect."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def write_png(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def disc(size: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.hypot(y - centre[0], x - centre[1]) < radius
+
+
+def make_folder(root: Path, *, count: int = 12, size: tuple[int, int] = (40, 32), seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        inside = disc(size, tuple(rng.uniform(12, 20, size=2)), rng.uniform(5, 10))
+        image = np.clip(80 + 90 * inside + rng.normal(0, 10, size=size), 0, 255)
+        write_png(root / "images" / f"case{i:02d}.png", image.astype(np.uint8))
+        write_png(root / "masks" / f"case{i:02d}.png", inside.astype(np.uint8) * np.uint8(255))
+    return root

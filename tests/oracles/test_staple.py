@@ -1,0 +1,150 @@
+"""STAPLE against simulated raters, whose quality is known, and against SimpleITK."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff.fusion import majority, mean, one_hot, staple
+
+sitk = pytest.importorskip("SimpleITK")
+
+
+def blob(size: int = 64) -> torch.Tensor:
+    truth = torch.zeros(size, size)
+    truth[size // 4 : size * 3 // 4, size // 3 : size * 4 // 5] = 1
+    return truth
+
+
+def raters(truth: torch.Tensor, p: list[float], q: list[float], seed: int = 0) -> torch.Tensor:
+    """Draw votes (m, 1, 1, h, w): sensitivity p and specificity q by rater."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.rand(len(p), *truth.shape, generator=generator)
+    chance = torch.stack([torch.where(truth > 0, a, 1 - b) for a, b in zip(p, q, strict=True)])
+    return (draws < chance).float()[:, None, None]
+
+
+def itk_staple(votes: torch.Tensor) -> tuple[np.ndarray, list[float], list[float]]:
+    images = [sitk.GetImageFromArray(vote[0, 0].numpy().astype(np.uint8)) for vote in votes]
+    filter_ = sitk.STAPLEImageFilter()
+    filter_.SetForegroundValue(1)
+    probability = sitk.GetArrayFromImage(filter_.Execute(images))
+    return probability, list(filter_.GetSensitivity()), list(filter_.GetSpecificity())
+
+
+def test_quality_of_five_simulated_raters_comes_back() -> None:
+    p, q = [0.95, 0.9, 0.85, 0.8, 0.7], [0.99, 0.95, 0.97, 0.9, 0.93]
+    fused = staple(raters(blob(512), p, q))
+    assert fused.converged
+    assert fused.sensitivity.flatten().tolist() == pytest.approx(p, abs=0.003)
+    assert fused.specificity.flatten().tolist() == pytest.approx(q, abs=0.003)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_simpleitk_on_random_votes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m = int(rng.integers(2, 12))
+    votes = raters(blob(), rng.uniform(0.6, 0.99, m).tolist(), rng.uniform(0.7, 0.99, m).tolist(), seed)
+    fused = staple(votes, tolerance=1e-9, max_iterations=2000)
+    probability, sensitivity, specificity = itk_staple(votes)
+    assert np.abs(fused.probability[0, 0].numpy() - probability).max() < 1e-3
+    assert fused.sensitivity.flatten().tolist() == pytest.approx(sensitivity, abs=1e-4)
+    assert fused.specificity.flatten().tolist() == pytest.approx(specificity, abs=1e-4)
+
+
+@pytest.mark.parametrize(("value", "name"), [(0.0, "empty"), (1.0, "full")])
+def test_votes_that_are_all_empty_or_full_come_back_where_simpleitk_gives_nan(value: float, name: str) -> None:
+    votes = torch.full((4, 1, 1, 8, 8), value)
+    assert np.isnan(itk_staple(votes)[0]).any() or not np.allclose(itk_staple(votes)[0], value)
+    fused = staple(votes)
+    assert torch.isfinite(fused.probability).all(), name
+    assert ((fused.probability >= 0.5).float() == value).all()
+    assert torch.isfinite(fused.sensitivity).all()
+    assert torch.isfinite(fused.specificity).all()
+
+
+def test_identical_raters_give_that_rater() -> None:
+    votes = blob()[None, None, None].expand(5, 1, 1, 64, 64)
+    fused = staple(votes)
+    assert torch.equal((fused.probability[0, 0] >= 0.5).float(), blob())
+    assert fused.sensitivity.min() > 0.999
+
+
+def test_equal_raters_give_the_majority_vote() -> None:
+    votes = raters(blob(), [0.85] * 5, [0.85] * 5)
+    assert torch.equal((staple(votes).probability >= 0.5).float(), majority(votes).probability)
+
+
+def test_one_member_is_believed() -> None:
+    votes = blob()[None, None, None]
+    assert torch.equal((staple(votes).probability >= 0.5).float()[0, 0], blob())
+
+
+def test_images_and_channels_are_estimated_by_themselves() -> None:
+    a, b = raters(blob(), [0.9] * 3, [0.9] * 3, 1), raters(blob().T, [0.7, 0.8, 0.9], [0.95] * 3, 2)
+    together = staple(torch.cat([torch.cat([a, b], dim=2), torch.cat([b, a], dim=2)], dim=1))
+    alone = staple(a).probability[0, 0]
+    assert torch.allclose(together.probability[0, 0], alone, atol=1e-6)
+    assert torch.allclose(together.probability[1, 1], alone, atol=1e-6)
+    assert together.sensitivity.shape == (3, 2, 2)
+    assert torch.allclose(together.sensitivity[:, 0, 1], staple(b).sensitivity[:, 0, 0], atol=1e-5)
+
+
+def test_many_members_share_patterns_without_mixing_them_up() -> None:
+    """Seventy raters have more patterns than a 64-bit number can name by their bits."""
+    votes = raters(blob(16), [0.8] * 70, [0.8] * 70)
+    assert torch.equal((staple(votes).probability >= 0.5).float()[0, 0], blob(16))
+
+
+def labelled(seed: int = 0, m: int = 5, noise: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.zeros(48, 48).long()
+    truth[:20, :20], truth[20:, :24], truth[:16, 30:] = 1, 2, 3
+    wrong = torch.rand(m, 48, 48, generator=generator) < noise
+    return truth, torch.where(wrong, torch.randint(0, 4, (m, 48, 48), generator=generator), truth)
+
+
+def test_labels_equal_simpleitks_multi_label_staple() -> None:
+    _, votes = labelled()
+    fused = staple(one_hot(votes[:, None], 4), exclusive=True)
+    filter_ = sitk.MultiLabelSTAPLEImageFilter()
+    filter_.SetLabelForUndecidedPixels(9)
+    images = [sitk.GetImageFromArray(vote.numpy().astype(np.uint8)) for vote in votes]
+    theirs = sitk.GetArrayFromImage(filter_.Execute(images))
+    assert (fused.probability.argmax(dim=1)[0].numpy() == theirs).mean() > 0.999
+
+
+def test_multi_label_recovers_truth_and_quality() -> None:
+    truth, votes = labelled(noise=0.4)
+    fused = staple(one_hot(votes[:, None], 4), exclusive=True)
+    assert (fused.probability.argmax(dim=1)[0] == truth).float().mean() > 0.9
+    right = torch.stack([(vote == truth).float().mean() for vote in votes])
+    assert torch.allclose(fused.sensitivity[:, 0].mean(dim=1), right, atol=0.05)
+
+
+def test_multi_label_of_one_class_alone_is_finite() -> None:
+    votes = one_hot(torch.zeros(3, 1, 8, 8).long(), 4)
+    fused = staple(votes, exclusive=True)
+    assert torch.isfinite(fused.probability).all()
+    assert (fused.probability.argmax(dim=1) == 0).all()
+
+
+def test_two_labels_agree_with_the_binary_case() -> None:
+    votes = raters(blob(), [0.9, 0.8, 0.85], [0.9, 0.95, 0.9])
+    binary = (staple(votes).probability[0, 0] >= 0.5).long()
+    multi = staple(one_hot(votes[:, :, 0].long(), 2), exclusive=True).probability.argmax(dim=1)[0]
+    assert (binary == multi).float().mean() > 0.99
+
+
+def test_mean_and_majority_by_hand() -> None:
+    samples = torch.tensor([0.9, 0.2, 0.6, 0.4]).reshape(4, 1, 1, 1, 1)
+    assert mean(samples).probability.item() == pytest.approx(0.525)
+    assert majority(samples).probability.item() == 1  # two against two is foreground
+    classes = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.5, 0.4], [0.2, 0.5, 0.3]]).reshape(3, 1, 3, 1, 1)
+    assert majority(classes, exclusive=True).probability.flatten().tolist() == [0, 1, 0]
+
+
+def test_prior_must_be_a_probability() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        staple(torch.rand(3, 1, 1, 4, 4), prior=0.0)

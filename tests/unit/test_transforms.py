@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.transforms import from_grid, grid_mask, match_channels, normalise, place, prepare, to_grid
+from medsegdiff.errors import DataError
+from medsegdiff.types import Case, Geometry
+from tests.makers import disc
+
+sizes = st.tuples(st.integers(5, 90), st.integers(5, 90))
+
+
+def data(**values: object) -> DataConfig:
+    return DataConfig(**values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, st.sampled_from(["fit", "stretch", "none"]), st.sampled_from([8, 16]))
+def test_grid_is_a_multiple_of_the_stride_and_nothing_is_cut(native: tuple[int, int], how: str, stride: int) -> None:
+    placement = place(native, data(image_size=40, resize=how), stride)
+    assert all(g % stride == 0 for g in placement.grid)
+    assert all(r <= g < r + (40 if how == "fit" else 0) + stride for r, g in zip(placement.resized, placement.grid))
+    if how == "none":
+        assert placement.resized == native
+    if how == "stretch":
+        assert placement.resized == (40, 40)
+    if how == "fit":
+        assert max(placement.resized) == 40
+        assert abs(placement.resized[0] * native[1] - placement.resized[1] * native[0]) <= max(native)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes)
+def test_padding_alone_is_undone_exactly(native: tuple[int, int]) -> None:
+    placement = place(native, data(image_size=40, resize="none"), 16)
+    values = torch.randn(3, *native)
+    assert torch.equal(from_grid(to_grid(values, placement)[None], placement)[0], values)
+
+
+@pytest.mark.parametrize("how", ["fit", "stretch"])
+@pytest.mark.parametrize("native", [(120, 90), (33, 64), (50, 50)])
+def test_a_mask_comes_back_where_it_was(how: str, native: tuple[int, int]) -> None:
+    """A disc off the centre: any shift, flip or swap of axes would show."""
+    mask = disc(native, (0.3 * native[0], 0.6 * native[1]), 0.2 * min(native))
+    placement = place(native, data(image_size=64, resize=how), 16)
+    there = grid_mask(mask[None, None].astype(np.uint8), placement, exclusive=False)
+    back = from_grid(there[0, None], placement)[0, 0] >= 0.5
+    assert 2 * (back.numpy() & mask).sum() / (back.numpy().sum() + mask.sum()) > 0.95
+
+
+def test_exclusive_masks_stay_exclusive_and_padding_is_background() -> None:
+    labels = np.zeros((30, 50), np.uint8)
+    labels[5:20, 5:20], labels[10:28, 25:45] = 1, 2
+    mask = (labels == np.arange(3)[:, None, None])[None].astype(np.uint8)
+    placement = place((30, 50), data(image_size=40), 16)
+    there = grid_mask(mask, placement, exclusive=True)
+    assert torch.equal(there.sum(dim=1), torch.ones(1, *placement.grid))
+    assert there[0, 0, 0].min() == 1  # above the image
+
+
+def test_normalised_channels_have_mean_0_and_deviation_1_and_constant_ones_are_0() -> None:
+    image = np.stack([np.random.default_rng(0).normal(7, 3, (20, 20)), np.full((20, 20), 5.0)])
+    out = normalise(image)
+    assert out.mean(dim=(1, 2)).tolist() == pytest.approx([0, 0], abs=1e-5)
+    assert out.std(dim=(1, 2)).tolist() == pytest.approx([1, 0], abs=1e-5)
+
+
+def test_grey_becomes_colour_and_colour_becomes_grey_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    grey, colour = np.random.rand(1, 4, 4).astype("f"), np.random.rand(3, 4, 4).astype("f")
+    assert np.array_equal(match_channels(grey, 3, "a"), np.repeat(grey, 3, 0))
+    with caplog.at_level(logging.WARNING):
+        assert match_channels(colour, 1, "lesion").shape == (1, 4, 4)
+    assert "lesion is coloured" in caplog.text
+    with pytest.raises(DataError, match="has 3 channels; the model expects 4"):
+        match_channels(colour, 4, "a")
+
+
+def test_prepare_gives_image_and_masks_on_the_same_grid() -> None:
+    case = Case("a", np.random.rand(1, 30, 50).astype("f"), np.ones((2, 1, 30, 50), np.uint8), Geometry((30, 50), (1.0, 1.0)))
+    prepared = prepare(case, data(image_size=40), channels=3, stride=16)
+    assert prepared.image.shape == (3, 48, 48)
+    assert prepared.mask is not None
+    assert prepared.mask.shape == (2, 1, 48, 48)
+    inside = prepared.mask[0, 0] > 0
+    assert inside.sum() == 24 * 40
+    assert (prepared.image[:, ~inside] == 0).all()
