@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 from jaxtyping import Float
+from monai.data import get_track_meta, set_track_meta
 from monai.transforms import (
     Compose,
     RandAffined,
@@ -53,6 +57,24 @@ class Augment:
         Returns:
             Image and masks, moved together.
         """
-        self.transform.set_random_state(seed=seed % 2**32)
-        moved = self.transform({"image": image, "mask": mask.flatten(0, 1)})
-        return moved["image"].as_tensor(), moved["mask"].as_tensor().reshape(mask.shape)
+        state = np.random.RandomState(seed % 2**32)  # one for all: seeding each took as long as moving the image
+        for transform in self.transform.transforms:
+            transform.set_random_state(state=state)
+        with plain_tensors():
+            moved = self.transform({"image": image, "mask": mask.flatten(0, 1)})
+        return moved["image"], moved["mask"].reshape(mask.shape)
+
+
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """Keep MONAI from recording what was done to each tensor, which took two fifths of the time.
+
+    Yields:
+        Nothing.
+    """
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
