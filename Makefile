@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsegdiff demo
@@ -20,6 +20,9 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/isic2016.py
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/lines.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

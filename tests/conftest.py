@@ -13,6 +13,7 @@ from medsegdiff.config import Config
 from medsegdiff.models.base import DiffusionModel
 from tests.makers import make_folder, randomised, small_config
 
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-root", default="../shared/data", help="Folder of real data; tests skip without it.")
 

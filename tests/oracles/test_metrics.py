@@ -39,10 +39,7 @@ def brute_border(a: np.ndarray) -> list[tuple[int, ...]]:
 
 def brute_hd95(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> float:
     def directed(here: list[tuple[int, ...]], there: list[tuple[int, ...]]) -> float:
-        nearest = [
-            min(math.dist(np.multiply(p, spacing), np.multiply(r, spacing)) for r in there)
-            for p in here
-        ]
+        nearest = [min(math.dist(np.multiply(p, spacing), np.multiply(r, spacing)) for r in there) for p in here]
         return float(np.percentile(nearest, 95))
 
     border_a, border_b = brute_border(a), brute_border(b)

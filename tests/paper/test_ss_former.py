@@ -120,7 +120,7 @@ def test_roles_alternate_as_in_the_paper() -> None:
     for block in former.blocks:
         for part in (block.encode_noise, block.encode_semantics):
             torch.nn.init.normal_(part.out.weight, std=0.1)
-            part.register_forward_hook(lambda m, args, out: (seen.append(args[:2]), outs.append(out)) and None)
+            part.register_forward_hook(lambda m, args, out: seen.append(args[:2]) or outs.append(out))
     e, c = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 4, 4)
     former(e, c, former.tabulate(torch.randn(1, 16), 4, 4))
     e_tokens, c_tokens = former._tokens(former.embed_e(e)), former._tokens(former.embed_c(c))

@@ -64,9 +64,7 @@ def test_every_epoch_shows_every_case_once_in_another_order(stream: TrainingStre
 def test_all_raters_get_their_turn() -> None:
     config = DataConfig(image_size=32)
     source = open_source("phantom", config)
-    name = next(
-        n for n in source.info.names("train") if len(np.unique(source.load(n).mask.reshape(5, -1), axis=0)) > 2
-    )
+    name = next(n for n in source.info.names("train") if len(np.unique(source.load(n).mask.reshape(5, -1), axis=0)) > 2)
     cases = PreparedCases(source, config, channels=1, stride=16)
     stream = TrainingStream(cases, [name], seed=0, augment=False)
     seen = {stream[i]["mask"].numpy().tobytes() for i in range(60)}

@@ -174,7 +174,9 @@ def test_the_real_layouts_are_understood(real_data: object) -> None:
 
 def test_a_patient_stays_in_one_part(real_data: object) -> None:
     info = source(real_data("curvas_ct")).info
-    patients = {part: {n.split("_")[0] for n, p in info.split.items() if p == part} for part in ("train", "val", "test")}
+    patients = {
+        part: {n.split("_")[0] for n, p in info.split.items() if p == part} for part in ("train", "val", "test")
+    }
     assert info.task == "regions"
     assert not patients["train"] & patients["val"]
     assert not patients["train"] & patients["test"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_spacings_fall_from_the_last_step_and_have_no_double(name: str, steps: i
     times = SPACINGS[name](schedule, steps)
     assert len(times) == steps
     assert times[0] == 999
-    assert all(a > b >= 0 for a, b in zip(times, times[1:], strict=False))
+    assert all(a > b >= 0 for a, b in pairwise(times))
 
 
 def test_a_step_count_that_is_impossible_says_what_is_possible() -> None:

@@ -26,7 +26,10 @@ def data(**values: object) -> DataConfig:
 def test_grid_is_a_multiple_of_the_stride_and_nothing_is_cut(native: tuple[int, int], how: str, stride: int) -> None:
     placement = place(native, data(image_size=40, resize=how), stride)
     assert all(g % stride == 0 for g in placement.grid)
-    assert all(r <= g < r + (40 if how == "fit" else 0) + stride for r, g in zip(placement.resized, placement.grid))
+    assert all(
+        r <= g < r + (40 if how == "fit" else 0) + stride
+        for r, g in zip(placement.resized, placement.grid, strict=True)
+    )
     if how == "none":
         assert placement.resized == native
     if how == "stretch":
@@ -83,7 +86,9 @@ def test_grey_becomes_colour_and_colour_becomes_grey_with_a_warning(caplog: pyte
 
 
 def test_prepare_gives_image_and_masks_on_the_same_grid() -> None:
-    case = Case("a", np.random.rand(1, 30, 50).astype("f"), np.ones((2, 1, 30, 50), np.uint8), Geometry((30, 50), (1.0, 1.0)))
+    case = Case(
+        "a", np.random.rand(1, 30, 50).astype("f"), np.ones((2, 1, 30, 50), np.uint8), Geometry((30, 50), (1.0, 1.0))
+    )
     prepared = prepare(case, data(image_size=40), channels=3, stride=16)
     assert prepared.image.shape == (3, 48, 48)
     assert prepared.mask is not None

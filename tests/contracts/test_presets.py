@@ -1,0 +1,33 @@
+"""Every preset loads, builds and says what it is for."""
+
+from __future__ import annotations
+
+import pytest
+
+from medsegdiff.config import load_preset, preset_names
+from medsegdiff.diffusion.schedule import make_schedule
+from medsegdiff.diffusion.spacing import make_table
+from medsegdiff.fusion import FUSERS
+from medsegdiff.models.budget import budget
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_preset(name: str) -> None:
+    config = load_preset(name)
+    assert config.description
+    costs = budget(config)
+    assert costs.parameters > 0
+    assert sum(costs.parts.values()) == costs.parameters
+    assert config.sampling.fusion in FUSERS
+    table = make_table(
+        config.sampling.sampler,
+        make_schedule(config.diffusion.schedule, signal_scale=config.diffusion.signal_scale),
+        num_steps=config.sampling.num_steps,
+        spacing=config.sampling.spacing,
+    )
+    assert len(table) == config.sampling.num_steps
+
+
+def test_the_four_presets_are_there_and_ordered_by_size() -> None:
+    sizes = [budget(load_preset(name)).parameters for name in ("v2-tiny", "v2-small", "v2", "v2-paper")]
+    assert sizes == sorted(sizes)

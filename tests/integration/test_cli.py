@@ -1,0 +1,183 @@
+"""The command line: help, exit codes, JSON, and the whole path as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsegdiff import cli
+from tests.makers import SMALL, write_png
+
+COMMANDS = [[], ["demo"], ["train"], ["segment"], ["evaluate"], ["data", "check"], ["info"], ["list"]]
+SETS = [part for value in SMALL for part in ("--set", value)]
+STEPS = ["--set", "train.max_steps=4", "--set", "train.val_every=2", "--set", "train.save_every=2"]
+
+
+def call(*arguments: str | Path) -> int:
+    """Run the program in this process and give its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["medsegdiff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_is_quick_and_gives_an_example(command: list[str]) -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        shown = subprocess.run(
+            [sys.executable, "-m", "medsegdiff", *command, "--help"], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+    assert not command or "Example" in shown.stdout
+
+
+def test_no_heavy_library_is_imported_for_help() -> None:
+    """What the half second above rests on, without a clock."""
+    code = "import medsegdiff, medsegdiff.cli, sys; print({'torch', 'monai', 'numpy', 'accelerate'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "set()"
+
+
+def test_the_whole_path(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert call("train", folder, "--out", run, *SETS, *STEPS) == 0
+    assert str(run) in capsys.readouterr().out
+    assert call("segment", folder, "--model", run, "--out", out, "--split", "test", "--save-members") == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip().endswith(str(out))
+    assert "Segmented 2 of 2 images" in shown.err
+    assert len(list((out / "masks").glob("*.png"))) == 2
+    assert len(list((out / "members").iterdir())) == 3
+    assert call("evaluate", out, folder / "masks", "--json") == 1  # ten references have no prediction
+    assert "have no prediction" in capsys.readouterr().err
+    (folder / "split.csv").write_text((run / "split.csv").read_text())
+    assert call("evaluate", out, folder, "--split", "test", "--json", "--out", tmp_path / "scores") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"mean", "ci95"} == set(result["summary"]["dice"])
+    assert {case["name"] for case in result["cases"]} == {p.stem for p in (out / "masks").glob("*.png")}
+    assert (tmp_path / "scores" / "metrics.csv").exists()
+    assert call("evaluate", out / "members" / "00", folder, "--split", "test") == 0
+    assert "dice" in capsys.readouterr().out
+    assert call("train", folder, "--out", run, "--resume", "--set", "train.max_steps=6") == 0
+    assert call("info", run, "--json") == 0
+    described = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert described["cases"]["test"] == 2
+
+
+def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = trained
+    pictures = tmp_path / "pictures"
+    for i in range(4):
+        source = data / "images" / f"case{i:02d}.png"
+        (pictures / source.name).parent.mkdir(exist_ok=True)
+        (pictures / source.name).write_bytes(source.read_bytes())
+    (pictures / "bad.png").write_bytes(b"not a picture")
+    write_png(pictures / "flat.png", np.zeros((20, 20), np.uint8))
+    assert call("segment", pictures, "--model", run, "--out", tmp_path / "out", "--steps", "1", "--json") == 1
+    shown = capsys.readouterr()
+    done = json.loads(shown.out)
+    assert len(done["done"]) == 4
+    assert sorted(Path(p).name for p in done["failed"]) == ["bad.png", "flat.png"]
+    assert "nothing to see" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "DATA", "--out", "RUN", "--preset", "v2-tny"], 2, "Did you mean 'v2-tiny'"),
+        (["train", "DATA", "--out", "RUN", "--set", "train.max_stepz=3"], 2, "Did you mean 'train.max_steps'"),
+        (["train", "gone", "--out", "RUN"], 1, "there is no such folder"),
+        (["segment", "DATA", "--model", "gone", "--out", "OUT"], 1, "there is no such folder"),
+        (["segment", "gone", "--model", "TRAINED", "--out", "OUT"], 1, "no such file or folder"),
+        (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--fusion", "stapl"], 2, "Did you mean 'staple'"),
+        (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--split", "exam"], 1, "in the split 'exam'"),
+        (["segment", "DATA", "DATA", "--model", "TRAINED", "--out", "OUT"], 1, "would overwrite each other"),
+        (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--device", "tpu9"], 2, "can't be used"),
+        (["train", "DATA"], 2, "Missing option"),
+        (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--precision", "fp8"], 2, "Invalid value"),
+        (["info", "v9"], 2, "No preset 'v9'"),
+        (["--plugin", "gone.py", "list"], 1, "no such plugin"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_written(
+    folder: Path,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    places = {"DATA": folder, "RUN": tmp_path / "run", "OUT": tmp_path / "out", "TRAINED": trained[0]}
+    assert call(*(places.get(a, a) for a in arguments)) == code
+    shown = capsys.readouterr()
+    assert words in " ".join(shown.err.split())
+    assert "Traceback" not in shown.err
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_prints_and_writes_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("train", folder, "--out", tmp_path / "run", *SETS, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "task: binary" in shown
+    assert "channels: 1" in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_info_and_list_speak_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", "v2-paper", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["gmac"]) >= {"condition", "denoiser"}
+    assert 44.6e6 < facts["parameters"] < 47.4e6
+    assert call("info", "v2-tiny", "--size", "64") == 0
+    assert "image_size" in capsys.readouterr().out
+    for kind in ("presets", "models", "datasets", "samplers", "fusers", "metrics"):
+        assert call("list", kind, "--json") == 0
+        assert json.loads(capsys.readouterr().out)[0]["name"]
+    assert call("list") == 0
+    assert "v2-paper" in capsys.readouterr().out
+
+
+def test_data_check(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("data", "check", folder, "--out", tmp_path / "preview.png") == 0
+    assert "Ready to train" in capsys.readouterr().out
+    assert (tmp_path / "preview.png").exists()
+    (folder / "masks" / "case03.png").unlink()
+    write_png(folder / "masks" / "case05.png", np.zeros((5, 5), np.uint8))
+    twin = (folder / "images" / "case00.png").read_bytes()
+    (folder / "images" / "case01.png").write_bytes(twin)
+    (folder / "split.csv").write_text(
+        "id,split\n" + "".join(f"case{i:02d},{'test' if i == 1 else 'train'}\n" for i in range(12))
+    )
+    assert call("data", "check", folder, "--out", tmp_path / "preview.png", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert any("case03" in problem and "no mask" in problem for problem in found["problems"])
+    assert any("case05" in problem and "5×5" in problem for problem in found["problems"])
+    assert [(p["a"], p["b"]) for p in found["near_duplicates"]] == [("case00", "case01")]
+    assert call("data", "check", tmp_path) == 1
+    assert "expected pictures in images/" in capsys.readouterr().out
+
+
+def test_a_plugin_registers_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "clinic.py"
+    plugin.write_text(
+        "from medsegdiff.data.dataset import DATASETS\n"
+        "from medsegdiff.data.phantom import PhantomSource\n"
+        "DATASETS.register('clinic', layout='ours')(lambda config: PhantomSource(config, counts=(8, 2, 2)))\n"
+    )
+    assert call("--plugin", plugin, "train", "clinic", "--out", tmp_path / "run", *SETS, "--dry-run") == 0
+    assert "lesion" in capsys.readouterr().out

@@ -1,0 +1,68 @@
+"""The documents keep their word: line numbers, names, commands."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from medsegdiff.cli import app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_paper_to_code_points_at_the_right_lines() -> None:
+    lines = runpy.run_path(str(ROOT / "docs" / "lines.py"))
+    page = (ROOT / "docs" / "paper-to-code.md").read_text(encoding="utf-8")
+    assert len(lines["LINK"].findall(page)) == page.count("../src/medsegdiff/") > 20
+    assert lines["refreshed"](page) == page, "run 'make docs'"
+
+
+def test_every_deviation_in_the_code_is_in_the_document() -> None:
+    page = (ROOT / "docs" / "paper-to-code.md").read_text(encoding="utf-8")
+    told = [p for p in (ROOT / "src").rglob("*.py") if "Deviation:" in p.read_text(encoding="utf-8")]
+    assert told
+    for path in told:
+        assert path.name in page or path.stem in page, path
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```(?:bash|sh)?\n(.*?)```", README, flags=re.DOTALL)
+    joined = "\n".join(blocks).replace("\\\n", " ")
+    return [line.split("#")[0].strip() for line in joined.splitlines() if line.startswith("medsegdiff ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_of_the_readme_are_understood(command: str) -> None:
+    """Every option in the README exists; the commands themselves run in the other integration tests."""
+    words = shlex.split(command.replace("…", ""))[1:]
+    group = typer.main.get_command(app)
+    context = group.make_context("medsegdiff", words, resilient_parsing=True)
+    name, sub, rest = group.resolve_command(context, words)
+    if hasattr(sub, "commands"):
+        name, sub, rest = sub.resolve_command(context, rest)
+    assert sub is not None, name
+    sub.make_context(name, rest)
+
+
+def test_python_of_the_readme_runs(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    run, data = trained
+    monkeypatch.chdir(tmp_path)
+    code = block.replace('"runs/isic"', repr(str(run))).replace(
+        '"lesion.jpg"', repr(str(data / "images" / "case00.png"))
+    )
+    code = code.replace("steps=20", "steps=2").replace("members=10", "members=3")
+    space: dict[str, object] = {}
+    exec(code, space)
+    assert (tmp_path / "out" / "masks" / "case00.png").exists()
+
+
+def test_readme_names_the_two_commands() -> None:
+    assert "make demo" in README
+    assert "make test" in README

@@ -1,0 +1,90 @@
+"""The authors' command lines, with the flags that their page prints."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medsegdiff.cli import authors
+from tests.makers import SMALL, small_config
+
+TRAIN_FLAGS = (
+    "--data_name ISIC --image_size 256 --num_channels 128 --class_cond False --num_res_blocks 2 --num_heads 1 "
+    "--learn_sigma True --use_scale_shift_norm False --attention_resolutions 16 --diffusion_steps 1000 "
+    "--noise_schedule linear --rescale_learned_sigmas False --rescale_timesteps False --lr 1e-4 --batch_size 8"
+).split()
+
+
+def test_the_flags_of_the_page_become_the_papers_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    data, out, config, resume = authors.read_training([*TRAIN_FLAGS, "--data_dir", "d", "--out_dir", "o"])
+    assert (data, out, resume) == ("d", Path("o"), False)
+    assert (config.data.image_size, config.train.batch_size, config.train.learning_rate) == (256, 8, 1e-4)
+    assert (config.diffusion.num_train_timesteps, config.diffusion.schedule) == (1000, "linear")
+    assert config.model.condition_widths == (48, 80, 128, 192, 256)
+    assert config.model.num_blocks == 2
+    said = capsys.readouterr().err
+    for flag in ("data_name", "class_cond", "num_heads", "learn_sigma", "use_scale_shift_norm", "rescale_timesteps"):
+        assert f"--{flag} has no meaning here" in said
+    assert "--lr has no" not in said
+
+
+def test_the_large_setting_scales_the_widths() -> None:
+    config = authors.read_training("--num_channels 512 --num_res_blocks 12 --data_dir d".split())[2]
+    assert config.model.condition_widths == (192, 320, 512, 768, 1024)
+    assert config.model.num_blocks == 12
+
+
+def test_other_flags_are_settings_too() -> None:
+    flags = "--data_dir d --predict_xstart True --use_fp16 True --lr_anneal_steps 7 --ema_rate 0.99 --weight_decay 0"
+    config = authors.read_training(flags.split())[2]
+    assert (config.diffusion.target, config.train.precision, config.train.max_steps) == ("x0", "bf16", 7)
+    assert (config.train.ema_decay, config.train.weight_decay) == (0.99, 0)
+
+
+def test_sampling_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--data_name", "ISIC", "--model_path", str(tmp_path / "model.pt"), "--num_ensemble", "5"]
+    images, model, out, options = authors.read_sampling([*flags, "--dpm_solver", "True", "--image_size", "256"])
+    assert (images, model, out) == ([Path("data")], tmp_path, Path("results"))
+    assert (options["members"], options["steps"], options["sampler"], options["fusion"]) == (
+        5,
+        20,
+        "dpmpp-2m",
+        "staple",
+    )
+    assert "--image_size has no meaning here: the checkpoint carries its configuration" in capsys.readouterr().err
+    plain = authors.read_sampling([*flags, "--diffusion_steps", "50"])[3]
+    assert (plain["steps"], plain["sampler"]) == (50, None)
+    respaced = authors.read_sampling([*flags, "--timestep_respacing", "ddim25"])[3]
+    assert (respaced["steps"], respaced["sampler"]) == (25, "ddim")
+
+
+@pytest.mark.slow
+def test_the_three_commands_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = small_config("train.max_steps=3", "train.val_every=3", "train.save_every=3")
+    monkeypatch.setattr(authors, "load_preset", lambda name, overrides=(): small)
+    monkeypatch.setitem(authors.SETTINGS, "num_channels", lambda v: [])
+    authors.train([*TRAIN_FLAGS, "--data_dir", str(folder), "--out_dir", str(tmp_path / "run")])
+    run, out = str(tmp_path / "run" / "model.pt"), str(tmp_path / "results")
+    authors.sample(["--data_dir", str(folder), "--model_path", run, "--out_dir", out, "--dpm_solver", "True"])
+    authors.env(["--inp_pth", out, "--out_pth", str(folder / "masks")])
+    assert len(list((tmp_path / "results" / "masks").glob("*.png"))) == 12
+
+
+def test_the_scripts_themselves_start() -> None:
+    for name in ("train", "sample", "env"):
+        shown = subprocess.run(
+            [sys.executable, f"scripts/segmentation_{name}.py", "--help"], capture_output=True, text=True, check=True
+        )
+        assert "usage" in shown.stdout
+    bad = subprocess.run(
+        [sys.executable, "scripts/segmentation_env.py", "--inp_pth", "gone", "--out_pth", "gone"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert bad.returncode == 1
+    assert "there is no such folder" in " ".join(bad.stderr.split())
+    assert SMALL

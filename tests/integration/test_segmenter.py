@@ -1,0 +1,146 @@
+"""The Segmenter: paths, arrays and tensors in; results in the image's own geometry out; repeatable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medsegdiff import Segmenter
+from medsegdiff.checkpoint import build_model
+from medsegdiff.errors import ConfigError, DataError, ShapeError
+from medsegdiff.fusion import staple
+from tests.makers import randomised, small_config, write_png
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]")
+    return Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
+
+
+def picture(seed: int, size: tuple[int, int] = (40, 30)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+def test_result_lies_on_the_images_own_grid(segmenter: Segmenter) -> None:
+    result = segmenter(picture(0, (50, 37)), members=4, steps=2)
+    assert result.mask.shape == (50, 37)
+    assert result.mask.dtype == np.uint8
+    assert result.members.shape == (4, 50, 37)
+    assert result.probability.shape == (1, 50, 37)
+    assert result.anchor.shape == result.uncertainty.entropy.shape == (50, 37)
+    assert result.geometry.shape == (50, 37)
+
+
+def test_path_array_and_tensor_of_one_picture_give_the_same(segmenter: Segmenter, tmp_path: Path) -> None:
+    pixels = picture(1)
+    path = write_png(tmp_path / "lesion.png", pixels)
+    results = [segmenter(image, steps=2) for image in (path, str(path), pixels, torch.from_numpy(pixels), pixels[None])]
+    assert results[0].name == "lesion"
+    for other in results[1:]:
+        assert np.array_equal(results[0].members, other.members)
+
+
+def test_same_seed_same_bits_and_another_seed_other_members(segmenter: Segmenter) -> None:
+    a, b, c = (segmenter(picture(2), steps=3, seed=s) for s in (7, 7, 8))
+    assert np.array_equal(a.probability, b.probability)
+    assert np.array_equal(a.members, b.members)
+    assert not np.array_equal(a.members, c.members)
+
+
+def test_a_member_does_not_depend_on_batch_order_or_ensemble_size(segmenter: Segmenter) -> None:
+    pictures = [picture(s) for s in range(5)]
+    forward = segmenter(pictures, members=4, steps=3)
+    backward = segmenter(pictures[::-1], members=4, steps=3)[::-1]
+    alone = [segmenter(p, members=2, steps=3) for p in pictures]
+    small = Segmenter(
+        segmenter.model,
+        segmenter.config.model_copy(
+            update={"sampling": segmenter.config.sampling.model_copy(update={"batch_size": 3})}
+        ),
+        device="cpu",
+        precision="fp32",
+    )
+    chunked = small(pictures, members=4, steps=3)
+    for f, b, a, c in zip(forward, backward, alone, chunked, strict=True):
+        assert (f.members == b.members).mean() > 0.999  # sums of another batch may round another way
+        assert (f.members[:2] == a.members).mean() > 0.999
+        assert (f.members == c.members).mean() > 0.999
+        assert np.abs(f.anchor_probability - a.anchor_probability).max() < 1e-5
+
+
+def test_stochastic_samplers_repeat_too(segmenter: Segmenter) -> None:
+    a, b = (segmenter([picture(1), picture(2)], sampler="ddpm", steps=4) for _ in range(2))
+    alone = segmenter(picture(2), sampler="ddpm", steps=4)
+    assert np.array_equal(a[1].members, b[1].members)
+    assert (a[1].members == alone.members).mean() > 0.999
+
+
+def test_fusing_the_members_again_gives_the_mask(segmenter: Segmenter) -> None:
+    result = segmenter(picture(3), members=5, steps=2, fusion="staple")
+    votes = torch.from_numpy(result.members[:, None, None]).float()
+    again = staple(votes).probability[0, 0].numpy()
+    assert np.array_equal(again >= 0.5, result.mask > 0)
+
+
+def test_images_of_several_sizes_come_in_one_list(segmenter: Segmenter) -> None:
+    sizes = [(40, 30), (30, 40), (64, 64), (40, 30)]
+    results = segmenter([picture(i, size) for i, size in enumerate(sizes)], members=2, steps=2)
+    assert [r.mask.shape for r in results] == sizes
+
+
+def test_native_resolution_is_padded_and_unpadded() -> None:
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", "data.resize=none")
+    segmenter = Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
+    assert segmenter(picture(0, (43, 29)), steps=2).mask.shape == (43, 29)
+
+
+@pytest.mark.parametrize(("task", "classes"), [("exclusive", "[bg, a, b]"), ("regions", "[disc, cup]")])
+def test_classes_and_regions(task: str, classes: str, tmp_path: Path) -> None:
+    config = small_config("data.channels=3", f"data.task={task}", f"data.classes={classes}")
+    segmenter = Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    result = segmenter(image, members=3, steps=2)
+    if task == "exclusive":
+        assert result.mask.shape == (30, 40)
+        assert result.mask.max() <= 2
+        assert np.allclose(result.anchor_probability.sum(axis=0), 1, atol=1e-3)
+    else:
+        assert result.mask.shape == (2, 30, 40)
+    result.save(tmp_path)
+    assert (tmp_path / "overlay" / "image_0.png").exists()
+
+
+def test_options_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
+    for options, words in (
+        ({"members": 0}, "must be at least 1"),
+        ({"steps": 0}, "must be at least 1"),
+        ({"steps": 5000}, "1 … 1000"),
+        ({"fusion": "stapel"}, "Did you mean 'staple'"),
+        ({"sampler": "dpm"}, "No sampler 'dpm'"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            segmenter(picture(0), **options)
+
+
+def test_images_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(DataError, match="nothing to see"):
+        segmenter(np.zeros((20, 20)))
+    with pytest.raises(DataError, match="NaN"):
+        segmenter(np.full((20, 20), np.nan))
+    with pytest.raises(ShapeError, match="allowed are"):
+        segmenter(np.zeros((2, 3, 4, 5)))
+    with pytest.raises(DataError, match="no such file"):
+        segmenter("gone.png")
+
+
+def test_a_run_is_loaded_and_saves_what_it_sees(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = trained
+    segmenter = Segmenter.from_pretrained(run, device="cpu")
+    result = segmenter(data / "images" / "case00.png", members=2, steps=2)
+    result.save(tmp_path / "out")
+    assert Image.open(tmp_path / "out" / "masks" / "case00.png").size == (32, 40)

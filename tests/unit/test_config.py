@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medsegdiff.config import Config, known_keys, load_preset, make_config
+from medsegdiff.errors import ConfigError
+
+
+def test_overrides_change_one_value_and_nothing_else() -> None:
+    base, changed = load_preset("v2-tiny"), load_preset("v2-tiny", ["train.max_steps=7", "data.resize=stretch"])
+    assert (changed.train.max_steps, changed.data.resize) == (7, "stretch")
+    assert changed.model == base.model
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.max_step=5", r"Unknown key 'train\.max_step'.*Did you mean 'train\.max_steps'"),
+        ("trian.max_steps=5", r"Unknown key 'trian'"),
+        ("train.max_steps=soon", r"train\.max_steps: .*integer.*given: 'soon'"),
+        ("train.max_steps=0", r"train\.max_steps: .*greater than or equal to 1"),
+        ("data.resize=crop", r"data\.resize: .*'fit', 'stretch' or 'none'"),
+        ("train.max_steps", "not of the form section.key=value"),
+        ("max_steps=3", "not of the form section.key=value"),
+        ("model.anchor_levels=[9]", "anchor_levels must lie in 0 … 2"),
+        ("model.condition_widths=[8, 16]", "as many levels as each other"),
+        ("diffusion={target: eps, zero_terminal_snr: true}", "not of the form"),
+    ],
+)
+def test_what_is_not_valid_is_named(override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_preset("v2-tiny", [override])
+
+
+def test_noise_prediction_can_not_start_from_pure_noise() -> None:
+    with pytest.raises(ConfigError, match="zero_terminal_snr needs target v or x0"):
+        load_preset("v2-tiny", ["diffusion.target=eps", "diffusion.zero_terminal_snr=true"])
+
+
+def test_an_unknown_preset_suggests_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="No preset 'v2-tny'.*Did you mean 'v2-tiny'"):
+        load_preset("v2-tny")
+    with pytest.raises(ConfigError, match=r"no configuration file gone\.yaml"):
+        load_preset("gone.yaml")
+
+
+def test_a_file_of_ones_own_is_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {max_steps: 12}\n", encoding="utf-8")
+    assert load_preset(str(file), ["train.seed=3"]).train.max_steps == 12
+
+
+def test_a_configuration_survives_being_written(config: Config) -> None:
+    assert make_config(config.model_dump(mode="json")) == config
+
+
+def test_every_key_is_documented() -> None:
+    for section, field in Config.model_fields.items():
+        part = field.annotation
+        if section in ("description", "reproduces"):
+            continue
+        for name, value in part.model_fields.items():
+            assert value.description, f"{section}.{name}"
+    assert "train.max_steps" in known_keys()
+
+
+def test_configurations_can_not_be_changed(config: Config) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config.train.max_steps = 3

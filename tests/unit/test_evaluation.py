@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.evaluation import evaluate, summarise
+from tests.makers import write_png
+
+
+def square(at: int, size: tuple[int, int] = (20, 20)) -> np.ndarray:
+    mask = np.zeros(size, np.uint8)
+    mask[5:15, at : at + 10] = 255
+    return mask
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    for name, shift in (("a", 0), ("b", 5), ("c", 0)):
+        write_png(tmp_path / "pred" / f"{name}.png", square(shift))
+        write_png(tmp_path / "ref" / f"{name}_mask.png", square(0))
+    return tmp_path / "pred", tmp_path / "ref"
+
+
+def test_scores_by_hand(two: tuple[Path, Path], tmp_path: Path) -> None:
+    result = evaluate(*two)
+    by_name = {case["name"]: case for case in result.cases}
+    assert (by_name["a"]["dice"], by_name["a"]["iou"], by_name["a"]["hd95"]) == (1, 1, 0)
+    assert by_name["b"]["dice"] == pytest.approx(0.5)
+    assert by_name["b"]["iou"] == pytest.approx(1 / 3)
+    assert by_name["b"]["hd95"] == pytest.approx(5)
+    assert result.summary["dice"]["mean"] == pytest.approx(2.5 / 3)
+    low, high = result.summary["dice"]["ci95"]
+    assert 0.5 <= low < result.summary["dice"]["mean"] < high <= 1
+    result.save(tmp_path / "out")
+    stored = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert stored["summary"]["dice"]["mean"] == result.summary["dice"]["mean"]
+    assert "both empty" in stored["conventions"]["dice"]
+    with (tmp_path / "out" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["a", "b", "c"]
+    assert float(rows[1]["dice"]) == pytest.approx(0.5)
+
+
+def test_names_that_do_not_match_are_listed(two: tuple[Path, Path]) -> None:
+    (two[0] / "c.png").unlink()
+    with pytest.raises(DataError, match="1 of 3 references have no prediction.*: c"):
+        evaluate(*two)
+    write_png(two[0] / "c.png", square(0))
+    write_png(two[0] / "zebra.png", square(0))
+    with pytest.raises(DataError, match="1 predictions have no reference.*: zebra"):
+        evaluate(*two)
+
+
+def test_a_split_limits_what_must_be_there(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_png(tmp_path / "data" / "masks" / f"{name}.png", square(0))
+    (tmp_path / "data" / "split.csv").write_text("id,split\na,test\nb,train\nc,val\n", encoding="utf-8")
+    write_png(tmp_path / "pred" / "a.png", square(0))
+    assert [case["name"] for case in evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases] == ["a"]
+    with pytest.raises(DataError, match="holds no case; there are test, train, val"):
+        evaluate(tmp_path / "pred", tmp_path / "data", split="exam")
+
+
+def test_sizes_must_be_equal(two: tuple[Path, Path]) -> None:
+    write_png(two[0] / "b.png", square(0, (20, 24)))
+    with pytest.raises(GeometryError, match="'b': the prediction is 20×24, the reference 20×20"):
+        evaluate(*two)
+
+
+def test_raters_are_fused_by_majority_and_a_tie_is_foreground(tmp_path: Path) -> None:
+    for rater, shift in (("rater1", 0), ("rater2", 5)):
+        write_png(tmp_path / "masks" / rater / "a.png", square(shift))
+    write_png(tmp_path / "pred" / "a.png", square(0) | square(5))
+    assert evaluate(tmp_path / "pred", tmp_path).cases[0]["dice"] == 1
+
+
+def test_classes_and_regions_are_scored_one_by_one(tmp_path: Path) -> None:
+    labels = np.zeros((20, 20), np.uint8)
+    labels[2:8], labels[12:18] = 1, 2
+    write_png(tmp_path / "ref" / "a.png", labels)
+    write_png(tmp_path / "pred" / "a.png", np.where(labels == 2, 0, labels).astype(np.uint8))
+    case = evaluate(tmp_path / "pred", tmp_path / "ref").cases[0]
+    assert (case["dice/class_1"], case["dice/class_2"], case["dice"]) == (1, 0, 0.5)
+    for name, mask in (("disc", labels > 0), ("cup", labels == 1)):
+        write_png(tmp_path / "regions" / name / "a.png", mask.astype(np.uint8) * np.uint8(255))
+        write_png(tmp_path / "found" / name / "a.png", (labels > 0).astype(np.uint8) * np.uint8(255))
+    case = evaluate(tmp_path / "found", tmp_path / "regions").cases[0]
+    assert case["dice/disc"] == 1
+    assert case["dice/cup"] == pytest.approx(2 / 3)
+    with pytest.raises(DataError, match="hold the structures cup, disc"):
+        evaluate(tmp_path / "pred", tmp_path / "regions")
+
+
+def test_empty_masks_are_counted(tmp_path: Path) -> None:
+    nothing = np.zeros((20, 20), np.uint8)
+    for name, p, r in (("a", nothing, nothing), ("b", square(0), nothing), ("c", nothing, square(0))):
+        write_png(tmp_path / "p" / f"{name}.png", p)
+        write_png(tmp_path / "r" / f"{name}.png", r)
+    result = evaluate(tmp_path / "p", tmp_path / "r")
+    assert result.empty == {"no_reference": 1, "no_prediction": 1, "both": 1}
+    assert [case["dice"] for case in result.cases] == [1, 0, 0]
+
+
+def test_bootstrap_interval_is_that_of_the_mean() -> None:
+    """Of 400 numbers with deviation 1 the interval is about ±0.098 wide on each side."""
+    values = np.random.default_rng(0).normal(5, 1, 400)
+    numbers = summarise([{"name": str(i), "x": v} for i, v in enumerate(values)])["x"]
+    assert numbers["mean"] == pytest.approx(values.mean())
+    assert numbers["ci95"][1] - numbers["ci95"][0] == pytest.approx(4 * values.std() / 20, rel=0.1)
+    assert summarise([{"name": "a", "x": 1.0}])["x"] == {"mean": 1.0, "ci95": None}
