@@ -97,7 +97,8 @@ def write_page(
         "",
         f"Training: {trained_for} steps of batch {config.train.batch_size} in {seconds['train'] / 60:.0f} minutes "
         f"({rate:.1f} images/s while training); weights of step {best['step']}, the best validation. Segmenting: "
-        f"10 members × 20 steps of DPM-Solver++(2M) for {len(fused.cases)} images in {seconds['segment'] / 60:.1f} minutes.",
+        f"10 members × 20 steps of DPM-Solver++(2M) for {len(fused.cases)} images in "
+        f"{seconds['segment'] / 60:.1f} minutes.",
         "",
         "Scores on the native 256×256 grid, mean over the test images with 95 % bootstrap intervals (2000 resamples):",
         "",

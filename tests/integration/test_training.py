@@ -17,9 +17,9 @@ from medsegdiff.checkpoint import BEST, LAST, load_config
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training import state, trainer
+from medsegdiff.training.optimisation import learning_rate, moving_average
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
-from medsegdiff.training.trainer import learning_rate, moving_average
 from tests.makers import small_config, write_png
 
 STEPS = ("train.max_steps=6", "train.val_every=3", "train.save_every=3")

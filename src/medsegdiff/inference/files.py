@@ -13,8 +13,9 @@ from typing import Any
 
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.errors import DataError
+from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.segmenter import Segmenter, read_case
+from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
 from medsegdiff.io.raster import SUFFIXES, pictures_in
 from medsegdiff.types import Case

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,15 @@ from torch import Tensor
 from medsegdiff.checkpoint import BEST, load_model
 from medsegdiff.config import Config, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
-from medsegdiff.errors import ConfigError, ShapeError
+from medsegdiff.errors import ConfigError
 from medsegdiff.fusion import FUSERS
 from medsegdiff.hardware import Precision, pick_device
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
+from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
-from medsegdiff.io.raster import check_image, read_image, scale_by_type
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.types import Case, Geometry
-
-ImageLike = str | Path | np.ndarray | Tensor | Case
-"""A file, an array (h w), (h w 3) or (c h w), or a case that was read already."""
+from medsegdiff.types import Case
 
 
 @dataclass(frozen=True)
@@ -223,50 +219,6 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
     sampling = defaults.model_copy(update={key: value for key, value in asked.items() if value is not None})
     FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
     return sampling
-
-
-def read_case(image: ImageLike, number: int = 0) -> Case:
-    """Read whatever a user calls an image.
-
-    Args:
-        image: A path, an array, a tensor or a case.
-        number: Names an array that has no name.
-
-    Returns:
-        A case without mask.
-    """
-    if isinstance(image, Case):
-        return image
-    if isinstance(image, (str, Path)):
-        pixels, geometry = read_image(Path(image))
-        return Case(Path(image).stem, pixels, None, geometry)
-    pixels = _channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
-    name = f"image_{number}"
-    check_image(pixels, name)
-    return Case(name, pixels, None, Geometry(shape=pixels.shape[1:], spacing=(1.0, 1.0)))
-
-
-def _channels_first(pixels: np.ndarray) -> Float[np.ndarray, "c h w"]:
-    """Bring (h w), (h w 3) or (c h w) to (c h w)."""
-    if pixels.ndim == 2:
-        pixels = pixels[None]
-    elif pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.shape[0] not in (1, 3):
-        pixels = pixels.transpose(2, 0, 1)
-    if pixels.ndim != 3:
-        raise ShapeError(f"An image has the shape {pixels.shape}; allowed are (h, w), (h, w, 3) and (c, h, w).")
-    return scale_by_type(pixels)
-
-
-def image_key(image: Float[np.ndarray, "c h w"]) -> str:
-    """Name an image by its pixels, so that its noise is the same under any file name and in any order.
-
-    Args:
-        image: As read.
-
-    Returns:
-        A digest.
-    """
-    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
 
 
 def _differ(a: _Item, b: _Item) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import torch
 from accelerate import Accelerator
@@ -17,15 +14,17 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.checkpoint import BEST, LAST, build_model, save_weights
-from medsegdiff.config import Config, TrainConfig
+from medsegdiff.config import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import TrainingError
 from medsegdiff.training.monitor import Monitor
 from medsegdiff.training.objective import training_losses
+from medsegdiff.training.optimisation import learning_rate, moving_average
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import Progress, load_state, save_state
+from medsegdiff.training.stop import StopRequest, stop_signals
 from medsegdiff.training.validation import Validator, averaged
 
 LOG_EVERY = 10
@@ -199,70 +198,3 @@ class Trainer:
     def _outcome(self, reason: str) -> Outcome:
         p = self.progress
         return Outcome(self.run.folder, p.step, p.best_dice, p.best_step, p.skipped, reason)
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Compute the learning rate of a step.
-
-    Args:
-        step: Steps done.
-        config: Peak, warm-up, shape and length.
-
-    Returns:
-        The rate.
-    """
-    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    if config.lr_schedule == "constant":
-        return config.learning_rate * warm
-    done = min(step / config.max_steps, 1.0)
-    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def moving_average(decay: float):  # type: ignore[no-untyped-def]
-    """Make the update of the averaged weights; early on the average is shorter, so that it follows.
-
-    Args:
-        decay: Share of the average that is kept at each step, in the long run.
-
-    Returns:
-        A function for `AveragedModel`.
-    """
-
-    @torch.no_grad()
-    def update(average: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(average, current, 1 - keep)
-
-    return update
-
-
-@dataclass
-class StopRequest:
-    """Whether somebody asked to stop."""
-
-    made: bool = False
-
-
-@contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Turn Ctrl-C and SIGTERM into a request to stop after the step; a second Ctrl-C stops at once.
-
-    Yields:
-        The request.
-    """
-    request = StopRequest()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if request.made:
-            raise KeyboardInterrupt
-        request.made = True
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are not ours
-        before = {}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

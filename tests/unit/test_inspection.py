@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff.config import DataConfig
+from medsegdiff.inspection import inspect_folder, near_duplicates, thumbnail
+from tests.makers import write_png
+
+
+def test_a_sound_folder_is_described(folder: Path, tmp_path: Path) -> None:
+    found = inspect_folder(folder, DataConfig(), picture=tmp_path / "p.png")
+    assert found.ok
+    assert (found.images, found.sizes, found.channels) == (12, {"40×32": 12}, {"grey": 12})
+    assert (found.task, found.values, found.masks) == ("binary", [0, 255], "flat")
+    assert sum(found.split.values()) == 12
+    assert (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_everything_wrong_is_collected_not_only_the_first(folder: Path) -> None:
+    (folder / "masks" / "case00.png").unlink()
+    (folder / "images" / "case01.png").unlink()
+    (folder / "images" / "case02.png").write_bytes(b"nothing")
+    write_png(folder / "masks" / "case03.png", np.zeros((40, 32), np.uint8))
+    write_png(folder / "masks" / "case04.png", np.full((40, 32), 77, np.uint8))
+    found = inspect_folder(folder, DataConfig())
+    said = "\n".join(found.problems)
+    for words in ("case00: the image has no mask", "case01: the mask has no image", "case02.png: can't be read", "77"):
+        assert words in said
+    assert found.empty_masks == ["case03"]
+    assert not found.ok
+
+
+def test_a_copy_that_was_resized_and_brightened_is_found_and_another_image_is_not() -> None:
+    rng = np.random.default_rng(0)
+    from scipy.ndimage import gaussian_filter
+
+    one, other = (gaussian_filter(rng.normal(size=(1, 96, 96)), (0, 4, 4)).astype(np.float32) for _ in range(2))
+    copy = torch.nn.functional.interpolate(torch.from_numpy(one)[None], size=(80, 80), mode="bilinear")[0] * 1.3 + 0.2
+    thumbnails = {"one": thumbnail(one), "copy": thumbnail(copy.numpy()), "other": thumbnail(other)}
+    pairs = near_duplicates(thumbnails, {"one": "train", "copy": "test", "other": "test"})
+    assert [(p["a"], p["b"]) for p in pairs] == [("one", "copy")]
+    assert near_duplicates(thumbnails, dict.fromkeys(thumbnails, "train")) == []
+
+
+@pytest.mark.parametrize("name", ["isic2016", "chase_db1", "curvas_ct"])
+def test_real_folders_are_sound(real_data: object, name: str, tmp_path: Path) -> None:
+    assert inspect_folder(real_data(name), DataConfig(), picture=tmp_path / "p.png").problems == []
