@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +22,7 @@ FORMAT = 1
 """Version of the layout; a larger one in a file means that the file is newer than this code."""
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
+Weights = Literal["best", "last"]
 
 
 def build_model(config: Config) -> DiffusionModel:
@@ -138,12 +139,12 @@ def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) ->
     return missing + strange + shaped
 
 
-def load_model(folder: str | Path, *, weights: str = BEST) -> tuple[DiffusionModel, Config]:
+def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[DiffusionModel, Config]:
     """Load a trained network.
 
     Args:
         folder: A run: ``config.json`` and weights.
-        weights: Which file of the run; the best by default.
+        weights: Which weights of the run.
 
     Returns:
         The network in evaluation mode, and its configuration.
@@ -158,5 +159,5 @@ def load_model(folder: str | Path, *, weights: str = BEST) -> tuple[DiffusionMod
         )
     config = load_config(folder)
     model = build_model(config)
-    load_weights(folder / weights, model)
+    load_weights(folder / {"best": BEST, "last": LAST}[weights], model)
     return model.eval(), config

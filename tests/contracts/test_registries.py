@@ -15,7 +15,7 @@ from medsegdiff.fusion import FUSERS, Fuser
 from medsegdiff.metrics.base import METRICS, Metric
 
 
-@pytest.mark.parametrize("entry", SAMPLERS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", list(SAMPLERS), ids=lambda e: e.name)
 def test_sampler(entry: object) -> None:
     assert isinstance(entry.factory, TableBuilder)
     assert {"order", "stochastic", "source"} <= set(entry.facts)
@@ -32,7 +32,7 @@ def test_sampler(entry: object) -> None:
     assert torch.allclose(got, fixed, atol=1e-6)
 
 
-@pytest.mark.parametrize("entry", FUSERS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", list(FUSERS), ids=lambda e: e.name)
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_fuser(entry: object, exclusive: bool) -> None:
     assert isinstance(entry.factory, Fuser)
@@ -49,7 +49,7 @@ def test_fuser(entry: object, exclusive: bool) -> None:
     assert torch.allclose(entry.factory(samples[order], exclusive=exclusive).probability, probability, atol=1e-5)
 
 
-@pytest.mark.parametrize("entry", METRICS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", list(METRICS), ids=lambda e: e.name)
 def test_metric(entry: object) -> None:
     assert isinstance(entry.factory, Metric)
     assert entry.facts["better"] in ("higher", "lower")
@@ -59,7 +59,7 @@ def test_metric(entry: object) -> None:
     assert same > other if entry.facts["better"] == "higher" else same < other
 
 
-@pytest.mark.parametrize("entry", DATASETS, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", list(DATASETS), ids=lambda e: e.name)
 def test_data_set(entry: object, folder: object) -> None:
     source = open_source(folder if entry.name == "folder" else entry.name, DataConfig(image_size=32))
     assert isinstance(source, DataSource)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from medsegdiff import demo
 from medsegdiff.errors import ConfigError
+from medsegdiff.io.raster import picture_size
 from medsegdiff.report.figures import CaseRow, case_grid, colour
 from medsegdiff.report.html import Section, write_report
 from medsegdiff.report.overlay import COLOURS, contour, overlay
@@ -86,5 +86,5 @@ def test_a_grid_shows_every_case(tmp_path: Path) -> None:
     mask = disc((20, 20), (10, 10), 5)[None]
     row = CaseRow("a", np.random.rand(3, 20, 20).astype("f"), None, [mask, mask], mask, mask, mask[0].astype("f"))
     case_grid([row, row, row], tmp_path / "grid.png")
-    w, h = Image.open(tmp_path / "grid.png").size
+    h, w = picture_size(tmp_path / "grid.png")
     assert w > h > 300

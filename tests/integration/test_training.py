@@ -90,7 +90,7 @@ def test_average_is_not_the_raw_weights_and_is_what_samples(trained: tuple[Path,
     raw, average = load_file(newest / "model.safetensors"), load_file(newest / "average.safetensors")
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
     assert_equal(average, weights(run))
-    assert_equal(dict(Segmenter.from_pretrained(run, weights=LAST, device="cpu").model.state_dict()), average)
+    assert_equal(dict(Segmenter.from_pretrained(run, weights="last", device="cpu").model.state_dict()), average)
 
 
 def test_moving_average_by_hand() -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
-from medsegdiff.io.raster import read_mask
+from medsegdiff.io.raster import picture_size, read_map, read_mask
 from medsegdiff.types import Geometry
 
 
@@ -64,9 +63,8 @@ def test_a_binary_result_is_saved(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "labels" / "x.png"), binary.mask)
     assert np.array_equal(read_mask(tmp_path / "members" / "01" / "masks" / "x.png"), binary.mask * 255)
     assert np.array_equal(read_mask(tmp_path / "anchor" / "masks" / "x.png"), binary.mask * 255)
-    stored = np.asarray(Image.open(tmp_path / "probability" / "x.png")) / 65535
-    assert np.abs(stored - binary.probability[0]).max() < 1e-4
-    assert Image.open(tmp_path / "overlay" / "x.png").size == (8, 6)
+    assert np.abs(read_map(tmp_path / "probability" / "x.png") - binary.probability[0]).max() < 1e-4
+    assert picture_size(tmp_path / "overlay" / "x.png") == (6, 8)
     assert (tmp_path / "uncertainty" / "x.png").exists()
 
 

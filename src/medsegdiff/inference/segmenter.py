@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.checkpoint import BEST, load_model
+from medsegdiff.checkpoint import Weights, load_model
 from medsegdiff.config import Config, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import ConfigError
@@ -72,7 +72,7 @@ class Segmenter:
         *,
         device: str | None = None,
         precision: Precision = "auto",
-        weights: str = BEST,
+        weights: Weights = "best",
     ) -> Segmenter:
         """Load a run: configuration and weights from one folder, no architecture to retype.
 

@@ -106,6 +106,19 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     return values.astype(np.uint8)
 
 
+def read_map(path: Path) -> Float[np.ndarray, "h w"]:
+    """Read what `write_map` wrote.
+
+    Args:
+        path: A 16-bit grey PNG.
+
+    Returns:
+        Values 0 … 1.
+    """
+    with _opened(path) as picture:
+        return scale_by_type(np.asarray(picture))
+
+
 def write_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> None:
     """Write a mask as an 8-bit PNG, losslessly.
 

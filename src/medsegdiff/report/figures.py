@@ -45,7 +45,7 @@ def case_grid(rows: Sequence[CaseRow], path: Path, *, max_members: int = 4) -> N
     figure = Figure(figsize=(1.45 * len(titles), 1.6 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes, row in zip(grid, rows, strict=True):
-        _draw_row(axes, row, num_members)
+        _draw_row(list(axes), row, num_members)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     save(figure, path)

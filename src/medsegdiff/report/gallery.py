@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from medsegdiff.data.folder import find_images
 from medsegdiff.data.masks import MaskFolder
-from medsegdiff.io.raster import read_image, read_mask
+from medsegdiff.io.raster import read_image, read_map, read_mask
 from medsegdiff.report.figures import CaseRow
 
 
@@ -35,7 +34,7 @@ def saved_rows(segmented: Path, data: Path, notes: Mapping[str, str]) -> list[Ca
             members=[_masks(folder, name) for folder in members],
             fused=_masks(segmented, name),
             anchor=_masks(segmented / "anchor", name),
-            uncertainty=np.asarray(Image.open(segmented / "uncertainty" / f"{name}.png")) / np.float32(65535),
+            uncertainty=read_map(segmented / "uncertainty" / f"{name}.png"),
             note=note,
         )
         for name, note in notes.items()
