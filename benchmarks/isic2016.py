@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from scipy.stats import bootstrap
 
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli.console import track
-from medsegdiff.config import load_preset
-from medsegdiff.evaluation import Evaluation, evaluate
+from medsegdiff.config import Config, load_preset
+from medsegdiff.evaluation import Evaluation, evaluate, interval
 from medsegdiff.inference.files import find_inputs, segment_files
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
@@ -63,11 +62,19 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def learn(data: Path, run: Path, config: Config) -> None:
+    """Train from the start, in one go: what is timed is all of it."""
+    if train(data, run, config, console=Console(), track=track).reason == "interrupted":
+        raise KeyboardInterrupt
+
+
 def segment(run: Path, data: Path, out: Path) -> None:
     """Segment the test images with ten members."""
     files = find_inputs([data], split_file=run / "split.csv", split="test")
     options = {"members": 10, "steps": 20, "seed": 0}
-    segment_files(Segmenter.from_pretrained(run), files, out, options=options, save_members=True, track=track)
+    segment_files(
+        Segmenter.from_pretrained(run), files, out, options=options, save_members=True, overwrite=True, track=track
+    )
 
 
 def write_page(
@@ -129,19 +136,10 @@ def write_page(
     print("\n".join(lines))
 
 
-def cell(score: Evaluation, metric: str, digits: int) -> str:
-    """Show a mean with its interval."""
-    numbers = score.summary[metric]
-    low, high = numbers["ci95"]
-    return f"{numbers['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def difference(a: Evaluation, b: Evaluation, name: str) -> str:
     """Compare two scores of the same images."""
     gains = np.array([x["dice"] - y["dice"] for x, y in zip(a.cases, b.cases, strict=True)])
-    low, high = bootstrap(
-        (gains,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
+    low, high = interval(gains.tolist()) or (0.0, 0.0)
     share = np.mean(gains > 0)
     return f"| fused − {name} | {gains.mean():+.4f} [{low:+.4f}, {high:+.4f}] | {share:.0%} of images |"
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff.checkpoint import build_model
 from medsegdiff.config import Config
-from medsegdiff.models.base import DiffusionModel
+from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import make_folder, randomised, small_config
 
 

@@ -16,28 +16,13 @@ from torch import Tensor
 from medsegdiff.config import Config, make_config
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json
-from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.models.base import DiffusionModel, build_model
 
 FORMAT = 1
 """Version of the layout; a larger one in a file means that the file is newer than this code."""
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
 Weights = Literal["best", "last"]
-
-
-def build_model(config: Config) -> DiffusionModel:
-    """Build the network that a configuration describes, with random weights.
-
-    Args:
-        config: With the data section filled in; else 3 image channels and 1 mask channel.
-
-    Returns:
-        The network.
-    """
-    model: DiffusionModel = MODELS.build(
-        config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
-    )
-    return model
 
 
 def save_config(folder: Path, config: Config) -> None:

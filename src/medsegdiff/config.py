@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from medsegdiff.errors import ConfigError, nearest
 
+Precision = Literal["auto", "fp32", "bf16"]
+
 
 class Component(BaseModel):
     """Base of all parts: frozen, and an unknown key is an error."""
@@ -20,13 +22,13 @@ class Component(BaseModel):
 
 
 class ModelConfig(Component):
-    """The network. Where the paper gives a value, it is the one of `v2-paper`."""
+    """The network; the defaults are the paper's, in widths that keep the budget of its table 5."""
 
     name: str = "medsegdiff-v2"
     """Entry of the registry of models."""
-    condition_widths: tuple[int, ...] = Field(default=(48, 96, 192, 256, 512), min_length=2)
+    condition_widths: tuple[int, ...] = Field(default=(48, 80, 128, 192, 256), min_length=2)
     """Channels of the Condition Model by level, finest first; each level halves the resolution."""
-    diffusion_widths: tuple[int, ...] = Field(default=(48, 96, 192, 256, 512), min_length=2)
+    diffusion_widths: tuple[int, ...] = Field(default=(48, 80, 128, 192, 256), min_length=2)
     """Channels of the Diffusion Model by level."""
     num_blocks: int = Field(default=2, ge=1)
     """Residual blocks per level, in encoders and decoders alike."""
@@ -55,8 +57,11 @@ class ModelConfig(Component):
     def _levels_fit(self) -> ModelConfig:
         if len(self.condition_widths) != len(self.diffusion_widths):
             raise ValueError("condition_widths and diffusion_widths must have as many levels as each other")
-        if any(level >= len(self.condition_widths) - 1 for level in self.anchor_levels):
-            raise ValueError(f"anchor_levels must lie in 0 … {len(self.condition_widths) - 2}")
+        known = range(len(self.condition_widths) - 1)
+        if any(level not in known for level in self.anchor_levels) or len(set(self.anchor_levels)) < len(
+            self.anchor_levels
+        ):
+            raise ValueError(f"anchor_levels must lie in 0 … {known[-1]}, each once")
         return self
 
 
@@ -131,7 +136,7 @@ class DataConfig(Component):
     resize: Literal["fit", "stretch", "none"] = "fit"
     """``fit`` scales the longer side to ``image_size``, ``stretch`` both sides (the paper), ``none`` neither."""
     augment: bool = True
-    """Random flips, quarter turns, rotation, scale and intensity while training."""
+    """Random flips, rotation, scale, shift and intensity while training."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training cases kept for validation where the data name none."""
     test_fraction: float = Field(default=0.2, ge=0, lt=1)
@@ -159,11 +164,11 @@ class TrainConfig(Component):
     """Steps over which the learning rate rises."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Of AdamW."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients longer than this are scaled down to it."""
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients longer than this are scaled down to it; ``null`` leaves them."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Of the exponential moving average of the weights, which is what samples are drawn with."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """``auto`` takes bf16 where the device computes faster in it."""
     max_nonfinite: int = Field(default=20, ge=1)
     """Steps in a row that may be skipped for a non-finite loss or gradient before training stops."""
@@ -235,7 +240,7 @@ def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
     """Read a preset, or a YAML file of the same form, and change some of its values.
 
     Args:
-        name: Name of a preset, or a path that ends in ``.yaml``.
+        name: Name of a preset, or a path that ends in ``.yaml``. A file may build on one: ``base: v2``.
         overrides: ``section.key=value``, the value in YAML.
 
     Returns:
@@ -248,16 +253,37 @@ def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
         >>> load_preset("v2-tiny", ["train.max_steps=2000"]).train.max_steps
         2000
     """
+    return make_config(_read(name), overrides)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """Read the values of a preset or a file, laid over those of its base."""
+    known = preset_names()
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise ConfigError(f"There is no configuration file {name}.")
         text = Path(name).read_text(encoding="utf-8")
-    elif name in preset_names():
+    elif name in known:
         text = resources.files("medsegdiff.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     else:
-        known = preset_names()
         raise ConfigError(f"No preset '{name}'. Known: {', '.join(known)}.{nearest(name, known)}")
-    return make_config(yaml.safe_load(text) or {}, overrides)
+    values = _yaml(text, name) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: expected sections of keys, such as 'train: {{max_steps: 2000}}'; found {values!r}.")
+    base = values.pop("base", None)
+    return values if base is None else _laid_over(_read(str(base)), values)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())}.") from None
+
+
+def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: {**(base.get(key) or {}), **part} for key, part in values.items() if isinstance(part, Mapping)}
+    return {**base, **values, **both}
 
 
 def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
@@ -273,31 +299,39 @@ def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Con
     Raises:
         ConfigError: If a key is unknown or a value not valid; it names the key and the nearest known one.
     """
-    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    merged = dict(values)
     for override in overrides:
-        _override(merged, override)
+        merged = _laid_over(merged, _parsed(override))
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(dict(problem)) for problem in error.errors())) from None
 
 
-def _override(values: dict[str, Any], override: str) -> None:
+def _parsed(override: str) -> dict[str, dict[str, Any]]:
     path, equals, text = override.partition("=")
     section, dot, key = path.strip().partition(".")
     if not (equals and dot and key):
         raise ConfigError(f"'{override}' is not of the form section.key=value, as in train.max_steps=2000.")
-    values.setdefault(section, {})
-    if isinstance(values[section], dict):
-        values[section][key] = yaml.safe_load(text)
+    if path.strip() not in known_keys():
+        raise ConfigError(_unknown(path.strip()))
+    return {section: {key: _yaml(text, override)}}
 
 
 def _explain(problem: dict[str, Any]) -> str:
     """Say in a sentence what pydantic found: the key, what was given, what is allowed."""
-    keys = [str(part) for part in problem["loc"]]
-    if problem["type"] != "extra_forbidden":
-        return f"{'.'.join(keys) or 'configuration'}: {problem['msg']} (given: {problem.get('input')!r})."
-    return f"Unknown key '{'.'.join(keys)}'. Known: {', '.join(known_keys())}.{nearest('.'.join(keys), known_keys())}"
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return _unknown(key)
+    return f"{key or 'configuration'}: {problem['msg']} (given: {problem.get('input')!r})."
+
+
+def _unknown(key: str) -> str:
+    """Name the nearest key, and those of its section."""
+    known = known_keys()
+    section = key.split(".")[0]
+    alike = [k for k in known if k.startswith(f"{section}.")] or sorted({k.split(".")[0] for k in known})
+    return f"Unknown key '{key}'.{nearest(key, known)} Known: {', '.join(alike)}."
 
 
 def known_keys() -> list[str]:

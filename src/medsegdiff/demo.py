@@ -60,7 +60,8 @@ def run_demo(
     console.print(f"1/4 Drawing ambiguous lesions, each with the masks of five raters, into {data}")
     write_phantom(PhantomSource(config.data), data)
     console.print(f"2/4 Training a small MedSegDiff-V2 for {config.train.max_steps} steps")
-    train(data, run, config, console=console, track=track)
+    if train(data, run, config, console=console, track=track).reason == "interrupted":
+        raise KeyboardInterrupt
     console.print("3/4 Segmenting the test images, 10 members each")
     files = find_inputs([data], split_file=run / "split.csv", split="test")
     options = {"members": 10, "seed": seed}
@@ -121,12 +122,5 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation)
 
 
 def _row(name: str, score: Evaluation) -> dict[str, str]:
-    row = {"": name}
-    for metric, digits in (("dice", 4), ("iou", 4), ("hd95", 2)):
-        numbers = score.summary[metric]
-        low, high = numbers["ci95"] or (numbers["mean"], numbers["mean"])
-        unit = " (px)" if metric == "hd95" else ""
-        row[metric.replace("dice", "Dice").replace("iou", "IoU").replace("hd95", "HD95") + unit] = (
-            f"{numbers['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-        )
-    return row
+    shown = {"Dice": score.shown("dice"), "IoU": score.shown("iou"), "HD95 (px)": score.shown("hd95", digits=2)}
+    return {"": name, **shown}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class MedSegDiffError(Exception):
@@ -46,3 +46,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def some(names: Sequence[str], *, most: int = 5) -> str:
+    """List the first of many names, for an error message.
+
+    Args:
+        names: All of them.
+        most: How many are named.
+
+    Returns:
+        ``a, b, c and 7 more``.
+    """
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

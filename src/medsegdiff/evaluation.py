@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-import math
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.masks import MaskCoding, MaskFolder
-from medsegdiff.data.split import make_split
-from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.data.masks import TWO_VALUES, MaskCoding, MaskFolder
+from medsegdiff.data.split import names_in
+from medsegdiff.errors import DataError, GeometryError, some
 from medsegdiff.io.atomic import write_json, write_text
-from medsegdiff.io.raster import read_mask
 from medsegdiff.metrics.base import METRICS
 
 CONVENTIONS = {
     "case": "Each case is scored on its native grid; the summary is the mean over cases.",
     "ci95": "Bootstrap over cases: 2000 resamples, percentile interval, seed 0.",
     "reference": "Several raters: the majority of them, a tie is foreground.",
-    "dice": "2|P∩R| / (|P|+|R|); no reference 0, no prediction 0, both empty 1.",
-    "iou": "|P∩R| / |P∪R|; no reference 0, no prediction 0, both empty 1.",
-    "hd95": "Larger of the two directed 95th percentiles of border distances, in pixels where the files tell no "
-    "mm; no reference or no prediction: diagonal of the grid; both empty 0.",
+    **{entry.name: entry.facts["definition"] for entry in METRICS},
 }
 """How the numbers are defined; written with every result."""
 
@@ -53,6 +49,20 @@ class Evaluation:
         """
         return {"summary": self.summary, "cases": self.cases, "empty": self.empty, "conventions": CONVENTIONS}
 
+    def shown(self, metric: str, *, digits: int = 4) -> str:
+        """Write a mean with its interval.
+
+        Args:
+            metric: Its name.
+            digits: After the point.
+
+        Returns:
+            ``0.9012 [0.8811, 0.9200]``.
+        """
+        numbers = self.summary[metric]
+        interval = "" if numbers["ci95"] is None else " [{:.{d}f}, {:.{d}f}]".format(*numbers["ci95"], d=digits)
+        return f"{numbers['mean']:.{digits}f}{interval}"
+
     def save(self, out: Path) -> None:
         """Write ``metrics.json`` and ``metrics.csv``.
 
@@ -67,79 +77,112 @@ class Evaluation:
         write_text(out / "metrics.csv", text.getvalue())
 
 
-def evaluate(predictions: Path, references: Path, *, split: str | None = None, track: Track = in_silence) -> Evaluation:
+def evaluate(
+    predictions: Path,
+    references: Path,
+    *,
+    split: str | None = None,
+    data: DataConfig | None = None,
+    track: Track = in_silence,
+) -> Evaluation:
     """Score predicted masks.
 
     Args:
         predictions: A folder of masks, or what ``medsegdiff segment`` wrote.
         references: A folder of masks, or a data folder with ``masks/``; sub-folders are raters or structures.
-        split: Part of the references' ``split.csv`` that the predictions must cover; ``None``: all references.
+        split: Part that the predictions must cover, by the ``split.csv`` beside the predictions or the references;
+            ``None``: all references.
+        data: How to read the references: ``mask_folders``, ``task``, ``classes``.
         track: Shows progress.
 
     Returns:
         The scores.
 
     Raises:
-        DataError: If a case is missing on either side.
+        DataError: If a case is missing on either side, or masks can't be understood.
     """
-    reference = MaskFolder(references / "masks" if (references / "masks").is_dir() else references)
-    names = _expected(reference, references, split)
-    coding = reference.coding({v for n in track(names, "Reading references") for v in _values(reference, n)})
-    prediction = _predictions(predictions, coding)
+    data = data or DataConfig()
+    inner = references / "masks"
+    reference = MaskFolder(inner if inner.is_dir() else references, kind=data.mask_folders)
+    names = reference.names if split is None else _names_of(split, predictions, references, reference)
+    coding = _coding(reference, predictions, data, track)
+    prediction = _predictions(predictions, coding, checked=data.task is None)
     _check_names(names, prediction, reference)
-    cases = [_score(name, prediction, reference, coding) for name in track(names, "Scoring")]
-    counts = {kind: sum(case.pop(f"_{kind}") for case in cases) for kind in ("no_reference", "no_prediction", "both")}
+    scored = [_score(name, prediction, reference, coding) for name in track(names, "Scoring")]
+    counts = {kind: sum(empty.count(kind) for _, empty in scored) for kind in ("no_reference", "no_prediction", "both")}
+    cases = [case for case, _ in scored]
     return Evaluation(cases, summarise(cases), counts)
 
 
-def _expected(reference: MaskFolder, folder: Path, split: str | None) -> list[str]:
-    if split is None:
-        return reference.names
-    parts = make_split(reference.names, folder / "split.csv", DataConfig())
-    names = sorted(name for name, part in parts.items() if split in (part, "all"))
-    if not names:
-        raise DataError(
-            f"{folder}: the split '{split}' holds no case; there are {', '.join(sorted(set(parts.values())))}."
-        )
+def _names_of(split: str, predictions: Path, references: Path, reference: MaskFolder) -> list[str]:
+    """List the cases of a part, by the first ``split.csv`` that there is."""
+    places = [folder / "split.csv" for folder in (predictions, references, reference.root.parent)]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise DataError(f"There is no split.csv in {some([str(p.parent) for p in places])}, so '{split}' is not known.")
+    names = sorted(names_in(file, split))
+    if gone := sorted(set(names) - set(reference.names)):
+        raise DataError(f"{file}: {len(gone)} cases have no reference in {reference.root}: {some(gone)}.")
     return names
 
 
-def _predictions(folder: Path, coding: MaskCoding) -> MaskFolder:
-    """Find the masks in what ``segment`` wrote; else take the folder as it is."""
+def _coding(reference: MaskFolder, predictions: Path, data: DataConfig, track: Track) -> MaskCoding:
+    """Say what the values of references and predictions mean: from all of them, not from the cases scored alone."""
+    values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
+    task, classes = data.task, data.classes
+    made = predictions / "segment.json"
+    if made.is_file() and reference.kind != "structures" and task is None:
+        told = json.loads(made.read_text(encoding="utf-8"))
+        if told["task"] == "exclusive":
+            task, classes = "exclusive", classes or tuple(told["classes"])
+    elif task is None and reference.kind != "structures" and values not in TWO_VALUES:
+        values |= _values_of(MaskFolder(predictions))
+    return reference.coding(values, task=task, classes=classes)
+
+
+def _values_of(folder: MaskFolder) -> set[int]:
+    return {value for name in folder.names for value in folder.values(name)}
+
+
+def _predictions(folder: Path, coding: MaskCoding, *, checked: bool) -> MaskFolder:
+    """Find the masks in what ``segment`` wrote, else take the folder as it is: one mask per case and structure."""
     inner = folder / ("labels" if coding.task == "exclusive" else "masks")
-    kind: Literal["structures", "raters"] = "structures" if coding.task == "regions" else "raters"
-    found = MaskFolder(inner if inner.is_dir() else folder, kind=kind)
-    if coding.task == "regions" and set(found.folders) != set(coding.classes):
+    found = MaskFolder(inner if inner.is_dir() else folder, kind="structures")
+    single = len(coding.classes) == 1 and found.kind == "flat"
+    if coding.task == "regions" and not single and set(found.folders) != set(coding.classes):
         raise DataError(
-            f"{found.root} holds {', '.join(f or 'masks' for f in found.folders)}; the references hold the structures "
-            f"{', '.join(coding.classes)}. Expected one folder of predictions for each."
+            f"{found.root} holds {some([f or 'masks' for f in found.folders])}; the references hold the structures "
+            f"{some(coding.classes)}. Expected one folder of predictions for each."
+        )
+    if coding.task != "regions" and found.kind != "flat":
+        raise DataError(f"{found.root} holds several folders: {some(found.folders)}. Score one of them at a time.")
+    if checked and coding.task != "exclusive" and (values := _values_of(found)) not in TWO_VALUES:
+        shown = some([str(value) for value in sorted(values)])
+        raise DataError(
+            f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. Threshold probabilities first; "
+            f"if every value above 0 is foreground, set data.task={coding.task}."
         )
     return found
 
 
 def _check_names(names: Sequence[str], prediction: MaskFolder, reference: MaskFolder) -> None:
-    missing = sorted(set(names) - set(prediction.names))
-    strange = sorted(set(prediction.names) - set(reference.names))
-    if missing:
+    if missing := sorted(set(names) - set(prediction.names)):
         raise DataError(
-            f"{len(missing)} of {len(names)} references have no prediction in {prediction.root}: "
-            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. "
+            f"{len(missing)} of {len(names)} references have no prediction in {prediction.root}: {some(missing)}. "
             "Segment them too, or name a part of split.csv with --split."
         )
-    if strange:
+    if strange := sorted(set(prediction.names) - set(reference.names)):
         raise DataError(
-            f"{len(strange)} predictions have no reference in {reference.root}: {', '.join(strange[:5])}"
-            f"{', …' if len(strange) > 5 else ''}. Names must be equal but for endings such as _mask."
+            f"{len(strange)} predictions have no reference in {reference.root}: {some(strange)}. "
+            "Names must be equal but for endings such as _mask."
         )
 
 
-def _values(folder: MaskFolder, name: str) -> set[int]:
-    return {int(v) for path in folder.files(name) for v in np.unique(read_mask(path))}
-
-
-def _score(name: str, prediction: MaskFolder, reference: MaskFolder, coding: MaskCoding) -> dict[str, Any]:
-    raters = reference.read(name, coding)
-    truth = raters.mean(axis=0) >= 0.5  # (k, h, w)
+def _score(
+    name: str, prediction: MaskFolder, reference: MaskFolder, coding: MaskCoding
+) -> tuple[dict[str, Any], list[str]]:
+    """Score a case: the numbers, and which of its structures are empty."""
+    truth = reference.read(name, coding).mean(axis=0) >= 0.5  # the majority of raters (k, h, w)
     predicted = prediction.read(name, coding)[0].astype(bool)
     if predicted.shape != truth.shape:
         raise GeometryError(
@@ -147,24 +190,20 @@ def _score(name: str, prediction: MaskFolder, reference: MaskFolder, coding: Mas
             f"{truth.shape[1]}×{truth.shape[2]}. Score masks on the grid of the reference."
         )
     first = int(coding.task == "exclusive")  # the background is not scored
-    structures = coding.classes[first:]
-    pairs = list(zip(predicted[first:], truth[first:], strict=True))
+    structures, pairs = coding.classes[first:], list(zip(predicted[first:], truth[first:], strict=True))
     row: dict[str, Any] = {"name": name}
     for metric in METRICS:
         values = [metric.factory(p, r, spacing=(1.0,) * p.ndim) for p, r in pairs]
         row[metric.name] = float(np.mean(values))
         if len(structures) > 1:
             row |= {f"{metric.name}/{s}": v for s, v in zip(structures, values, strict=True)}
-    return row | _count_empty(pairs)
-
-
-def _count_empty(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, int]:
-    has = [(bool(p.any()), bool(r.any())) for p, r in pairs]
-    return {
-        "_no_reference": has.count((True, False)),
-        "_no_prediction": has.count((False, True)),
-        "_both": has.count((False, False)),
+    kinds = {
+        (True, False): "no_reference",
+        (False, True): "no_prediction",
+        (False, False): "both",
+        (True, True): "none",
     }
+    return row, [kinds[bool(p.any()), bool(r.any())] for p, r in pairs]
 
 
 def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -177,13 +216,21 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         By number: ``mean`` and ``ci95`` (``None`` for a single case).
     """
     keys = [key for key in cases[0] if key != "name"]
-    return {key: _mean_and_interval([float(case[key]) for case in cases]) for key in keys}
+    columns = {key: [float(case[key]) for case in cases] for key in keys}
+    return {key: {"mean": float(np.mean(column)), "ci95": interval(column)} for key, column in columns.items()}
 
 
-def _mean_and_interval(values: Sequence[float]) -> dict[str, Any]:
-    mean = float(np.mean(values))
+def interval(values: Sequence[float]) -> list[float] | None:
+    """Estimate the 95 % interval of a mean by the bootstrap: 2000 resamples, percentiles, seed 0.
+
+    Args:
+        values: One per case.
+
+    Returns:
+        Low and high; ``None`` for fewer than two values.
+    """
     if len(values) < 2:
-        return {"mean": mean, "ci95": None}
-    drawn = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(0))
-    low, high = (float(bound) for bound in drawn.confidence_interval)
-    return {"mean": mean, "ci95": None if math.isnan(low) else [low, high]}
+        return None
+    rng = np.random.default_rng(0)
+    drawn = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=rng)
+    return [float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)]

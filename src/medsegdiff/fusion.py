@@ -105,7 +105,7 @@ def staple(
         max_iterations: Upper bound on steps; reaching it sets ``Fused.converged`` to False.
 
     Returns:
-        Posterior probability, sensitivity and specificity.
+        Posterior probability, sensitivity and specificity, on the CPU.
 
     Raises:
         ValueError: If ``prior`` is not between 0 and 1.
@@ -117,12 +117,13 @@ def staple(
     if prior is not None and not 0 < prior < 1:
         raise ValueError(f"prior is {prior}; it must lie between 0 and 1. None takes the mean of the votes.")
     m, b, k, h, w = samples.shape
+    samples = samples.cpu()  # double precision, and loops that ask for numbers: not for an accelerator
     if exclusive:
         labels = labels_of(samples).flatten(2)  # (m, b, h*w)
         estimate = partial(multi_label_staple, num_labels=k, tolerance=tolerance, max_iterations=max_iterations)
         estimates = [estimate(image) for image in labels.unbind(1)]
     else:
-        votes = (samples >= 0.5).long().reshape(m, b * k, h * w)
+        votes = (samples >= 0.5).to(torch.uint8).reshape(m, b * k, h * w)
         estimate = partial(binary_staple, prior=prior, tolerance=tolerance, max_iterations=max_iterations)
         estimates = [estimate(channel) for channel in votes.unbind(1)]
     return _gather(estimates, (b, k, h, w))

@@ -7,9 +7,8 @@ from typing import Literal
 
 import torch
 
+from medsegdiff.config import Precision
 from medsegdiff.errors import ConfigError
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -29,7 +28,7 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(name or best)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"Device '{name}' can't be used ({error}). Here there is: {best}.") from None
+        raise ConfigError(f"Device '{name or best}' can't be used ({error}). Here there is: {best}.") from None
     return device
 
 

@@ -17,7 +17,7 @@ from medsegdiff.data.folder import check_case, find_images
 from medsegdiff.data.masks import MaskFolder
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, MedSegDiffError
-from medsegdiff.io.raster import read_image
+from medsegdiff.io.raster import read_image, read_mask
 from medsegdiff.report.preview import preview
 
 ALIKE = 0.95
@@ -39,8 +39,12 @@ class Inspection:
     classes: list[str] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
     empty_masks: list[str] = field(default_factory=list)
-    near_duplicates: list[dict[str, Any]] = field(default_factory=list)
-    """Pairs in different splits."""
+    unlisted: int = 0
+    """Images that ``split.csv`` does not name."""
+    near_duplicates: list[dict[str, Any]] | None = None
+    """Pairs in different parts; ``None`` where the split is not known."""
+    remarks: list[str] = field(default_factory=list)
+    """What is odd, though training can start."""
     problems: list[str] = field(default_factory=list)
     """What has to be mended before training."""
 
@@ -74,19 +78,21 @@ def inspect_folder(
     """
     found = Inspection()
     try:
-        images, masks = find_images(root), MaskFolder(root / "masks", kind=config.mask_folders)
+        images = find_images(root)
+        masks = MaskFolder(root / "masks", kind=config.mask_folders, names=images)
     except MedSegDiffError as error:
         found.problems.append(str(error))
         return found
     found.images = len(images)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
     found.problems += [f"{name}: the image has no mask" for name in sorted(set(images) - set(masks.names))]
-    found.problems += [f"{name}: the mask has no image" for name in sorted(set(masks.names) - set(images))]
+    found.remarks += [f"{name}: the mask has no image" for name in sorted(set(masks.names) - set(images))]
     found.problems += [f"masks are missing: {name}" for name in masks.incomplete()]
     thumbnails = _read_all(images, masks, found, track)
     _understand(masks, config, found)
     split = _split(root, images, config, found)
-    found.near_duplicates = near_duplicates(thumbnails, split)
+    if split:
+        found.near_duplicates = near_duplicates(thumbnails, split)
     if picture is not None:
         preview([(images[n], masks.files(n)) for n in sorted(thumbnails) if n in masks.names], picture)
     return found
@@ -100,21 +106,25 @@ def _read_all(images: dict[str, Path], masks: MaskFolder, found: Inspection, tra
     for name in track(sorted(images), "Reading images and masks"):
         try:
             image, geometry = read_image(images[name])
-            thumbnails[name] = thumbnail(image)
             sizes["×".join(map(str, geometry.shape))] += 1
             channels["grey" if len(image) == 1 else "colour"] += 1
-            of_case = check_case(name, images[name], masks)
+            values |= check_case(name, images[name], masks)
+            found.empty_masks += [
+                f"{path.parent.name}/{name}" for path in masks.files(name) if not read_mask(path).any()
+            ]
         except MedSegDiffError as error:
             found.problems.append(str(error))
             continue
-        values |= of_case
-        if of_case == {0}:
-            found.empty_masks.append(name)
+        thumbnails[name] = thumbnail(image)
     found.values, found.sizes, found.channels = sorted(values), dict(sizes.most_common(8)), dict(channels)
     return thumbnails
 
 
 def _understand(masks: MaskFolder, config: DataConfig, found: Inspection) -> None:
+    if not found.values:  # no mask could be read, and that is said already
+        return
+    if found.values == [0]:
+        found.problems.append("Every mask is empty: there is nothing to learn.")
     try:
         coding = masks.coding(found.values, task=config.task, classes=config.classes)
         found.task, found.classes = coding.task, list(coding.classes)
@@ -129,6 +139,7 @@ def _split(root: Path, images: dict[str, Path], config: DataConfig, found: Inspe
         found.problems.append(str(error))
         return {}
     found.split = dict(Counter(split.values()))
+    found.unlisted = len(images) - len(split)
     return split
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 LIMIT = 1e-7
@@ -32,12 +32,12 @@ class Estimate:
 class Patterns:
     """The distinct columns of a table of votes: pixels with the same votes share all computations."""
 
-    votes: Int[Tensor, "m p"]
+    votes: Integer[Tensor, "m p"]
     count: Float[Tensor, " p"]
     of_pixel: Int[Tensor, " n"]
 
     @classmethod
-    def of(cls, votes: Int[Tensor, "m n"], num_labels: int) -> Patterns:
+    def of(cls, votes: Integer[Tensor, "m n"], num_labels: int) -> Patterns:
         """Find the distinct columns.
 
         Args:
@@ -47,7 +47,7 @@ class Patterns:
         Returns:
             The patterns, how many pixels have each, and which each pixel has.
         """
-        code = torch.zeros_like(votes[0])
+        code = torch.zeros(votes.shape[1], dtype=torch.int64, device=votes.device)
         for row in votes:
             if int(code.max()) > 2**62 // num_labels - num_labels:
                 code = torch.unique(code, return_inverse=True)[1]  # short names again, same distinctions
@@ -57,9 +57,20 @@ class Patterns:
         example = torch.empty_like(names).scatter_(0, of_pixel, pixels)  # some pixel of each pattern
         return cls(votes[:, example], count.double(), of_pixel)
 
+    def share(self, label: int) -> Float[Tensor, ""]:
+        """Compute the share of all votes that name a label.
+
+        Args:
+            label: The label.
+
+        Returns:
+            0 … 1.
+        """
+        return ((self.votes == label).double() @ self.count).sum() / (len(self.votes) * self.count.sum())
+
 
 def binary_staple(
-    votes: Int[Tensor, "m n"], *, prior: float | None = None, tolerance: float = 1e-6, max_iterations: int = 200
+    votes: Integer[Tensor, "m n"], *, prior: float | None = None, tolerance: float = 1e-6, max_iterations: int = 200
 ) -> Estimate:
     r"""Estimate a foreground that m samples have voted on.
 
@@ -82,7 +93,7 @@ def binary_staple(
     """
     patterns = Patterns.of(votes, 2)
     yes, count = patterns.votes.double(), patterns.count
-    f = votes.double().mean() if prior is None else torch.full_like(count[0], prior)
+    f = patterns.share(1) if prior is None else torch.full_like(count[0], prior)
     prior_odds = torch.logit(f.clamp(LIMIT, 1 - LIMIT))
     p = q = torch.full_like(yes[:, 0], START)
     converged = False
@@ -110,7 +121,7 @@ def _share(weight: Tensor, hit: Tensor, before: Tensor) -> Tensor:
 
 
 def multi_label_staple(
-    votes: Int[Tensor, "m n"], num_labels: int, *, tolerance: float = 1e-6, max_iterations: int = 200
+    votes: Integer[Tensor, "m n"], num_labels: int, *, tolerance: float = 1e-6, max_iterations: int = 200
 ) -> Estimate:
     r"""Estimate a label map that m samples have voted on.
 
@@ -130,7 +141,7 @@ def multi_label_staple(
         The estimate, with k = K.
     """
     patterns = Patterns.of(votes, num_labels)
-    said = torch.nn.functional.one_hot(patterns.votes, num_labels).double()  # (m, p, K)
+    said = torch.nn.functional.one_hot(patterns.votes.long(), num_labels).double()  # (m, p, K)
     tally = said.sum(dim=0)  # (p, K)
     prior = (patterns.count @ tally / (len(votes) * votes.shape[1])).clamp(min=LIMIT)
     w = torch.nn.functional.one_hot(tally.argmax(dim=1), num_labels).double()

@@ -20,8 +20,7 @@ class Geometry:
     shape: tuple[int, ...]
     """Size of the native grid in array-axis order: (h, w) for pictures."""
     spacing: tuple[float, ...]
-    """Size of a pixel by array axis; mm where the file says so, else 1 (one pixel)."""
-    unit: Literal["mm", "px"] = "px"
+    """Size of a pixel by array axis; 1 for pictures, whose unit is the pixel."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Batch:
     """Normalised, on the model grid."""
     mask: Float[Tensor, "b k h w"]
     """0 and 1, one rater per image, on the model grid."""
-    position: Int[Tensor, " b"]
+    positions: tuple[int, ...]
     """Place of each sample in the endless stream of training samples: the source of its randomness."""
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsegdiff.checkpoint import build_model
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ShapeError
-from medsegdiff.models.base import MODELS
+from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.training.objective import training_losses
 from tests.makers import randomised, small_config
 
@@ -59,7 +58,7 @@ def test_gradient_reaches_every_parameter(name: str, target: str) -> None:
     model = randomised(build_model(config))
     labels = torch.randint(3, (4, 32, 32))
     mask = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
-    batch = as_batch({"image": torch.randn(4, 2, 32, 32), "mask": mask, "position": torch.arange(4)})
+    batch = as_batch({"image": torch.randn(4, 2, 32, 32), "mask": mask, "positions": (0, 1, 2, 3)})
     training_losses(model, batch, make_schedule("cosine", signal_scale=0.3), config).total.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
@@ -74,7 +73,7 @@ def test_it_overfits_four_images(name: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
     for step in range(120):
-        batch = as_batch({"image": image, "mask": mask, "position": torch.arange(4) + 4 * step})
+        batch = as_batch({"image": image, "mask": mask, "positions": tuple(range(4 * step, 4 * step + 4))})
         losses = training_losses(model, batch, schedule, config)
         optimizer.zero_grad()
         losses.total.backward()
@@ -83,11 +82,15 @@ def test_it_overfits_four_images(name: str) -> None:
     assert sum(history[-10:]) < 0.35 * sum(history[:10])
 
 
-def test_the_condition_does_not_know_the_mask(name: str) -> None:
-    """The same condition serves any x_t: nothing in it is computed from one."""
+def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
+    """It is a function of the image alone, and of each image by itself; and it matters to the prediction."""
     model = randomised(build_model(configured(name, "binary")))
-    image, t = torch.randn(1, 2, 32, 32), torch.tensor([300.0])
-    condition = model.condition(image)
-    for seed in (1, 2):
-        x_t = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(seed))
-        assert torch.allclose(model.denoise(x_t, t, condition), model(image, x_t, t)[0], atol=1e-5)
+    image, x_t, t = torch.randn(2, 2, 32, 32), torch.randn(2, 1, 32, 32), torch.tensor([300.0])
+    before = model.condition(image)
+    model.denoise(x_t, t, before)
+    after, alone = model.condition(image), model.condition(image[1:])
+    assert torch.equal(before.embedding, after.embedding)
+    assert all(torch.allclose(a[1:], b, atol=1e-5) for a, b in zip(before.gates, alone.gates, strict=True))
+    swapped = before.select(torch.tensor([1, 0]))
+    assert torch.equal(swapped.embedding, before.embedding.flip(0))
+    assert not torch.allclose(model.denoise(x_t, t, before), model.denoise(x_t, t, swapped), atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -61,14 +62,17 @@ def test_the_whole_path(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(list((out / "members").iterdir())) == 3
     assert call("evaluate", out, folder / "masks", "--json") == 1  # ten references have no prediction
     assert "have no prediction" in capsys.readouterr().err
-    (folder / "split.csv").write_text((run / "split.csv").read_text())
     assert call("evaluate", out, folder, "--split", "test", "--json", "--out", tmp_path / "scores") == 0
     result = json.loads(capsys.readouterr().out)
     assert {"mean", "ci95"} == set(result["summary"]["dice"])
     assert {case["name"] for case in result["cases"]} == {p.stem for p in (out / "masks").glob("*.png")}
     assert (tmp_path / "scores" / "metrics.csv").exists()
-    assert call("evaluate", out / "members" / "00", folder, "--split", "test") == 0
-    assert "dice" in capsys.readouterr().out
+    assert call("segment", folder, "--model", run, "--out", out, "--split", "test") == 2
+    assert "Add --overwrite" in capsys.readouterr().err
+    assert call("segment", folder, "--model", run, "--out", out, "--split", "test", "--overwrite") == 0
+    assert not (out / "members").exists()
+    assert call("segment", folder, "--model", run, "--out", folder, "--overwrite") == 2
+    assert "did not write, perhaps your data" in capsys.readouterr().err
     assert call("train", folder, "--out", run, "--resume", "--set", "train.max_steps=6") == 0
     assert call("info", run, "--json") == 0
     described = json.loads(capsys.readouterr().out.split("\n", 1)[1])
@@ -91,7 +95,8 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
     done = json.loads(shown.out)
     assert len(done["done"]) == 4
     assert sorted(Path(p).name for p in done["failed"]) == ["bad.png", "flat.png"]
-    assert "nothing to see" in shown.err
+    assert any("nothing to see" in reason for reason in done["failed"].values())
+    assert "2 files could not be read" in shown.err
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,11 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
         (["segment", "DATA", "--model", "gone", "--out", "OUT"], 1, "there is no such folder"),
         (["segment", "gone", "--model", "TRAINED", "--out", "OUT"], 1, "no such file or folder"),
         (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--fusion", "stapl"], 2, "Did you mean 'staple'"),
-        (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--split", "exam"], 1, "in the split 'exam'"),
+        (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--split", "exam"], 1, "the split 'exam' holds no"),
+        (["train", "DATA", "--out", "RUN", "--resume", "--preset", "v2"], 2, "leave --preset out"),
+        (["train", "DATA", "--out", "FILE", "--set", "train.max_steps=1"], 1, "Not a directory"),
+        (["train", "folder", "--out", "RUN"], 1, "there is no such folder"),
+        (["train", "DATA", "--out", "RUN", "--device", "cuda:7"], 2, "allowed is cpu"),
         (["segment", "DATA", "DATA", "--model", "TRAINED", "--out", "OUT"], 1, "would overwrite each other"),
         (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--device", "tpu9"], 2, "can't be used"),
         (["train", "DATA"], 2, "Missing option"),
@@ -121,7 +130,16 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
     code: int,
     words: str,
 ) -> None:
-    places = {"DATA": folder, "RUN": tmp_path / "run", "OUT": tmp_path / "out", "TRAINED": trained[0]}
+    places = {
+        "DATA": folder,
+        "RUN": tmp_path / "run",
+        "OUT": tmp_path / "out",
+        "TRAINED": trained[0],
+        "FILE": folder / "split.csv",
+    }
+    (folder / "split.csv").write_text(
+        "id,split\n" + "".join(f"case{i:02d},{'val' if i == 1 else 'train'}\n" for i in range(12))
+    )
     assert call(*(places.get(a, a) for a in arguments)) == code
     shown = capsys.readouterr()
     assert words in " ".join(shown.err.split())
@@ -168,8 +186,62 @@ def test_data_check(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert any("case03" in problem and "no mask" in problem for problem in found["problems"])
     assert any("case05" in problem and "5×5" in problem for problem in found["problems"])
     assert [(p["a"], p["b"]) for p in found["near_duplicates"]] == [("case00", "case01")]
-    assert call("data", "check", tmp_path) == 1
-    assert "expected pictures in images/" in capsys.readouterr().out
+    assert call("data", "check", tmp_path, "--out", tmp_path / "preview.png") == 1
+    shown = capsys.readouterr()
+    assert "expected pictures" in shown.out
+    assert not (tmp_path / "preview.png").exists()  # that of another folder would mislead
+    assert call("data", "check", tmp_path, "--out", tmp_path) == 2
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "regions", "one structure", "raters"])
+def test_every_layout_can_be_trained_segmented_and_scored(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    labels = np.zeros((40, 32), np.uint8)
+    labels[8:30, 8:24], labels[14:22, 12:20] = 1, 2
+    masks = {
+        "exclusive": {"": labels},
+        "regions": {"disc": labels > 0, "cup": labels > 1},
+        "one structure": {"lesion": labels > 0},
+        "raters": {"rater1": labels > 0, "rater2": labels > 1},
+    }[kind]
+    for path in list((folder / "masks").iterdir()):
+        path.unlink()
+        for name, mask in masks.items():
+            pixels = mask if kind == "exclusive" else mask.astype(np.uint8) * np.uint8(255)
+            write_png(folder / "masks" / name / path.name, pixels)
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert call("train", folder, "--out", run, *SETS, *STEPS) == 0
+    assert call("segment", folder, "--model", run, "--out", out, "--split", "test") == 0
+    capsys.readouterr()
+    assert call("evaluate", out, folder, "--split", "test", "--json") == 0
+    scores = json.loads(capsys.readouterr().out)["summary"]
+    assert (
+        set(scores)
+        >= {
+            "exclusive": {"dice", "dice/class_2"},
+            "regions": {"dice", "dice/cup", "hd95/disc"},
+            "one structure": {"dice"},
+            "raters": {"dice"},
+        }[kind]
+    )
+
+
+def test_ctrl_c_on_the_command_line_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(folder), "--out", str(tmp_path / "run"), *SETS, "--set", "train.max_steps=100000"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "medsegdiff", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "log.jsonl"
+    while not (log.exists() and log.read_text()):
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert f"Go on with: medsegdiff train {folder} --out {tmp_path / 'run'} --resume" in said
+    assert "Traceback" not in said
+    assert (tmp_path / "run" / "state.safetensors").exists()
 
 
 def test_a_plugin_registers_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

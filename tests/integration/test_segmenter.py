@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from medsegdiff import Segmenter
-from medsegdiff.checkpoint import build_model
 from medsegdiff.errors import ConfigError, DataError, ShapeError
 from medsegdiff.fusion import staple
 from medsegdiff.io.raster import picture_size
+from medsegdiff.models.base import build_model
 from tests.makers import randomised, small_config, write_png
 
 

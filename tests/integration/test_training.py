@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from medsegdiff.checkpoint import BEST, LAST, load_config
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.training import state, trainer
-from medsegdiff.training.optimisation import learning_rate, moving_average
+from medsegdiff.training import trainer
+from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.run import Run
-from medsegdiff.training.train import train
+from medsegdiff.training.state import STATE
+from medsegdiff.training.stop import stop_signals
+from medsegdiff.training.train import plan, summary, train
 from tests.makers import small_config, write_png
 
 STEPS = ("train.max_steps=6", "train.val_every=3", "train.save_every=3")
@@ -36,7 +42,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
 
 def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Path]) -> None:
     run, _ = trained
-    expected = {BEST, LAST, "config.json", "run.json", "split.csv", "log.jsonl", "curves.png", "state", "validation"}
+    expected = {BEST, LAST, "config.json", "run.json", "split.csv", "log.jsonl", "curves.png", STATE, "validation"}
     assert {p.name for p in run.iterdir()} == expected
     described = json.loads((run / "run.json").read_text())
     assert described["cases"] == {"train": 9, "val": 1, "test": 2}
@@ -49,48 +55,100 @@ def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Pat
     assert len(list((run / "validation").glob("*.png"))) == 2
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, workers: int) -> None:
-    """Stop in the middle, go on in a new process's state: weights, average, optimizer and log are the same bits."""
-    extra = (f"train.num_workers={workers}", "train.accumulate=2")
-    train(folder, tmp_path / "whole", small_config(*STEPS, *extra))
-    train(
-        folder, tmp_path / "parts", small_config("train.max_steps=6", "train.val_every=3", "train.save_every=2", *extra)
+def stopping_at(step: int) -> pytest.MonkeyPatch:
+    """Pretend that somebody asked to stop after a step."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(
+        trainer.Trainer, "_asked_to_stop", lambda self, asked: "interrupted" if self.progress.step == step else ""
     )
-    shutil.rmtree(tmp_path / "parts")
+    return patch
 
-    original = trainer.Trainer._reason_to_stop
 
-    def stop_at_4(self: trainer.Trainer, asked: trainer.StopRequest) -> str:
-        return "interrupted" if self.progress.step == 4 else original(self, asked)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_reason_to_stop", stop_at_4)
-        outcome = train(folder, tmp_path / "parts", small_config(*STEPS, *extra))
-    assert (outcome.reason, outcome.step) == ("interrupted", 4)
+@pytest.mark.parametrize(("step", "workers"), [(4, 0), (4, 1), (3, 0)], ids=["", "worker", "before a validation"])
+def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, workers: int) -> None:
+    """Stop in the middle and go on: weights, average, optimizer, best weights and validations are the same bits."""
+    config = small_config(*STEPS, f"train.num_workers={workers}", "train.accumulate=2")
+    train(folder, tmp_path / "whole", config)
+    patch = stopping_at(step)
+    outcome = train(folder, tmp_path / "parts", config)
+    patch.undo()
+    assert (outcome.reason, outcome.step) == ("interrupted", step)
     torch.manual_seed(12345)  # nothing may depend on what the process drew before
-    outcome = train(folder, tmp_path / "parts", small_config(*STEPS, *extra), resume=True)
+    outcome = train(folder, tmp_path / "parts", config, resume=True)
     assert (outcome.reason, outcome.step) == ("finished", 6)
-    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
-    assert_equal(weights(tmp_path / "whole", BEST), weights(tmp_path / "parts", BEST))
-    last = [sorted((tmp_path / run / "state").iterdir())[-1] for run in ("whole", "parts")]
-    assert_equal(*(load_file(folder / "model.safetensors") for folder in last))
-    a, b = (torch.load(folder / "optimizer.bin", weights_only=True)["state"] for folder in last)
-    assert all(torch.equal(a[i][key], b[i][key]) for i in a for key in a[i])
-    logs = [Run(tmp_path / run).lines() for run in ("whole", "parts")]
-    for x, y in zip(*logs, strict=True):
-        assert {k: v for k, v in x.items() if k != "images_per_s"} == {
-            k: v for k, v in y.items() if k != "images_per_s"
-        }
+    for file in (STATE, LAST, BEST):
+        assert_equal(weights(tmp_path / "whole", file), weights(tmp_path / "parts", file))
+    assert progress(tmp_path / "whole") == progress(tmp_path / "parts")
+    validations = [[line for line in Run(tmp_path / r).lines() if "dice" in line] for r in ("whole", "parts")]
+    assert validations[0] == validations[1]
+    again = train(folder, tmp_path / "parts", config, resume=True)
+    assert (again.reason, again.step) == ("finished already", 6)
+
+
+def progress(run: Path) -> dict[str, str]:
+    with safe_open(run / STATE, framework="pt") as stored:
+        return stored.metadata()
+
+
+def test_resuming_keeps_the_runs_split_though_data_were_added(folder: Path, tmp_path: Path) -> None:
+    """A new split would move test cases into training."""
+    patch = stopping_at(4)
+    train(folder, tmp_path / "run", small_config(*STEPS))
+    patch.undo()
+    before = (tmp_path / "run" / "split.csv").read_text()
+    for kind in ("images", "masks"):
+        for i in range(9):
+            shutil.copyfile(folder / kind / f"case{i:02d}.png", folder / kind / f"new{i:02d}.png")
+    train(folder, tmp_path / "run", small_config(*STEPS), resume=True)
+    assert (tmp_path / "run" / "split.csv").read_text() == before
+    (folder / "images" / "case03.png").unlink()
+    (folder / "masks" / "case03.png").unlink()
+    longer = small_config("train.max_steps=9", "train.val_every=3", "train.save_every=3")
+    with pytest.raises(CheckpointError, match="trained on cases that are gone: case03"):
+        train(folder, tmp_path / "run", longer, resume=True)
+
+
+def test_a_resumed_run_goes_on_with_the_next_samples_whatever_the_batch(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = trainer.training_losses
+
+    def spy(model: torch.nn.Module, batch: object, *rest: object):
+        seen.extend(batch.positions)
+        return original(model, batch, *rest)
+
+    monkeypatch.setattr(trainer, "training_losses", spy)
+    patch = stopping_at(2)
+    train(folder, tmp_path / "run", small_config(*STEPS))
+    patch.undo()
+    train(folder, tmp_path / "run", small_config(*STEPS, "train.batch_size=2"), resume=True)
+    assert seen == list(range(4 * 2 + 2 * 4))
 
 
 def test_average_is_not_the_raw_weights_and_is_what_samples(trained: tuple[Path, Path]) -> None:
     run, _ = trained
-    newest = sorted((run / "state").iterdir())[-1]
-    raw, average = load_file(newest / "model.safetensors"), load_file(newest / "average.safetensors")
+    state = weights(run, STATE)
+    raw, average = ({k.removeprefix(p): v for k, v in state.items() if k.startswith(p)} for p in ("model.", "average."))
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
     assert_equal(average, weights(run))
     assert_equal(dict(Segmenter.from_pretrained(run, weights="last", device="cpu").model.state_dict()), average)
+
+
+def test_biases_norms_and_gaussians_do_not_decay() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.GroupNorm(1, 3))
+    decays, stays = parameter_groups(model, 0.1)
+    assert [p.ndim for p in decays["params"]] == [4]
+    assert (decays["weight_decay"], stays["weight_decay"], len(stays["params"])) == (0.1, 0.0, 3)
+
+
+def test_means_are_means_since_the_last_time() -> None:
+    means = RunningMeans()
+    for value in (1.0, 2.0, 6.0):
+        means.add(loss=torch.tensor(value), other=torch.tensor(1.0))
+    assert means.take(lambda values: values) == {"loss": 3.0, "other": 1.0}
+    means.add(loss=torch.tensor(5.0), other=torch.tensor(0.0))
+    assert means.take(lambda values: values)["loss"] == 5.0
 
 
 def test_moving_average_by_hand() -> None:
@@ -122,7 +180,7 @@ class Poison:
 
     def __call__(self, model: torch.nn.Module, batch: object, *rest: object):
         losses = self.original(model, batch, *rest)
-        if int(batch.position[0]) // 4 in self.steps:
+        if batch.positions[0] // 4 in self.steps:
             losses = type(losses)(losses.total * float("nan"), losses.noise, losses.anchor)
         return losses
 
@@ -173,23 +231,58 @@ def test_ctrl_c_leaves_a_checkpoint_to_resume_from(folder: Path, tmp_path: Path)
     assert train(folder, tmp_path / "run", longer, resume=True).step == outcome.step + 2
 
 
-def test_a_full_disk_keeps_the_previous_checkpoint(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original, calls = state._publish, []
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Make the system refuse to let a file grow, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    def full_the_second_time(part: Path, whole: Path) -> None:
-        calls.append(whole)
-        if len(calls) == 2:
-            raise OSError(28, "No space left on device")
-        original(part, whole)
 
-    monkeypatch.setattr(state, "_publish", full_the_second_time)
-    config = small_config("train.max_steps=6", "train.val_every=6", "train.save_every=2")
-    with pytest.raises(CheckpointError, match="No space left.*step-00000002 is unchanged; free some space and resume"):
-        train(folder, tmp_path / "run", config)
-    assert [p.name for p in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
+def test_a_full_disk_keeps_the_previous_checkpoint(folder: Path, tmp_path: Path) -> None:
+    patch = stopping_at(2)
+    train(folder, tmp_path / "run", small_config(*STEPS))
+    patch.undo()
+    kept = {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix == ".safetensors"}
+    assert set(kept) == {STATE, LAST, BEST}
+    config = small_config("train.max_steps=6", "train.val_every=6", "train.save_every=4")
+    with (
+        files_no_larger_than(len(kept[STATE]) // 2),
+        pytest.raises(CheckpointError, match=r"state\.safetensors: can't be written.*unchanged; free some space"),
+    ):
+        train(folder, tmp_path / "run", config, resume=True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix == ".safetensors"} == kept
+    assert not list((tmp_path / "run").glob(".*"))
     assert train(folder, tmp_path / "run", config, resume=True).step == 6
+
+
+def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
+    patch = stopping_at(2)
+    train(folder, tmp_path / "run", small_config(*STEPS))
+    patch.undo()
+    file = tmp_path / "run" / STATE
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(CheckpointError, match="the checkpoint can't be read"):
+        train(folder, tmp_path / "run", small_config(*STEPS), resume=True)
+
+
+def test_signals_ask_and_only_a_second_ctrl_c_insists(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("medsegdiff.training.stop.time.monotonic", lambda: now[0])
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals() as request:
+        assert not request.made
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # cluster managers and launchers both send one
+        signal.raise_signal(signal.SIGINT)  # a double press
+        assert request.made
+        now[0] += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_runs_are_not_overwritten_and_not_mixed(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -212,6 +305,44 @@ def test_bad_data_show_before_anything_is_written(folder: Path, tmp_path: Path) 
 def test_a_configuration_that_contradicts_the_data_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.channels is 3, but the data in .* are 1"):
         train(folder, tmp_path / "run", small_config(*STEPS, "data.channels=3"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sampling.fusion=stapl", "Did you mean 'staple'"),
+        ("sampling.sampler=dpmpp-2", "Did you mean 'dpmpp-2m'"),
+        ("train.val_steps=5000", "allowed is 1 … 1000"),
+    ],
+)
+def test_sampling_that_can_not_work_shows_before_training(
+    folder: Path, tmp_path: Path, override: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        train(folder, tmp_path / "run", small_config(*STEPS, override))
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_several_sizes_need_one_grid(folder: Path, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        pixels = np.random.default_rng(0).integers(0, 2, (64, 40), dtype=np.uint8) * np.uint8(255)
+        write_png(folder / kind / "large.png", pixels)
+    with pytest.raises(ConfigError, match="images of 2 sizes, which can't be stacked.*data.resize=fit"):
+        train(folder, tmp_path / "run", small_config(*STEPS, "data.resize=none"))
+    config = small_config(*STEPS, "data.resize=none", "data.image_size=64", "train.batch_size=1")
+    assert train(folder, tmp_path / "run", config).step == 6
+
+
+def test_only_the_cpu_can_be_asked_for(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="allowed is cpu"):
+        train(folder, tmp_path / "run", small_config(*STEPS), device="cuda:1")
+
+
+def test_what_was_understood_of_the_data_is_said(trained: tuple[Path, Path]) -> None:
+    run, data = trained
+    planned = plan(data, small_config())
+    said = summary(planned.source.info, planned.config)
+    assert said == "9 train, 1 val, 2 test cases; grey; binary: foreground; 32 px, fp32"
 
 
 @pytest.mark.parametrize("kind", ["exclusive", "regions"])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.makers import SMALL
@@ -62,4 +63,14 @@ def test_two_processes_of_batch_2_equal_one_of_batch_4(folder: Path, tmp_path: P
     longer = [value.replace("max_steps=3", "max_steps=5") for value in command(folder, tmp_path / "two", 2, "--resume")]
     resumed = run_two([value for value in longer if not value.startswith(("--set=model", "--set=data"))])
     assert resumed.returncode == 0, resumed.stderr
-    assert (tmp_path / "two" / "state" / "step-00000005").exists()
+    alone = subprocess.run(  # a run of two processes goes on in one, with the samples that come next
+        [sys.executable, *[v.replace("max_steps=5", "max_steps=6") for v in longer if not v.startswith("--set=model")]],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert alone.returncode == 0, alone.stderr
+    with safe_open(tmp_path / "two" / "state.safetensors", framework="pt") as stored:
+        progress = json.loads(stored.metadata()["progress"])
+    assert (progress["step"], progress["position"]) == (6, 5 * 4 + 2)

@@ -59,7 +59,7 @@ def test_time_reaches_the_prediction(model: DiffusionModel) -> None:
 
 
 def test_diffusion_model_sees_the_mask_alone_unless_told_otherwise(config: Config) -> None:
-    from medsegdiff.checkpoint import build_model
+    from medsegdiff.models.base import build_model
 
     assert build_model(config).diffusion_model.encoder.stem.in_channels == 1
     seeing = build_model(small_config("model.see_image=true"))

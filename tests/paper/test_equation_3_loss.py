@@ -68,8 +68,8 @@ def test_a_perfect_network_has_no_diffusion_loss(target: str) -> None:
     config = small_config(f"diffusion.target={target}", "data.task=binary")
     schedule = make_schedule("cosine", signal_scale=0.3)
     mask = (torch.rand(4, 1, 8, 8) > 0.5).float()
-    position = torch.tensor([3, 7, 11, 20])
-    t, noise = draw(position.tolist(), schedule, mask, seed=config.train.seed)
+    positions = (3, 7, 11, 20)
+    t, noise = draw(positions, schedule, mask, seed=config.train.seed)
     alpha = schedule.alpha_bar[t].sqrt().reshape(-1, 1, 1, 1).float()
     sigma = (1 - schedule.alpha_bar[t]).sqrt().reshape(-1, 1, 1, 1).float()
     answers = {"eps": noise, "v": alpha * noise - sigma * (2 * mask - 1), "x0": 40 * (2 * mask - 1)}
@@ -79,7 +79,7 @@ def test_a_perfect_network_has_no_diffusion_loss(target: str) -> None:
             assert torch.allclose(x_t, alpha * (2 * mask - 1) + sigma * noise, atol=1e-6)
             return answers[target], 40 * (2 * mask - 1)
 
-    losses = training_losses(Perfect(), Batch(torch.zeros(4, 3, 8, 8), mask, position), schedule, config)
+    losses = training_losses(Perfect(), Batch(torch.zeros(4, 3, 8, 8), mask, positions), schedule, config)
     assert losses.noise.item() == pytest.approx(0, abs=1e-5)
     assert losses.total.item() == pytest.approx(0, abs=1e-4)
 

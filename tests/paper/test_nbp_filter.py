@@ -7,6 +7,8 @@ import torch
 
 from medsegdiff.nn.nbp_filter import NBPFilter, distinct_radii, spread
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def nbp() -> NBPFilter:
@@ -18,7 +20,7 @@ def nbp() -> NBPFilter:
 
 @pytest.mark.parametrize(("size", "count"), [(8, 15), (16, 42)])
 def test_number_of_distinct_radii(size: int, count: int) -> None:
-    radii, places = distinct_radii(size, size)
+    radii, places = distinct_radii(size, size, CPU)
     assert len(radii) == count
     assert places.shape == (size, size)
     assert radii.min() == 0
@@ -50,7 +52,7 @@ def test_filter_moves_with_the_time_step(nbp: NBPFilter) -> None:
 
 def test_filter_is_even_in_every_frequency(nbp: NBPFilter) -> None:
     h, w = 6, 4
-    places = distinct_radii(h, w)[1].flatten()
+    places = distinct_radii(h, w, CPU)[1].flatten()
     whole = nbp(h, w, torch.randn(1, 16))[0][places][:, places].reshape(h, w, h, w)
     mirrored = torch.roll(whole.flip(0, 1, 2, 3), (1, 1, 1, 1), (0, 1, 2, 3))
     assert torch.equal(whole, mirrored)

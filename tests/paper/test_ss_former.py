@@ -12,6 +12,8 @@ from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer, affinity, band_
 
 GRIDS = [(4, 4), (5, 4), (4, 6), (3, 5)]
 
+CPU = torch.device("cpu")
+
 
 def ones(h: int, w: int) -> torch.Tensor:
     return torch.ones(1, h, w, h, w // 2 + 1)
@@ -31,7 +33,7 @@ def test_with_an_open_filter_it_is_scaled_softmax_free_attention(
     query, source = torch.randn(2, length, 8), torch.randn(2, length, 8)
     q = attention.norm_q(query) @ attention.to_q.weight.T
     k = attention.norm_k(source) @ attention.to_k.weight.T
-    v = attention.norm_k(source) @ attention.to_v.weight.T
+    v = source @ attention.to_v.weight.T
     expected = (q @ k.transpose(1, 2)) @ v / math.sqrt(8 * length)
     assert torch.allclose(attention.attend(query, source, ones(*grid), grid=grid), expected, atol=1e-5)
 
@@ -41,13 +43,13 @@ def test_it_equals_the_formula_of_the_paper_with_whole_complex_transforms(grid: 
     """M = F(q) F(k)^T over the token grid, times H, the inverse over all four axes, written out."""
     h, w = grid
     q, k = torch.randn(2, h * w, 6, dtype=torch.float64), torch.randn(2, h * w, 6, dtype=torch.float64)
-    table = torch.rand(1, *(len(distinct_radii(h, w)[0]),) * 2, dtype=torch.float64)
+    table = torch.rand(1, *(len(distinct_radii(h, w, CPU)[0]),) * 2, dtype=torch.float64)
 
     def transformed(tokens: torch.Tensor) -> torch.Tensor:
         return torch.fft.fft2(tokens.reshape(2, h, w, 6), dim=(1, 2), norm="ortho").reshape(2, h * w, 6)
 
     m = transformed(q) @ transformed(k).transpose(1, 2) / math.sqrt(6 * h * w)  # plain transpose, no conjugate
-    places = distinct_radii(h, w)[1].flatten()
+    places = distinct_radii(h, w, CPU)[1].flatten()
     filtered = m * table[:, places][:, :, places]
     f = torch.fft.ifftn(filtered.reshape(2, h, w, h, w), dim=(1, 2, 3, 4), norm="ortho").reshape(2, h * w, h * w)
     assert f.imag.abs().max() < 1e-5
@@ -79,7 +81,7 @@ def test_permuted_keys_change_the_result_when_the_filter_is_not_flat(attention: 
     torch.manual_seed(1)
     query, source = torch.randn(1, 16, 8), torch.randn(1, 16, 8)
     shuffled = source[:, torch.randperm(16)]
-    table = torch.rand(1, *(len(distinct_radii(4, 4)[0]),) * 2)
+    table = torch.rand(1, *(len(distinct_radii(4, 4, CPU)[0]),) * 2)
     flat = [attention.attend(query, s, ones(4, 4), grid=(4, 4)) for s in (source, shuffled)]
     filtered = [attention.attend(query, s, spread(table, 4, 4), grid=(4, 4)) for s in (source, shuffled)]
     assert torch.allclose(*flat, atol=1e-5)
@@ -94,7 +96,7 @@ def test_an_uneven_filter_would_not_give_a_real_map() -> None:
 
 
 def test_positions_tell_rows_from_columns() -> None:
-    place = positions(3, 5, 8)
+    place = positions(3, 5, 8, CPU)
     assert place.shape == (15, 8)
     assert len({tuple(row.tolist()) for row in place}) == 15
     assert torch.equal(place[0, :4], place[1, :4])  # same row
@@ -107,7 +109,7 @@ def test_untrained_it_adds_the_condition_to_the_embedding() -> None:
     former = SSFormer(6, 10, time_dim=16, dim=8, num_blocks=2, filter_channels=4, filter_blocks=2)
     e, c = torch.randn(2, 10, 4, 4), torch.randn(2, 6, 4, 4)
     out = former(e, c, former.tabulate(torch.randn(2, 16), 4, 4))
-    tokens = former.embed_c(c) + positions(4, 4, 8).T.reshape(1, 8, 4, 4)
+    tokens = former.embed_c(c) + positions(4, 4, 8, CPU).T.reshape(1, 8, 4, 4)
     assert torch.allclose(out, e + former.project(tokens), atol=1e-6)
 
 

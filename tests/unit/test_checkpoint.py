@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from medsegdiff import checkpoint
-from medsegdiff.checkpoint import BEST, build_model, load_config, load_model, save_config, save_weights
+from medsegdiff.checkpoint import BEST, load_config, load_model, save_config, save_weights
 from medsegdiff.config import Config
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import DiffusionModel

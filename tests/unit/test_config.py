@@ -25,6 +25,10 @@ def test_overrides_change_one_value_and_nothing_else() -> None:
         ("train.max_steps", "not of the form section.key=value"),
         ("max_steps=3", "not of the form section.key=value"),
         ("model.anchor_levels=[9]", "anchor_levels must lie in 0 … 2"),
+        ("model.anchor_levels=[-1]", "anchor_levels must lie in 0 … 2"),
+        ("model.anchor_levels=[0, 0]", "each once"),
+        ("description.foo=1", r"Unknown key 'description\.foo'"),
+        ("train.max_steps=[1", r"train\.max_steps=\[1: is not valid YAML"),
         ("model.condition_widths=[8, 16]", "as many levels as each other"),
         ("diffusion={target: eps, zero_terminal_snr: true}", "not of the form"),
     ],
@@ -50,6 +54,14 @@ def test_a_file_of_ones_own_is_a_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("train: {max_steps: 12}\n", encoding="utf-8")
     assert load_preset(str(file), ["train.seed=3"]).train.max_steps == 12
+    assert load_preset(str(file)).model == load_preset("v2-paper").model
+    file.write_text("base: v2-tiny\ntrain: {max_steps: 12}\n", encoding="utf-8")
+    built = load_preset(str(file))
+    assert built.model == load_preset("v2-tiny").model
+    assert (built.train.max_steps, built.train.batch_size) == (12, load_preset("v2-tiny").train.batch_size)
+    file.write_text("- a list\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="expected sections of keys"):
+        load_preset(str(file))
 
 
 def test_a_configuration_survives_being_written(config: Config) -> None:

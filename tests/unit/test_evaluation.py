@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medsegdiff.config import DataConfig
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.evaluation import evaluate, summarise
 from tests.makers import write_png
@@ -64,6 +65,13 @@ def test_a_split_limits_what_must_be_there(tmp_path: Path) -> None:
     assert [case["name"] for case in evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases] == ["a"]
     with pytest.raises(DataError, match="holds no case; there are test, train, val"):
         evaluate(tmp_path / "pred", tmp_path / "data", split="exam")
+    inside = evaluate(tmp_path / "pred", tmp_path / "data" / "masks", split="test")  # split.csv lies above
+    assert len(inside.cases) == 1
+    (tmp_path / "data" / "split.csv").rename(tmp_path / "pred" / "split.csv")  # as 'segment --split' leaves it
+    assert len(evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases) == 1
+    (tmp_path / "pred" / "split.csv").unlink()
+    with pytest.raises(DataError, match=r"There is no split\.csv"):
+        evaluate(tmp_path / "pred", tmp_path / "data", split="test")
 
 
 def test_sizes_must_be_equal(two: tuple[Path, Path]) -> None:
@@ -94,6 +102,52 @@ def test_classes_and_regions_are_scored_one_by_one(tmp_path: Path) -> None:
     assert case["dice/cup"] == pytest.approx(2 / 3)
     with pytest.raises(DataError, match="hold the structures cup, disc"):
         evaluate(tmp_path / "pred", tmp_path / "regions")
+
+
+def test_a_wrong_class_is_a_wrong_prediction_not_an_error(tmp_path: Path) -> None:
+    """What the values mean follows from all masks, not from those that are scored."""
+    for name, top in (("a", 1), ("b", 2)):
+        labels = np.zeros((20, 20), np.uint8)
+        labels[2:8] = top
+        write_png(tmp_path / "data" / "masks" / f"{name}.png", labels)
+    (tmp_path / "data" / "split.csv").write_text("id,split\na,test\nb,train\n", encoding="utf-8")
+    predicted = np.zeros((20, 20), np.uint8)
+    predicted[2:8], predicted[12:14] = 1, 3
+    write_png(tmp_path / "pred" / "a.png", predicted)
+    case = evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases[0]
+    assert (case["dice/class_1"], case["dice/class_2"], case["dice/class_3"]) == (1, 1, 0)
+
+
+def test_probabilities_and_several_predictions_are_not_taken_for_a_mask(two: tuple[Path, Path]) -> None:
+    write_png(two[0] / "a.png", np.arange(400, dtype=np.uint16).reshape(20, 20).astype(np.uint8))
+    with pytest.raises(DataError, match="Threshold probabilities first"):
+        evaluate(*two)
+    assert evaluate(*two, data=DataConfig(task="binary")).cases[0]["dice"] < 1
+    for model in ("model_a", "model_b"):
+        write_png(two[0].parent / "both" / model / "a.png", square(0))
+    with pytest.raises(DataError, match="several folders: model_a, model_b. Score one of them at a time"):
+        evaluate(two[0].parent / "both", two[1])
+
+
+def test_folders_can_be_called_raters(tmp_path: Path) -> None:
+    for rater, shift in (("smith", 0), ("jones", 5)):
+        write_png(tmp_path / "masks" / rater / "a.png", square(shift))
+    write_png(tmp_path / "pred" / "a.png", square(0) | square(5))
+    with pytest.raises(DataError, match="hold the structures"):
+        evaluate(tmp_path / "pred", tmp_path)
+    assert evaluate(tmp_path / "pred", tmp_path, data=DataConfig(mask_folders="raters")).cases[0]["dice"] == 1
+
+
+def test_one_structure_may_lie_flat(tmp_path: Path) -> None:
+    write_png(tmp_path / "masks" / "lesion" / "a.png", square(0))
+    write_png(tmp_path / "pred" / "masks" / "a.png", square(0))
+    assert evaluate(tmp_path / "pred", tmp_path).cases[0]["dice"] == 1
+
+
+def test_empty_references_are_scored_by_the_table(tmp_path: Path) -> None:
+    for folder in ("p", "r"):
+        write_png(tmp_path / folder / "a.png", np.zeros((20, 20), np.uint8))
+    assert evaluate(tmp_path / "p", tmp_path / "r").cases[0]["dice"] == 1
 
 
 def test_empty_masks_are_counted(tmp_path: Path) -> None:

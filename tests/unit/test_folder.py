@@ -65,6 +65,8 @@ def test_a_rater_may_be_missing_but_not_a_structure(folder: Path) -> None:
     for rater in ("rater1", "rater2"):
         for path in (folder / "masks").glob("*.png"):
             write_png(folder / "masks" / rater / path.name, np.zeros((40, 32), np.uint8) + 255)
+    with pytest.raises(DataError, match="both pictures .* and folders of pictures"):
+        source(folder)
     for path in (folder / "masks").glob("*.png"):
         path.unlink()
     (folder / "masks" / "rater2" / "case00.png").unlink()
@@ -87,6 +89,8 @@ def test_class_indices_are_exclusive_classes(folder: Path) -> None:
     assert (mask.sum(axis=1) == 1).all()
     with pytest.raises(DataError, match="value 2 is out of range; allowed are 0 … 1"):
         source(folder, classes=("ground", "liver")).load("case00")
+    with pytest.raises(DataError, match="need a folder per structure"):
+        source(folder, task="regions")
 
 
 def test_grey_values_in_masks_are_refused_with_a_way_out(folder: Path) -> None:
@@ -126,7 +130,11 @@ def test_truncated_and_unreadable_files_are_named(folder: Path) -> None:
 
 
 def test_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected pictures in images/ and masks in masks/; found nothing"):
+    with pytest.raises(DataError, match=r"expected pictures \(\.png, .*\) in images/.*: nothing"):
+        source(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "scan.bmp").write_bytes(b"")
+    with pytest.raises(DataError, match=r"found in .*images: scan\.bmp"):
         source(tmp_path)
     write_png(tmp_path / "images" / "a.png", np.arange(16, dtype=np.uint8).reshape(4, 4))
     with pytest.raises(DataError, match="there is no such folder; masks are expected there"):
@@ -156,9 +164,37 @@ def test_masks_of_a_case_that_differ_in_size_are_refused(tmp_path: Path) -> None
         masks.read("a", masks.coding([0, 255]))
 
 
+def test_a_mask_of_exactly_the_images_name_is_its_mask(folder: Path) -> None:
+    for kind in ("images", "masks"):
+        (folder / kind / "case00.png").rename(folder / kind / "case00_seg.png")
+    assert "case00_seg" in source(folder).info.split
+
+
+def test_structures_must_be_masks_too(folder: Path) -> None:
+    for path in list((folder / "masks").iterdir()):
+        write_png(folder / "masks" / "disc" / path.name, np.full((40, 32), 200, np.uint8))
+        path.unlink()
+    with pytest.raises(DataError, match="mask values are 200"):
+        source(folder)
+    assert source(folder, task="regions").info.task == "regions"
+    with pytest.raises(DataError, match="are structures, which may overlap"):
+        source(folder, task="binary")
+
+
+def test_endings_may_be_in_capitals_and_grey_may_stand_beside_colour(folder: Path) -> None:
+    (folder / "images" / "case00.png").rename(folder / "images" / "case00.PNG")
+    colour = np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8)
+    write_png(folder / "images" / "case01.png", colour)
+    mixed = source(folder)
+    assert mixed.info.channels == 3
+    assert mixed.load("case00").image.shape[0] == 1
+
+
 def test_an_unknown_data_set_suggests_the_nearest() -> None:
     with pytest.raises(DataError, match="Did you mean 'phantom'"):
         open_source("phantm", DataConfig())
+    with pytest.raises(DataError, match="there is no such folder"):
+        open_source("folder", DataConfig())
 
 
 def test_the_real_layouts_are_understood(real_data: object) -> None:

@@ -20,18 +20,50 @@ def test_a_sound_folder_is_described(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "p.png").stat().st_size > 10_000
 
 
-def test_everything_wrong_is_collected_not_only_the_first(folder: Path) -> None:
+def test_everything_wrong_is_collected_not_only_the_first(folder: Path, tmp_path: Path) -> None:
     (folder / "masks" / "case00.png").unlink()
     (folder / "images" / "case01.png").unlink()
     (folder / "images" / "case02.png").write_bytes(b"nothing")
     write_png(folder / "masks" / "case03.png", np.zeros((40, 32), np.uint8))
     write_png(folder / "masks" / "case04.png", np.full((40, 32), 77, np.uint8))
-    found = inspect_folder(folder, DataConfig())
+    whole = (folder / "masks" / "case05.png").read_bytes()
+    (folder / "masks" / "case05.png").write_bytes(whole[: len(whole) // 2])
+    write_png(folder / "masks" / "case06.png", np.random.default_rng(0).integers(0, 255, (40, 32, 3), dtype=np.uint8))
+    found = inspect_folder(folder, DataConfig(), picture=tmp_path / "p.png")
     said = "\n".join(found.problems)
-    for words in ("case00: the image has no mask", "case01: the mask has no image", "case02.png: can't be read", "77"):
+    for words in (
+        "case00: the image has no mask",
+        "images/case02.png: can't be read",
+        "77",
+        "masks/case05.png: can't be",
+        "masks/case06.png: the mask is coloured",
+    ):
         assert words in said
-    assert found.empty_masks == ["case03"]
+    assert found.remarks == ["case01: the mask has no image"]
+    assert found.empty_masks == ["masks/case03"]
     assert not found.ok
+    assert (tmp_path / "p.png").exists()
+
+
+def test_folders_that_are_no_data_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    assert "there is no such folder" in inspect_folder(tmp_path / "typo", DataConfig()).problems[0]
+    for i, path in enumerate(sorted((folder / "masks").iterdir())):
+        path.rename(path.with_name(f"other{i}.png"))
+    found = inspect_folder(folder, DataConfig())
+    assert sum("has no mask" in problem for problem in found.problems) == 12
+    for path in (folder / "masks").iterdir():
+        path.unlink()
+    assert "holds no masks" in inspect_folder(folder, DataConfig()).problems[0]
+
+
+def test_too_few_images_and_images_not_listed_are_said(folder: Path) -> None:
+    (folder / "split.csv").write_text("id,split\ncase00,train\ncase01,val\n", encoding="utf-8")
+    found = inspect_folder(folder, DataConfig())
+    assert (found.ok, found.unlisted) == (True, 10)
+    (folder / "split.csv").write_text("id,split\ncase00,train\n", encoding="utf-8")
+    found = inspect_folder(folder, DataConfig())
+    assert not found.ok
+    assert found.near_duplicates is None
 
 
 def test_a_copy_that_was_resized_and_brightened_is_found_and_another_image_is_not() -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from medsegdiff.errors import DataError
-from medsegdiff.io.raster import picture_channels, read_image, read_mask, write_map, write_mask
+from medsegdiff.io.raster import picture_channels, picture_size, read_image, read_map, read_mask, write_map, write_mask
 from tests.makers import write_png
 
 RNG = np.random.default_rng(0)
@@ -65,6 +65,27 @@ def test_images_with_nothing_to_see_are_refused(tmp_path: Path, name: str, pixel
     assert name in str(error.value)
 
 
+def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # a quarter turn clockwise
+    Image.fromarray(COLOUR).save(tmp_path / "turned.png", exif=exif)
+    image, geometry = read_image(tmp_path / "turned.png")
+    assert geometry.shape == picture_size(tmp_path / "turned.png") == (5, 7)
+    assert np.allclose(image.transpose(1, 2, 0) * 255, np.rot90(COLOUR, -1), atol=1e-3)
+
+
+def test_several_pages_are_refused(tmp_path: Path) -> None:
+    pages = [Image.fromarray(GREY8 + np.uint8(i)) for i in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="holds 3 pages"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_a_mask_drawn_in_the_transparency_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="drawn in the transparency"):
+        read_mask(write_png(tmp_path / "alpha.png", np.dstack([np.zeros((7, 5, 3), np.uint8), GREY8])))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.png: there is no such file"):
         read_image(tmp_path / "gone.png")
@@ -97,5 +118,5 @@ def test_writing_keeps_values_and_leaves_no_parts(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "deep" / "m.png"), GREY8)
     values = RNG.random((7, 5)).astype(np.float32)
     write_map(tmp_path / "deep" / "p.png", values)
-    assert np.abs(read_image(tmp_path / "deep" / "p.png")[0][0] - values).max() < 1e-5
+    assert np.abs(read_map(tmp_path / "deep" / "p.png") - values).max() < 1e-5
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["m.png", "p.png"]

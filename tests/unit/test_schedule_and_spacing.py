@@ -83,13 +83,20 @@ def test_unknown_names_suggest_the_nearest() -> None:
         make_schedule("cosin")
 
 
+def test_only_ddim_has_eta() -> None:
+    schedule = make_schedule("cosine")
+    assert any(row.noise for row in make_table("ddim", schedule, num_steps=5, eta=0.5))
+    with pytest.raises(ConfigError, match="only the sampler ddim has it"):
+        make_table("dpmpp-2m", schedule, num_steps=5, eta=0.5)
+
+
 def test_a_sampler_that_needs_noise_says_so() -> None:
     table = make_table("ddpm", make_schedule("cosine"), num_steps=5)
     with pytest.raises(ValueError, match="noise="):
         sample(lambda x, t: x, torch.zeros(1, 1, 2, 2), table)
 
 
-@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+@pytest.mark.parametrize("target", ["eps", "v"])
 def test_noise_and_x_0_cancel(target: str) -> None:
     schedule, t = make_schedule("linear"), torch.tensor([0, 400, 999])
     x_0, noise = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.split import make_split, write_split
+from medsegdiff.data.split import make_split, names_in, write_split
 from medsegdiff.errors import DataError
 
 NAMES = [f"n{i}" for i in range(20)]
@@ -39,16 +39,33 @@ def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name;part\n", "expected the columns 'id' and 'split'"),
-        ("id,split\nnobody,train\n", "1 cases have no image, e.g. nobody"),
+        ("name;part\n", "expected the columns 'id' and 'split', separated by commas; found: name;part"),
+        ("id,split\nn1\n", "unknown split ''"),
+        ("id,split\nnobody,train\n", "1 cases have no image: nobody"),
         ("id,split\nn1,train\nn1,test\n", "listed more than once: n1"),
         ("id,split\nn1,learning\n", "unknown split 'learning'; allowed are train, val and test"),
-        ("id,split\nn1,test\n", "No case is left for training"),
+        ("id,split\nn1,test\n", "No case is left for the part 'train'"),
+        ("id,split\nn1,train\n", "No case is left for the part 'val'"),
     ],
 )
 def test_files_that_make_no_sense_are_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         make_split(NAMES, rows(tmp_path / "split.csv", text), DataConfig())
+
+
+def test_a_file_in_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
+    (tmp_path / "split.csv").write_bytes("id,split\nmüller,train\n".encode("latin-1"))
+    with pytest.raises(DataError, match="CSV UTF-8"):
+        make_split(["müller"], tmp_path / "split.csv", DataConfig())
+
+
+def test_parts_are_listed_by_any_of_their_names(tmp_path: Path) -> None:
+    file = rows(tmp_path / "split.csv", "id,split\na.png,training\nb.v2,validation\nc,test\n")
+    assert names_in(file, "train") == {"a"}
+    assert names_in(file, "validation") == {"b.v2"}
+    assert names_in(file, "all") == {"a", "b.v2", "c"}
+    with pytest.raises(DataError, match="'exam' holds no case; there are test, train, val"):
+        names_in(file, "exam")
 
 
 def test_a_split_is_written_with_its_hash_and_read_back(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def result(task: str) -> Segmentation:
         members=np.stack([mask, mask]),
         anchor=mask,
         anchor_probability=probability,
+        sensitivity=None,
+        specificity=None,
         image=np.random.default_rng(1).random((3, 6, 8)).astype(np.float32),
         geometry=Geometry((6, 8), (1.0, 1.0)),
         task=task,

@@ -73,7 +73,7 @@ def guard(run: Callable[[], None]) -> None:
     """
     try:
         run()
-    except MedSegDiffError as error:
+    except (MedSegDiffError, OSError) as error:  # OSError: a full disk, a path that can't be written
         console.err.print("[bold red]Error:[/]", end=" ")
         console.say(str(error))
         sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -6,13 +6,16 @@ A flag that means nothing here is accepted and says so.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medsegdiff.cli.console import err, give, say, track
 from medsegdiff.cli.evaluate import show
 from medsegdiff.config import Config, load_preset
+from medsegdiff.errors import CheckpointError, DataError
 
 BASE_WIDTH = 128
 """Their --num_channels for which the widths of `v2-paper` are taken as they are."""
@@ -38,31 +41,40 @@ def truth(text: str) -> bool:
 
 
 def _widths(num_channels: int) -> list[str]:
-    widths = [
-        max(16, round(w * num_channels / BASE_WIDTH / 16) * 16) for w in load_preset("v2-paper").model.condition_widths
-    ]
+    base = load_preset("v2-paper").model.condition_widths
+    widths = [max(16, round(width * num_channels / BASE_WIDTH / 16) * 16) for width in base]
     return [f"model.condition_widths={widths}", f"model.diffusion_widths={widths}"]
 
 
-SETTINGS: dict[str, Callable[[Any], list[str]]] = {
-    "image_size": lambda v: [f"data.image_size={int(v)}"],
-    "num_channels": lambda v: _widths(int(v)),
-    "num_res_blocks": lambda v: [f"model.num_blocks={int(v)}"],
-    "diffusion_steps": lambda v: [f"diffusion.num_train_timesteps={int(v)}"],
-    "noise_schedule": lambda v: [f"diffusion.schedule={v}"],
-    "predict_xstart": lambda v: ["diffusion.target=x0"] if truth(v) else [],
-    "lr": lambda v: [f"train.learning_rate={float(v)}"],
-    "weight_decay": lambda v: [f"train.weight_decay={float(v)}"],
-    "batch_size": lambda v: [f"train.batch_size={int(v)}"],
-    "ema_rate": lambda v: [f"train.ema_decay={float(v)}"],
-    "lr_anneal_steps": lambda v: [f"train.max_steps={int(v)}"] if int(v) else [],
-    "save_interval": lambda v: [f"train.save_every={int(v)}"],
-    "use_fp16": lambda v: ["train.precision=bf16"] if truth(v) else [],
+@dataclass(frozen=True)
+class Flag:
+    """A flag of theirs that is a setting here."""
+
+    type: Callable[[str], Any]
+    help: str
+    settings: Callable[[Any], list[str]]
+    """Value → overrides."""
+
+
+FLAGS = {
+    "image_size": Flag(int, "Side of the model grid in pixels.", lambda v: [f"data.image_size={v}"]),
+    "num_channels": Flag(int, "128 is the paper's width; others scale it.", _widths),
+    "num_res_blocks": Flag(int, "Residual blocks per level.", lambda v: [f"model.num_blocks={v}"]),
+    "diffusion_steps": Flag(int, "T, steps of the process.", lambda v: [f"diffusion.num_train_timesteps={v}"]),
+    "noise_schedule": Flag(str, "linear or cosine.", lambda v: [f"diffusion.schedule={v}"]),
+    "predict_xstart": Flag(truth, "Predict x_0.", lambda v: ["diffusion.target=x0"] if v else []),
+    "lr": Flag(float, "Learning rate.", lambda v: [f"train.learning_rate={v}"]),
+    "weight_decay": Flag(float, "Of AdamW.", lambda v: [f"train.weight_decay={v}"]),
+    "batch_size": Flag(int, "Images per step and process.", lambda v: [f"train.batch_size={v}"]),
+    "ema_rate": Flag(float, "Decay of the averaged weights.", lambda v: [f"train.ema_decay={v}"]),
+    "lr_anneal_steps": Flag(int, "Steps to train; 0: the default.", lambda v: [f"train.max_steps={v}"] if v else []),
+    "save_interval": Flag(int, "Steps between checkpoints.", lambda v: [f"train.save_every={v}"]),
+    "use_fp16": Flag(truth, "Compute in bf16.", lambda v: ["train.precision=bf16"] if v else []),
 }
 """Flags of segmentation_train.py that are settings here."""
 
 NO_MEANING = {
-    "data_name": "the layout of the data is detected",
+    "data_name": "a data set is a folder with images/ and masks/, whatever its name",
     "class_cond": "there is no class label to condition on",
     "num_heads": "the SS-Former has one affinity map, as in the paper",
     "num_heads_upsample": "the SS-Former has one affinity map, as in the paper",
@@ -82,7 +94,7 @@ NO_MEANING = {
     "version": "this is MedSegDiff-V2",
     "dropout": "there is none",
     "channel_mult": "set model.condition_widths and model.diffusion_widths",
-    "use_checkpoint": "not needed at this size",
+    "use_checkpoint": "activations are kept",
     "resblock_updown": "the network is that of the paper",
     "use_new_attention_order": "the network is that of the paper",
     "fp16_scale_growth": "bf16 needs no loss scale",
@@ -90,10 +102,10 @@ NO_MEANING = {
 """Flags that are accepted and ignored, and why."""
 
 
-def _parser(description: str, flags: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    for flag in (*flags, *NO_MEANING):
-        parser.add_argument(f"--{flag}", default=None, help=NO_MEANING.get(flag, argparse.SUPPRESS))
+    for flag, reason in NO_MEANING.items():
+        parser.add_argument(f"--{flag}", default=None, help=f"No meaning here: {reason}.")
     return parser
 
 
@@ -112,19 +124,17 @@ def read_training(argv: Sequence[str] | None) -> tuple[str, Path, Config, bool]:
     Returns:
         Data, folder of the run, configuration (`v2-paper`, changed as the flags say), and whether to resume.
     """
-    parser = _parser("Train MedSegDiff-V2.", list(SETTINGS))
+    parser = _parser("Train MedSegDiff-V2.")
     parser.add_argument("--data_dir", required=True, help="Folder with images/ and masks/.")
     parser.add_argument("--out_dir", default="./results", help="Folder of the run.")
     parser.add_argument("--resume_checkpoint", default=None, help="Any value goes on with the run in --out_dir.")
+    for name, flag in FLAGS.items():
+        parser.add_argument(f"--{name}", type=flag.type, default=None, help=flag.help)
     given = vars(parser.parse_args(argv))
     _warn(given)
-    overrides = [o for flag, to in SETTINGS.items() if given[flag] is not None for o in to(given[flag])]
-    return (
-        given["data_dir"],
-        Path(given["out_dir"]),
-        load_preset("v2-paper", overrides),
-        bool(given["resume_checkpoint"]),
-    )
+    overrides = [o for name, flag in FLAGS.items() if given[name] is not None for o in flag.settings(given[name])]
+    resume = bool(given["resume_checkpoint"])
+    return given["data_dir"], Path(given["out_dir"]), load_preset("v2-paper", overrides), resume
 
 
 def train(argv: Sequence[str] | None = None) -> None:
@@ -141,32 +151,47 @@ def train(argv: Sequence[str] | None = None) -> None:
     give(str(outcome.folder))
 
 
-def read_sampling(argv: Sequence[str] | None) -> tuple[list[Path], Path, Path, dict[str, Any]]:
+@dataclass(frozen=True)
+class SamplingFlags:
+    """What ``segmentation_sample.py`` was asked to do."""
+
+    data: Path
+    run: Path
+    weights: Literal["best", "last"]
+    out: Path
+    options: dict[str, Any]
+
+
+def read_sampling(argv: Sequence[str] | None) -> SamplingFlags:
     """Read the flags of ``segmentation_sample.py``.
 
     Args:
         argv: Flags; ``None`` takes those of the program.
 
     Returns:
-        Images, folder of the run, folder for the results, and options of sampling.
+        What to do.
     """
-    known = [flag for flag in SETTINGS if flag != "diffusion_steps"]
-    parser = _parser("Segment images with an ensemble.", known)
-    parser.add_argument("--data_dir", default="./data", help="Folder of images, or data folder.")
-    parser.add_argument("--model_path", required=True, help="Folder of a run, or a file in it.")
-    parser.add_argument("--out_dir", default="./results", help="Folder for the results.")
+    parser = _parser("Segment the test images of a data folder with an ensemble.")
+    parser.add_argument("--data_dir", default=None, help="Data folder or folder of images; default: the run's data.")
+    parser.add_argument("--model_path", required=True, type=Path, help="Folder of a run, or a file in it.")
+    parser.add_argument("--out_dir", default="./results", type=Path, help="Folder for the results.")
     parser.add_argument("--num_ensemble", type=int, default=5, help="Members.")
     parser.add_argument("--diffusion_steps", type=int, default=None, help="Steps of the sampler.")
     parser.add_argument("--timestep_respacing", default="", help="Steps of the sampler, as 100 or ddim100.")
     parser.add_argument("--dpm_solver", type=truth, default=False, help="DPM-Solver++(2M) instead of DDPM.")
     parser.add_argument("--seed", type=int, default=0, help="Of the noise.")
+    carried = [name for name in FLAGS if name != "diffusion_steps"]
+    for name in carried:
+        parser.add_argument(f"--{name}", default=None, help="No meaning here: the checkpoint carries it.")
     given = vars(parser.parse_args(argv))
     _warn(given)
-    for flag in known:
-        if given[flag] is not None:
-            say(f"Warning: --{flag} has no meaning here: the checkpoint carries its configuration.")
-    model = Path(given["model_path"])
+    for name in carried:
+        if given[name] is not None:
+            say(f"Warning: --{name} has no meaning here: the checkpoint carries its configuration.")
     respaced = given["timestep_respacing"].removeprefix("ddim")
+    if respaced and not respaced.isdigit():
+        parser.error(f"--timestep_respacing {given['timestep_respacing']}: allowed are a number, or ddim and a number")
+    run, weights = _run_of(given["model_path"])
     options = {
         "members": given["num_ensemble"],
         "steps": int(respaced) if respaced else given["diffusion_steps"] or (20 if given["dpm_solver"] else None),
@@ -175,36 +200,70 @@ def read_sampling(argv: Sequence[str] | None) -> tuple[list[Path], Path, Path, d
         "fusion": "staple",
         "seed": given["seed"],
     }
-    return [Path(given["data_dir"])], model if model.is_dir() else model.parent, Path(given["out_dir"]), options
+    data = Path(given["data_dir"]) if given["data_dir"] else _data_of(run)
+    return SamplingFlags(data, run, weights, given["out_dir"], options)
+
+
+def _run_of(path: Path) -> tuple[Path, Literal["best", "last"]]:
+    """Find the run that --model_path means; their ``model.pt`` stands for the best weights of its folder."""
+    if path.is_dir():
+        return path, "best"
+    if path.name == "last.safetensors" and path.is_file():
+        return path.parent, "last"
+    if not path.is_file() and path.suffix != ".pt":
+        raise CheckpointError(f"{path}: there is no such file or folder. Give the folder of a run.")
+    if path.suffix == ".pt":
+        say(f"{path.name}: taking the run in {path.parent}.")
+    return path.parent, "best"
+
+
+def _data_of(run: Path) -> Path:
+    file = run / "run.json"
+    if not file.is_file():
+        raise DataError(f"{run}: does not tell what it was trained on. Give --data_dir.")
+    return Path(json.loads(file.read_text(encoding="utf-8"))["data"])
 
 
 def sample(argv: Sequence[str] | None = None) -> None:
-    """Run ``segmentation_sample.py``.
+    """Run ``segmentation_sample.py``: the test images, where the data folder is the one of the run.
 
     Args:
         argv: Flags; ``None`` takes those of the program.
+
+    Raises:
+        DataError: If an image could not be read.
     """
+    flags = read_sampling(argv)
+
     from medsegdiff.inference.files import find_inputs, segment_files
     from medsegdiff.inference.segmenter import Segmenter
 
-    inputs, model, out, options = read_sampling(argv)
-    finished = segment_files(Segmenter.from_pretrained(model), find_inputs(inputs), out, options=options, track=track)
-    for reason in finished.failed.values():
-        say(f"Failed: {reason}")
+    split_file = flags.run / "split.csv" if (flags.data / "images").is_dir() else None
+    files = find_inputs([flags.data], split_file=split_file, split="test" if split_file else None)
+    say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
+    segmenter = Segmenter.from_pretrained(flags.run, weights=flags.weights)
+    finished = segment_files(
+        segmenter, files, flags.out, options=flags.options, split_file=split_file, overwrite=True, track=track
+    )
     say(f"Segmented {len(finished.done)} images in {finished.seconds:.1f} s.")
-    give(str(out))
+    if finished.done:
+        give(str(flags.out))
+    if finished.failed:
+        raise DataError(f"{len(finished.failed)} of {len(files)} images could not be read; the reasons are above.")
 
 
 def env(argv: Sequence[str] | None = None) -> None:
-    """Run ``segmentation_env.py``.
+    """Run ``segmentation_env.py``: score what there is among the references.
 
     Args:
         argv: Flags; ``None`` takes those of the program.
     """
-    from medsegdiff.evaluation import evaluate
-
     parser = argparse.ArgumentParser(description="Score masks against references.")
     parser.add_argument("--inp_pth", required=True, type=Path, help="Predicted masks.")
     parser.add_argument("--out_pth", required=True, type=Path, help="Reference masks.")
     given = parser.parse_args(argv)
-    show(evaluate(given.inp_pth, given.out_pth, track=track))
+
+    from medsegdiff.evaluation import evaluate
+
+    split = "test" if (given.inp_pth / "split.csv").is_file() else None
+    show(evaluate(given.inp_pth, given.out_pth, split=split, track=track))

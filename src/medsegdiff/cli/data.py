@@ -9,6 +9,7 @@ import typer
 
 from medsegdiff.cli.console import give, say, track
 from medsegdiff.config import load_preset
+from medsegdiff.errors import ConfigError, some
 
 if TYPE_CHECKING:
     from medsegdiff.inspection import Inspection
@@ -30,6 +31,9 @@ def check(
     from medsegdiff.inspection import inspect_folder
     from medsegdiff.io.atomic import to_json
 
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out is {out}; it names the preview picture and ends in .png.")
+    out.unlink(missing_ok=True)
     found = inspect_folder(folder, load_preset("v2-tiny", set_ or []).data, picture=out, track=track)
     if as_json:
         give(to_json(found.to_dict()))
@@ -47,17 +51,27 @@ def show(found: Inspection) -> None:
     Args:
         found: By `inspect_folder`.
     """
-    give(f"images          {found.images}  {found.split}")
-    give(f"sizes           {found.sizes}  {found.channels}")
-    give(f"masks           {found.masks}; values {found.values}")
+    unlisted = f"; {found.unlisted} are not in split.csv and will not be used" if found.unlisted else ""
+    give(f"images          {found.images}  {_counts(found.split)}{unlisted}")
+    give(f"sizes           {_counts(found.sizes)}; {_counts(found.channels)}")
+    give(f"masks           {found.masks}; values {some([str(v) for v in found.values], most=12)}")
     give(f"task            {found.task}: {', '.join(found.classes)}")
-    give(f"empty masks     {len(found.empty_masks)}  {', '.join(found.empty_masks[:8])}")
-    give(f"near-duplicates {len(found.near_duplicates)} across splits")
-    for pair in found.near_duplicates[:8]:
-        give(f"  {pair['a']} ({pair['splits'][0]}) ~ {pair['b']} ({pair['splits'][1]}) {pair['correlation']:.3f}")
-    give(f"problems        {len(found.problems)}")
-    for problem in found.problems[:20]:
-        give(f"  {problem}")
-    if len(found.problems) > 20:
-        give(f"  and {len(found.problems) - 20} more (all with --json)")
+    give(f"empty masks     {len(found.empty_masks)}  {some(found.empty_masks)}")
+    if found.near_duplicates is None:
+        give("near-duplicates not looked for: the split is not known")
+    else:
+        give(f"near-duplicates {len(found.near_duplicates)} across parts")
+        for pair in found.near_duplicates[:8]:
+            parts = pair["splits"]
+            give(f"  {pair['a']} ({parts[0]}) ~ {pair['b']} ({parts[1]}) correlation {pair['correlation']:.3f}")
+    for heading, lines in (("remarks", found.remarks), ("problems", found.problems)):
+        give(f"{heading:<15} {len(lines)}")
+        for line in lines[:20]:
+            give(f"  {line}")
+        if len(lines) > 20:
+            give(f"  and {len(lines) - 20} more (all with --json)")
     give("Ready to train." if found.ok else "Mend the problems first.")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

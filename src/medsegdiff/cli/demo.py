@@ -14,7 +14,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, run, masks and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     steps: Annotated[
-        int | None, typer.Option(help="Training steps; fewer are quicker and worse.", show_default=False)
+        int | None, typer.Option(min=1, help="Training steps; fewer are quicker and worse.", show_default=False)
     ] = None,
 ) -> None:
     """Show the whole path on built-in data: train, segment, fuse, evaluate, report. Minutes on two cores.

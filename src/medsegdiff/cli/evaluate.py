@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from medsegdiff.cli.console import err, give, say, track
+from medsegdiff.config import load_preset
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation import Evaluation
@@ -19,6 +20,10 @@ def evaluate(
     references: Annotated[Path, typer.Argument(help="Folder of masks, or a data folder with masks/.")],
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and metrics.json.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of split.csv that the predictions must cover.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="How to read the references: data.mask_folders=raters, data.task=binary, …"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
 ) -> None:
     """Score masks against references: Dice, IoU, HD95, with bootstrap intervals.
@@ -28,7 +33,8 @@ def evaluate(
     from medsegdiff.evaluation import evaluate as score
     from medsegdiff.io.atomic import to_json
 
-    result = score(predictions, references, split=split, track=track)
+    data = load_preset("v2-tiny", set_ or []).data
+    result = score(predictions, references, split=split, data=data, track=track)
     if out is not None:
         result.save(out)
         say(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from medsegdiff.cli.console import give, say, track
-
-Precision = Literal["auto", "fp32", "bf16"]
+from medsegdiff.config import Precision
 
 
 def segment(
@@ -32,6 +31,7 @@ def segment(
         str | None, typer.Option(help="Only images of this part (train, val, test) of the run's split.")
     ] = None,
     save_members: Annotated[bool, typer.Option("--save-members", help="Write each member's mask too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier time.")] = False,
     weights: Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")] = "best",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
     precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
@@ -57,15 +57,23 @@ def segment(
         "seed": seed,
     }
     finished = segment_files(
-        segmenter, files, out, options=options, save_members=save_members, split_file=split_file, track=track
+        segmenter,
+        files,
+        out,
+        options=options,
+        save_members=save_members,
+        split_file=split_file,
+        overwrite=overwrite,
+        track=track,
     )
-    for reason in finished.failed.values():
-        say(f"Failed: {reason}")
     say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
+    if finished.doubts():
+        say(f"Warning: {finished.doubts()}")
     if as_json:
         give(to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds}))
-    else:
+    elif finished.done:
         say(f"Masks: {out / 'masks'} · look at {out / 'overlay'}")
         give(str(out))
     if finished.failed:
+        say(f"{len(finished.failed)} files could not be read; the reasons are above.")
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,8 @@ import typer
 import yaml
 
 from medsegdiff.cli.console import err, give, say, track
-from medsegdiff.config import Config, load_preset
+from medsegdiff.config import Config, load_preset, make_config
+from medsegdiff.errors import ConfigError
 
 if TYPE_CHECKING:
     from medsegdiff.training.trainer import Outcome
@@ -19,8 +21,9 @@ def train(
     data: Annotated[str, typer.Argument(help="Folder with images/ and masks/, or a built-in data set (phantom).")],
     out: Annotated[Path, typer.Option(help="Folder of the run: weights, log, curves, pictures.")],
     preset: Annotated[
-        str, typer.Option(help="Name of a preset (medsegdiff list presets), or a YAML file.")
-    ] = "v2-tiny",
+        str | None,
+        typer.Option(help="Name of a preset (medsegdiff list presets), or a YAML file. [default: v2-tiny]"),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: section.key=value; may be repeated.")
     ] = None,
@@ -29,6 +32,7 @@ def train(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu keeps training off the GPU.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print how training ended as JSON.")] = False,
 ) -> None:
     """Train a model on images and masks.
 
@@ -36,29 +40,35 @@ def train(
 
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`
     """
-    overrides = set_ or []
-    if resume:
-        from medsegdiff.checkpoint import load_config
-        from medsegdiff.config import make_config
-
-        config = make_config(load_config(out).model_dump(mode="json"), overrides)
-    else:
-        config = load_preset(preset, overrides)
+    if resume and preset:
+        raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
+    config = _of_run(out, set_ or []) if resume else load_preset(preset or "v2-tiny", set_ or [])
     if dry_run:
-        give(yaml.safe_dump(_resolved(data, config).model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        from medsegdiff.training.train import plan
+
+        resolved = plan(data, config, device=device, track=track).config
+        give(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         return
+    from accelerate import PartialState
+
     from medsegdiff.training.train import train as run
 
-    _report(run(data, out, config, resume=resume, device=device, console=err, track=track))
+    outcome = run(data, out, config, resume=resume, device=device, console=err, track=track)
+    if PartialState().is_main_process:
+        _report(outcome, data, as_json=as_json)
+    if outcome.reason == "interrupted":
+        raise typer.Exit(1)
 
 
-def _resolved(data: str, config: Config) -> Config:
-    from medsegdiff.training.train import plan
+def _of_run(out: Path, overrides: list[str]) -> Config:
+    from medsegdiff.checkpoint import load_config
 
-    return plan(data, config, track=track).config
+    return make_config(load_config(out).model_dump(mode="json"), overrides)
 
 
-def _report(outcome: Outcome) -> None:
+def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:
+    from medsegdiff.io.atomic import to_json
+
     say(f"Training {outcome.reason} at step {outcome.step}.")
     if outcome.best_dice >= 0:
         say(f"Best validation Dice {outcome.best_dice:.4f} at step {outcome.best_step}.")
@@ -66,8 +76,8 @@ def _report(outcome: Outcome) -> None:
         say(f"{outcome.skipped} steps were skipped for a loss or gradient that was not finite.")
     say(f"Curves: {outcome.folder / 'curves.png'} · pictures: {outcome.folder / 'validation'}")
     if outcome.reason == "interrupted":
-        say(f"Go on with: medsegdiff train … --out {outcome.folder} --resume")
+        say(f"Go on with: medsegdiff train {data} --out {outcome.folder} --resume")
+    if outcome.reason == "finished already":
+        say(f"To go on: --resume --set train.max_steps={2 * outcome.step}")
     say(f"Segment with: medsegdiff segment IMAGES --model {outcome.folder} --out masks")
-    give(str(outcome.folder))
-    if outcome.reason == "interrupted":
-        raise typer.Exit(1)
+    give(to_json(dataclasses.asdict(outcome)) if as_json else str(outcome.folder))

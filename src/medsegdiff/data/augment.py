@@ -23,7 +23,12 @@ from torch import Tensor
 class Augment:
     """Flips, rotation, scale, shift and intensity: at random, but the same for the same seed."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
+        """Set up the transforms.
+
+        Args:
+            size: Side of the images in pixels; they are shifted by up to a sixteenth of it.
+        """
         both = ["image", "mask"]
         self.transform = Compose(
             [
@@ -34,7 +39,7 @@ class Augment:
                     prob=0.8,
                     rotate_range=math.pi,
                     scale_range=0.2,
-                    translate_range=8,
+                    translate_range=size / 16,
                     mode=["bilinear", "nearest"],
                     padding_mode="reflection",
                 ),

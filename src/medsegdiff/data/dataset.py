@@ -119,7 +119,7 @@ def open_source(where: str | Path, config: DataConfig, *, track: Track = in_sile
     """
     if Path(where).is_dir():
         return DATASETS["folder"].factory(Path(where), config, track=track)
-    if str(where) in DATASETS:
+    if str(where) in DATASETS and str(where) != "folder":
         return DATASETS[str(where)].factory(config)
     known = [entry.name for entry in DATASETS if entry.name != "folder"]
     raise DataError(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, Track, in_silence
 from medsegdiff.data.masks import MaskFolder
 from medsegdiff.data.split import make_split
-from medsegdiff.errors import DataError, GeometryError
-from medsegdiff.io.raster import picture_channels, picture_size, pictures_in, read_image, read_mask
+from medsegdiff.errors import DataError, GeometryError, some
+from medsegdiff.io.raster import SUFFIXES, picture_channels, picture_size, pictures_in, read_image
 from medsegdiff.types import Case
 
 
@@ -33,11 +30,13 @@ class FolderSource:
             GeometryError: If an image and its mask differ in size.
         """
         self.images = find_images(root)
-        self.masks = MaskFolder(root / "masks", kind=config.mask_folders)
+        self.masks = MaskFolder(root / "masks", kind=config.mask_folders, names=self.images)
         self._check_pairs()
         values: set[int] = set()
         for name in track(sorted(self.images), "Looking through the masks"):
             values |= check_case(name, self.images[name], self.masks)
+        if values == {0}:
+            raise DataError(f"{self.masks.root}: every mask is empty (all values are 0). There is nothing to learn.")
         self.coding = self.masks.coding(values, task=config.task, classes=config.classes)
         self.info = DataInfo(
             channels=max(picture_channels(path) for path in self.images.values()),
@@ -63,12 +62,12 @@ class FolderSource:
         unpaired = sorted(set(self.images) - set(self.masks.names))
         if unpaired:
             raise DataError(
-                f"{len(unpaired)} of {len(self.images)} images have no mask: {_some(unpaired)}. "
+                f"{len(unpaired)} of {len(self.images)} images have no mask: {some(unpaired)}. "
                 f"Put a mask of the same name under {self.masks.root}, or remove the images."
             )
         if incomplete := self.masks.incomplete():
             raise DataError(
-                f"{self.masks.root}: structures are missing: {_some(incomplete)}. Save an empty mask for each; "
+                f"{self.masks.root}: structures are missing: {some(incomplete)}. Save an empty mask for each; "
                 "if the sub-folders are raters, set data.mask_folders=raters."
             )
 
@@ -88,16 +87,13 @@ def check_case(name: str, image: Path, masks: MaskFolder) -> set[int]:
         GeometryError: If a mask has another size than the image.
     """
     size = picture_size(image)
-    values: set[int] = set()
     for path in masks.files(name):
-        mask = read_mask(path)
-        if mask.shape != size:
+        h, w = picture_size(path)
+        if (h, w) != size:
             raise GeometryError(
-                f"{image} is {size[0]}×{size[1]} but {path} is {mask.shape[0]}×{mask.shape[1]} (height×width). "
-                "They must lie on the same grid."
+                f"{image} is {size[0]}×{size[1]} but {path} is {h}×{w} (height×width). They must lie on the same grid."
             )
-        values |= set(np.unique(mask).tolist())
-    return values
+    return masks.values(name)
 
 
 def find_images(root: Path) -> dict[str, Path]:
@@ -113,16 +109,18 @@ def find_images(root: Path) -> dict[str, Path]:
         DataError: If there are none, or two have the same name.
     """
     folder = root / "images"
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder.")
     paths = pictures_in(folder) if folder.is_dir() else []
     if not paths:
-        here = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-        raise DataError(f"{root}: expected pictures in images/ and masks in masks/; found {here}.")
+        seen = folder if folder.is_dir() else root
+        here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
+        raise DataError(
+            f"{root}: expected pictures ({', '.join(SUFFIXES)}) in images/ and masks in masks/; "
+            f"found in {seen}: {here}."
+        )
     found = {path.stem: path for path in paths}
     if len(found) < len(paths):
         twice = [path.name for path in paths if found[path.stem] != path]
-        raise DataError(f"{folder}: several images of one name: {_some(twice)}. Keep one of each.")
+        raise DataError(f"{folder}: several images of one name: {some(twice)}. Keep one of each.")
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

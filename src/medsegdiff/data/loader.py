@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medsegdiff.config import DataConfig, TrainConfig
@@ -36,8 +36,12 @@ class PreparedCases:
             self._room -= size
         return case
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is kept behind when a loading process is started afresh instead of forked."""
+        return self.__dict__ | {"_kept": {}, "_room": self.config.cache_gb * 1e9}
 
-class TrainingStream(Dataset[dict[str, Tensor]]):
+
+class TrainingStream(Dataset[dict[str, Any]]):
     """Sample number n of training, for any n: which case, which rater and which augmentation follow from (seed, n).
 
     So training can stop and go on anywhere, with any number of processes and workers, and see the same samples.
@@ -45,18 +49,18 @@ class TrainingStream(Dataset[dict[str, Tensor]]):
 
     def __init__(self, cases: PreparedCases, names: Sequence[str], *, seed: int, augment: bool) -> None:
         self.cases, self.names, self.seed = cases, list(names), seed
-        self.augment = Augment() if augment else None
+        self.augment = Augment(cases.config.image_size) if augment else None
 
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
+    def __getitem__(self, position: int) -> dict[str, Any]:
         epoch, place = divmod(position, len(self.names))
         case = self.cases[self.names[self._order(epoch)[place]]]
         if case.mask is None:
             raise TypeError(f"'{case.name}' has no mask; a training source must give one with every case.")
-        image, masks = case.image, case.mask
+        rater = derive_seed(self.seed, "rater", position) % len(case.mask)
+        image, mask = case.image, case.mask[rater, None].float()
         if self.augment is not None:
-            image, masks = self.augment(image, masks, seed=derive_seed(self.seed, "augment", position))
-        rater = derive_seed(self.seed, "rater", position) % len(masks)
-        return {"image": image, "mask": masks[rater], "position": torch.tensor(position)}
+            image, mask = self.augment(image, mask, seed=derive_seed(self.seed, "augment", position))
+        return {"image": image, "mask": mask[0], "position": position}
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (a stream lives as long as its process)
     def _order(self, epoch: int) -> list[int]:
@@ -64,43 +68,59 @@ class TrainingStream(Dataset[dict[str, Tensor]]):
 
 
 class Positions(Sampler[list[int]]):
-    """Batches of consecutive positions of the stream, from any batch on."""
+    """Batches of consecutive positions of the stream, from any position on."""
 
-    def __init__(self, *, batch_size: int, start: int, stop: int) -> None:
-        self.batch_size, self.start, self.stop = batch_size, start, stop
+    def __init__(self, *, start: int, batch_size: int, num_batches: int) -> None:
+        self.start, self.batch_size, self.num_batches = start, batch_size, num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.start, self.stop):
-            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
+        for batch in range(self.num_batches):
+            first = self.start + batch * self.batch_size
+            yield list(range(first, first + self.batch_size))
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return self.num_batches
 
 
 def training_loader(
-    stream: TrainingStream, config: TrainConfig, *, first_batch: int, last_batch: int
-) -> DataLoader[dict[str, Tensor]]:
+    stream: TrainingStream, config: TrainConfig, *, start: int, num_batches: int, pin_memory: bool = False
+) -> DataLoader[dict[str, Any]]:
     """Load batches of the stream.
 
     Args:
         stream: The samples.
         config: Batch size and workers.
-        first_batch: Number of the first batch; batches are counted over all processes.
-        last_batch: Number after the last one.
+        start: Position of the first sample.
+        num_batches: How many batches, over all processes.
+        pin_memory: Whether batches go to a GPU.
 
     Returns:
         The loader; its batches become `Batch` with `as_batch`.
     """
     return DataLoader(
         stream,
-        batch_sampler=Positions(batch_size=config.batch_size, start=first_batch, stop=last_batch),
+        batch_sampler=Positions(start=start, batch_size=config.batch_size, num_batches=num_batches),
         num_workers=config.num_workers,
         persistent_workers=config.num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
+        collate_fn=collate,
     )
 
 
-def as_batch(loaded: dict[str, Tensor]) -> Batch:
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples; positions stay numbers, so that they need not come back from a GPU.
+
+    Args:
+        samples: Of a `TrainingStream`.
+
+    Returns:
+        ``image``, ``mask`` and ``positions``.
+    """
+    stacked = {key: torch.stack([sample[key] for sample in samples]) for key in ("image", "mask")}
+    return {**stacked, "positions": tuple(sample["position"] for sample in samples)}
+
+
+def as_batch(loaded: dict[str, Any]) -> Batch:
     """Name the parts of a loaded batch.
 
     Args:
@@ -109,4 +129,4 @@ def as_batch(loaded: dict[str, Tensor]) -> Batch:
     Returns:
         The batch.
     """
-    return Batch(image=loaded["image"], mask=loaded["mask"], position=loaded["position"])
+    return Batch(image=loaded["image"], mask=loaded["mask"], positions=loaded["positions"])

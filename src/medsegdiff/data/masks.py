@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.errors import DataError, GeometryError, some
 from medsegdiff.io.raster import pictures_in, read_mask
 from medsegdiff.types import Task
 
@@ -19,6 +19,8 @@ MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_
 RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
 MAX_CLASSES = 64
 """More class indices than these are taken for grey values."""
+TWO_VALUES = ({0}, {1}, {255}, {0, 1}, {0, 255})
+"""Values of a mask with one foreground."""
 
 Kind = Literal["flat", "raters", "structures"]
 
@@ -56,33 +58,40 @@ class MaskCoding:
 class MaskFolder:
     """Masks by case name: flat, or in sub-folders that stand for raters or for structures."""
 
-    def __init__(self, root: Path, *, kind: Literal["auto", "raters", "structures"] = "auto") -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        kind: Literal["auto", "raters", "structures"] = "auto",
+        names: Collection[str] = (),
+    ) -> None:
         """Look through the folder.
 
         Args:
             root: The folder.
             kind: What sub-folders are; ``auto`` takes them for raters if their names say so.
+            names: Cases that are known; a mask of exactly that name belongs to it.
 
         Raises:
-            DataError: If there is no mask.
+            DataError: If there is no mask, or masks lie both here and in sub-folders.
         """
         if not root.is_dir():
             raise DataError(f"{root}: there is no such folder; masks are expected there.")
         folders = sorted(p for p in root.iterdir() if p.is_dir() and pictures_in(p))
-        found = (
-            {"": by_name(pictures_in(root))}
-            if pictures_in(root)
-            else {f.name: by_name(pictures_in(f)) for f in folders}
-        )
-        if not found:
+        flat = pictures_in(root)
+        if flat and folders:
             raise DataError(
-                f"{root}: holds no masks. Expected PNG or TIFF files, or one sub-folder per rater or structure."
+                f"{root}: holds both pictures ({flat[0].name}, …) and folders of pictures "
+                f"({some([p.name for p in folders])}). "
+                "Masks lie either here or in one folder per rater or structure; move the others away."
             )
+        if not flat and not folders:
+            raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
+        self._files = {"": by_name(flat, names)} if flat else {f.name: by_name(pictures_in(f), names) for f in folders}
         self.root = root
-        self.kind: Kind = "flat" if "" in found else _kind_of(found) if kind == "auto" else kind
-        self.folders = tuple(found)
-        self.names = sorted({name for files in found.values() for name in files})
-        self._files = found
+        self.folders = tuple(self._files)
+        self.kind: Kind = "flat" if flat else _kind_of(self.folders) if kind == "auto" else kind
+        self.names = sorted({name for files in self._files.values() for name in files})
 
     def files(self, name: str) -> list[Path]:
         """List the files of a case.
@@ -106,6 +115,17 @@ class MaskFolder:
         lacking = {name: [f for f in self.folders if name not in self._files[f]] for name in self.names}
         return [f"{name} (no {', '.join(folders)})" for name, folders in lacking.items() if folders]
 
+    def values(self, name: str) -> set[int]:
+        """List the values of a case's masks.
+
+        Args:
+            name: The case.
+
+        Returns:
+            Every value that occurs.
+        """
+        return {int(value) for path in self.files(name) for value in np.unique(read_mask(path))}
+
     def coding(
         self, values: Iterable[int], *, task: Task | None = None, classes: tuple[str, ...] | None = None
     ) -> MaskCoding:
@@ -122,9 +142,16 @@ class MaskFolder:
         Raises:
             DataError: If the values fit no coding.
         """
-        if self.kind == "structures":
-            return MaskCoding("regions", self.folders)
-        return coding_of(sorted(set(values)), task=task, classes=classes, where=self.root)
+        if self.kind != "structures":
+            return coding_of(sorted(set(values)), task=task, classes=classes, where=self.root)
+        if task not in (None, "regions") or (classes is not None and set(classes) != set(self.folders)):
+            raise DataError(
+                f"{self.root}: its folders {some(self.folders)} are structures, which may overlap (task regions). "
+                "Leave data.task and data.classes out; if the folders are raters, set data.mask_folders=raters."
+            )
+        if task is None and set(values) not in TWO_VALUES:
+            raise DataError(_strange(sorted(set(values)), self.root, "set data.task=regions"))
+        return MaskCoding("regions", self.folders)
 
     def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k h w"]:
         """Read the masks of a case.
@@ -162,27 +189,31 @@ def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] 
     Raises:
         DataError: If they are none of these.
     """
-    if task == "binary" or (task is None and set(values) in ({0, 1}, {0, 255}, {1}, {255})):
+    if task == "regions":
+        raise DataError(f"{where}: regions that may overlap need a folder per structure: masks/NAME/CASE.png.")
+    if task == "binary" or (task is None and set(values) in TWO_VALUES):
         return MaskCoding("binary", classes[-1:] if classes else ("foreground",))
     if classes is not None:
         return MaskCoding("exclusive", classes)
-    if values == [0]:
-        raise DataError(f"{where}: every mask is empty (all values are 0). There is nothing to learn.")
-    if values[-1] < MAX_CLASSES and 1 in values:
+    if values and values[-1] < MAX_CLASSES and (1 in values or task == "exclusive"):
         return MaskCoding("exclusive", ("background", *(f"class_{i}" for i in range(1, values[-1] + 1))))
-    shown = ", ".join(map(str, values[:8])) + (", …" if len(values) > 8 else "")
-    raise DataError(
-        f"{where}: mask values are {shown}. Allowed are 0/1, 0/255 or class indices from 0. Grey edges come from JPEG "
-        "or resizing: save masks as PNG. If every value above 0 is foreground, set data.task=binary; "
-        "if these are class indices, name the classes with data.classes."
+    raise DataError(_strange(values, where, "set data.task=binary; if these are class indices, set data.classes"))
+
+
+def _strange(values: list[int], where: Path, way_out: str) -> str:
+    return (
+        f"{where}: mask values are {some([str(v) for v in values], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
+        "indices from 0. Grey edges come from JPEG or resizing: save masks as PNG. If every value above 0 is "
+        f"foreground, {way_out}."
     )
 
 
-def by_name(paths: Iterable[Path]) -> dict[str, Path]:
+def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Path]:
     """Index files by case name: the stem, without what marks it as a mask.
 
     Args:
         paths: Files.
+        names: Cases that are known; a stem that is one of them is kept as it is.
 
     Returns:
         Name → path.
@@ -192,7 +223,7 @@ def by_name(paths: Iterable[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        name = case_name(path.stem)
+        name = path.stem if path.stem in names else case_name(path.stem)
         if name in found:
             raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
         found[name] = path

@@ -6,17 +6,28 @@ import csv
 import hashlib
 import io
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
-from medsegdiff.errors import DataError
+from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
 from medsegdiff.seeding import derive_seed
 
 NAME_COLUMNS = ("id", "name", "case", "image")
 GROUP_COLUMNS = ("group", "patient", "subject")
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of ``split.csv``."""
+
+    name: str
+    part: str
+    group: str
+    """Cases of one group (a patient, say) stay together."""
 
 
 def make_split(names: Iterable[str], file: Path, config: DataConfig) -> dict[str, str]:
@@ -28,74 +39,109 @@ def make_split(names: Iterable[str], file: Path, config: DataConfig) -> dict[str
         config: Fractions and seed.
 
     Returns:
-        Name → ``train``, ``val`` or ``test``.
+        Name → ``train``, ``val`` or ``test``. Cases that the file does not list are left out.
 
     Raises:
-        DataError: If the file can't be understood, or a part would be empty.
+        DataError: If the file can't be understood, or training or validation would be empty.
     """
     known = sorted(names)
     if file.is_file():
-        split, groups = read_split(file, known)
+        entries = read_split(file)
+        _check(file, entries, known)
     else:
-        groups = {name: name for name in known}
-        split = _move(dict.fromkeys(known, "train"), groups, "test", config.test_fraction, config.split_seed)
-    if "val" not in split.values():
-        split = _move(split, groups, "val", config.val_fraction, config.split_seed)
-    if "train" not in split.values():
-        raise DataError(
-            f"No case is left for training: {len(known)} cases in all. Add cases, or name more in split.csv."
-        )
-    return split
+        entries = [Entry(name, "train", name) for name in known]
+        entries = _move(entries, "test", config.test_fraction, config.split_seed)
+    if all(entry.part != "val" for entry in entries):
+        entries = _move(entries, "val", config.val_fraction, config.split_seed)
+    for part in ("train", "val"):
+        if all(entry.part != part for entry in entries):
+            raise DataError(
+                f"No case is left for the part '{part}': there are {len(known)} cases in all. "
+                "Add cases, or name more in split.csv."
+            )
+    return {entry.name: entry.part for entry in entries}
 
 
-def read_split(file: Path, names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Read ``split.csv``: a column ``id`` (or name), a column ``split``, and maybe ``patient`` (or group).
+def read_split(file: Path) -> list[Entry]:
+    """Read ``split.csv``: a column ``id`` (name, case or image), a column ``split``, and maybe ``patient`` (or group).
 
     Args:
         file: The file.
-        names: All cases there are; those that the file does not name are left out.
 
     Returns:
-        Name → part, and name → group.
+        Its rows; an ending such as ``.png`` is dropped from names.
 
     Raises:
-        DataError: If columns are missing, a case does not exist or appears twice, or a part is unknown.
+        DataError: If it can't be read, columns are missing or a part is unknown.
     """
-    with file.open(newline="", encoding="utf-8-sig") as handle:
-        rows = list(csv.DictReader(handle))
-    columns = list(rows[0]) if rows else []
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
+    reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
+    columns = list(reader.fieldnames or [])
     name_column = next((c for c in NAME_COLUMNS if c in columns), None)
     if name_column is None or "split" not in columns:
-        raise DataError(f"{file}: expected the columns 'id' and 'split', found: {', '.join(columns) or 'nothing'}.")
+        raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(columns)}.")
     group_column = next((c for c in GROUP_COLUMNS if c in columns), name_column)
-    listed = [Path(row[name_column]).stem if row[name_column] not in names else row[name_column] for row in rows]
-    _check_rows(file, listed, [row["split"] for row in rows], names)
-    split = {name: SPLIT_WORDS[row["split"].lower()] for name, row in zip(listed, rows, strict=True)}
-    return split, {name: row[group_column] for name, row in zip(listed, rows, strict=True)}
-
-
-def _check_rows(file: Path, listed: Sequence[str], parts: Sequence[str], names: Sequence[str]) -> None:
-    unknown = sorted(set(listed) - set(names))
-    if unknown:
-        raise DataError(
-            f"{file}: {len(unknown)} cases have no image, e.g. {', '.join(unknown[:5])}. Remove their rows."
-        )
-    twice = sorted({name for name in listed if listed.count(name) > 1}) if len(set(listed)) < len(listed) else []
-    if twice:
-        raise DataError(f"{file}: listed more than once: {', '.join(twice[:5])}. Keep one row for each.")
-    strange = sorted({part for part in parts if part.lower() not in SPLIT_WORDS})
+    rows = list(reader)
+    strange = sorted({row["split"] for row in rows} - {row["split"] for row in rows if _part(row["split"])})
     if strange:
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")
+    return [Entry(_name(row[name_column]), _part(row["split"]), row[group_column]) for row in rows]
 
 
-def _move(split: dict[str, str], groups: Mapping[str, str], part: str, fraction: float, seed: int) -> dict[str, str]:
+def _name(text: str) -> str:
+    stem, dot, ending = text.strip().rpartition(".")
+    return stem if dot and ending.lower() in ("png", "jpg", "jpeg", "tif", "tiff") else text.strip()
+
+
+def _part(text: str) -> str:
+    return SPLIT_WORDS.get(text.strip().lower(), "")
+
+
+def _check(file: Path, entries: Sequence[Entry], names: Collection[str]) -> None:
+    listed = [entry.name for entry in entries]
+    if unknown := sorted(set(listed) - set(names)):
+        raise DataError(f"{file}: {len(unknown)} cases have no image: {some(unknown)}. Remove or correct their rows.")
+    if len(set(listed)) < len(listed):
+        twice = sorted({name for name in listed if listed.count(name) > 1})
+        raise DataError(f"{file}: listed more than once: {some(twice)}. Keep one row for each.")
+
+
+def _move(entries: Sequence[Entry], part: str, fraction: float, seed: int) -> list[Entry]:
     """Move a share of the training groups (patients, say) into another part, whole groups at a time."""
-    candidates = sorted({groups[name] for name, now in split.items() if now == "train"})
-    count = round(fraction * len(candidates))
-    if fraction > 0 and len(candidates) > 1:
-        count = min(max(count, 1), len(candidates) - 1)
-    chosen = set(random.Random(derive_seed(seed, "split", part)).sample(candidates, min(count, len(candidates))))
-    return {n: part if now == "train" and groups[n] in chosen else now for n, now in split.items()}
+    groups = sorted({entry.group for entry in entries if entry.part == "train"})
+    count = round(fraction * len(groups))
+    if fraction > 0 and len(groups) > 1:
+        count = min(max(count, 1), len(groups) - 1)
+    chosen = set(random.Random(derive_seed(seed, "split", part)).sample(groups, min(count, len(groups))))
+    return [Entry(e.name, part, e.group) if e.part == "train" and e.group in chosen else e for e in entries]
+
+
+def names_in(file: Path, part: str) -> set[str]:
+    """List the cases of a part.
+
+    Args:
+        file: ``split.csv``.
+        part: ``train``, ``val``, ``test`` or ``all``.
+
+    Returns:
+        Their names.
+
+    Raises:
+        DataError: If there is no such part or file.
+    """
+    if not file.is_file():
+        raise DataError(f"{file}: there is no such file, so the split '{part}' is not known.")
+    entries = read_split(file)
+    wanted = _part(part)
+    found = {entry.name for entry in entries if part == "all" or (wanted and entry.part == wanted)}
+    if not found:
+        raise DataError(
+            f"{file}: the split '{part}' holds no case; there are {some(sorted({e.part for e in entries}))}."
+        )
+    return found
 
 
 def write_split(file: Path, split: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -147,7 +147,7 @@ class Prepared:
 
     name: str
     image: Float[Tensor, "c gh gw"]
-    mask: Float[Tensor, "r k gh gw"] | None
+    mask: UInt8[Tensor, "r k gh gw"] | None
     """0 and 1 by rater and channel."""
     placement: Placement
 
@@ -170,7 +170,7 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
     return Prepared(case.name, image, mask, placement)
 
 
-def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> Float[Tensor, "r k gh gw"]:
+def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> UInt8[Tensor, "r k gh gw"]:
     """Lay masks on the model grid, still 0 and 1: a pixel takes the class that covers most of it.
 
     Args:
@@ -184,5 +184,5 @@ def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> Flo
     r, k = mask.shape[:2]
     share = to_grid(torch.from_numpy(mask).flatten(0, 1).float(), placement).unflatten(0, (r, k))
     if not exclusive:
-        return (share >= 0.5).float()
-    return F.one_hot(share.argmax(dim=1), k).movedim(-1, 1).float()
+        return (share >= 0.5).to(torch.uint8)
+    return F.one_hot(share.argmax(dim=1), k).movedim(-1, 1).to(torch.uint8)

@@ -85,10 +85,9 @@ TARGETS = {
         lambda x_0, noise, alpha, sigma: alpha * noise - sigma * x_0,
         lambda v, x_t, alpha, sigma: alpha * x_t - sigma * v,
     ),
-    "x0": Target(lambda x_0, noise, alpha, sigma: x_0, lambda x_0, x_t, alpha, sigma: x_0),
 }
-"""ε: Ho et al. (2020), equation 14. v: Salimans & Ho (2022), appendix D. For x_0 the network gives logits of the
-mask, which `predicted_x_0` activates."""
+"""ε: Ho et al. (2020), equation 14. v: Salimans & Ho (2022), appendix D. The third target, x_0, needs none of this:
+the network gives logits of the mask, which `predicted_x_0` activates."""
 
 
 def predicted_x_0(
@@ -108,7 +107,7 @@ def predicted_x_0(
         x_t: What it was shown.
         alpha: Signal level of x_t.
         sigma: Noise level of x_t.
-        target: One of `TARGETS`.
+        target: ``x0``, or one of `TARGETS`.
         exclusive: Whether the channels are classes of which each pixel has one.
         clip: Whether x_0 found from ε or v is clipped to [−1, 1].
 
@@ -126,11 +125,12 @@ def levels_at(alpha_bar: Float[Tensor, " t"], t: Tensor, like: Tensor) -> tuple[
 
     Args:
         alpha_bar: Of a `NoiseSchedule`.
-        t: Steps (b,) in [0, T).
+        t: Steps (b,) in [0, T), on the CPU, as the schedule is.
         like: A tensor whose type and device they get.
 
     Returns:
         α and σ (b 1 1 1).
     """
-    power = alpha_bar[t.cpu()].reshape(-1, 1, 1, 1)
-    return torch.sqrt(power).to(like), torch.sqrt(1 - power).to(like)
+    power = alpha_bar[t].reshape(-1, 1, 1, 1)
+    alpha, sigma = torch.sqrt(power).to(like.dtype), torch.sqrt(1 - power).to(like.dtype)
+    return alpha.to(like.device, non_blocking=True), sigma.to(like.device, non_blocking=True)

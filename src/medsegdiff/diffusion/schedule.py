@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.config import DiffusionConfig
 from medsegdiff.errors import ConfigError, nearest
 
 
@@ -211,3 +212,20 @@ def make_schedule(
     if zero_terminal_snr:
         alpha_bar = zero_terminal(alpha_bar)
     return NoiseSchedule(scale_signal(alpha_bar, signal_scale))
+
+
+def schedule_of(config: DiffusionConfig) -> NoiseSchedule:
+    """Build the schedule that a configuration names.
+
+    Args:
+        config: Of the forward process.
+
+    Returns:
+        The schedule.
+    """
+    return make_schedule(
+        config.schedule,
+        num_train_timesteps=config.num_train_timesteps,
+        signal_scale=config.signal_scale,
+        zero_terminal_snr=config.zero_terminal_snr,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from medsegdiff.config import SamplingConfig
 from medsegdiff.diffusion.samplers import SAMPLERS, Table
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.errors import ConfigError, nearest
@@ -71,6 +72,19 @@ SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
 }
 
 
+def table_of(config: SamplingConfig, schedule: NoiseSchedule) -> Table:
+    """Write the table that a configuration names.
+
+    Args:
+        config: Sampler, steps and spacing.
+        schedule: The noise schedule.
+
+    Returns:
+        One row per step.
+    """
+    return make_table(config.sampler, schedule, num_steps=config.num_steps, spacing=config.spacing, eta=config.eta)
+
+
 def make_table(
     sampler: str, schedule: NoiseSchedule, *, num_steps: int, spacing: str = "logsnr", eta: float = 0.0
 ) -> Table:
@@ -93,6 +107,8 @@ def make_table(
         raise ConfigError(
             f"num_steps is {num_steps}; allowed is 1 … {schedule.num_train_timesteps}, the steps of the schedule."
         )
+    if eta and sampler != "ddim":
+        raise ConfigError(f"eta is {eta}, but only the sampler ddim has it; '{sampler}' takes 0.")
     if spacing not in SPACINGS:
         raise ConfigError(f"No spacing '{spacing}'. Known: {', '.join(SPACINGS)}.{nearest(spacing, SPACINGS)}")
     return SAMPLERS[sampler].factory(schedule, SPACINGS[spacing](schedule, num_steps), eta=eta)

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config import Config, SamplingConfig
+from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import activate, decode, predicted_x_0
 from medsegdiff.diffusion.samplers import sample
-from medsegdiff.diffusion.schedule import Level, make_schedule
-from medsegdiff.diffusion.spacing import make_table
-from medsegdiff.hardware import Precision, autocast
+from medsegdiff.diffusion.schedule import Level, schedule_of
+from medsegdiff.diffusion.spacing import table_of
+from medsegdiff.hardware import autocast
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
 
@@ -30,6 +30,16 @@ class Ensemble:
     """The Condition Model's own probabilities."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What a step of the sampler needs to know of its time."""
+
+    t: Float[Tensor, " 1"]
+    level: Level
+    filters: list[Tensor]
+    """H of each NBP-Filter."""
+
+
 class EnsembleSampler:
     """Draws members with fixed settings: looks at each image once, tabulates the NBP-Filters once."""
 
@@ -38,16 +48,9 @@ class EnsembleSampler:
     ) -> None:
         self.model, self.sampling, self.precision = model, sampling, precision
         self.diffusion, self.exclusive = config.diffusion, config.data.task == "exclusive"
-        self.schedule = make_schedule(
-            config.diffusion.schedule,
-            num_train_timesteps=config.diffusion.num_train_timesteps,
-            signal_scale=config.diffusion.signal_scale,
-            zero_terminal_snr=config.diffusion.zero_terminal_snr,
-        )
-        self.table = make_table(
-            sampling.sampler, self.schedule, num_steps=sampling.num_steps, spacing=sampling.spacing, eta=sampling.eta
-        )
-        self._filters: dict[tuple[int, int], dict[float, list[Tensor]]] = {}
+        self.schedule = schedule_of(config.diffusion)
+        self.table = table_of(sampling, self.schedule)
+        self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}
 
     @torch.inference_mode()
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
@@ -87,17 +90,15 @@ class EnsembleSampler:
         own = condition.select(torch.tensor([index for _, index in members], device=device))
         shape = (condition.logits.shape[1], *size)
         noise = MemberNoise(seed, [(keys[index], number) for number, index in members], shape, device=device)
-        filters = self._tabulated(size, device)
+        moments = self._tabulated(size, device)
 
         def denoise(x_t: Tensor, t: float) -> Tensor:
-            level = Level.of(self.schedule.lam_at(t))
-            time = torch.tensor([t], device=device)
-            prediction = self.model.denoise(x_t, time, own, filters=filters[t]).float()
+            now = moments[t]
             return predicted_x_0(
-                prediction,
+                self.model.denoise(x_t, now.t, own, filters=now.filters).float(),
                 x_t,
-                level.alpha,
-                level.sigma,
+                now.level.alpha,
+                now.level.sigma,
                 target=self.diffusion.target,
                 exclusive=self.exclusive,
                 clip=self.diffusion.clip,
@@ -105,8 +106,12 @@ class EnsembleSampler:
 
         return sample(denoise, noise(), self.table, noise=noise)
 
-    def _tabulated(self, size: tuple[int, int], device: torch.device) -> dict[float, list[Tensor]]:
-        if size not in self._filters:
-            times = {row.t: torch.tensor([row.t], device=device) for row in self.table}
-            self._filters[size] = {t: self.model.filters(time, size) for t, time in times.items()}
-        return self._filters[size]
+    def _tabulated(self, size: tuple[int, int], device: torch.device) -> dict[float, Moment]:
+        """Compute once what depends on the time alone."""
+        if size not in self._by_time:
+            self._by_time[size] = {row.t: self._moment(row.t, size, device) for row in self.table}
+        return self._by_time[size]
+
+    def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
+        time = torch.tensor([t], device=device)
+        return Moment(time, Level.of(self.schedule.lam_at(t)), self.model.filters(time, size))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
+import json
+import logging
 import shutil
 import time
 from collections import Counter
@@ -11,14 +13,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.errors import DataError
+from medsegdiff.data.split import names_in
+from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
 from medsegdiff.io.raster import SUFFIXES, pictures_in
+from medsegdiff.metrics.overlap import dice
 from medsegdiff.types import Case
+
+log = logging.getLogger(__name__)
+
+MADE = "segment.json"
+"""Marks a folder of results, and tells how they were made."""
+PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members")
+UNTRAINED = 0.3
+"""Agreement below which members hardly overlap."""
 
 
 @dataclass
@@ -26,10 +40,24 @@ class Finished:
     """What became of the files."""
 
     done: list[dict[str, Any]] = field(default_factory=list)
-    """By image: name, share of foreground, mean uncertainty."""
+    """By image: name, share of foreground, mean uncertainty, agreement of the members."""
     failed: dict[str, str] = field(default_factory=dict)
     """Path → why."""
     seconds: float = 0.0
+
+    def doubts(self) -> str:
+        """Say so if the results look like those of a model that has not been trained long enough.
+
+        Returns:
+            A sentence, or nothing.
+        """
+        if not self.done:
+            return ""
+        if not any(share for image in self.done for share in image["foreground"].values()):
+            return "Every mask is empty. Is the model trained, and are these images like those it was trained on?"
+        if np.median([image["agreement"] for image in self.done]) < UNTRAINED:
+            return "The members hardly agree: the model looks untrained, or the images are unlike its training images."
+        return ""
 
 
 def find_inputs(paths: Sequence[Path], *, split_file: Path | None = None, split: str | None = None) -> list[Path]:
@@ -48,15 +76,15 @@ def find_inputs(paths: Sequence[Path], *, split_file: Path | None = None, split:
     """
     found = [file for path in paths for file in _pictures(path)]
     if split is not None and split_file is not None:
-        members = _names_in(split_file, split)
+        members = names_in(split_file, split)
         found = [file for file in found if file.stem in members]
         if not found:
             raise DataError(f"None of the images is in the split '{split}' of {split_file}.")
     twice = [name for name, count in Counter(file.stem for file in found).items() if count > 1]
     if twice:
         raise DataError(
-            f"Several images are named {', '.join(twice[:5])}; their results would overwrite each other. "
-            "Segment them one folder at a time."
+            f"Several images are named {some(twice)}; their results would overwrite each other. "
+            "Rename them, or segment each into an --out of its own."
         )
     return found
 
@@ -73,11 +101,28 @@ def _pictures(path: Path) -> list[Path]:
     return pictures
 
 
-def _names_in(split_file: Path, split: str) -> set[str]:
-    if not split_file.is_file():
-        raise DataError(f"{split_file}: there is no such file, so the split '{split}' is not known.")
-    with split_file.open(newline="", encoding="utf-8") as handle:
-        return {row["id"] for row in csv.DictReader(handle) if row["split"] == split}
+def make_room(out: Path, *, overwrite: bool) -> None:
+    """Make sure that results overwrite nothing but results, and those only when told to.
+
+    Args:
+        out: Folder for the results.
+        overwrite: Whether results of an earlier time are removed.
+
+    Raises:
+        ConfigError: If the folder holds something that must stay.
+    """
+    taken = [part for part in ("images", *PARTS) if (out / part).exists()]
+    if not taken:
+        return
+    if not (out / MADE).is_file():
+        raise ConfigError(
+            f"{out} holds {some(taken)} that 'medsegdiff segment' did not write, perhaps your data. "
+            "Choose another --out."
+        )
+    if not overwrite:
+        raise ConfigError(f"{out} holds results already. Add --overwrite to replace them, or choose another --out.")
+    for part in PARTS:
+        shutil.rmtree(out / part, ignore_errors=True)
 
 
 def segment_files(
@@ -88,6 +133,7 @@ def segment_files(
     options: dict[str, Any],
     save_members: bool = False,
     split_file: Path | None = None,
+    overwrite: bool = False,
     track: Track = in_silence,
 ) -> Finished:
     """Segment files and write the results; files that can't be read are listed and passed over.
@@ -96,28 +142,36 @@ def segment_files(
         segmenter: The model.
         files: Pictures with different names.
         out: Folder for the results.
-        options: ``members``, ``steps``, ``sampler``, ``fusion``, ``seed``.
+        options: ``members``, ``steps``, ``sampler``, ``spacing``, ``fusion``, ``seed``.
         save_members: Whether each member's mask is written.
-        split_file: ``split.csv`` to keep beside the results.
+        split_file: ``split.csv`` to keep beside the results, for their evaluation.
+        overwrite: Whether results of an earlier time are removed.
         track: Shows progress.
 
     Returns:
         What was done, what failed.
     """
+    make_room(out, overwrite=overwrite)
     finished, start = Finished(), time.monotonic()
     readable = _readable(track(files, "Segmenting"), finished)
     for result in segmenter.stream(readable, **options):
+        if not finished.done:
+            _mark(out, segmenter, options, split_file)
         result.save(out, members=save_members)
         finished.done.append(_facts(result))
     finished.seconds = time.monotonic() - start
     if finished.done:
-        if split_file is not None:
-            shutil.copyfile(split_file, out / "split.csv")
-        write_json(
-            out / "segment.json",
-            {"options": options, "seconds": finished.seconds, "images": finished.done, "failed": finished.failed},
-        )
+        told = json.loads((out / MADE).read_text(encoding="utf-8"))
+        write_json(out / MADE, told | {"seconds": finished.seconds, "images": finished.done, "failed": finished.failed})
     return finished
+
+
+def _mark(out: Path, segmenter: Segmenter, options: dict[str, Any], split_file: Path | None) -> None:
+    """Mark the folder as ours before the first result is in it."""
+    data = segmenter.config.data
+    write_json(out / MADE, {"task": data.task, "classes": data.classes, "options": options})
+    if split_file is not None:
+        shutil.copyfile(split_file, out / "split.csv")
 
 
 def _readable(files: Iterable[Path], finished: Finished) -> Iterator[Case]:
@@ -125,13 +179,17 @@ def _readable(files: Iterable[Path], finished: Finished) -> Iterator[Case]:
         try:
             yield read_case(file)
         except DataError as error:
+            log.warning("%s", error)
             finished.failed[str(file)] = str(error)
 
 
 def _facts(result: Segmentation) -> dict[str, Any]:
     masks = result.channels(result.mask)
+    members = [result.channels(member).astype(bool) for member in result.members]
+    pairs = [dice(a, b) for a, b in itertools.combinations(members, 2)]
     return {
         "name": result.name,
-        "foreground": {n: float(m.mean()) for n, m in zip(result.structures, masks, strict=True)},
+        "foreground": {name: float(mask.mean()) for name, mask in zip(result.structures, masks, strict=True)},
         "mean_entropy": float(result.uncertainty.entropy.mean()),
+        "agreement": float(np.mean(pairs)) if pairs else 1.0,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from medsegdiff.inference.labels import structures_of
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.raster import write_map, write_mask, write_picture
 from medsegdiff.report.overlay import overlay
@@ -34,6 +35,9 @@ class Segmentation:
     anchor: UInt8[np.ndarray, ...]
     """Label map of the Condition Model alone; never part of the fusion."""
     anchor_probability: Float[np.ndarray, "k h w"]
+    sensitivity: Float[np.ndarray, "m k"] | None
+    """By member, as STAPLE estimates it; ``None`` with another fusion."""
+    specificity: Float[np.ndarray, "m k"] | None
     image: Float[np.ndarray, "c h w"]
     """The image as it was read."""
     geometry: Geometry
@@ -75,9 +79,7 @@ class Segmentation:
         Returns:
             0 and 1.
         """
-        if self.task == "regions":
-            return labels
-        return (labels == np.arange(1, int(self.task == "binary") + len(self.classes))[:, None, None]).astype(np.uint8)
+        return structures_of(labels, self.task, len(self.classes))
 
     @property
     def structures(self) -> tuple[str, ...]:

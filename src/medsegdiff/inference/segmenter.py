@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +10,22 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from medsegdiff.checkpoint import Weights, load_model
-from medsegdiff.config import Config, SamplingConfig
+from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion import FUSERS
-from medsegdiff.hardware import Precision, pick_device
+from medsegdiff.hardware import pick_device
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
+from medsegdiff.inference.labels import label_map
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Case
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,34 +172,27 @@ class Segmenter:
         Deviation: the members are restored first and fused then, so that fusing the saved members again gives
         the saved mask, and contours keep the precision of the members' continuous values.
         """
-        exclusive = self.config.data.task == "exclusive"
-        placement = item.prepared.placement
-        members = from_grid(ensemble.probability[:, index], placement)  # (m, k, h, w)
-        anchor = from_grid(ensemble.anchor[index, None], placement)[0]
-        probability = FUSERS[fusion].factory(members[:, None], exclusive=exclusive).probability[0]
+        task, classes = self.config.data.task or "binary", self.config.data.classes or ("foreground",)
+        members = from_grid(ensemble.probability[:, index], item.prepared.placement)  # (m, k, h, w)
+        anchor = from_grid(ensemble.anchor[index, None], item.prepared.placement)[0]
+        fused = FUSERS[fusion].factory(members[:, None], exclusive=task == "exclusive")
+        if not fused.converged:
+            log.warning("%s: STAPLE did not come to rest; look at the members.", item.case.name)
         return Segmentation(
             name=item.case.name,
-            mask=self._labels(probability),
-            probability=probability.cpu().numpy(),
-            uncertainty=uncertainty_of(members, exclusive=exclusive),
-            members=np.stack([self._labels(member) for member in members]),
-            anchor=self._labels(anchor),
+            mask=label_map(fused.probability[0], task),
+            probability=fused.probability[0].cpu().numpy(),
+            uncertainty=uncertainty_of(members, exclusive=task == "exclusive"),
+            members=np.stack([label_map(member, task) for member in members]),
+            anchor=label_map(anchor, task),
             anchor_probability=anchor.cpu().numpy(),
+            sensitivity=None if fused.sensitivity is None else fused.sensitivity[:, 0].numpy(),
+            specificity=None if fused.specificity is None else fused.specificity[:, 0].numpy(),
             image=item.case.image,
             geometry=item.case.geometry,
-            task=self.config.data.task or "binary",
-            classes=self.config.data.classes or ("foreground",),
+            task=task,
+            classes=classes,
         )
-
-    def _labels(self, probability: Float[Tensor, "k h w"]) -> np.ndarray:
-        """Decide the label map from probabilities."""
-        if self.config.data.task == "exclusive":
-            labels = probability.argmax(dim=0)
-        elif self.config.data.task == "regions":
-            labels = probability >= 0.5
-        else:
-            labels = probability[0] >= 0.5
-        return labels.to(torch.uint8).cpu().numpy()
 
 
 def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> SamplingConfig:

@@ -55,16 +55,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, to_json(value) + "\n")
 
 
-def to_json(value: Any) -> str:
-    """Write a value as indented JSON that every reader takes: what is not a finite number becomes ``null``.
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """Write a value as JSON that every reader takes: what is not a finite number becomes ``null``.
 
     Args:
         value: Nested dictionaries, lists, numbers, strings.
+        indent: Spaces per level; ``None`` writes one line.
 
     Returns:
         The text.
     """
-    return json.dumps(_finite(value), indent=2, allow_nan=False, default=str)
+    return json.dumps(_finite(value), indent=indent, allow_nan=False, default=str)
 
 
 def _finite(value: Any) -> Any:

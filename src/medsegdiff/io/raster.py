@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from medsegdiff.errors import DataError
 from medsegdiff.io.atomic import atomic_path
@@ -42,7 +42,8 @@ def picture_size(path: Path) -> tuple[int, int]:
         Height and width in pixels.
     """
     with _opened(path) as picture:
-        return picture.height, picture.width
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter turn, as it is shown
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
 def picture_channels(path: Path) -> int:
@@ -61,8 +62,9 @@ def picture_channels(path: Path) -> int:
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c h w"], Geometry]:
     """Read a grey or colour picture of 8 or 16 bits, or of floating point numbers.
 
-    Whole numbers are scaled by the range of their type to 0 … 1. A palette is resolved; an opaque alpha
-    channel is dropped. Pillow gives 16-bit colour with the upper 8 bits only.
+    Whole numbers are scaled by the range of their type to 0 … 1. A palette is resolved, an opaque alpha channel
+    dropped, a photograph turned as its camera says it is to be shown. Of 16-bit colour, Pillow gives the upper
+    8 bits.
 
     Args:
         path: The picture.
@@ -74,7 +76,7 @@ def read_image(path: Path) -> tuple[Float[np.ndarray, "c h w"], Geometry]:
         DataError: If the file can't be read, holds NaN, is constant or has transparent parts.
     """
     with _opened(path) as picture:
-        pixels = _channels(picture, path)
+        pixels = _channels(ImageOps.exif_transpose(picture), path)
     image = scale_by_type(pixels).transpose(2, 0, 1)
     check_image(image, str(path))
     return image, Geometry(shape=image.shape[1:], spacing=(1.0, 1.0))
@@ -93,7 +95,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
         DataError: If the file can't be read, is coloured or has values beyond 255.
     """
     with _opened(path) as picture:
-        values = np.asarray(picture)
+        values = np.asarray(ImageOps.exif_transpose(picture))
     if values.ndim == 3:
         values = _grey(values, path)
     if values.dtype == bool:
@@ -193,6 +195,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture and turn whatever goes wrong while reading into one kind of error that names the file."""
     try:
         with Image.open(path) as picture:
+            if (pages := getattr(picture, "n_frames", 1)) > 1:
+                raise DataError(
+                    f"{path}: holds {pages} pages, a volume perhaps. Save each page as a picture of its own."
+                )
             yield picture
     except DataError:
         raise
@@ -220,6 +226,10 @@ def _channels(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def _grey(values: np.ndarray, path: Path) -> np.ndarray:
+    if values.shape[2] in (2, 4) and values[..., -1].min() != values[..., -1].max():
+        raise DataError(
+            f"{path}: the mask is drawn in the transparency. Save class indices, or 0 and 255, in one channel."
+        )
     colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
     if (colours != colours[..., :1]).any():
         raise DataError(f"{path}: the mask is coloured. Save class indices, or 0 and 255, in one channel.")

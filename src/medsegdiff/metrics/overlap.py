@@ -10,7 +10,11 @@ from medsegdiff.metrics.base import METRICS, Empty, check_masks, value_if_empty
 EMPTY = Empty(no_reference=0.0, no_prediction=0.0, both=1.0)
 
 
-@METRICS.register("dice", better="higher", unit="", empty=EMPTY)
+@METRICS.register(
+    "dice",
+    better="higher",
+    definition="2|P∩R| / (|P|+|R|); no reference 0, no prediction 0, both empty 1.",
+)
 def dice(
     prediction: Bool[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"],
@@ -44,7 +48,11 @@ def dice(
     )
 
 
-@METRICS.register("iou", better="higher", unit="", empty=EMPTY)
+@METRICS.register(
+    "iou",
+    better="higher",
+    definition="|P∩R| / |P∪R|; no reference 0, no prediction 0, both empty 1.",
+)
 def iou(
     prediction: Bool[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"],

@@ -58,7 +58,12 @@ def diagonal(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
     return math.dist([0.0] * len(shape), [n * s for n, s in zip(shape, spacing, strict=True)])
 
 
-@METRICS.register("hd95", better="lower", unit="mm", empty="diagonal of the grid; 0 if both are empty")
+@METRICS.register(
+    "hd95",
+    better="lower",
+    definition="Larger of the two directed 95th percentiles of border distances, in pixels for pictures; no reference "
+    "or no prediction: diagonal of the grid; both empty 0.",
+)
 def hd95(
     prediction: Bool[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.config import Config
 from medsegdiff.errors import ShapeError
 from medsegdiff.registry import Registry
 from medsegdiff.types import Condition
@@ -102,3 +103,18 @@ class DiffusionModel(nn.Module, ABC):
 
 
 MODELS: Registry[Callable[..., DiffusionModel]] = Registry("model")
+
+
+def build_model(config: Config) -> DiffusionModel:
+    """Build the network that a configuration describes, with random weights.
+
+    Args:
+        config: With the data section filled in; else 3 image channels and 1 mask channel.
+
+    Returns:
+        The network.
+    """
+    model: DiffusionModel = MODELS.build(
+        config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
+    )
+    return model

@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsegdiff.config import Config
-from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.models.base import build_model
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ def budget(config: Config) -> Budget:
         What the network costs.
     """
     with torch.device("meta"):
-        model: DiffusionModel = MODELS.build(
-            config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
-        )
+        model = build_model(config)
         side = -(-config.data.image_size // model.stride) * model.stride
         image = torch.empty(1, config.image_channels, side, side)
         mask, t = torch.empty(1, config.mask_channels, side, side), torch.empty(1)

@@ -39,4 +39,4 @@ class ConditionUNet(nn.Module):
         """
         *skips, embedding = self.encoder(image)
         features = self.decoder(embedding, skips)
-        return features, embedding, self.decoder.head(features[0])
+        return features, embedding, self.decoder.maps(features[0])

@@ -76,7 +76,7 @@ class DiffusionUNet(nn.Module):
             w: Columns of tokens.
 
         Returns:
-            H of each module of the SS-Former.
+            H of each module of the SS-Former, by radius (b rq rk).
         """
         return self.ss_former.tabulate(self.time(t), h, w)
 
@@ -110,5 +110,4 @@ class DiffusionUNet(nn.Module):
         if filters is None:
             filters = self.ss_former.tabulate(time, e.shape[-2], e.shape[-1])
         features = self.decoder(self.ss_former(e, condition.embedding, filters), skips, time)
-        prediction: Tensor = self.decoder.head(features[0])
-        return prediction
+        return self.decoder.maps(features[0])

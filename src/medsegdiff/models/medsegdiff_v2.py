@@ -71,7 +71,7 @@ class MedSegDiffV2(DiffusionModel):
             image_size: Height and width of the image.
 
         Returns:
-            H of each module of the SS-Former.
+            H of each module of the SS-Former, by radius (b rq rk).
         """
         h, w = image_size
         return self.diffusion_model.filters(t, h // self.stride, w // self.stride)

@@ -10,6 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """Leave autocast for what bf16 would spoil: the FFT, the affinity it transforms, the filter, the last layer.
+
+    Args:
+        like: A tensor on the device in question.
+
+    Returns:
+        A context; tensors that enter it are to be made float32.
+    """
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Make the normalisation used throughout: at most 8 groups, so that a batch equals its elements.
 

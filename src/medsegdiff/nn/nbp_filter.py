@@ -10,13 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medsegdiff.nn.blocks import full_precision
+
 PASS_THROUGH = 2.0
 """Bias before the sigmoid, so that an untrained filter lets most pass."""
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # what is kept must serve training too
-def distinct_radii(h: int, w: int) -> tuple[Float[Tensor, " r"], Int[Tensor, "h w"]]:
+def distinct_radii(h: int, w: int, device: torch.device) -> tuple[Float[Tensor, " r"], Int[Tensor, "h w"]]:
     r"""List the radial frequencies of a grid, and which one each place of its 2-D FFT has.
 
     A grid of 16×16 has 256 places and 42 radii. H is a function of radii alone, so it is even in
@@ -25,14 +27,16 @@ def distinct_radii(h: int, w: int) -> tuple[Float[Tensor, " r"], Int[Tensor, "h 
     Args:
         h: Rows of tokens.
         w: Columns of tokens.
+        device: Where they shall be; kept there, so that nothing is copied at each step.
 
     Returns:
         Radii :math:`|\omega|` scaled to [0, 1], rising, and for each place the index of its radius.
     """
-    rows, columns = torch.fft.fftfreq(h, dtype=torch.float64), torch.fft.fftfreq(w, dtype=torch.float64)
+    rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64, device="cpu") for n in (h, w))
     squared = ((rows[:, None] ** 2 + columns[None, :] ** 2) * (h * w) ** 2).round()  # whole numbers compare exactly
     values, places = torch.unique(squared, return_inverse=True)
-    return (2 * values / (h * w) ** 2).sqrt().float(), places  # |ω| is at most √½ cycles per token
+    radii = (2 * values / (h * w) ** 2).sqrt().float()  # |ω| is at most √½ cycles per token
+    return radii.to(device), places.to(device)
 
 
 class FilterBlock(nn.Module):
@@ -89,9 +93,10 @@ class NBPFilter(nn.Module):
             H in (0, 1), in full precision.
         """
         x = torch.stack([omega_q, omega_k], dim=-1).reshape(1, -1, 2)
-        for block in self.blocks:
-            x = block(x, time)
-        return torch.sigmoid(self.head(x).float()).reshape(len(time), *omega_q.shape)
+        with full_precision(x):
+            for block in self.blocks:
+                x = block(x, time.float())
+            return torch.sigmoid(self.head(x)).reshape(len(time), *omega_q.shape)
 
     def forward(self, h: int, w: int, time: Float[Tensor, "b dim"]) -> Float[Tensor, "b rq rk"]:
         """Evaluate the network once per pair of distinct radii: exact, and 18 to 37 times less work.
@@ -104,7 +109,7 @@ class NBPFilter(nn.Module):
         Returns:
             H by radius of the query and radius of the key.
         """
-        radii = distinct_radii(h, w)[0].to(time.device)
+        radii, _ = distinct_radii(h, w, time.device)
         omega_q, omega_k = torch.meshgrid(radii, radii, indexing="ij")
         return self.at(omega_q, omega_k, time)
 
@@ -120,7 +125,7 @@ def spread(table: Float[Tensor, "b rq rk"], h: int, w: int) -> Float[Tensor, "b 
     Returns:
         H at each frequency (query row, query column, key row, key column up to w/2).
     """
-    places = distinct_radii(h, w)[1].to(table.device)
+    _, places = distinct_radii(h, w, table.device)
     half = places[:, : w // 2 + 1]
     laid_out = table[:, places.reshape(-1)][:, :, half.reshape(-1)]
     return laid_out.reshape(-1, h, w, *half.shape)

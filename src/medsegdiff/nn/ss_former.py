@@ -10,27 +10,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.nn.blocks import full_precision
 from medsegdiff.nn.nbp_filter import NBPFilter, spread
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # what is kept must serve training too
-def positions(h: int, w: int, dim: int) -> Float[Tensor, "l dim"]:
+def positions(h: int, w: int, dim: int, device: torch.device) -> Float[Tensor, "l dim"]:
     """Make fixed 2-D sin-cos positions: half of the channels tell the row, half the column.
 
     Args:
         h: Rows of tokens.
         w: Columns of tokens.
         dim: Channels, a multiple of 4.
+        device: Where they shall be; kept there.
 
     Returns:
         One vector per token, row by row.
     """
-    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 4) / (dim // 4))
-    rows, columns = (torch.arange(n)[:, None] * frequencies for n in (h, w))
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 4, device="cpu") / (dim // 4))
+    rows, columns = (torch.arange(n, device="cpu")[:, None] * frequencies for n in (h, w))
     along_h = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(h, w, dim // 2)
     along_w = torch.cat([columns.sin(), columns.cos()], dim=1)[None].expand(h, w, dim // 2)
-    return torch.cat([along_h, along_w], dim=-1).reshape(h * w, dim)
+    return torch.cat([along_h, along_w], dim=-1).reshape(h * w, dim).to(device)
 
 
 def affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
@@ -47,7 +49,8 @@ def affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "b l d"]) -> Floa
         A, in full precision.
     """
     _, num_tokens, dim = query.shape
-    return (query @ key.transpose(1, 2)).float() / math.sqrt(dim * num_tokens)
+    with full_precision(query):  # what the filter lets pass may be far smaller than what it stops
+        return query.float() @ key.float().transpose(1, 2) / math.sqrt(dim * num_tokens)
 
 
 def band_pass(
@@ -109,10 +112,9 @@ class SpectrumAttention(nn.Module):
         Returns:
             f, before the output projection.
         """
-        keys = self.norm_k(source)
-        a = band_pass(affinity(self.to_q(self.norm_q(query)), self.to_k(keys)), h_filter, *grid)
-        values = self.to_v(keys)
-        return a.to(values.dtype) @ values
+        a = affinity(self.to_q(self.norm_q(query)), self.to_k(self.norm_k(source)))
+        values = self.to_v(source)
+        return band_pass(a, h_filter, *grid).to(values.dtype) @ values
 
     def forward(
         self,
@@ -207,9 +209,9 @@ class SSFormer(nn.Module):
             w: Columns of tokens.
 
         Returns:
-            H of each module (b h w h half), in order.
+            H of each module by radius (b rq rk), in order.
         """
-        return [spread(nbp(h, w, time), h, w) for nbp in self.filters]
+        return [nbp(h, w, time) for nbp in self.filters]
 
     def forward(
         self, e: Float[Tensor, "b c h w"], c: Float[Tensor, "b d h w"], filters: Sequence[Tensor]
@@ -226,12 +228,13 @@ class SSFormer(nn.Module):
         """
         grid = (e.shape[-2], e.shape[-1])
         e_tokens, c_tokens = self._tokens(self.embed_e(e)), self._tokens(self.embed_c(c))
+        laid_out = [spread(table, *grid) for table in filters]
         for index, block in enumerate(self.blocks):
-            c_tokens = block(c_tokens, e_tokens, filters[2 * index : 2 * index + 2], grid=grid)
+            c_tokens = block(c_tokens, e_tokens, laid_out[2 * index : 2 * index + 2], grid=grid)
         out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))
         return out
 
     def _tokens(self, features: Tensor) -> Tensor:
         """Lay a feature map out as tokens with positions: (b, d, h, w) → (b, h·w, d)."""
-        place = positions(features.shape[-2], features.shape[-1], self.dim).to(features)
+        place = positions(features.shape[-2], features.shape[-1], self.dim, features.device).to(features.dtype)
         return features.flatten(2).transpose(1, 2) + place

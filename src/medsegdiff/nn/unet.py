@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.nn.blocks import ResidualBlock, Upsample, group_norm
+from medsegdiff.nn.blocks import ResidualBlock, Upsample, full_precision, group_norm
 
 Modulate = Callable[[int, Tensor], Tensor]
 """(level, features) → features of the same shape."""
@@ -103,6 +103,19 @@ class Decoder(nn.Module):
             nn.Conv2d(widths[0], out_channels * patch**2, 3, padding=1),
             nn.PixelShuffle(patch),
         )
+
+    def maps(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k gh gw"]:
+        """Apply the head, in full precision: in ε a rounding error is divided by a small α.
+
+        Args:
+            features: Of the finest level.
+
+        Returns:
+            One map per output channel, at full resolution.
+        """
+        with full_precision(features):
+            maps: Tensor = self.head(features.float())
+        return maps
 
     def forward(
         self, embedding: Float[Tensor, "b c h w"], skips: Sequence[Tensor], time: Tensor | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff.data.folder import find_images
-from medsegdiff.data.masks import MaskFolder
+from medsegdiff.data.masks import MaskCoding, MaskFolder
 from medsegdiff.io.raster import read_image, read_map, read_mask
 from medsegdiff.report.figures import CaseRow
 
@@ -25,12 +25,13 @@ def saved_rows(segmented: Path, data: Path, notes: Mapping[str, str]) -> list[Ca
         One row per case, in that order.
     """
     images, reference = find_images(data), MaskFolder(data / "masks")
+    coding = reference.coding({value for name in reference.names for value in reference.values(name)})
     members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
     return [
         CaseRow(
             name=name,
             image=read_image(images[name])[0],
-            reference=_mean_of_raters(reference, name),
+            reference=_share(reference, name, coding),
             members=[_masks(folder, name) for folder in members],
             fused=_masks(segmented, name),
             anchor=_masks(segmented / "anchor", name),
@@ -47,11 +48,7 @@ def _masks(folder: Path, name: str) -> np.ndarray:
     return np.stack([read_mask(path) > 0 for path in found.files(name)])
 
 
-def _mean_of_raters(reference: MaskFolder, name: str) -> np.ndarray:
-    masks = [read_mask(path) for path in reference.files(name)]
-    if reference.kind == "structures":
-        return np.stack([mask > 0 for mask in masks])
-    top = max(int(mask.max()) for mask in masks)
-    if top in (0, 1, 255):
-        return np.mean([mask > 0 for mask in masks], axis=0)[None]
-    return np.stack([np.mean([mask == label for mask in masks], axis=0) for label in range(1, top + 1)])
+def _share(reference: MaskFolder, name: str, coding: MaskCoding) -> np.ndarray:
+    """Read the share of raters that drew each structure (k h w)."""
+    share: np.ndarray = reference.read(name, coding).mean(axis=0)
+    return share[int(coding.task == "exclusive") :]

@@ -88,12 +88,3 @@ class Monitor:
                 + (" · best so far" if best else "")
             )
         self._seen, self._since = 0, time.monotonic()  # sampling is not training time
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar.
-
-        Args:
-            text: What.
-        """
-        if self.active:
-            self.console.print(text)

@@ -45,9 +45,9 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
         The losses, averaged over the batch.
     """
     exclusive = config.data.task == "exclusive"
-    t, noise = draw(batch.position.tolist(), schedule, batch.mask, seed=config.train.seed)
-    alpha, sigma = levels_at(schedule.alpha_bar, t, batch.mask)
-    x_0 = encode(batch.mask)
+    steps, noise = draw(batch.positions, schedule, batch.mask, seed=config.train.seed)
+    alpha, sigma = levels_at(schedule.alpha_bar, steps, batch.mask)
+    x_0, t = encode(batch.mask), steps.to(batch.mask.device, non_blocking=True)
     prediction, logits = model(batch.image, add_noise(x_0, noise, alpha, sigma), t.float())
     prediction, logits = prediction.float(), logits.float()
     if config.diffusion.target == "x0":
@@ -71,14 +71,14 @@ def draw(
         seed: Of training.
 
     Returns:
-        t and ε.
+        t, on the CPU, and ε, on the device of ``like``.
     """
     steps, noises = [], []
     for position in positions:
         generator = torch.Generator().manual_seed(derive_seed(seed, "diffuse", position))
         steps.append(torch.randint(schedule.num_train_timesteps, (1,), generator=generator))
         noises.append(torch.randn(like.shape[1:], generator=generator))
-    return torch.cat(steps).to(like.device), torch.stack(noises).to(like)
+    return torch.cat(steps), torch.stack(noises).to(like, non_blocking=True)
 
 
 def mask_loss(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsegdiff.config import TrainConfig
 
@@ -48,3 +49,50 @@ def moving_average(decay: float) -> Update:
         torch._foreach_lerp_(average, current, 1 - keep)
 
     return update
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Sort parameters: matrices and kernels decay; biases, norms and the widths of U-SA's Gaussians do not.
+
+    Args:
+        model: The network.
+        weight_decay: Of those that decay.
+
+    Returns:
+        Groups for the optimizer.
+    """
+    decays = [p for p in model.parameters() if p.ndim >= 2]
+    stays = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": decays, "weight_decay": weight_decay}, {"params": stays, "weight_decay": 0.0}]
+
+
+class RunningMeans:
+    """Averages numbers on the device, so that nothing waits for them until they are wanted."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, **numbers: Tensor) -> None:
+        """Take in the numbers of a batch.
+
+        Args:
+            **numbers: Scalars by name, the same names each time.
+        """
+        self.count += 1
+        for name, value in numbers.items():
+            self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
+
+    def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Give the means since the last time, and start anew.
+
+        Args:
+            reduce: Averages over processes.
+
+        Returns:
+            By name.
+        """
+        names = list(self.sums)
+        means = reduce(torch.stack([self.sums[name] for name in names]).float() / self.count).tolist()
+        self.sums, self.count = {}, 0
+        return dict(zip(names, means, strict=True))

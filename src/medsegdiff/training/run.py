@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
 import platform
 import sys
@@ -10,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.checkpoint import load_config, save_config
+from medsegdiff.checkpoint import BEST, load_config, save_config
 from medsegdiff.config import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
-from medsegdiff.errors import CheckpointError, ConfigError
-from medsegdiff.io.atomic import write_json, write_text
-from medsegdiff.training.state import states
+from medsegdiff.errors import CheckpointError, ConfigError, some
+from medsegdiff.io.atomic import to_json, write_json, write_text
+from medsegdiff.training.state import STATE
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,13 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """Checkpoints to resume from."""
-        return self.folder / "state"
+        """The checkpoint to resume from."""
+        return self.folder / STATE
+
+    @property
+    def split(self) -> Path:
+        """Which cases train, validate and test."""
+        return self.folder / "split.csv"
 
     @property
     def log(self) -> Path:
@@ -52,34 +59,60 @@ class Run:
         return self.folder / "validation" / f"step-{step:08d}.png"
 
     def check_new(self) -> None:
-        """Refuse to write over another run.
+        """Refuse to write over another run. One that never came to a checkpoint is none.
 
         Raises:
             ConfigError: If the folder holds a run.
         """
-        if (self.folder / "config.json").exists() or states(self.state):
+        if self.state.exists() or (self.folder / BEST).exists():
             raise ConfigError(
                 f"{self.folder} holds a run already. Add --resume to go on with it, or choose another --out."
             )
 
-    def check_resumable(self, config: Config) -> None:
-        """Make sure that a configuration goes on with this run: all but the length of training must be equal.
+    def check_resumable(self) -> None:
+        """Make sure that there is something to go on with.
+
+        Raises:
+            CheckpointError: If the run holds no checkpoint.
+        """
+        if not self.state.exists():
+            raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
+
+    def check_same(self, config: Config) -> None:
+        """Make sure that a configuration goes on with this run: what shapes the model must be equal.
 
         Args:
             config: Resolved.
 
         Raises:
-            CheckpointError: If the run holds no checkpoint, or was made with another configuration.
+            CheckpointError: If the run was made with another configuration.
         """
-        if not states(self.state):
-            raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
         before, now = (_fixed(c) for c in (load_config(self.folder), config))
         changed = [key for key in now if now[key] != before.get(key)]
         if changed:
             raise CheckpointError(
-                f"{self.folder} was trained with other values of {', '.join(changed[:6])}. "
+                f"{self.folder} was trained with other values of {some(changed)}. "
                 "Resume with the same configuration, or start a new run in another --out."
             )
+
+    def keep_split(self, info: DataInfo) -> DataInfo:
+        """Go on with the split that the run began with, whatever has been added to the data since.
+
+        Args:
+            info: Of the data as they are now.
+
+        Returns:
+            The same, with the run's split.
+
+        Raises:
+            CheckpointError: If a case of the run is gone.
+        """
+        with self.split.open(newline="", encoding="utf-8") as file:
+            split = {row["id"]: row["split"] for row in csv.DictReader(file)}
+        gone = sorted(set(split) - set(info.split))
+        if gone:
+            raise CheckpointError(f"{self.folder} was trained on cases that are gone: {some(gone)}. Bring them back.")
+        return dataclasses.replace(info, split=split)
 
     def lines(self, *, up_to: int | None = None) -> list[dict[str, Any]]:
         """Read the log.
@@ -110,7 +143,7 @@ class Run:
             record: Numbers by name; ``step`` among them.
         """
         with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(to_json(record, indent=None) + "\n")
 
     def describe(self, config: Config, info: DataInfo, data: str) -> None:
         """Write down what is needed to repeat the run: configuration, split with its hash, versions, command.
@@ -121,7 +154,7 @@ class Run:
             data: Where they are.
         """
         save_config(self.folder, config)
-        split_hash = write_split(self.folder / "split.csv", info.split)
+        split_hash = write_split(self.split, info.split)
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
         packages = ("medsegdiff", "torch", "monai", "accelerate", "numpy")
         write_json(
@@ -140,7 +173,8 @@ class Run:
 
 def _fixed(config: Config) -> dict[str, Any]:
     """List what must not change when a run is resumed."""
-    free = {"max_steps", "patience", "num_workers", "save_every", "val_every", "trackers"}
+    free = {"max_steps", "patience", "num_workers", "save_every", "val_every", "trackers", "precision"}
+    free |= {"batch_size", "accumulate"}  # another number of processes may need other values
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
     return {
         f"{section}.{key}": value

@@ -1,27 +1,33 @@
-"""The state of a training run on disk: what it takes to go on exactly where it stopped."""
+"""The state of a training run on disk: what it takes to go on exactly where it stopped, in one file, no pickle."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch.optim.swa_utils import AveragedModel
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
+from medsegdiff.checkpoint import save_weights
 from medsegdiff.errors import CheckpointError
-from medsegdiff.io.atomic import flush, write_json
+
+STATE = "state.safetensors"
 
 
 @dataclass
 class Progress:
-    """How far training has come. All randomness follows from the step: there is no more to remember of it."""
+    """How far training has come. All randomness follows from the position: there is no more to remember of it."""
 
     step: int = 0
     """Optimizer steps done, skipped ones included."""
+    position: int = 0
+    """Samples seen, over all processes: where the stream of training samples goes on."""
+    validated: int = 0
+    """Step of the last validation."""
     best_dice: float = -1.0
     """Best validation Dice of the fused masks."""
     best_step: int = 0
@@ -32,86 +38,77 @@ class Progress:
     skipped_in_row: int = 0
 
 
-def states(folder: Path) -> list[Path]:
-    """List the whole states of a run, oldest first.
+def save_state(
+    file: Path,
+    *,
+    model: torch.nn.Module,
+    average: torch.nn.Module,
+    num_averaged: int,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Save everything in one file, which replaces the previous one when it is whole.
 
     Args:
-        folder: ``state/`` of the run.
-
-    Returns:
-        Folders ``step-…``.
-    """
-    return sorted(folder.glob("step-*")) if folder.is_dir() else []
-
-
-def save_state(accelerator: Accelerator, folder: Path, ema: AveragedModel, progress: Progress) -> None:
-    """Save weights, average, optimizer, random states and progress as one folder that appears when it is whole.
-
-    Every process calls this. The previous state is removed last, so on any error it is still there.
-
-    Args:
-        accelerator: Holds model and optimizer.
-        folder: ``state/`` of the run.
-        ema: Averaged model.
+        file: ``state.safetensors`` of the run.
+        model: Without the wrapper of several processes, so that any number of them can resume.
+        average: Averaged weights.
+        num_averaged: How often they were averaged.
+        optimizer: With a state of tensors, such as AdamW.
         progress: How far training has come.
-
-    Raises:
-        CheckpointError: If it can't be written.
     """
-    part, whole = folder / ".unfinished", folder / f"step-{progress.step:08d}"
-    try:
-        if accelerator.is_main_process:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(part))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            save_file({k: v.contiguous() for k, v in ema.module.state_dict().items()}, part / "average.safetensors")
-            write_json(part / "progress.json", dataclasses.asdict(progress) | {"averaged": int(ema.n_averaged)})
-            _publish(part, whole)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        kept = states(folder)
-        survives = f"The checkpoint of {kept[-1].name} is unchanged" if kept else "There was no checkpoint before"
-        raise CheckpointError(
-            f"{whole}: the checkpoint can't be written ({error}). {survives}; free some space and resume."
-        ) from error
+    tensors = {
+        **{f"model.{name}": value for name, value in model.state_dict().items()},
+        **{f"average.{name}": value for name, value in average.state_dict().items()},
+        **{f"optimizer.{name}": value for name, value in _flat(optimizer).items()},
+    }
+    save_weights(file, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "averaged": num_averaged})
 
 
-def _publish(part: Path, whole: Path) -> None:
-    """Make a state visible in one step, then remove older ones."""
-    for file in part.iterdir():
-        flush(file)
-    shutil.rmtree(whole, ignore_errors=True)
-    part.replace(whole)
-    for old in states(whole.parent):
-        if old != whole:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def load_state(accelerator: Accelerator, folder: Path, ema: AveragedModel) -> Progress:
+def load_state(
+    file: Path, *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[Progress, int]:
     """Restore what `save_state` saved.
 
     Args:
-        accelerator: Holds model and optimizer of the same architecture.
-        folder: ``state/`` of the run.
-        ema: Averaged model.
+        file: ``state.safetensors`` of the run.
+        model: Of the same architecture.
+        average: Of the same architecture.
+        optimizer: Of the model's parameters.
 
     Returns:
-        How far training had come.
+        How far training had come, and how often weights were averaged.
 
     Raises:
-        CheckpointError: If there is no state, or it can't be read.
+        CheckpointError: If the file can't be read or belongs to another architecture.
     """
-    found = states(folder)
-    if not found:
-        raise CheckpointError(f"{folder}: there is no checkpoint to resume from. Train without --resume.")
     try:
-        accelerator.load_state(str(found[-1]))
-        ema.module.load_state_dict(load_file(found[-1] / "average.safetensors"))
-        values = json.loads((found[-1] / "progress.json").read_text(encoding="utf-8"))
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{found[-1]}: the checkpoint can't be read ({error}).") from error
-    ema.n_averaged.fill_(values.pop("averaged"))
-    return Progress(**values)
+        with safe_open(file, framework="pt") as stored:
+            facts = stored.metadata()
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
+        model.load_state_dict(_part(tensors, "model."))
+        average.load_state_dict(_part(tensors, "average."))
+        _fill(optimizer, _part(tensors, "optimizer."))
+        return Progress(**json.loads(facts["progress"])), int(facts["averaged"])
+    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: the checkpoint can't be read ({error}). Start a new run in another --out."
+        ) from error
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Name each tensor of the optimizer's state by its parameter's number."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": torch.as_tensor(value) for index, part in state.items() for key, value in part.items()}
+
+
+def _fill(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

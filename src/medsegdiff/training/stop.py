@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,16 +19,20 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turn Ctrl-C and SIGTERM into a request to stop after the step; a second Ctrl-C stops at once.
+    """Turn Ctrl-C and SIGTERM into a request to stop after the step.
+
+    A second Ctrl-C, a second later or more, stops at once. A second SIGTERM does not: cluster managers and
+    launchers both send one.
 
     Yields:
         The request.
     """
-    request = StopRequest()
+    request, first = StopRequest(), [0.0]
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if request.made:
+        if request.made and number == signal.SIGINT and time.monotonic() - first[0] >= 1:
             raise KeyboardInterrupt
+        first[0] = first[0] or time.monotonic()
         request.made = True
 
     try:

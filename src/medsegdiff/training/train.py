@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration
 from rich.console import Console
 
-from medsegdiff.checkpoint import build_model
 from medsegdiff.config import Config
-from medsegdiff.data.dataset import DataInfo, DataSource, Track, in_silence, open_source
+from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, in_silence, open_source
 from medsegdiff.data.loader import PreparedCases
+from medsegdiff.diffusion.schedule import schedule_of
+from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
-from medsegdiff.hardware import pick_device, pick_precision
+from medsegdiff.fusion import FUSERS
+from medsegdiff.hardware import pick_precision
+from medsegdiff.models.base import build_model
 from medsegdiff.training.run import Run
 from medsegdiff.training.trainer import Outcome, Trainer
 
@@ -26,22 +30,22 @@ class Plan:
 
     source: DataSource
     config: Config
-    stride: int
 
 
-def plan(data: str | Path, config: Config, *, track: Track = in_silence) -> Plan:
+def plan(data: str | Path, config: Config, *, device: str | None = None, track: Track = in_silence) -> Plan:
     """Look at the data and complete the configuration: channels, task, classes, precision.
 
     Args:
         data: A folder, or the name of a built-in data set.
         config: Preset and overrides.
+        device: ``cpu``, or ``None`` for the best there is.
         track: Shows progress.
 
     Returns:
         The plan.
 
     Raises:
-        ConfigError: If the configuration contradicts the data.
+        ConfigError: If the configuration contradicts the data or itself.
     """
     source = open_source(data, config.data, track=track)
     info = source.info
@@ -50,25 +54,23 @@ def plan(data: str | Path, config: Config, *, track: Track = in_silence) -> Plan
             raise ConfigError(
                 f"data.{key} is {given!r}, but the data in {data} are {found!r}. Leave it out, or change the data."
             )
-    resolved = complete(config, info)
-    with torch.device("meta"):
-        stride = build_model(resolved).stride
-    return Plan(source, resolved, stride)
+    check_sampling(config)
+    state = PartialState(cpu=device == "cpu")
+    data_config = config.data.model_copy(update={"channels": info.channels, "task": info.task, "classes": info.classes})
+    train_config = config.train.model_copy(update={"precision": pick_precision(config.train.precision, state.device)})
+    return Plan(source, config.model_copy(update={"data": data_config, "train": train_config}))
 
 
-def complete(config: Config, info: DataInfo) -> Config:
-    """Fill in what the data and the machine decide.
+def check_sampling(config: Config) -> None:
+    """Find out now, not at the first validation, whether samples can be drawn and fused as asked.
 
     Args:
         config: Preset and overrides.
-        info: Of the data.
-
-    Returns:
-        A configuration without open questions.
     """
-    data = config.data.model_copy(update={"channels": info.channels, "task": info.task, "classes": info.classes})
-    train = config.train.model_copy(update={"precision": pick_precision(config.train.precision, pick_device())})
-    return config.model_copy(update={"data": data, "train": train})
+    schedule = schedule_of(config.diffusion)
+    for steps in (config.sampling.num_steps, config.train.val_steps):
+        table_of(config.sampling.model_copy(update={"num_steps": steps}), schedule)
+    FUSERS[config.sampling.fusion]
 
 
 def train(
@@ -89,24 +91,33 @@ def train(
         data: A folder, or the name of a built-in data set.
         out: Folder of the run.
         config: Preset and overrides.
-        resume: Go on with the run in ``out``.
+        resume: Go on with the run in ``out``, with its split.
         device: ``cpu`` keeps training off the accelerator; ``None`` lets accelerate choose.
         console: Where to print; ``None`` is silent.
         track: Shows progress while data are read.
 
     Returns:
         How it ended.
+
+    Raises:
+        ConfigError: If the configuration does not fit the data, the device or the folder.
     """
-    run, console = Run(Path(out)), console or Console(quiet=True)
-    if not resume:
-        run.check_new()
-    planned = plan(data, config, track=track)
+    if device not in (None, "cpu"):
+        raise ConfigError(f"device is '{device}'; allowed is cpu. Choose GPUs with CUDA_VISIBLE_DEVICES or accelerate.")
+    main = fresh_state(device).is_main_process
+    run, console = Run(Path(out)), console if console and main else Console(quiet=True)
+    track = track if main else in_silence
+    run.check_resumable() if resume else run.check_new()
+    planned = plan(data, config, device=device, track=track)
     config, info = planned.config, planned.source.info
     if resume:
-        run.check_resumable(config)
-    cases = PreparedCases(planned.source, config.data, channels=config.image_channels, stride=planned.stride)
-    for name in track(info.names("train") + info.names("val"), "Reading images"):
-        cases[name]
+        run.check_same(config)
+        info = run.keep_split(info)
+    with torch.device("meta"):
+        stride = build_model(config).stride
+    cases = PreparedCases(planned.source, config.data, channels=config.image_channels, stride=stride)
+    read_all(cases, info, config, track=track)
+    console.print(summary(info, config), highlight=False)
     accelerator = make_accelerator(config, run, device)
     if accelerator.is_main_process:
         run.describe(config, info, str(data))
@@ -120,8 +131,62 @@ def train(
         accelerator.end_training()
 
 
+def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Track) -> None:
+    """Read every case that training will see.
+
+    Args:
+        cases: Where they are kept.
+        info: Of the data.
+        config: Resolved.
+        track: Shows progress.
+
+    Raises:
+        ConfigError: If images of several sizes can't be stacked into batches.
+    """
+    names = info.names("train") + info.names("val")
+    shapes = {tuple(cases[name].image.shape[1:]) for name in track(names, "Reading images")}
+    if len(shapes) > 1 and config.train.batch_size > 1:
+        raise ConfigError(
+            f"data.resize={config.data.resize} leaves images of {len(shapes)} sizes, which can't be stacked. "
+            "Set train.batch_size=1 (and train.accumulate), or data.resize=fit."
+        )
+
+
+def summary(info: DataInfo, config: Config) -> str:
+    """Say in a line what was understood of the data.
+
+    Args:
+        info: Of the data.
+        config: Resolved.
+
+    Returns:
+        The line.
+    """
+    counts = ", ".join(f"{list(info.split.values()).count(part)} {part}" for part in SPLITS)
+    channels = "grey" if info.channels == 1 else "colour" if info.channels == 3 else f"{info.channels} channels"
+    raters = f"; raters: {', '.join(info.raters)}" if len(info.raters) > 1 else ""
+    return (
+        f"{counts} cases; {channels}; {info.task}: {', '.join(info.classes)}{raters}; "
+        f"{config.data.image_size} px, {config.train.precision}"
+    )
+
+
+def fresh_state(device: str | None) -> PartialState:
+    """Find out which process this is, before anything else: what follows writes, prints and picks devices.
+
+    Args:
+        device: ``cpu``, or ``None``.
+
+    Returns:
+        Devices and processes, as `accelerate launch` or `torchrun` say.
+    """
+    if not torch.distributed.is_initialized():  # an earlier training in this process may have used another device
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return PartialState(cpu=device == "cpu")
+
+
 def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerator:
-    """Set up devices, processes, precision and trackers, as `accelerate launch` or `torchrun` say.
+    """Set up precision, accumulation and trackers.
 
     Args:
         config: Resolved.
@@ -131,11 +196,11 @@ def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerato
     Returns:
         The accelerator.
     """
-    AcceleratorState._reset_state()  # a second training in one process may use another precision
     accelerator = Accelerator(
         mixed_precision="bf16" if config.train.precision == "bf16" else "no",
         gradient_accumulation_steps=config.train.accumulate,
         cpu=device == "cpu",
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
         log_with=list(config.train.trackers) or None,
         project_dir=str(run.folder),
     )

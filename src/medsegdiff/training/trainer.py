@@ -6,26 +6,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from medsegdiff.checkpoint import BEST, LAST, build_model, save_weights
+from medsegdiff.checkpoint import BEST, LAST, save_weights
 from medsegdiff.config import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
-from medsegdiff.diffusion.schedule import make_schedule
+from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import TrainingError
+from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.training.monitor import Monitor
 from medsegdiff.training.objective import training_losses
-from medsegdiff.training.optimisation import learning_rate, moving_average
+from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import Progress, load_state, save_state
 from medsegdiff.training.stop import StopRequest, stop_signals
-from medsegdiff.training.validation import Validator, averaged
+from medsegdiff.training.validation import Validator
 
 LOG_EVERY = 10
 
@@ -40,7 +41,7 @@ class Outcome:
     best_step: int
     skipped: int
     reason: str
-    """``finished``, ``stopped early`` or ``interrupted``."""
+    """``finished``, ``finished already``, ``stopped early`` or ``interrupted``."""
 
 
 class Trainer:
@@ -49,28 +50,31 @@ class Trainer:
     def __init__(
         self, config: Config, info: DataInfo, cases: PreparedCases, run: Run, accelerator: Accelerator, console: Console
     ) -> None:
-        train, diffusion = config.train, config.diffusion
+        train = config.train
         torch.manual_seed(train.seed)
         self.config, self.run, self.accelerator, self.console = config, run, accelerator, console
         model = build_model(config)
         self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay)).to(accelerator.device)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=train.learning_rate, weight_decay=train.weight_decay, fused=True
-        )
+        self.ema.n_averaged = self.ema.n_averaged.cpu()  # it is asked for its value at each step
+        groups = parameter_groups(model, train.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=True)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.stream = TrainingStream(cases, info.names("train"), seed=train.seed, augment=config.data.augment)
         self.validator = Validator(config, cases, info.names("val"), accelerator)
-        self.schedule = make_schedule(
-            diffusion.schedule,
-            num_train_timesteps=diffusion.num_train_timesteps,
-            signal_scale=diffusion.signal_scale,
-            zero_terminal_snr=diffusion.zero_terminal_snr,
-        )
-        self.progress = Progress()
+        self.schedule = schedule_of(config.diffusion)
+        self.progress, self.means = Progress(), RunningMeans()
+
+    @property
+    def average(self) -> DiffusionModel:
+        """The network with averaged weights, which is what samples."""
+        return cast(DiffusionModel, self.ema.module)
 
     def resume(self) -> None:
-        """Go back to the newest checkpoint of the run."""
-        self.progress = load_state(self.accelerator, self.run.state, self.ema)
+        """Go back to the checkpoint of the run."""
+        model = self.accelerator.unwrap_model(self.model)
+        optimizer = self.optimizer.optimizer
+        self.progress, count = load_state(self.run.state, model=model, average=self.average, optimizer=optimizer)
+        self.ema.n_averaged.fill_(count)
 
     def fit(self) -> Outcome:
         """Train until the last step, until validation gets no better, or until asked to stop.
@@ -82,52 +86,54 @@ class Trainer:
             TrainingError: If the loss stays non-finite.
         """
         train, progress = self.config.train, self.progress
+        if progress.step >= train.max_steps:
+            return self._outcome("finished already")
         if self.accelerator.is_main_process:
             self.run.start_log(up_to=progress.step)
         monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=train.max_steps, console=self.console)
         with monitor, stop_signals() as asked:
-            for numbers in self._steps():
-                monitor.count(train.batch_size * train.accumulate * self.accelerator.num_processes)
-                self._after_step(monitor, numbers)
-                reason = self._reason_to_stop(asked)
+            if progress.step:
+                self._validate_if_due(monitor)  # it was interrupted before it could
+            for _ in self._steps(monitor):
+                self._log(monitor)
+                reason = self._asked_to_stop(asked)
+                if not reason:
+                    self._validate_if_due(monitor)
+                    reason = self._reason_to_stop()
                 if reason or progress.step % train.save_every == 0:
                     self._save()
                 if reason:
                     return self._outcome(reason)
         return self._outcome("finished")
 
-    def _steps(self) -> Iterator[dict[str, Tensor]]:
-        """Make optimizer steps, one after the other, and tell of each."""
+    def _steps(self, monitor: Monitor) -> Iterator[None]:
+        """Make optimizer steps, one after the other."""
         train, world = self.config.train, self.accelerator.num_processes
-        per_step = train.accumulate * world
-        loader = self.accelerator.prepare(
-            training_loader(
-                self.stream,
-                train,
-                first_batch=self.progress.step * per_step,
-                last_batch=train.max_steps * per_step,
-            )
+        loader = training_loader(
+            self.stream,
+            train,
+            start=self.progress.position,
+            num_batches=(train.max_steps - self.progress.step) * train.accumulate * world,
+            pin_memory=self.accelerator.device.type == "cuda",
         )
         self.model.train()
         self._set_learning_rate()
-        for loaded in loader:
+        for loaded in self.accelerator.prepare(loader):
             with self.accelerator.accumulate(self.model):
                 losses = training_losses(self.model, as_batch(loaded), self.schedule, self.config)
                 self.accelerator.backward(losses.total)
-                if not self.accelerator.sync_gradients:
-                    continue
-                norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.max_grad_norm)
-                self._update(torch.as_tensor(norm))
-            yield {
-                "loss": losses.total.detach(),
-                "loss_noise": losses.noise,
-                "loss_anchor": losses.anchor,
-                "grad_norm": torch.as_tensor(norm),
-            }
+                self.means.add(loss=losses.total, loss_noise=losses.noise, loss_anchor=losses.anchor)
+                self.progress.position += train.batch_size * world
+                monitor.count(train.batch_size * world)
+                if self.accelerator.sync_gradients:
+                    self._update()
+                    yield
 
-    def _update(self, norm: Tensor) -> None:
+    def _update(self) -> None:
         """Step the optimizer and the average; skip the step if the gradient is not finite."""
         progress, train = self.progress, self.config.train
+        limit = math.inf if train.max_grad_norm is None else train.max_grad_norm
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         progress.step += 1
         if math.isfinite(float(norm)):
             self.optimizer.step()
@@ -139,31 +145,33 @@ class Trainer:
         self.optimizer.zero_grad()
         self._set_learning_rate()
         if progress.skipped_in_row >= train.max_nonfinite:
-            raise TrainingError(
-                f"Loss or gradient was not finite in {progress.skipped_in_row} steps in a row, up to step "
-                f"{progress.step}; the weights have not changed since. Lower train.learning_rate or set "
-                f"train.precision=fp32, check the data with 'medsegdiff data check', and start again; "
-                f"the last checkpoint is in {self.run.state}."
-            )
+            raise TrainingError(self._not_finite())
+
+    def _not_finite(self) -> str:
+        last = f" The last checkpoint is {self.run.state}." if self.run.state.exists() else ""
+        return (
+            f"Loss or gradient was not finite in {self.progress.skipped_in_row} steps in a row, up to step "
+            f"{self.progress.step}; the weights have not changed since. Lower train.learning_rate or set "
+            f"train.precision=fp32, check the data with 'medsegdiff data check', and start again.{last}"
+        )
 
     def _set_learning_rate(self) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.config.train)
 
-    def _after_step(self, monitor: Monitor, numbers: dict[str, Tensor]) -> None:
-        """Log and validate when it is time."""
+    def _log(self, monitor: Monitor) -> None:
         step, train = self.progress.step, self.config.train
         if step % LOG_EVERY == 0 or step == train.max_steps:
-            rate = self.optimizer.param_groups[0]["lr"]
-            monitor.step(
-                step, {k: float(v) for k, v in numbers.items()} | {"lr": rate, "skipped": self.progress.skipped}
-            )
-        if step % train.val_every == 0 or step == train.max_steps:
-            self._validate(monitor)
+            means = self.means.take(lambda values: self.accelerator.reduce(values, "mean"))
+            monitor.step(step, means | {"lr": learning_rate(step, train), "skipped": self.progress.skipped})
 
-    def _validate(self, monitor: Monitor) -> None:
-        step, progress = self.progress.step, self.progress
-        numbers = self.validator(averaged(self.ema.module), self.run.pictures(step))
+    def _validate_if_due(self, monitor: Monitor) -> None:
+        """Validate every so many steps, and at the end."""
+        step, progress, train = self.progress.step, self.progress, self.config.train
+        if progress.validated == step or (step % train.val_every and step != train.max_steps):
+            return
+        progress.validated = step
+        numbers = self.validator(self.average, self.run.pictures(step))
         best = numbers["dice"] > progress.best_dice
         progress.worse_validations = 0 if best else progress.worse_validations + 1
         if best:
@@ -172,28 +180,39 @@ class Trainer:
         monitor.validated(step, numbers, best=best)
         self.model.train()
 
-    def _reason_to_stop(self, asked: StopRequest) -> str:
-        """Say why to stop now, in all processes alike; empty to go on."""
+    def _asked_to_stop(self, asked: StopRequest) -> str:
+        """Find out, in all processes alike, whether somebody asked to stop."""
         if self.accelerator.num_processes > 1:
             if asked.made:
                 self.accelerator.set_trigger()
             asked.made = self.accelerator.check_trigger()
-        patience = self.config.train.patience
-        if asked.made:
-            return "interrupted"
-        if self.progress.step >= self.config.train.max_steps:
+        return "interrupted" if asked.made else ""
+
+    def _reason_to_stop(self) -> str:
+        """Say why to stop after this step; empty to go on."""
+        train, progress = self.config.train, self.progress
+        if progress.step >= train.max_steps:
             return "finished"
-        return "stopped early" if patience and self.progress.worse_validations >= patience else ""
+        return "stopped early" if train.patience and progress.worse_validations >= train.patience else ""
 
     def _save(self) -> None:
-        save_state(self.accelerator, self.run.state, self.ema, self.progress)
-        self._save_weights(LAST)
-        if not (self.run.folder / BEST).exists():
-            self._save_weights(BEST)
+        """Save a checkpoint; the main process does it alone."""
+        if self.accelerator.is_main_process:
+            save_state(
+                self.run.state,
+                model=self.accelerator.unwrap_model(self.model),
+                average=self.average,
+                num_averaged=int(self.ema.n_averaged),
+                optimizer=self.optimizer.optimizer,
+                progress=self.progress,
+            )
+            self._save_weights(LAST)
+            if not (self.run.folder / BEST).exists():
+                self._save_weights(BEST)
 
     def _save_weights(self, file: str, **facts: float) -> None:
         if self.accelerator.is_main_process:
-            save_weights(self.run.folder / file, self.ema.module.state_dict(), {"step": self.progress.step, **facts})
+            save_weights(self.run.folder / file, self.average.state_dict(), {"step": self.progress.step, **facts})
 
     def _outcome(self, reason: str) -> Outcome:
         p = self.progress

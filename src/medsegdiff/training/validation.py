@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,25 +15,31 @@ from torch import Tensor
 
 from medsegdiff.config import Config
 from medsegdiff.data.loader import PreparedCases
-from medsegdiff.fusion import FUSERS, labels_of, one_hot
-from medsegdiff.inference.ensemble import EnsembleSampler
+from medsegdiff.data.transforms import Prepared
+from medsegdiff.fusion import FUSERS
+from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
+from medsegdiff.inference.labels import label_map, structures_of
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import dice, iou
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.report.figures import CaseRow, case_grid
 
+SHOWN = 6
+"""Cases that are drawn."""
+
 
 @dataclass(frozen=True)
 class Scored:
-    """A validation case: its numbers and its pictures."""
+    """A validation case: its numbers, and its pictures if it is among the first."""
 
     dice: float
     iou: float
     dice_member: float
+    """Mean over members."""
     dice_anchor: float
     agreement: float
     """Mean Dice of pairs of members."""
-    row: CaseRow
+    row: CaseRow | None
 
 
 class Validator:
@@ -43,6 +50,7 @@ class Validator:
         count = min(train.val_cases, len(names))
         self.names = [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
         self.config, self.cases, self.accelerator = config, cases, accelerator
+        self.task, self.classes = config.data.task or "binary", config.data.classes or ("foreground",)
         self.sampling = config.sampling.model_copy(
             update={"num_samples": train.val_samples, "num_steps": train.val_steps}
         )
@@ -60,68 +68,59 @@ class Validator:
         """
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         model.eval()
-        scored = [self._score(model, name) for name in self.names[rank::world]]
+        sampler = EnsembleSampler(model, self.config, self.sampling, precision=self.config.train.precision)
+        scored = list(self._scored(sampler, self.names[rank::world]))
         gathered: list[Scored] = gather_object(scored) if world > 1 else scored
         if self.accelerator.is_main_process:
-            case_grid([case.row for case in gathered[:6]], picture)
+            rows = sorted((case.row for case in gathered if case.row), key=lambda row: self.names.index(row.name))
+            case_grid(rows, picture)
         numbers = ("dice", "iou", "dice_member", "dice_anchor", "agreement")
         return {name: float(np.mean([getattr(case, name) for case in gathered])) for name in numbers}
 
-    def _score(self, model: DiffusionModel, name: str) -> Scored:
-        case = self.cases[name]
+    def _scored(self, sampler: EnsembleSampler, names: Sequence[str]) -> Iterator[Scored]:
+        """Segment cases in batches of one size, and score them one by one."""
+        size = max(1, self.sampling.batch_size // self.sampling.num_samples)
+        prepared = sorted((self.cases[name] for name in names), key=lambda case: case.image.shape)
+        for _, group in itertools.groupby(prepared, key=lambda case: case.image.shape):
+            alike = list(group)
+            for batch in (alike[start : start + size] for start in range(0, len(alike), size)):
+                image = torch.stack([case.image for case in batch]).to(self.accelerator.device)
+                ensemble = sampler.draw(image, [case.name for case in batch], seed=self.config.train.seed)
+                yield from (self._score(case, ensemble, index) for index, case in enumerate(batch))
+
+    def _score(self, case: Prepared, ensemble: Ensemble, index: int) -> Scored:
         assert case.mask is not None
-        sampler = EnsembleSampler(model, self.config, self.sampling, precision=self.config.train.precision)
-        drawn = sampler.draw(case.image[None].to(self.accelerator.device), [name], seed=self.config.train.seed)
-        exclusive = self.config.data.task == "exclusive"
-        fused = FUSERS[self.sampling.fusion].factory(drawn.probability, exclusive=exclusive).probability[0].cpu()
-        members = drawn.probability[:, 0].cpu()
+        exclusive = self.task == "exclusive"
+        members = ensemble.probability[:, index].cpu()
+        fused = FUSERS[self.sampling.fusion].factory(members[:, None], exclusive=exclusive).probability[0]
         masks = [self._structures(member) for member in members]
-        truth = case.mask.mean(dim=0).numpy()[int(exclusive) :]
-        mask, anchor = self._structures(fused), self._structures(drawn.anchor[0].cpu())
-        pairs = [(a, b) for i, a in enumerate(masks) for b in masks[:i]]
-        score = _mean_dice(mask, truth >= 0.5)
+        mask, anchor = self._structures(fused), self._structures(ensemble.anchor[index].cpu())
+        share = case.mask.float().mean(dim=0).numpy()[int(exclusive) :]  # of raters; the background is not scored
+        truth = share >= 0.5
+        pairs = itertools.combinations(masks, 2)
+        score = _mean_dice(mask, truth)
+        row = CaseRow(
+            name=case.name,
+            image=case.image.numpy(),
+            reference=share,
+            members=masks,
+            fused=mask,
+            anchor=anchor,
+            uncertainty=uncertainty_of(members, exclusive=exclusive).entropy,
+            note=f"Dice {score:.3f}",
+        )
         return Scored(
             dice=score,
-            iou=float(np.mean([iou(p, r) for p, r in zip(mask, truth >= 0.5, strict=True)])),
-            dice_member=float(np.mean([_mean_dice(m, truth >= 0.5) for m in masks])),
-            dice_anchor=_mean_dice(anchor, truth >= 0.5),
-            agreement=float(np.mean([_mean_dice(a, b) for a, b in pairs])) if pairs else 1.0,
-            row=CaseRow(
-                name=name,
-                image=case.image.numpy(),
-                reference=truth,
-                members=masks,
-                fused=mask,
-                anchor=anchor,
-                uncertainty=uncertainty_of(members, exclusive=exclusive).entropy,
-                note=f"Dice {score:.3f}",
-            ),
+            iou=float(np.mean([iou(p, r) for p, r in zip(mask, truth, strict=True)])),
+            dice_member=float(np.mean([_mean_dice(m, truth) for m in masks])),
+            dice_anchor=_mean_dice(anchor, truth),
+            agreement=float(np.mean([_mean_dice(a, b) for a, b in pairs])) if len(masks) > 1 else 1.0,
+            row=row if case.name in self.names[:SHOWN] else None,
         )
 
     def _structures(self, probability: Tensor) -> np.ndarray:
-        """Decide the foreground masks (k h w) from probabilities; the background of exclusive classes is left out."""
-        if self.config.data.task != "exclusive":
-            return (probability >= 0.5).numpy()
-        labels = labels_of(probability[None, None])[0, 0]
-        return one_hot(labels, len(probability))[1:].bool().numpy()
+        return structures_of(label_map(probability, self.task), self.task, len(self.classes)).astype(bool)
 
 
 def _mean_dice(prediction: np.ndarray, reference: np.ndarray) -> float:
     return float(np.mean([dice(p, r) for p, r in zip(prediction, reference, strict=True)]))
-
-
-def averaged(model: torch.nn.Module) -> DiffusionModel:
-    """Name the type of an averaged model's network.
-
-    Args:
-        model: ``AveragedModel.module``.
-
-    Returns:
-        The same object.
-
-    Raises:
-        TypeError: If it is something else.
-    """
-    if not isinstance(model, DiffusionModel):
-        raise TypeError(f"expected a DiffusionModel, found {type(model).__name__}")
-    return model
