@@ -43,11 +43,9 @@ def main() -> None:
     times = given.runs / f"{given.name}_seconds.json"
     seconds = json.loads(times.read_text()) if times.exists() else {}
     if not (run / "config.json").exists():
-        seconds["train"] = timed(
-            lambda: train(
-                given.data, run, load_preset(str(HERE / f"{given.name}.yaml")), console=Console(), track=track
-            )
-        )
+        config = load_preset(str(HERE / f"{given.name}.yaml"))
+        seconds["train"] = timed(lambda: learn(given.data, run, config))
+        times.write_text(json.dumps(seconds))
     if not (out / "segment.json").exists():
         seconds["segment"] = timed(lambda: segment(run, given.data, out))
     times.write_text(json.dumps(seconds))

@@ -110,7 +110,7 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
         (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--fusion", "stapl"], 2, "Did you mean 'staple'"),
         (["segment", "DATA", "--model", "TRAINED", "--out", "OUT", "--split", "exam"], 1, "the split 'exam' holds no"),
         (["train", "DATA", "--out", "RUN", "--resume", "--preset", "v2"], 2, "leave --preset out"),
-        (["train", "DATA", "--out", "FILE", "--set", "train.max_steps=1"], 1, "Not a directory"),
+        (["train", "DATA", "--out", "FILE", "--set", "train.max_steps=1"], 2, "is a file"),
         (["train", "folder", "--out", "RUN"], 1, "there is no such folder"),
         (["train", "DATA", "--out", "RUN", "--device", "cuda:7"], 2, "allowed is cpu"),
         (["segment", "DATA", "DATA", "--model", "TRAINED", "--out", "OUT"], 1, "would overwrite each other"),

@@ -200,7 +200,7 @@ def test_training_stops_when_nothing_is_finite(folder: Path, tmp_path: Path, mon
         train(
             folder, tmp_path / "run", small_config("train.max_steps=50", "train.max_nonfinite=5", "train.save_every=2")
         )
-    assert (tmp_path / "run" / "state").exists()
+    assert (tmp_path / "run" / "state.safetensors").exists()
 
 
 def test_early_stop(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +339,7 @@ def test_only_the_cpu_can_be_asked_for(folder: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_understood_of_the_data_is_said(trained: tuple[Path, Path]) -> None:
-    run, data = trained
+    _run, data = trained
     planned = plan(data, small_config())
     said = summary(planned.source.info, planned.config)
     assert said == "9 train, 1 val, 2 test cases; grey; binary: foreground; 32 px, fp32"

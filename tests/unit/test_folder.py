@@ -125,6 +125,7 @@ def test_truncated_and_unreadable_files_are_named(folder: Path) -> None:
     with pytest.raises(DataError, match=r"case01\.png: can't be read"):
         source(folder).load("case01")
     (folder / "masks" / "case02.png").write_bytes(b"no picture")
+    (folder / "images" / "case01.png").write_bytes(whole)
     with pytest.raises(DataError, match=r"case02\.png: can't be read"):
         source(folder)
 

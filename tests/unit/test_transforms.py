@@ -54,7 +54,7 @@ def test_a_mask_comes_back_where_it_was(how: str, native: tuple[int, int]) -> No
     mask = disc(native, (0.3 * native[0], 0.6 * native[1]), 0.2 * min(native))
     placement = place(native, data(image_size=64, resize=how), 16)
     there = grid_mask(mask[None, None].astype(np.uint8), placement, exclusive=False)
-    back = from_grid(there[0, None], placement)[0, 0] >= 0.5
+    back = from_grid(there[0, None].float(), placement)[0, 0] >= 0.5
     assert 2 * (back.numpy() & mask).sum() / (back.numpy().sum() + mask.sum()) > 0.95
 
 

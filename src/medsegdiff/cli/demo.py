@@ -11,7 +11,7 @@ from medsegdiff.cli.console import err, give, say, track
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for data, run, masks and report.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for data, run, masks and report.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps; fewer are quicker and worse.", show_default=False)

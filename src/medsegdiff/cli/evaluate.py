@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of masks, or what 'medsegdiff segment' wrote.")],
     references: Annotated[Path, typer.Argument(help="Folder of masks, or a data folder with masks/.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for metrics.csv and metrics.json.")] = None,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for metrics.csv and metrics.json.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of split.csv that the predictions must cover.")] = None,
     set_: Annotated[
         list[str] | None,

@@ -14,7 +14,9 @@ from medsegdiff.config import Precision
 def segment(
     images: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or data folders with images/.")],
     model: Annotated[Path, typer.Option(help="Folder of a run.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks, probability, uncertainty and overlays.")],
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder for masks, probability, uncertainty and overlays.")
+    ],
     members: Annotated[
         int | None, typer.Option(help="Size of the ensemble; default: the model's (10).", show_default=False)
     ] = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[str, typer.Argument(help="Folder with images/ and masks/, or a built-in data set (phantom).")],
-    out: Annotated[Path, typer.Option(help="Folder of the run: weights, log, curves, pictures.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run: weights, log, curves, pictures.")],
     preset: Annotated[
         str | None,
         typer.Option(help="Name of a preset (medsegdiff list presets), or a YAML file. [default: v2-tiny]"),

@@ -19,7 +19,8 @@ def full_precision(like: Tensor) -> torch.autocast:
     Returns:
         A context; tensors that enter it are to be made float32.
     """
-    return torch.autocast(like.device.type, enabled=False)
+    device = like.device.type
+    return torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
