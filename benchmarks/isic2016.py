@@ -17,11 +17,13 @@ import torch
 from rich.console import Console
 
 from medsegdiff.checkpoint import load_config
+from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
 from medsegdiff.config import Config, load_preset
 from medsegdiff.evaluation import Evaluation, evaluate, interval
 from medsegdiff.inference.files import find_inputs, segment_files
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.io.raster import read_mask, write_mask
 from medsegdiff.models.budget import budget
 from medsegdiff.report.figures import case_grid
 from medsegdiff.report.gallery import saved_rows
@@ -29,7 +31,12 @@ from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
 
 HERE = Path(__file__).parent
-PARTS = {"fused mask (STAPLE of 10 members)": ".", "one member": "members/00", "anchor alone": "anchor"}
+PARTS = {
+    "fused mask (STAPLE of 10 members)": ".",
+    "majority of the same members": "majority",
+    "one member": "members/00",
+    "anchor alone": "anchor",
+}
 
 
 def main() -> None:
@@ -49,6 +56,7 @@ def main() -> None:
     if not (out / "segment.json").exists():
         seconds["segment"] = timed(lambda: segment(run, given.data, out))
     times.write_text(json.dumps(seconds))
+    fuse_by_majority(out)
     scores = {name: evaluate(out / part, given.data, split="test", track=track) for name, part in PARTS.items()}
     write_page(given.name, given.data, run, out, scores, seconds)
 
@@ -73,6 +81,13 @@ def segment(run: Path, data: Path, out: Path) -> None:
     segment_files(
         Segmenter.from_pretrained(run), files, out, options=options, save_members=True, overwrite=True, track=track
     )
+
+
+def fuse_by_majority(out: Path) -> None:
+    """Fuse the saved members once more, to compare."""
+    for path in sorted((out / "masks").iterdir()):
+        votes = np.stack([read_mask(member / "masks" / path.name) > 0 for member in (out / "members").iterdir()])
+        write_mask(out / "majority" / "masks" / path.name, (votes.mean(axis=0) >= 0.5).astype(np.uint8) * np.uint8(255))
 
 
 def write_page(
@@ -110,7 +125,7 @@ def write_page(
         "| | Dice | IoU | HD95 (px) |",
         "|---|---|---|---|",
         *(
-            f"| {row} | {cell(s, 'dice', 4)} | {cell(s, 'iou', 4)} | {cell(s, 'hd95', 2)} |"
+            f"| {row} | {s.shown('dice')} | {s.shown('iou')} | {s.shown('hd95', digits=2)} |"
             for row, s in scores.items()
         ),
         "",
@@ -126,7 +141,8 @@ def write_page(
         "",
         f"![training]({name}_curves.png)",
         "",
-        "The images are centre crops, so these numbers are not comparable with published ISIC 2016 results.",
+        "The images are centre crops of 256×256 pixels, so these numbers are not comparable with published ISIC 2016 "
+        "results. Any folder with images/, masks/ and split.csv can be given with --data.",
         "",
     ]
     (HERE / f"{name}_curves.png").write_bytes((run / "curves.png").read_bytes())
@@ -143,4 +159,4 @@ def difference(a: Evaluation, b: Evaluation, name: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    guard(main)

@@ -20,6 +20,7 @@ from medsegdiff.models.base import DiffusionModel, build_model
 
 FORMAT = 1
 """Version of the layout; a larger one in a file means that the file is newer than this code."""
+CONFIG = "config.json"
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
 Weights = Literal["best", "last"]
@@ -33,7 +34,7 @@ def save_config(folder: Path, config: Config) -> None:
         config: Resolved.
     """
     value = {"format": FORMAT, "medsegdiff": version("medsegdiff"), "config": config.model_dump(mode="json")}
-    write_json(folder / "config.json", value)
+    write_json(folder / CONFIG, value)
 
 
 def load_config(folder: Path) -> Config:
@@ -48,7 +49,7 @@ def load_config(folder: Path) -> Config:
     Raises:
         CheckpointError: If there is none, or it can't be understood.
     """
-    file = folder / "config.json"
+    file = folder / CONFIG
     if not file.is_file():
         raise CheckpointError(
             f"{folder}: holds no config.json, so it is no run of medsegdiff. Train one, or check the path."

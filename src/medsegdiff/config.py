@@ -74,7 +74,7 @@ class DiffusionConfig(Component):
     """Noise schedule."""
     num_train_timesteps: int = Field(default=1000, ge=2)
     """T."""
-    signal_scale: float = Field(default=0.3, gt=0, le=2)
+    signal_scale: float = Field(default=0.1, gt=0, le=2)
     """b: masks are coded −b and +b; below 1, less of the mask can be read from x_t alone."""
     zero_terminal_snr: bool = False
     """Whether x_T holds no trace of the mask."""

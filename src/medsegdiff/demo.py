@@ -114,7 +114,7 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation)
             "With your own images",
             "A folder with images/ and masks/ (the same names, PNG, JPEG or TIFF) is all it takes.",
             code="medsegdiff data check DATA\nmedsegdiff train DATA --out RUN\n"
-            "medsegdiff segment IMAGES --model RUN --out MASKS\nmedsegdiff evaluate MASKS DATA --split test",
+            "medsegdiff segment DATA --split test --model RUN --out MASKS\nmedsegdiff evaluate MASKS DATA --split test",
         ),
     ]
     write_report(out / "report.html", "medsegdiff: the demonstration", sections)

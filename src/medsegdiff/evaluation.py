@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from medsegdiff.data.masks import TWO_VALUES, MaskCoding, MaskFolder
 from medsegdiff.data.split import names_in
 from medsegdiff.errors import DataError, GeometryError, some
 from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.io.raster import pictures_in
 from medsegdiff.metrics.base import METRICS
 
 CONVENTIONS = {
     "case": "Each case is scored on its native grid; the summary is the mean over cases.",
     "ci95": "Bootstrap over cases: 2000 resamples, percentile interval, seed 0.",
     "reference": "Several raters: the majority of them, a tie is foreground.",
-    **{entry.name: entry.facts["definition"] for entry in METRICS},
+    **{entry.name: entry.facts.get("definition", "") for entry in METRICS},
 }
 """How the numbers are defined; written with every result."""
 
@@ -82,6 +83,7 @@ def evaluate(
     references: Path,
     *,
     split: str | None = None,
+    present_only: bool = False,
     data: DataConfig | None = None,
     track: Track = in_silence,
 ) -> Evaluation:
@@ -92,6 +94,7 @@ def evaluate(
         references: A folder of masks, or a data folder with ``masks/``; sub-folders are raters or structures.
         split: Part that the predictions must cover, by the ``split.csv`` beside the predictions or the references;
             ``None``: all references.
+        present_only: Whether references without a prediction are left out instead of being an error.
         data: How to read the references: ``mask_folders``, ``task``, ``classes``.
         track: Shows progress.
 
@@ -102,11 +105,16 @@ def evaluate(
         DataError: If a case is missing on either side, or masks can't be understood.
     """
     data = data or DataConfig()
-    inner = references / "masks"
-    reference = MaskFolder(inner if inner.is_dir() else references, kind=data.mask_folders)
-    names = reference.names if split is None else _names_of(split, predictions, references, reference)
+    inner, images = references / "masks", references / "images"
+    root = inner if inner.is_dir() else references
+    asked = None if split is None else _names_of(split, (_made_in(predictions), references, root.parent))
+    known = {path.stem for path in pictures_in(images)} if images.is_dir() else asked or ()
+    reference = MaskFolder(root, kind=data.mask_folders, names=known)
     coding = _coding(reference, predictions, data, track)
-    prediction = _predictions(predictions, coding, checked=data.task is None)
+    prediction = _predictions(predictions, coding, names=reference.names, checked=data.task is None)
+    names = reference.names if asked is None else asked
+    if present_only:
+        names = [name for name in names if name in prediction.names]
     _check_names(names, prediction, reference)
     scored = [_score(name, prediction, reference, coding) for name in track(names, "Scoring")]
     counts = {kind: sum(empty.count(kind) for _, empty in scored) for kind in ("no_reference", "no_prediction", "both")}
@@ -114,40 +122,51 @@ def evaluate(
     return Evaluation(cases, summarise(cases), counts)
 
 
-def _names_of(split: str, predictions: Path, references: Path, reference: MaskFolder) -> list[str]:
+def _names_of(split: str, places: Sequence[Path]) -> list[str]:
     """List the cases of a part, by the first ``split.csv`` that there is."""
-    places = [folder / "split.csv" for folder in (predictions, references, reference.root.parent)]
-    file = next((place for place in places if place.is_file()), None)
+    file = next((folder / "split.csv" for folder in places if (folder / "split.csv").is_file()), None)
     if file is None:
-        raise DataError(f"There is no split.csv in {some([str(p.parent) for p in places])}, so '{split}' is not known.")
-    names = sorted(names_in(file, split))
-    if gone := sorted(set(names) - set(reference.names)):
-        raise DataError(f"{file}: {len(gone)} cases have no reference in {reference.root}: {some(gone)}.")
-    return names
+        looked = some(list(dict.fromkeys(str(folder) for folder in places)))
+        raise DataError(
+            f"There is no split.csv in {looked}, so '{split}' is not known. "
+            f"'medsegdiff segment --split {split}' puts the run's split beside its masks."
+        )
+    return sorted(names_in(file, split))
 
 
 def _coding(reference: MaskFolder, predictions: Path, data: DataConfig, track: Track) -> MaskCoding:
     """Say what the values of references and predictions mean: from all of them, not from the cases scored alone."""
     values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
     task, classes = data.task, data.classes
-    made = predictions / "segment.json"
+    made = _made_in(predictions) / "segment.json"
     if made.is_file() and reference.kind != "structures" and task is None:
         told = json.loads(made.read_text(encoding="utf-8"))
-        if told["task"] == "exclusive":
-            task, classes = "exclusive", classes or tuple(told["classes"])
+        if told["task"] in ("binary", "exclusive"):
+            task, classes = told["task"], classes or tuple(told["classes"])
     elif task is None and reference.kind != "structures" and values not in TWO_VALUES:
-        values |= _values_of(MaskFolder(predictions))
+        values |= _values_of(MaskFolder(_inner(predictions, "labels", "masks")))
     return reference.coding(values, task=task, classes=classes)
+
+
+def _made_in(folder: Path) -> Path:
+    """Find the folder that ``segment`` wrote, of which this may be a part: ``anchor``, ``members/00``."""
+    upwards = (folder, *folder.resolve().parents[:2])
+    return next((place for place in upwards if (place / "segment.json").is_file()), folder)
+
+
+def _inner(folder: Path, *parts: str) -> Path:
+    """Find the masks in what ``segment`` wrote; any other folder is taken as it is."""
+    return next((folder / part for part in parts if (folder / part).is_dir()), folder)
 
 
 def _values_of(folder: MaskFolder) -> set[int]:
     return {value for name in folder.names for value in folder.values(name)}
 
 
-def _predictions(folder: Path, coding: MaskCoding, *, checked: bool) -> MaskFolder:
-    """Find the masks in what ``segment`` wrote, else take the folder as it is: one mask per case and structure."""
-    inner = folder / ("labels" if coding.task == "exclusive" else "masks")
-    found = MaskFolder(inner if inner.is_dir() else folder, kind="structures")
+def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], checked: bool) -> MaskFolder:
+    """Look through the predictions: one mask per case and structure."""
+    parts = ("labels", "masks") if coding.task == "exclusive" else ("masks",)
+    found = MaskFolder(_inner(folder, *parts), kind="structures", names=names)
     single = len(coding.classes) == 1 and found.kind == "flat"
     if coding.task == "regions" and not single and set(found.folders) != set(coding.classes):
         raise DataError(
@@ -171,6 +190,11 @@ def _check_names(names: Sequence[str], prediction: MaskFolder, reference: MaskFo
             f"{len(missing)} of {len(names)} references have no prediction in {prediction.root}: {some(missing)}. "
             "Segment them too, or name a part of split.csv with --split."
         )
+    if missing := sorted(set(names) - set(reference.names)):
+        raise DataError(f"{len(missing)} of {len(names)} cases have no reference in {reference.root}: {some(missing)}.")
+    for folder in (prediction, reference):
+        if incomplete := folder.incomplete(names):
+            raise DataError(f"{folder.root}: structures are missing: {some(incomplete)}. Save an empty mask for each.")
     if strange := sorted(set(prediction.names) - set(reference.names)):
         raise DataError(
             f"{len(strange)} predictions have no reference in {reference.root}: {some(strange)}. "

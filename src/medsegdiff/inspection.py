@@ -87,7 +87,7 @@ def inspect_folder(
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
     found.problems += [f"{name}: the image has no mask" for name in sorted(set(images) - set(masks.names))]
     found.remarks += [f"{name}: the mask has no image" for name in sorted(set(masks.names) - set(images))]
-    found.problems += [f"masks are missing: {name}" for name in masks.incomplete()]
+    found.problems += [f"masks are missing: {name}" for name in masks.incomplete(images)]
     thumbnails = _read_all(images, masks, found, track)
     _understand(masks, config, found)
     split = _split(root, images, config, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.cli import authors
-from tests.makers import SMALL, small_config
+from medsegdiff.errors import CheckpointError, DataError
+from medsegdiff.io.atomic import write_json
+from tests.makers import small_config
 
 TRAIN_FLAGS = (
     "--data_name ISIC --image_size 256 --num_channels 128 --class_cond False --num_res_blocks 2 --num_heads 1 "
@@ -45,32 +48,41 @@ def test_other_flags_are_settings_too() -> None:
 
 
 def test_sampling_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--data_name", "ISIC", "--model_path", str(tmp_path / "model.pt"), "--num_ensemble", "5"]
-    images, model, out, options = authors.read_sampling([*flags, "--dpm_solver", "True", "--image_size", "256"])
-    assert (images, model, out) == ([Path("data")], tmp_path, Path("results"))
-    assert (options["members"], options["steps"], options["sampler"], options["fusion"]) == (
-        5,
-        20,
-        "dpmpp-2m",
-        "staple",
-    )
+    write_json(tmp_path / "run.json", {"data": "here"})
+    given = ["--data_name", "ISIC", "--model_path", str(tmp_path / "model.pt"), "--num_ensemble", "5"]
+    flags = authors.read_sampling([*given, "--dpm_solver", "True", "--image_size", "256"])
+    assert (flags.data, flags.run, flags.weights, flags.out) == (Path("here"), tmp_path, "best", Path("results"))
+    assert (flags.options["members"], flags.options["steps"]) == (5, 20)
+    assert (flags.options["sampler"], flags.options["fusion"]) == ("dpmpp-2m", "staple")
     assert "--image_size has no meaning here: the checkpoint carries its configuration" in capsys.readouterr().err
-    plain = authors.read_sampling([*flags, "--diffusion_steps", "50"])[3]
-    assert (plain["steps"], plain["sampler"]) == (50, None)
-    respaced = authors.read_sampling([*flags, "--timestep_respacing", "ddim25"])[3]
+    plain = authors.read_sampling([*given, "--diffusion_steps", "50", "--data_dir", "there"])
+    assert (plain.data, plain.options["steps"], plain.options["sampler"]) == (Path("there"), 50, None)
+    respaced = authors.read_sampling([*given, "--timestep_respacing", "ddim25"]).options
     assert (respaced["steps"], respaced["sampler"]) == (25, "ddim")
+
+
+def test_a_checkpoint_that_is_not_there_and_a_respacing_that_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no such file or folder"):
+        authors.read_sampling(["--model_path", str(tmp_path / "gone")])
+    with pytest.raises(DataError, match="Give --data_dir"):
+        authors.read_sampling(["--model_path", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        authors.read_sampling(["--model_path", str(tmp_path), "--timestep_respacing", "fast"])
 
 
 @pytest.mark.slow
 def test_the_three_commands_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = small_config("train.max_steps=3", "train.val_every=3", "train.save_every=3")
     monkeypatch.setattr(authors, "load_preset", lambda name, overrides=(): small)
-    monkeypatch.setitem(authors.SETTINGS, "num_channels", lambda v: [])
+    monkeypatch.setitem(authors.FLAGS, "num_channels", authors.Flag(int, "", lambda v: []))
     authors.train([*TRAIN_FLAGS, "--data_dir", str(folder), "--out_dir", str(tmp_path / "run")])
     run, out = str(tmp_path / "run" / "model.pt"), str(tmp_path / "results")
     authors.sample(["--data_dir", str(folder), "--model_path", run, "--out_dir", out, "--dpm_solver", "True"])
     authors.env(["--inp_pth", out, "--out_pth", str(folder / "masks")])
-    assert len(list((tmp_path / "results" / "masks").glob("*.png"))) == 12
+    with (tmp_path / "run" / "split.csv").open(newline="") as file:
+        held_out = {row["id"] for row in csv.DictReader(file) if row["split"] == "test"}
+    assert {path.stem for path in (tmp_path / "results" / "masks").glob("*.png")} == held_out
+    assert held_out
 
 
 def test_the_scripts_themselves_start() -> None:
@@ -87,4 +99,3 @@ def test_the_scripts_themselves_start() -> None:
     )
     assert bad.returncode == 1
     assert "there is no such folder" in " ".join(bad.stderr.split())
-    assert SMALL

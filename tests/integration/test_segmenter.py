@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError, ShapeError
 from medsegdiff.fusion import staple
+from medsegdiff.inference.files import segment_files
 from medsegdiff.io.raster import picture_size
 from medsegdiff.models.base import build_model
 from tests.makers import randomised, small_config, write_png
@@ -112,7 +115,7 @@ def test_classes_and_regions(task: str, classes: str, tmp_path: Path) -> None:
     else:
         assert result.mask.shape == (2, 30, 40)
     result.save(tmp_path)
-    assert (tmp_path / "overlay" / "image_0.png").exists()
+    assert (tmp_path / "overlay" / f"{result.name}.png").exists()
 
 
 def test_options_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
@@ -144,3 +147,51 @@ def test_a_run_is_loaded_and_saves_what_it_sees(trained: tuple[Path, Path], tmp_
     result = segmenter(data / "images" / "case00.png", members=2, steps=2)
     result.save(tmp_path / "out")
     assert picture_size(tmp_path / "out" / "masks" / "case00.png") == (40, 32)
+
+
+def test_arrays_are_named_by_what_is_in_them(segmenter: Segmenter) -> None:
+    """One result must not overwrite another in a loop over arrays."""
+    names = {segmenter(picture(seed), members=2, steps=1).name for seed in (0, 1, 0)}
+    assert len(names) == 2
+
+
+def test_results_are_not_saved_over_references(segmenter: Segmenter, tmp_path: Path) -> None:
+    write_png(tmp_path / "images" / "a.png", picture(0))
+    reference = write_png(tmp_path / "masks" / "a.png", picture(1))
+    before = reference.read_bytes()
+    with pytest.raises(ConfigError, match="may be your references"):
+        segmenter(tmp_path / "images" / "a.png", members=2, steps=1).save(tmp_path)
+    assert reference.read_bytes() == before
+
+
+def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = trained
+    segmenter, out = Segmenter.from_pretrained(run, device="cpu"), tmp_path / "out"
+    files = [data / "images" / "case00.png"]
+    options = {"members": 2, "steps": 1}
+    segment_files(segmenter, files, out, options=options, split_file=run / "split.csv")
+    told = json.loads((out / "segment.json").read_text())
+    assert (told["sampling"]["num_samples"], told["sampling"]["sampler"], told["seed"]) == (2, "dpmpp-2m", 0)
+    assert str(run) in told["model"]
+    before = (out / "masks" / "case00.png").read_bytes()
+    for wrong in ({"fusion": "stapel"}, {"members": 0}, {"steps": 5000}):
+        with pytest.raises(ConfigError):
+            segment_files(segmenter, files, out, options=wrong, overwrite=True)
+    unreadable = tmp_path / "case01.png"
+    unreadable.write_bytes(b"")
+    assert segment_files(segmenter, [unreadable], out, options=options, overwrite=True).failed
+    assert (out / "masks" / "case00.png").read_bytes() == before
+    segment_files(segmenter, [data / "images" / "case02.png"], out, options=options, overwrite=True)
+    assert {p.name for p in (out / "masks").iterdir()} == {"case02.png"}
+    assert not (out / "split.csv").exists()
+
+
+def test_results_may_lie_beside_the_run_and_leave_its_split(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(trained[0], tmp_path / "results")
+    before = (run / "split.csv").read_text()
+    segmenter, files = Segmenter.from_pretrained(run, device="cpu"), [trained[1] / "images" / "case00.png"]
+    for overwrite in (False, True):
+        options = {"members": 2, "steps": 1}
+        segment_files(segmenter, files, run, options=options, split_file=run / "split.csv", overwrite=overwrite)
+    assert (run / "split.csv").read_text() == before
+    assert (run / "masks" / "case00.png").exists()

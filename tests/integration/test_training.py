@@ -64,7 +64,9 @@ def stopping_at(step: int) -> pytest.MonkeyPatch:
     return patch
 
 
-@pytest.mark.parametrize(("step", "workers"), [(4, 0), (4, 1), (3, 0)], ids=["", "worker", "before a validation"])
+@pytest.mark.parametrize(
+    ("step", "workers"), [(4, 0), (4, 1), (3, 0), (6, 0)], ids=["", "worker", "before a validation", "at the end"]
+)
 def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, workers: int) -> None:
     """Stop in the middle and go on: weights, average, optimizer, best weights and validations are the same bits."""
     config = small_config(*STEPS, f"train.num_workers={workers}", "train.accumulate=2")
@@ -88,6 +90,43 @@ def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, w
 def progress(run: Path) -> dict[str, str]:
     with safe_open(run / STATE, framework="pt") as stored:
         return stored.metadata()
+
+
+def test_a_run_that_stopped_early_makes_no_further_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = dict.fromkeys(("dice", "iou", "dice_member", "dice_anchor", "agreement"), 0.5)
+    monkeypatch.setattr(trainer.Validator, "__call__", lambda self, model, path: numbers)
+    config = small_config("train.max_steps=20", "train.val_every=2", "train.patience=1", "train.save_every=20")
+    assert train(folder, tmp_path / "run", config).step == 4
+    before = (tmp_path / "run" / STATE).read_bytes()
+    again = train(folder, tmp_path / "run", config, resume=True)
+    assert (again.reason, again.step) == ("stopped early", 4)
+    assert (tmp_path / "run" / STATE).read_bytes() == before
+
+
+def test_weights_to_segment_with_are_the_newest_until_a_validation_knows_better(folder: Path, tmp_path: Path) -> None:
+    config = small_config("train.max_steps=6", "train.val_every=6", "train.save_every=1")
+    for step in (2, 4):
+        patch = stopping_at(step)
+        train(folder, tmp_path / "run", config, resume=step > 2)
+        patch.undo()
+        assert_equal(weights(tmp_path / "run", BEST), weights(tmp_path / "run", LAST))
+
+
+def test_a_folder_with_data_is_not_made_a_run(folder: Path) -> None:
+    (folder / "split.csv").write_text("id,split,patient\ncase00,train,7\n")
+    with pytest.raises(ConfigError, match="holds images, masks, split.csv, perhaps your data"):
+        train(folder, folder, small_config(*STEPS))
+    assert "patient" in (folder / "split.csv").read_text()
+
+
+def test_a_tracker_that_is_missing_is_said_before_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medsegdiff.training.train.get_available_trackers", list)
+    with pytest.raises(ConfigError, match="tensorboard can't be imported. Install it"):
+        train(folder, tmp_path / "run", small_config(*STEPS, "train.trackers=[tensorboard]"))
 
 
 def test_resuming_keeps_the_runs_split_though_data_were_added(folder: Path, tmp_path: Path) -> None:
@@ -152,14 +191,11 @@ def test_means_are_means_since_the_last_time() -> None:
 
 
 def test_moving_average_by_hand() -> None:
-    average, update = [torch.tensor([0.0])], moving_average(0.9)
-    for count, value in enumerate([1.0, 1.0, 1.0]):
-        update(average, [torch.tensor([value])], count)
-    expected = 0.0
-    for count in range(3):
-        keep = min(0.9, (1 + count) / (10 + count))
-        expected = keep * expected + (1 - keep)
-    assert average[0].item() == pytest.approx(expected)
+    """From 0 towards 1: after the first step it keeps 1/10; in the long run the decay."""
+    for count, expected in ((0, 0.9), (8, 0.5), (10_000, 0.1)):
+        average = [torch.tensor([0.0])]
+        moving_average(0.9, lambda count=count: count)(average, [torch.tensor([1.0])], 0)
+        assert average[0].item() == pytest.approx(expected)
 
 
 def test_learning_rate_rises_and_falls() -> None:

@@ -72,9 +72,8 @@ def test_gradients_of_the_diffusion_flow_through_the_anchor_into_the_condition_m
     image, x_t, t = inputs()
     prediction, _ = model(image, x_t, t)
     prediction.square().mean().backward()
-    stem = model.condition_model.encoder.stem.weight.grad
-    assert stem is not None
-    assert stem.abs().max() > 0
+    decoder = list(model.condition_model.decoder.parameters())  # only the gates lead to it: c⁰ comes before it
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in decoder)
 
 
 def test_a_batch_equals_its_elements(model: DiffusionModel) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,53 @@ def test_bootstrap_interval_is_that_of_the_mean() -> None:
     assert numbers["mean"] == pytest.approx(values.mean())
     assert numbers["ci95"][1] - numbers["ci95"][0] == pytest.approx(4 * values.std() / 20, rel=0.1)
     assert summarise([{"name": "a", "x": 1.0}])["x"] == {"mean": 1.0, "ci95": None}
+
+
+def test_a_structure_that_is_missing_is_named_on_either_side(tmp_path: Path) -> None:
+    for folder in ("found", "regions"):
+        for name in ("disc", "cup"):
+            for case in ("a", "b"):
+                write_png(tmp_path / folder / name / f"{case}.png", square(0))
+    (tmp_path / "found" / "cup" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"found: structures are missing: b \(no cup\)"):
+        evaluate(tmp_path / "found", tmp_path / "regions")
+    write_png(tmp_path / "found" / "cup" / "b.png", square(0))
+    (tmp_path / "regions" / "disc" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"regions: structures are missing: a \(no disc\)"):
+        evaluate(tmp_path / "found", tmp_path / "regions")
+
+
+def test_all_foreground_as_one_is_scored_as_one(tmp_path: Path) -> None:
+    """Trained with data.task=binary on masks of several classes: the results say so themselves."""
+    labels = np.zeros((20, 20), np.uint8)
+    labels[2:8], labels[8:14] = 1, 2
+    write_png(tmp_path / "data" / "masks" / "a.png", labels)
+    write_png(tmp_path / "pred" / "masks" / "a.png", (labels > 0).astype(np.uint8) * np.uint8(255))
+    write_png(tmp_path / "pred" / "labels" / "a.png", (labels > 0).astype(np.uint8))
+    (tmp_path / "pred" / "segment.json").write_text('{"task": "binary", "classes": ["foreground"]}')
+    shutil.copytree(tmp_path / "pred" / "masks", tmp_path / "pred" / "members" / "00" / "masks")
+    for part in (".", "members/00"):
+        scored = evaluate(tmp_path / "pred" / part, tmp_path / "data").cases[0]
+        assert scored == {"name": "a", "dice": 1, "iou": 1, "hd95": 0}
+
+
+def test_classes_saved_from_python_are_scored_by_their_labels(tmp_path: Path) -> None:
+    labels = np.zeros((20, 20), np.uint8)
+    labels[2:8], labels[12:18] = 1, 2
+    write_png(tmp_path / "ref" / "a.png", labels)
+    write_png(tmp_path / "out" / "labels" / "a.png", labels)
+    write_png(tmp_path / "out" / "overlay" / "a.png", np.dstack([labels, labels + 1, labels]))
+    assert evaluate(tmp_path / "out", tmp_path / "ref").cases[0]["dice"] == 1
+
+
+def test_names_are_those_of_the_images(tmp_path: Path) -> None:
+    """An image may itself be called _seg; its mask of that name is then no mask of another image."""
+    for folder in ("data/images", "data/masks", "pred"):
+        write_png(tmp_path / folder / "a_seg.png", square(0))
+    (tmp_path / "data" / "split.csv").write_text("id,split\na_seg,test\n", encoding="utf-8")
+    assert evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases[0]["name"] == "a_seg"
+
+
+def test_only_what_was_predicted_can_be_scored(two: tuple[Path, Path]) -> None:
+    (two[0] / "c.png").unlink()
+    assert [case["name"] for case in evaluate(*two, present_only=True).cases] == ["a", "b"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import open_source
 from medsegdiff.data.folder import FolderSource
 from medsegdiff.data.masks import MaskFolder, case_name
 from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.io.raster import read_mask
 from tests.makers import make_folder, write_png
 
 
@@ -87,8 +90,8 @@ def test_class_indices_are_exclusive_classes(folder: Path) -> None:
     mask = named.load("case00").mask
     assert mask.shape == (1, 3, 40, 32)
     assert (mask.sum(axis=1) == 1).all()
-    with pytest.raises(DataError, match="value 2 is out of range; allowed are 0 … 1"):
-        source(folder, classes=("ground", "liver")).load("case00")
+    with pytest.raises(DataError, match=r"value 2 is out of range; data\.classes names 2 \(0 … 1\): ground, liver"):
+        source(folder, classes=("ground", "liver"))
     with pytest.raises(DataError, match="need a folder per structure"):
         source(folder, task="regions")
 
@@ -217,3 +220,30 @@ def test_a_patient_stays_in_one_part(real_data: object) -> None:
     assert info.task == "regions"
     assert not patients["train"] & patients["val"]
     assert not patients["train"] & patients["test"]
+
+
+def test_three_names_for_two_values_are_three_classes(folder: Path) -> None:
+    for path in (folder / "masks").iterdir():
+        write_png(path, (read_mask(path) > 0).astype(np.uint8))
+    assert source(folder, classes=("ground", "liver", "tumour")).info.task == "exclusive"
+    assert source(folder, classes=("ground", "liver")).info.classes == ("liver",)
+
+
+def test_masks_without_an_image_need_no_structures(folder: Path) -> None:
+    shutil.move(folder / "masks", folder / "disc")
+    shutil.copytree(folder / "disc", folder / "masks" / "cup")
+    shutil.move(folder / "disc", folder / "masks" / "disc")
+    write_png(folder / "masks" / "disc" / "orphan.png", np.zeros((40, 32), np.uint8))
+    assert source(folder).info.task == "regions"
+
+
+def test_jpeg_masks_are_taken_at_their_half(folder: Path) -> None:
+    """Compression leaves a halo of small values around every edge; it is no foreground."""
+    path = folder / "masks" / "case03.png"
+    mask = read_mask(path)
+    path.unlink()
+    write_png(folder / "masks" / "case03.jpg", mask)
+    assert len(np.unique(Image.open(folder / "masks" / "case03.jpg"))) > 2
+    found = source(folder)
+    assert found.info.task == "binary"
+    assert np.array_equal(found.load("case03").mask[0, 0], mask > 0)

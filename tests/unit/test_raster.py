@@ -120,3 +120,23 @@ def test_writing_keeps_values_and_leaves_no_parts(tmp_path: Path) -> None:
     write_map(tmp_path / "deep" / "p.png", values)
     assert np.abs(read_map(tmp_path / "deep" / "p.png") - values).max() < 1e-5
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["m.png", "p.png"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_a_turned_picture_has_one_size(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(COLOUR).save(path, exif=exif)
+    assert read_image(path)[1].shape == picture_size(path)
+
+
+def test_a_photograph_with_a_preview_is_a_photograph(tmp_path: Path) -> None:
+    preview = Image.fromarray(np.ascontiguousarray(COLOUR[::2, ::2]))
+    Image.fromarray(COLOUR).save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[preview])
+    assert read_image(tmp_path / "a.jpg")[1].shape == (7, 5)
+
+
+def test_grey_levels_of_a_jpeg_mask_are_not_taken_for_a_halo(tmp_path: Path) -> None:
+    levels = np.repeat(np.array([0, 127, 255], np.uint8), 16)[None].repeat(48, axis=0)
+    assert 120 < np.median(read_mask(write_png(tmp_path / "a.jpg", levels))) < 135

@@ -67,6 +67,24 @@ def test_spacings_fall_from_the_last_step_and_have_no_double(name: str, steps: i
     assert all(a > b >= 0 for a, b in pairwise(times))
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m"])
+@pytest.mark.parametrize("spacing", list(SPACINGS))
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+@pytest.mark.parametrize("zero", [False, True])
+def test_every_table_is_finite_and_ends_on_the_prediction(sampler: str, spacing: str, steps: int, zero: bool) -> None:
+    """Where the network always says c, the walk ends on c: the last row is the prediction alone."""
+    schedule = make_schedule("cosine", num_train_timesteps=100, zero_terminal_snr=zero)
+    table = make_table(sampler, schedule, num_steps=steps, spacing=spacing)
+    start = torch.randn(1, 1, 2, 2, dtype=torch.float64)
+    said = sample(lambda x, t: torch.full_like(x, 0.7), start, table, noise=lambda: torch.zeros_like(start))
+    assert torch.allclose(said, torch.full_like(start, 0.7), atol=1e-9)
+
+
+def test_two_steps_spaced_in_log_snr_are_the_two_ends() -> None:
+    for zero in (False, True):
+        assert SPACINGS["logsnr"](make_schedule("cosine", zero_terminal_snr=zero), 2) == [999, 0]
+
+
 def test_a_step_count_that_is_impossible_says_what_is_possible() -> None:
     for steps in (0, 1001):
         with pytest.raises(ConfigError, match="1 … 1000"):

@@ -62,7 +62,9 @@ def load_plugin(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise DataError(f"{path}: there is no such plugin; give a Python file.")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and worker processes look their module up
+    spec.loader.exec_module(module)
 
 
 def guard(run: Callable[[], None]) -> None:

@@ -238,7 +238,8 @@ def sample(argv: Sequence[str] | None = None) -> None:
     from medsegdiff.inference.files import find_inputs, segment_files
     from medsegdiff.inference.segmenter import Segmenter
 
-    split_file = flags.run / "split.csv" if (flags.data / "images").is_dir() else None
+    own = flags.data.resolve() == _data_of(flags.run).resolve()
+    split_file = flags.run / "split.csv" if own else None
     files = find_inputs([flags.data], split_file=split_file, split="test" if split_file else None)
     say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
     segmenter = Segmenter.from_pretrained(flags.run, weights=flags.weights)
@@ -266,4 +267,4 @@ def env(argv: Sequence[str] | None = None) -> None:
     from medsegdiff.evaluation import evaluate
 
     split = "test" if (given.inp_pth / "split.csv").is_file() else None
-    show(evaluate(given.inp_pth, given.out_pth, split=split, track=track))
+    show(evaluate(given.inp_pth, given.out_pth, split=split, present_only=True, track=track))

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
 from medsegdiff.config import Config, load_preset
+from medsegdiff.errors import ConfigError
 
 
 def info(
     what: Annotated[str, typer.Argument(help="Name of a preset, a YAML file, or the folder of a run.")],
     size: Annotated[
-        int | None, typer.Option(help="Image side at which operations are counted.", show_default=False)
+        int | None, typer.Option(min=8, help="Image side at which operations are counted.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -32,9 +34,8 @@ def info(
     table = Table(show_header=False, title=what)
     for key, value in facts.items():
         if key != "config":
-            table.add_row(
-                key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-            )
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            table.add_row(key, escape(shown))
     out.print(table)
 
 
@@ -77,6 +78,8 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
 
 def _find(what: str) -> tuple[Config, dict[str, Any]]:
     if not Path(what).is_dir():
+        if "/" in what and not what.endswith((".yaml", ".yml")):
+            raise ConfigError(f"{what}: there is no such folder. Name the folder of a run, a preset or a YAML file.")
         return load_preset(what), {}
     import json
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
@@ -39,9 +40,8 @@ def list_(
         return
     table = Table("name", "facts", title=kind.value)
     for row in rows:
-        table.add_row(
-            row["name"], ", ".join(f"{k}: {v}" for k, v in row.items() if k != "name" and v not in ("", None))
-        )
+        facts = ", ".join(f"{k}: {v}" for k, v in row.items() if k != "name" and v not in ("", None))
+        table.add_row(row["name"], escape(facts))
     out.print(table)
 
 

@@ -14,14 +14,12 @@ from medsegdiff.config import Precision
 def segment(
     images: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or data folders with images/.")],
     model: Annotated[Path, typer.Option(help="Folder of a run.")],
-    out: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder for masks, probability, uncertainty and overlays.")
-    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for masks, maps and overlays.")],
     members: Annotated[
-        int | None, typer.Option(help="Size of the ensemble; default: the model's (10).", show_default=False)
+        int | None, typer.Option(min=1, help="Size of the ensemble; default: the model's (10).", show_default=False)
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the sampler; default: the model's (20).", show_default=False)
+        int | None, typer.Option(min=1, help="Steps of the sampler; default: the model's (20).", show_default=False)
     ] = None,
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", show_default=False)

@@ -65,7 +65,7 @@ class FolderSource:
                 f"{len(unpaired)} of {len(self.images)} images have no mask: {some(unpaired)}. "
                 f"Put a mask of the same name under {self.masks.root}, or remove the images."
             )
-        if incomplete := self.masks.incomplete():
+        if incomplete := self.masks.incomplete(self.images):
             raise DataError(
                 f"{self.masks.root}: structures are missing: {some(incomplete)}. Save an empty mask for each; "
                 "if the sub-folders are raters, set data.mask_folders=raters."

@@ -104,15 +104,18 @@ class MaskFolder:
         """
         return [files[name] for files in self._files.values() if name in files]
 
-    def incomplete(self) -> list[str]:
+    def incomplete(self, names: Iterable[str]) -> list[str]:
         """List the cases that lack a structure. A rater may be missing, a structure may not.
+
+        Args:
+            names: Cases to look at.
 
         Returns:
             Names, with the structures that they lack.
         """
         if self.kind != "structures":
             return []
-        lacking = {name: [f for f in self.folders if name not in self._files[f]] for name in self.names}
+        lacking = {name: [f for f in self.folders if name not in self._files[f]] for name in sorted(names)}
         return [f"{name} (no {', '.join(folders)})" for name, folders in lacking.items() if folders]
 
     def values(self, name: str) -> set[int]:
@@ -187,12 +190,18 @@ def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] 
         The coding.
 
     Raises:
-        DataError: If they are none of these.
+        DataError: If they are none of these, or there are more than classes.
     """
+    two = set(values) in TWO_VALUES and (classes is None or len(classes) <= 2)
     if task == "regions":
         raise DataError(f"{where}: regions that may overlap need a folder per structure: masks/NAME/CASE.png.")
-    if task == "binary" or (task is None and set(values) in TWO_VALUES):
+    if task == "binary" or (task is None and two):
         return MaskCoding("binary", classes[-1:] if classes else ("foreground",))
+    if classes is not None and values and values[-1] >= len(classes):
+        raise DataError(
+            f"{where}: mask value {values[-1]} is out of range; data.classes names {len(classes)} "
+            f"(0 … {len(classes) - 1}): {', '.join(classes)}. Name all classes, the background first."
+        )
     if classes is not None:
         return MaskCoding("exclusive", classes)
     if values and values[-1] < MAX_CLASSES and (1 in values or task == "exclusive"):

@@ -69,11 +69,13 @@ class NoiseSchedule:
             t: Time in [0, T − 1].
 
         Returns:
-            λ(t); −∞ towards a last step without signal.
+            λ(t). Next to a last step without signal, whose λ is −∞, ᾱ is interpolated instead.
         """
         low = min(int(t), self.num_train_timesteps - 1)
         if t == low:
             return float(self.lam[low])
+        if math.isinf(self.lam[low + 1]):
+            return 0.5 * float(torch.logit(self.alpha_bar[low] * (low + 1 - t)))
         return float(self.lam[low] + (t - low) * (self.lam[low + 1] - self.lam[low]))
 
     def t_of(self, lam: float) -> float:

@@ -59,7 +59,7 @@ def logsnr(schedule: NoiseSchedule, num_steps: int) -> list[float]:
     if num_steps == 1:
         return [float(last)]
     if math.isinf(schedule.lam[-1]):  # no signal: that step has no λ to count from
-        grid = np.linspace(float(schedule.lam[-2]), float(schedule.lam[0]), num_steps - 1)
+        grid = np.linspace(float(schedule.lam[-2]), float(schedule.lam[0]), num_steps)[1:]
         return [float(last), *(schedule.t_of(lam) for lam in grid)]
     grid = np.linspace(float(schedule.lam[-1]), float(schedule.lam[0]), num_steps)
     return [float(last), *(schedule.t_of(lam) for lam in grid[1:-1]), 0.0]

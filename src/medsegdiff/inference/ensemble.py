@@ -50,7 +50,7 @@ class EnsembleSampler:
         self.diffusion, self.exclusive = config.diffusion, config.data.task == "exclusive"
         self.schedule = schedule_of(config.diffusion)
         self.table = table_of(sampling, self.schedule)
-        self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}
+        self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
 
     @torch.inference_mode()
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
@@ -109,7 +109,7 @@ class EnsembleSampler:
     def _tabulated(self, size: tuple[int, int], device: torch.device) -> dict[float, Moment]:
         """Compute once what depends on the time alone."""
         if size not in self._by_time:
-            self._by_time[size] = {row.t: self._moment(row.t, size, device) for row in self.table}
+            self._by_time = {size: {row.t: self._moment(row.t, size, device) for row in self.table}}
         return self._by_time[size]
 
     def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from medsegdiff.checkpoint import CONFIG
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.split import names_in
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
 from medsegdiff.io.raster import SUFFIXES, pictures_in
 from medsegdiff.metrics.overlap import dice
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 MADE = "segment.json"
 """Marks a folder of results, and tells how they were made."""
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members")
+SPLIT = "split.csv"
 UNTRAINED = 0.3
 """Agreement below which members hardly overlap."""
 
@@ -101,17 +103,18 @@ def _pictures(path: Path) -> list[Path]:
     return pictures
 
 
-def make_room(out: Path, *, overwrite: bool) -> None:
+def check_room(out: Path, *, overwrite: bool) -> None:
     """Make sure that results overwrite nothing but results, and those only when told to.
 
     Args:
         out: Folder for the results.
-        overwrite: Whether results of an earlier time are removed.
+        overwrite: Whether results of an earlier time may be replaced.
 
     Raises:
         ConfigError: If the folder holds something that must stay.
     """
-    taken = [part for part in ("images", *PARTS) if (out / part).exists()]
+    guarded = ("images", *PARTS) if _is_run(out) else ("images", *PARTS, SPLIT)
+    taken = [part for part in guarded if (out / part).exists()]
     if not taken:
         return
     if not (out / MADE).is_file():
@@ -121,8 +124,11 @@ def make_room(out: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ConfigError(f"{out} holds results already. Add --overwrite to replace them, or choose another --out.")
-    for part in PARTS:
-        shutil.rmtree(out / part, ignore_errors=True)
+
+
+def _is_run(folder: Path) -> bool:
+    """Tell whether a training run lives here, whose split is its own; results may lie beside it."""
+    return (folder / CONFIG).is_file()
 
 
 def segment_files(
@@ -151,11 +157,12 @@ def segment_files(
     Returns:
         What was done, what failed.
     """
-    make_room(out, overwrite=overwrite)
+    check_room(out, overwrite=overwrite)
     finished, start = Finished(), time.monotonic()
     readable = _readable(track(files, "Segmenting"), finished)
     for result in segmenter.stream(readable, **options):
-        if not finished.done:
+        if not finished.done:  # results of an earlier time stay until there are new ones
+            _clear(out)
             _mark(out, segmenter, options, split_file)
         result.save(out, members=save_members)
         finished.done.append(_facts(result))
@@ -168,10 +175,22 @@ def segment_files(
 
 def _mark(out: Path, segmenter: Segmenter, options: dict[str, Any], split_file: Path | None) -> None:
     """Mark the folder as ours before the first result is in it."""
-    data = segmenter.config.data
-    write_json(out / MADE, {"task": data.task, "classes": data.classes, "options": options})
-    if split_file is not None:
-        shutil.copyfile(split_file, out / "split.csv")
+    config = segmenter.config
+    sampling = complete_sampling(config.sampling, {k: v for k, v in options.items() if k != "seed"})
+    facts = {"task": config.data.task, "classes": config.data.classes, "model": segmenter.origin}
+    write_json(out / MADE, facts | {"sampling": sampling.model_dump(mode="json"), "seed": options.get("seed", 0)})
+    if split_file is not None and not _is_run(out):
+        shutil.copyfile(split_file, out / SPLIT)
+
+
+def _clear(out: Path) -> None:
+    """Remove the results of an earlier time, and nothing else."""
+    if not (out / MADE).is_file():
+        return
+    for part in PARTS:
+        shutil.rmtree(out / part, ignore_errors=True)
+    if not _is_run(out):
+        (out / SPLIT).unlink(missing_ok=True)
 
 
 def _readable(files: Iterable[Path], finished: Finished) -> Iterator[Case]:
@@ -186,7 +205,7 @@ def _readable(files: Iterable[Path], finished: Finished) -> Iterator[Case]:
 def _facts(result: Segmentation) -> dict[str, Any]:
     masks = result.channels(result.mask)
     members = [result.channels(member).astype(bool) for member in result.members]
-    pairs = [dice(a, b) for a, b in itertools.combinations(members, 2)]
+    pairs = [dice(p, r) for a, b in itertools.combinations(members, 2) for p, r in zip(a, b, strict=True)]
     return {
         "name": result.name,
         "foreground": {name: float(mask.mean()) for name, mask in zip(result.structures, masks, strict=True)},

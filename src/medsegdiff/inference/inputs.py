@@ -22,7 +22,7 @@ def read_case(image: ImageLike, number: int = 0) -> Case:
 
     Args:
         image: A path, an array, a tensor or a case.
-        number: Names an array that has no name.
+        number: Position among the images; with a digest of the pixels it names an array, which has no name.
 
     Returns:
         A case without mask.
@@ -33,8 +33,8 @@ def read_case(image: ImageLike, number: int = 0) -> Case:
         pixels, geometry = read_image(Path(image))
         return Case(Path(image).stem, pixels, None, geometry)
     pixels = _channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
-    name = f"image_{number}"
-    check_image(pixels, name)
+    check_image(pixels, f"image {number}")
+    name = f"image_{number}_{image_key(pixels)[:8]}"
     return Case(name, pixels, None, Geometry(shape=pixels.shape[1:], spacing=(1.0, 1.0)))
 
 

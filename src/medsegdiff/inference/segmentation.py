@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from medsegdiff.errors import ConfigError
 from medsegdiff.inference.labels import structures_of
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.raster import write_map, write_mask, write_picture
@@ -57,7 +58,12 @@ class Segmentation:
 
         Returns:
             The folder.
+
+        Raises:
+            ConfigError: If the folder holds images: its masks may be references.
         """
+        if (Path(out) / "images").exists():
+            raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
         out, file = Path(out), f"{self.name}.png"
         self._save_labels(out, self.mask)
         self._save_labels(out / "anchor", self.anchor)

@@ -53,6 +53,7 @@ class Segmenter:
         *,
         device: str | torch.device | None = None,
         precision: Precision = "auto",
+        origin: str = "",
     ) -> None:
         """Take a model into use.
 
@@ -61,11 +62,13 @@ class Segmenter:
             config: Its configuration, with the data section filled in.
             device: Where to compute; ``None`` takes the best there is.
             precision: ``auto``, ``fp32`` or ``bf16``.
+            origin: Where the weights come from, to be written beside results.
         """
         self.device = pick_device(None if device is None else str(device))
         self.model = model.to(self.device).eval()
         self.config = config
         self.precision = precision
+        self.origin = origin
 
     @classmethod
     def from_pretrained(
@@ -88,7 +91,7 @@ class Segmenter:
             The segmenter.
         """
         model, config = load_model(folder, weights=weights)
-        return cls(model, config, device=device, precision=precision)
+        return cls(model, config, device=device, precision=precision, origin=f"{folder}, {weights} weights")
 
     @overload
     def __call__(self, images: ImageLike, **options: Any) -> Segmentation: ...
@@ -130,18 +133,17 @@ class Segmenter:
             fusion: One of `FUSERS`.
             seed: Noise follows from the seed, the image's pixels and the member's number alone.
 
-        Yields:
-            Results in the order of the images.
+        Returns:
+            Results in the order of the images, computed as they are asked for.
         """
-        asked = {
-            "num_samples": members,
-            "num_steps": steps,
-            "sampler": sampler,
-            "spacing": spacing,
-            "fusion": fusion,
-        }
+        asked = {"members": members, "steps": steps, "sampler": sampler, "spacing": spacing, "fusion": fusion}
         sampling = complete_sampling(self.config.sampling, asked)
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
+        return self._in_batches(images, ensembles, sampling, seed)
+
+    def _in_batches(
+        self, images: Iterable[ImageLike], ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int
+    ) -> Iterator[Segmentation]:
         batch: list[_Item] = []
         for number, image in enumerate(images):
             item = self._item(image, number)
@@ -169,8 +171,8 @@ class Segmenter:
     def _restored(self, item: _Item, ensemble: Ensemble, index: int, fusion: str) -> Segmentation:
         """Bring the members of one image to its native grid, and fuse them there.
 
-        Deviation: the members are restored first and fused then, so that fusing the saved members again gives
-        the saved mask, and contours keep the precision of the members' continuous values.
+        Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
+        members is the saved mask, and contours keep the precision of the members' continuous values.
         """
         task, classes = self.config.data.task or "binary", self.config.data.classes or ("foreground",)
         members = from_grid(ensemble.probability[:, index], item.prepared.placement)  # (m, k, h, w)
@@ -200,7 +202,7 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
 
     Args:
         defaults: Of the model.
-        asked: Fields of `SamplingConfig`; ``None`` stands for the default.
+        asked: ``members``, ``steps``, ``sampler``, ``spacing``, ``fusion``; ``None`` stands for the default.
 
     Returns:
         How to sample and fuse.
@@ -208,10 +210,12 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
     Raises:
         ConfigError: If a number is below 1 or a name is unknown.
     """
-    for key in ("num_samples", "num_steps"):
-        if asked[key] is not None and asked[key] < 1:
-            raise ConfigError(f"{key} is {asked[key]}; it must be at least 1.")
-    sampling = defaults.model_copy(update={key: value for key, value in asked.items() if value is not None})
+    names = {"members": "num_samples", "steps": "num_steps"}
+    given = {key: value for key, value in asked.items() if value is not None}
+    for key in names:
+        if given.get(key, 1) < 1:
+            raise ConfigError(f"{key} is {given[key]}; it must be at least 1.")
+    sampling = defaults.model_copy(update={names.get(key, key): value for key, value in given.items()})
     FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
     return sampling
 

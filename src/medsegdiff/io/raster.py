@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from medsegdiff.errors import DataError
 from medsegdiff.io.atomic import atomic_path
@@ -43,7 +43,10 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as picture:
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter turn, as it is shown
-        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+        width, height = picture.size
+        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # whose size may or may not be turned already
+            width, height = picture.tag_v2[256], picture.tag_v2[257]
+        return (width, height) if turned else (height, width)
 
 
 def picture_channels(path: Path) -> int:
@@ -85,6 +88,8 @@ def read_image(path: Path) -> tuple[Float[np.ndarray, "c h w"], Geometry]:
 def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Read the values of a mask as they are stored; of a palette picture, the indices.
 
+    A JPEG does not keep values: where nearly all are close to 0 or 255, they are taken to be 0 and 255.
+
     Args:
         path: A picture of one channel, or of three that are equal.
 
@@ -105,7 +110,8 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
             f"{path}: mask values go from {values.min()} to {values.max()}; allowed are whole numbers 0 … 255. "
             "Save class indices, or 0 and 255."
         )
-    return values.astype(np.uint8)
+    lossy = path.suffix.lower() in (".jpg", ".jpeg") and np.mean(np.abs(values - 127.5) > 64) > 0.95
+    return (values > 127).astype(np.uint8) * 255 if lossy and values.max() > 127 else values.astype(np.uint8)
 
 
 def read_map(path: Path) -> Float[np.ndarray, "h w"]:
@@ -195,7 +201,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture and turn whatever goes wrong while reading into one kind of error that names the file."""
     try:
         with Image.open(path) as picture:
-            if (pages := getattr(picture, "n_frames", 1)) > 1:
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1 and picture.format != "MPO":  # a photograph with a preview
                 raise DataError(
                     f"{path}: holds {pages} pages, a volume perhaps. Save each page as a picture of its own."
                 )

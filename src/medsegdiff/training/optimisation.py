@@ -13,7 +13,7 @@ from medsegdiff.config import TrainConfig
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Update = Callable[[Tensors, Tensors, Tensor | int], None]
-"""(average, current weights, how often they were averaged) → nothing; changes the average."""
+"""(average, current weights, PyTorch's count of updates) → nothing; changes the average."""
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -33,19 +33,20 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def moving_average(decay: float) -> Update:
+def moving_average(decay: float, count: Callable[[], int]) -> Update:
     """Make the update of the averaged weights; early on the average is shorter, so that it follows.
 
     Args:
         decay: Share of the average that is kept at each step, in the long run.
+        count: Tells how often weights were averaged before.
 
     Returns:
         A function for `AveragedModel`.
     """
 
     @torch.no_grad()
-    def update(average: Tensors, current: Tensors, count: Tensor | int) -> None:
-        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+    def update(average: Tensors, current: Tensors, _: Tensor | int) -> None:
+        keep = min(decay, (1 + count()) / (10 + count()))
         torch._foreach_lerp_(average, current, 1 - keep)
 
     return update

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.checkpoint import BEST, load_config, save_config
+from medsegdiff.checkpoint import BEST, CONFIG, load_config, save_config
 from medsegdiff.config import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
@@ -59,11 +59,16 @@ class Run:
         return self.folder / "validation" / f"step-{step:08d}.png"
 
     def check_new(self) -> None:
-        """Refuse to write over another run. One that never came to a checkpoint is none.
+        """Refuse to write over another run, or over data. A run that never came to a checkpoint is none.
 
         Raises:
-            ConfigError: If the folder holds a run.
+            ConfigError: If the folder holds a run, images and masks, or a split that is not of a run.
         """
+        data = [name for name in ("images", "masks") if (self.folder / name).exists()]
+        if self.split.exists() and not (self.folder / CONFIG).exists():
+            data.append(self.split.name)
+        if data:
+            raise ConfigError(f"{self.folder} holds {some(data)}, perhaps your data. Choose another --out.")
         if self.state.exists() or (self.folder / BEST).exists():
             raise ConfigError(
                 f"{self.folder} holds a run already. Add --resume to go on with it, or choose another --out."

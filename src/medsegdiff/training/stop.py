@@ -30,7 +30,7 @@ def stop_signals() -> Iterator[StopRequest]:
     request, first = StopRequest(), [0.0]
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if request.made and number == signal.SIGINT and time.monotonic() - first[0] >= 1:
+        if first[0] and number == signal.SIGINT and time.monotonic() - first[0] >= 1:
             raise KeyboardInterrupt
         first[0] = first[0] or time.monotonic()
         request.made = True

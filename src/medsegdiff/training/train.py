@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration
 from rich.console import Console
 
@@ -16,7 +18,7 @@ from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, in_sile
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
-from medsegdiff.errors import ConfigError
+from medsegdiff.errors import ConfigError, some
 from medsegdiff.fusion import FUSERS
 from medsegdiff.hardware import pick_precision
 from medsegdiff.models.base import build_model
@@ -55,7 +57,7 @@ def plan(data: str | Path, config: Config, *, device: str | None = None, track: 
                 f"data.{key} is {given!r}, but the data in {data} are {found!r}. Leave it out, or change the data."
             )
     check_sampling(config)
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=on_cpu(device))
     data_config = config.data.model_copy(update={"channels": info.channels, "task": info.task, "classes": info.classes})
     train_config = config.train.model_copy(update={"precision": pick_precision(config.train.precision, state.device)})
     return Plan(source, config.model_copy(update={"data": data_config, "train": train_config}))
@@ -126,7 +128,9 @@ def train(
     if resume:
         trainer.resume()
     try:
-        return trainer.fit()
+        outcome = trainer.fit()
+        accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it
+        return outcome
     finally:
         accelerator.end_training()
 
@@ -182,7 +186,21 @@ def fresh_state(device: str | None) -> PartialState:
     """
     if not torch.distributed.is_initialized():  # an earlier training in this process may have used another device
         AcceleratorState._reset_state(reset_partial_state=True)
-    return PartialState(cpu=device == "cpu")
+    return PartialState(cpu=on_cpu(device))
+
+
+def on_cpu(device: str | None) -> bool:
+    """Decide whether to keep off accelerators; several processes without GPUs would else not find each other.
+
+    Args:
+        device: ``cpu``, or ``None``.
+
+    Returns:
+        Whether to compute on the CPU.
+    """
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return device == "cpu" or (not alone and (kind is None or kind.type == "mps"))
 
 
 def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerator:
@@ -195,11 +213,20 @@ def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerato
 
     Returns:
         The accelerator.
+
+    Raises:
+        ConfigError: If a tracker is not installed.
     """
+    available = {str(tracker.value) for tracker in get_available_trackers()}
+    if missing := sorted(set(config.train.trackers) - available):
+        raise ConfigError(
+            f"train.trackers: {some(missing)} can't be imported. Install it (pip install {' '.join(missing)}), "
+            "or leave it out."
+        )
     accelerator = Accelerator(
         mixed_precision="bf16" if config.train.precision == "bf16" else "no",
         gradient_accumulation_steps=config.train.accumulate,
-        cpu=device == "cpu",
+        cpu=on_cpu(device),
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         log_with=list(config.train.trackers) or None,
         project_dir=str(run.folder),

@@ -54,8 +54,8 @@ class Trainer:
         torch.manual_seed(train.seed)
         self.config, self.run, self.accelerator, self.console = config, run, accelerator, console
         model = build_model(config)
-        self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay)).to(accelerator.device)
-        self.ema.n_averaged = self.ema.n_averaged.cpu()  # it is asked for its value at each step
+        self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, self._averaged))
+        self.ema = self.ema.to(accelerator.device)
         groups = parameter_groups(model, train.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=True)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -68,6 +68,10 @@ class Trainer:
     def average(self) -> DiffusionModel:
         """The network with averaged weights, which is what samples."""
         return cast(DiffusionModel, self.ema.module)
+
+    def _averaged(self) -> int:
+        """Count how often weights were averaged before; known without asking the device."""
+        return self.progress.step - self.progress.skipped - 1
 
     def resume(self) -> None:
         """Go back to the checkpoint of the run."""
@@ -86,23 +90,24 @@ class Trainer:
             TrainingError: If the loss stays non-finite.
         """
         train, progress = self.config.train, self.progress
-        if progress.step >= train.max_steps:
+        if progress.step >= train.max_steps and not self._validation_due():
             return self._outcome("finished already")
         if self.accelerator.is_main_process:
             self.run.start_log(up_to=progress.step)
         monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=train.max_steps, console=self.console)
         with monitor, stop_signals() as asked:
-            if progress.step:
-                self._validate_if_due(monitor)  # it was interrupted before it could
+            if progress.step and self._validation_due():  # it was interrupted before it could
+                self._validate(monitor)
+            if reason := self._reason_to_stop():
+                return self._outcome(reason)
             for _ in self._steps(monitor):
                 self._log(monitor)
                 reason = self._asked_to_stop(asked)
-                if not reason:
-                    self._validate_if_due(monitor)
-                    reason = self._reason_to_stop()
-                if reason or progress.step % train.save_every == 0:
-                    self._save()
-                if reason:
+                if reason or self._validation_due() or progress.step % train.save_every == 0:
+                    self._save()  # before a validation too, which may take longer than a launcher waits
+                if not reason and self._validation_due():
+                    self._validate(monitor)
+                if reason := reason or self._reason_to_stop():
                     return self._outcome(reason)
         return self._outcome("finished")
 
@@ -165,11 +170,14 @@ class Trainer:
             means = self.means.take(lambda values: self.accelerator.reduce(values, "mean"))
             monitor.step(step, means | {"lr": learning_rate(step, train), "skipped": self.progress.skipped})
 
-    def _validate_if_due(self, monitor: Monitor) -> None:
-        """Validate every so many steps, and at the end."""
-        step, progress, train = self.progress.step, self.progress, self.config.train
-        if progress.validated == step or (step % train.val_every and step != train.max_steps):
-            return
+    def _validation_due(self) -> bool:
+        """Tell whether to validate now: every so many steps, and at the end."""
+        step, train = self.progress.step, self.config.train
+        return self.progress.validated != step and (step % train.val_every == 0 or step == train.max_steps)
+
+    def _validate(self, monitor: Monitor) -> None:
+        """Draw samples, score them, keep the weights if they are the best so far, and save."""
+        step, progress = self.progress.step, self.progress
         progress.validated = step
         numbers = self.validator(self.average, self.run.pictures(step))
         best = numbers["dice"] > progress.best_dice
@@ -178,6 +186,7 @@ class Trainer:
             progress.best_dice, progress.best_step = numbers["dice"], step
             self._save_weights(BEST, dice=numbers["dice"])
         monitor.validated(step, numbers, best=best)
+        self._save()
         self.model.train()
 
     def _asked_to_stop(self, asked: StopRequest) -> str:
@@ -207,7 +216,7 @@ class Trainer:
                 progress=self.progress,
             )
             self._save_weights(LAST)
-            if not (self.run.folder / BEST).exists():
+            if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
                 self._save_weights(BEST)
 
     def _save_weights(self, file: str, **facts: float) -> None:
