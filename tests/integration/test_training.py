@@ -198,6 +198,28 @@ def test_moving_average_by_hand() -> None:
         assert average[0].item() == pytest.approx(expected)
 
 
+def test_the_average_follows_the_weights_step_by_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the average of the weights of every step, taken by hand; the first step is taken as it is."""
+    seen: list[torch.Tensor] = []
+    log = trainer.Trainer._log
+
+    def watch(self: trainer.Trainer, monitor: object) -> None:
+        seen.append(torch.cat([p.detach().flatten().clone() for p in self.model.parameters()]))
+        log(self, monitor)
+
+    monkeypatch.setattr(trainer.Trainer, "_log", watch)
+    train(folder, tmp_path / "run", small_config(*STEPS, "train.warmup_steps=0"))
+    expected, *later = seen
+    for count, current in enumerate(later, start=1):
+        expected = expected + (1 - (1 + count) / (10 + count)) * (current - expected)
+    model = Segmenter.from_pretrained(tmp_path / "run", device="cpu", weights="last").model
+    average = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert len(seen) == 6
+    assert torch.allclose(average, expected, atol=1e-6)
+
+
 def test_learning_rate_rises_and_falls() -> None:
     config = small_config("train.learning_rate=1.0", "train.warmup_steps=10", "train.max_steps=100").train
     rates = [learning_rate(step, config) for step in range(101)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsegdiff.nn.nbp_filter import NBPFilter, distinct_radii, spread
+from medsegdiff.nn.nbp_filter import FilterBlock, NBPFilter, distinct_radii, spread
 
 CPU = torch.device("cpu")
 
@@ -61,3 +61,16 @@ def test_filter_is_even_in_every_frequency(nbp: NBPFilter) -> None:
 def test_a_batch_of_times_equals_its_elements(nbp: NBPFilter) -> None:
     time = torch.randn(3, 16)
     assert torch.allclose(nbp(4, 4, time), torch.cat([nbp(4, 4, t[None]) for t in time]), atol=1e-6)
+
+
+def test_a_block_is_convolution_normalisation_scale_and_shift_and_silu_in_this_order() -> None:
+    """With the scale and the shift set by hand, against the formula written out."""
+    block, x = FilterBlock(3, 4, time_dim=5), torch.randn(1, 6, 3)
+    scale, shift = torch.tensor([0.5, -0.2, 0.0, 2.0]), torch.tensor([0.3, -1.0, 4.0, 0.1])
+    with torch.no_grad():
+        block.time[-1].weight.zero_()
+        block.time[-1].bias.copy_(torch.cat([scale, shift]))
+    y = x @ block.conv.weight.T + block.conv.bias
+    y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    y = y * (1 + scale) + shift
+    assert torch.allclose(block(x, torch.randn(1, 5)), y * torch.sigmoid(y), atol=1e-5)
