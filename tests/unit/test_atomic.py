@@ -20,6 +20,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_parts(tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_who_holds_the_old_file_keeps_it_whole(tmp_path: Path) -> None:
+    """The new file takes the name; the old one is not written into, where a reader would see it half."""
+    write_text(tmp_path / "a.txt", "old")
+    (tmp_path / "held.txt").hardlink_to(tmp_path / "a.txt")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "held.txt").read_text(encoding="utf-8") == "old"
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "new"
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.txt"
     write_text(file, "old")

@@ -22,6 +22,14 @@ def test_raters_follow_the_distribution_that_is_told() -> None:
     assert np.abs(drawn.mean(axis=0) - lesion.probability()).max() < 0.025
 
 
+def test_each_part_is_drawn_as_often_as_it_is_probable() -> None:
+    lesion = make_lesion(48, 3)
+    probability = lesion.probability()
+    for part, p in ((lesion.core, 1.0), (lesion.rim, lesion.p_rim), (lesion.satellite, lesion.p_satellite)):
+        assert np.allclose(probability[part], p)
+    assert not probability[~(lesion.core | lesion.rim | lesion.satellite)].any()
+
+
 def test_fainter_parts_are_drawn_by_fewer() -> None:
     """The picture tells the probability: brightness of the rim above the ground rises with p."""
     lesions = [make_lesion(64, seed) for seed in range(120)]
