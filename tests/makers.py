@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medsegdiff.config import Config, load_preset
+from medsegdiff.config import Config
 from medsegdiff.models.base import DiffusionModel
+from medsegdiff.presets import load_preset
 
 SMALL = (
     "model.condition_widths=[8, 16, 16]",

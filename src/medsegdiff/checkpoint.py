@@ -13,10 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medsegdiff.config import Config, make_config
+from medsegdiff.config import Config
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.presets import make_config
 
 FORMAT = 1
 """Version of the layout; a larger one in a file means that the file is newer than this code."""

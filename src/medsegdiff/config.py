@@ -1,16 +1,10 @@
-"""The configuration: one frozen model per component, presets in YAML, overrides as ``key=value``."""
+"""The configuration: one frozen model per component. `presets` reads it from YAML and changes single values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from importlib import resources
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from medsegdiff.errors import ConfigError, nearest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -221,127 +215,3 @@ class Config(Component):
     def mask_channels(self) -> int:
         """K, channels of the mask; 1 while no data have been seen."""
         return len(self.data.classes) if self.data.classes else 1
-
-
-def preset_names() -> list[str]:
-    """List the presets that ship with the package.
-
-    Returns:
-        Their names, sorted.
-    """
-    return sorted(
-        file.name.removesuffix(".yaml")
-        for file in resources.files("medsegdiff.presets").iterdir()
-        if file.name.endswith(".yaml")
-    )
-
-
-def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
-    """Read a preset, or a YAML file of the same form, and change some of its values.
-
-    Args:
-        name: Name of a preset, or a path that ends in ``.yaml``. A file may build on one: ``base: v2``.
-        overrides: ``section.key=value``, the value in YAML.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        ConfigError: If the preset, a key or a value is not valid.
-
-    Example:
-        >>> load_preset("v2-tiny", ["train.max_steps=2000"]).train.max_steps
-        2000
-    """
-    return make_config(_read(name), overrides)
-
-
-def _read(name: str) -> dict[str, Any]:
-    """Read the values of a preset or a file, laid over those of its base."""
-    known = preset_names()
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise ConfigError(f"There is no configuration file {name}.")
-        text = Path(name).read_text(encoding="utf-8")
-    elif name in known:
-        text = resources.files("medsegdiff.presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        raise ConfigError(f"No preset '{name}'. Known: {', '.join(known)}.{nearest(name, known)}")
-    values = _yaml(text, name) or {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{name}: expected sections of keys, such as 'train: {{max_steps: 2000}}'; found {values!r}.")
-    base = values.pop("base", None)
-    return values if base is None else _laid_over(_read(str(base)), values)
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())}.") from None
-
-
-def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key: {**(base.get(key) or {}), **part} for key, part in values.items() if isinstance(part, Mapping)}
-    return {**base, **values, **both}
-
-
-def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
-    """Validate a configuration.
-
-    Args:
-        values: Nested values by section and key.
-        overrides: ``section.key=value``, the value in YAML.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        ConfigError: If a key is unknown or a value not valid; it names the key and the nearest known one.
-    """
-    merged = dict(values)
-    for override in overrides:
-        merged = _laid_over(merged, _parsed(override))
-    try:
-        return Config.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(dict(problem)) for problem in error.errors())) from None
-
-
-def _parsed(override: str) -> dict[str, dict[str, Any]]:
-    path, equals, text = override.partition("=")
-    section, dot, key = path.strip().partition(".")
-    if not (equals and dot and key):
-        raise ConfigError(f"'{override}' is not of the form section.key=value, as in train.max_steps=2000.")
-    if path.strip() not in known_keys():
-        raise ConfigError(_unknown(path.strip()))
-    return {section: {key: _yaml(text, override)}}
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    """Say in a sentence what pydantic found: the key, what was given, what is allowed."""
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return _unknown(key)
-    return f"{key or 'configuration'}: {problem['msg']} (given: {problem.get('input')!r})."
-
-
-def _unknown(key: str) -> str:
-    """Name the nearest key, and those of its section."""
-    known = known_keys()
-    section = key.split(".")[0]
-    alike = [k for k in known if k.startswith(f"{section}.")] or sorted({k.split(".")[0] for k in known})
-    return f"Unknown key '{key}'.{nearest(key, known)} Known: {', '.join(alike)}."
-
-
-def known_keys() -> list[str]:
-    """List every key that can be set.
-
-    Returns:
-        ``section.key``, in order.
-    """
-    keys = []
-    for section, field in Config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Component):
-            keys += [f"{section}.{key}" for key in field.annotation.model_fields]
-    return keys

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from medsegdiff.config import load_preset
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
@@ -16,6 +15,7 @@ from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import find_inputs, segment_files
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
+from medsegdiff.presets import load_preset
 from medsegdiff.report.figures import case_grid
 from medsegdiff.report.gallery import saved_rows
 from medsegdiff.report.html import Section, write_report

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.config import Config, known_keys, load_preset, make_config
+from medsegdiff.config import Config
 from medsegdiff.errors import ConfigError
+from medsegdiff.presets import known_keys, load_preset, make_config
 
 
 def test_overrides_change_one_value_and_nothing_else() -> None:

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from medsegdiff.cli.console import err, give, say, track
 from medsegdiff.cli.evaluate import show
-from medsegdiff.config import Config, load_preset
+from medsegdiff.config import Config
 from medsegdiff.errors import CheckpointError, DataError
+from medsegdiff.presets import load_preset
 
 BASE_WIDTH = 128
 """Their --num_channels for which the widths of `v2-paper` are taken as they are."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsegdiff.cli.console import give, say, track
-from medsegdiff.config import load_preset
 from medsegdiff.errors import ConfigError, some
+from medsegdiff.presets import load_preset
 
 if TYPE_CHECKING:
     from medsegdiff.inspection import Inspection

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from medsegdiff.cli.console import err, give, say, track
-from medsegdiff.config import load_preset
+from medsegdiff.presets import load_preset
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation import Evaluation

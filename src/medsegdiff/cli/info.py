@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
-from medsegdiff.config import Config, load_preset
+from medsegdiff.config import Config
 from medsegdiff.errors import ConfigError
+from medsegdiff.presets import load_preset
 
 
 def info(

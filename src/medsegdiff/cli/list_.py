@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
-from medsegdiff.config import load_preset, preset_names
+from medsegdiff.presets import load_preset, preset_names
 
 
 class Kind(StrEnum):

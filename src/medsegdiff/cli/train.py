@@ -10,8 +10,9 @@ import typer
 import yaml
 
 from medsegdiff.cli.console import err, give, say, track
-from medsegdiff.config import Config, load_preset, make_config
+from medsegdiff.config import Config
 from medsegdiff.errors import ConfigError
+from medsegdiff.presets import load_preset, make_config
 
 if TYPE_CHECKING:
     from medsegdiff.training.trainer import Outcome

@@ -27,7 +27,7 @@ class MedSegDiffV2(DiffusionModel):
 
     Example:
         >>> import torch
-        >>> from medsegdiff.config import load_preset
+        >>> from medsegdiff.presets import load_preset
         >>> model = MedSegDiffV2(load_preset("v2-tiny").model, image_channels=3, mask_channels=1)
         >>> condition = model.condition(torch.zeros(2, 3, 64, 64))
         >>> model.denoise(torch.zeros(2, 1, 64, 64), torch.tensor([500.0]), condition).shape
