@@ -81,7 +81,7 @@ class NBPFilter(nn.Module):
 
     def at(
         self, omega_q: Float[Tensor, " *p"], omega_k: Float[Tensor, " *p"], time: Float[Tensor, "b dim"]
-    ) -> Float[Tensor, b * p]:
+    ) -> Float[Tensor, "b *p"]:
         """Evaluate the network at any pairs of frequencies.
 
         Args:
