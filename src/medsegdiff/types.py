@@ -18,9 +18,13 @@ class Geometry:
     """Where an array lies in the world."""
 
     shape: tuple[int, ...]
-    """Size of the native grid in array-axis order: (h, w) for pictures."""
+    """Size of the native grid in array-axis order: (h, w) for pictures, (i, j, k) for volumes."""
     spacing: tuple[float, ...]
-    """Size of a pixel by array axis; 1 for pictures, whose unit is the pixel."""
+    """Size of a voxel by array axis, in mm; 1 for pictures, whose unit is the pixel."""
+    affine: Float[np.ndarray, "4 4"] | None = None
+    """From voxel index, in array-axis order, to mm in the world, RAS+; ``None`` for pictures."""
+    header: object | None = None
+    """The header of the file, written back as it came; only `medsegdiff.io` looks inside."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         Where to write it, with the same ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    ending = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix  # .nii.gz is one ending
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name.removesuffix(ending)}-", suffix=ending)
     os.close(handle)
     part = Path(name)
     try:

@@ -1,0 +1,108 @@
+"""Grids in the world: whether two are the same, and how to turn a volume to right, anterior, superior and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+
+from medsegdiff.errors import GeometryError
+from medsegdiff.types import Geometry
+
+TOLERANCE = 1e-3
+"""How far the affines of one grid may differ, in voxels; a qform near half a turn is good to 3e-4."""
+RAS = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+"""By axis: the axis of the world it runs along, and in which direction."""
+
+
+def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] = ("image", "mask")) -> None:
+    """Refuse two volumes whose voxels do not lie on each other.
+
+    Args:
+        image: One geometry.
+        mask: The other.
+        names: What to call them in the message.
+
+    Raises:
+        GeometryError: If their shapes differ, or their affines by more than 1e-3 of a voxel.
+    """
+    one, other = names
+    if image.shape != mask.shape:
+        raise GeometryError(
+            f"{one} and {other} have different shapes: {image.shape} and {mask.shape}. "
+            f"Resample {other} to the grid of {one}, by the nearest neighbour if it holds labels."
+        )
+    if image.affine is None or mask.affine is None:
+        return
+    if np.abs(image.affine - mask.affine).max() > TOLERANCE * min(*image.spacing, *mask.spacing):
+        raise GeometryError(
+            f"{one} and {other} lie {_displacement(image, mask):.3g} mm apart at the worst corner; allowed are affines "
+            f"that differ by {TOLERANCE:g} of a voxel at most. Resample {other} to the grid of {one}, or correct the "
+            "header that is wrong."
+        )
+
+
+def to_canonical(
+    voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry
+) -> tuple[Shaped[np.ndarray, "*c x y z"], Geometry]:
+    """Reorder and flip axes so that they run most nearly to the right, to the front and upwards. Nothing is resampled.
+
+    Args:
+        voxels: On the grid of the geometry; axes before the last three stay.
+        geometry: Of a volume.
+
+    Returns:
+        The voxels, copied, and their new geometry: each voxel stays where it is in the world.
+    """
+    _check_shape(voxels, geometry.shape)
+    affine, turn = _affine(geometry), io_orientation(_affine(geometry))
+    turned = _turned(voxels, turn)
+    order = np.argsort(turn[:, 0])
+    return turned, replace(
+        geometry,
+        shape=turned.shape[-3:],
+        spacing=tuple(geometry.spacing[axis] for axis in order),
+        affine=affine @ inv_ornt_aff(turn, geometry.shape),
+    )
+
+
+def from_canonical(voxels: Shaped[np.ndarray, "*c x y z"], geometry: Geometry) -> Shaped[np.ndarray, "*c i j k"]:
+    """Undo `to_canonical`.
+
+    Args:
+        voxels: With axes to the right, to the front and upwards; axes before the last three stay.
+        geometry: The native one, that `to_canonical` was given.
+
+    Returns:
+        The voxels, copied, on the native grid.
+    """
+    turn = io_orientation(_affine(geometry))
+    _check_shape(voxels, tuple(geometry.shape[axis] for axis in np.argsort(turn[:, 0])))
+    return _turned(voxels, ornt_transform(RAS, turn))
+
+
+def _displacement(a: Geometry, b: Geometry) -> float:
+    """Measure how far the corners of two grids of one shape are apart, at most, in mm."""
+    corners = np.array([[*corner, 1] for corner in product(*((0, n - 1) for n in a.shape))])
+    return float(np.linalg.norm(corners @ (_affine(a) - _affine(b)).T, axis=1).max())
+
+
+def _affine(geometry: Geometry) -> Float[np.ndarray, "4 4"]:
+    if geometry.affine is None:
+        raise GeometryError(f"The geometry {geometry.shape} has no affine: it is that of a picture. Give a volume's.")
+    return geometry.affine
+
+
+def _check_shape(voxels: Shaped[np.ndarray, "*c i j k"], shape: tuple[int, ...]) -> None:
+    if voxels.shape[-3:] != shape:
+        raise GeometryError(
+            f"The voxels are {voxels.shape[-3:]}, their geometry is {shape}. Give the geometry they were read with."
+        )
+
+
+def _turned(voxels: Shaped[np.ndarray, "*c i j k"], turn: Float[np.ndarray, "3 2"]) -> Shaped[np.ndarray, "*c x y z"]:
+    space_first = np.moveaxis(voxels, (-3, -2, -1), (0, 1, 2))
+    return np.ascontiguousarray(np.moveaxis(apply_orientation(space_first, turn), (0, 1, 2), (-3, -2, -1)))
