@@ -110,6 +110,8 @@ class SamplingConfig(Component):
     """Members of the ensemble; 10 in the paper."""
     fusion: str = "staple"
     """Entry of the registry of fusions; STAPLE in the paper."""
+    shared_noise: bool = True
+    """Whether a member starts from the same noise in all slices of a volume, so that neighbours agree."""
     batch_size: int = Field(default=16, ge=1)
     """Masks denoised at once; changes memory and speed, never the result."""
 
@@ -129,6 +131,8 @@ class DataConfig(Component):
     """Side in pixels of the model grid; 256 in the paper."""
     resize: Literal["fit", "stretch", "none"] = "fit"
     """``fit`` scales the longer side to ``image_size``, ``stretch`` both sides (the paper), ``none`` neither."""
+    plane: Literal["auto", "sagittal", "coronal", "axial"] = "auto"
+    """How volumes are cut into slices; ``auto`` cuts across the thickest voxels, in doubt axially."""
     augment: bool = True
     """Random flips, rotation, scale, shift and intensity while training."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)

@@ -60,3 +60,15 @@ def some(names: Sequence[str], *, most: int = 5) -> str:
     """
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def size(shape: Sequence[int]) -> str:
+    """Write a shape for an error message.
+
+    Args:
+        shape: Pixels or voxels by axis.
+
+    Returns:
+        ``40×32``.
+    """
+    return "×".join(map(str, shape))

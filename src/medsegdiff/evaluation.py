@@ -17,9 +17,10 @@ from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.masks import TWO_VALUES, MaskCoding, MaskFolder
 from medsegdiff.data.split import names_in
-from medsegdiff.errors import DataError, GeometryError, some
+from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.atomic import write_json, write_text
-from medsegdiff.io.raster import pictures_in
+from medsegdiff.io.grid import check_same_grid
+from medsegdiff.io.image import image_name, images_in, read_geometry
 from medsegdiff.metrics.base import METRICS
 
 CONVENTIONS = {
@@ -108,7 +109,7 @@ def evaluate(
     inner, images = references / "masks", references / "images"
     root = inner if inner.is_dir() else references
     asked = None if split is None else _names_of(split, (_made_in(predictions), references, root.parent))
-    known = {path.stem for path in pictures_in(images)} if images.is_dir() else asked or ()
+    known = {image_name(path) for path in images_in(images)} if images.is_dir() else asked or ()
     reference = MaskFolder(root, kind=data.mask_folders, names=known)
     coding = _coding(reference, predictions, data, track)
     prediction = _predictions(predictions, coding, names=reference.names, checked=data.task is None)
@@ -210,14 +211,16 @@ def _score(
     predicted = prediction.read(name, coding)[0].astype(bool)
     if predicted.shape != truth.shape:
         raise GeometryError(
-            f"'{name}': the prediction is {predicted.shape[1]}×{predicted.shape[2]}, the reference "
-            f"{truth.shape[1]}×{truth.shape[2]}. Score masks on the grid of the reference."
+            f"'{name}': the prediction is {size(predicted.shape[1:])}, the reference {size(truth.shape[1:])}. "
+            "Score masks on the grid of the reference."
         )
+    geometry, other = (read_geometry(folder.files(name)[0])[0] for folder in (reference, prediction))
+    check_same_grid(geometry, other, names=(f"the reference of '{name}'", "the prediction"))
     first = int(coding.task == "exclusive")  # the background is not scored
     structures, pairs = coding.classes[first:], list(zip(predicted[first:], truth[first:], strict=True))
     row: dict[str, Any] = {"name": name}
     for metric in METRICS:
-        values = [metric.factory(p, r, spacing=(1.0,) * p.ndim) for p, r in pairs]
+        values = [metric.factory(p, r, spacing=geometry.spacing) for p, r in pairs]
         row[metric.name] = float(np.mean(values))
         if len(structures) > 1:
             row |= {f"{metric.name}/{s}": v for s, v in zip(structures, values, strict=True)}

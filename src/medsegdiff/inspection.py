@@ -15,9 +15,10 @@ from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.folder import check_case, find_images
 from medsegdiff.data.masks import MaskFolder
+from medsegdiff.data.planes import middle_of
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, MedSegDiffError
-from medsegdiff.io.raster import read_image, read_mask
+from medsegdiff.io.image import read_image, read_mask
 from medsegdiff.report.preview import preview
 
 ALIKE = 0.95
@@ -107,7 +108,7 @@ def _read_all(images: dict[str, Path], masks: MaskFolder, found: Inspection, tra
         try:
             image, geometry = read_image(images[name])
             sizes["×".join(map(str, geometry.shape))] += 1
-            channels["grey" if len(image) == 1 else "colour"] += 1
+            channels[{1: "grey", 3: "colour"}.get(len(image), f"of {len(image)} channels")] += 1
             values |= check_case(name, images[name], masks)
             found.empty_masks += [
                 f"{path.parent.name}/{name}" for path in masks.files(name) if not read_mask(path).any()
@@ -115,7 +116,7 @@ def _read_all(images: dict[str, Path], masks: MaskFolder, found: Inspection, tra
         except MedSegDiffError as error:
             found.problems.append(str(error))
             continue
-        thumbnails[name] = thumbnail(image)
+        thumbnails[name] = thumbnail(middle_of(image, geometry) if image.ndim == 4 else image)
     found.values, found.sizes, found.channels = sorted(values), dict(sizes.most_common(8)), dict(channels)
     return thumbnails
 

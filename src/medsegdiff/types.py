@@ -32,11 +32,15 @@ class Case:
     """One image with the masks that its raters drew."""
 
     name: str
-    image: Float[np.ndarray, "c h w"]
-    """As read, in the file's own units, float32."""
-    mask: UInt8[np.ndarray, "r k h w"] | None
+    image: Float[np.ndarray, "c *s"]
+    """As read, in the file's own units, float32; two axes of space, or three for a volume."""
+    mask: UInt8[np.ndarray, "r k *s"] | None
     """0 and 1 by rater and channel; ``None`` for an image without reference."""
     geometry: Geometry
+    intensity: Float[np.ndarray, "c 2"] | None = None
+    """Mean and standard deviation by channel to normalise with; ``None`` takes those of the image itself."""
+    key: str = ""
+    """What its noise follows from, beside the seed and the member; empty: its pixels."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -61,6 +61,10 @@ class DataInfo:
     """Who drew the masks; one name where there is one mask per image."""
     split: dict[str, str]
     """Name of each case → ``train``, ``val`` or ``test``."""
+    slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Volume → its slices, each of which is loaded as a case of its own; empty for pictures."""
+    foreground: frozenset[str] = frozenset()
+    """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 
     def names(self, split: str) -> list[str]:
         """List the cases of a part.
@@ -81,6 +85,17 @@ class DataInfo:
             raise DataError(f"The split '{split}' holds no case. Change split.csv, or the data.*_fraction settings.")
         return found
 
+    def items(self, split: str) -> list[str]:
+        """List what is loaded of a part: the cases, or the slices of volumes.
+
+        Args:
+            split: As in `names`.
+
+        Returns:
+            Names for `DataSource.load`.
+        """
+        return [item for name in self.names(split) for item in self.slices.get(name, (name,))]
+
 
 @runtime_checkable
 class DataSource(Protocol):
@@ -92,7 +107,7 @@ class DataSource(Protocol):
         """Read a case.
 
         Args:
-            name: One of ``info.split``.
+            name: One of ``info.items("all")``.
 
         Returns:
             Image, masks of all raters, geometry.

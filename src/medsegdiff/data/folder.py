@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import DATASETS, DataInfo, Track, in_silence
+from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.masks import MaskFolder
 from medsegdiff.data.split import make_split
-from medsegdiff.errors import DataError, GeometryError, some
-from medsegdiff.io.raster import SUFFIXES, picture_channels, picture_size, pictures_in, read_image
+from medsegdiff.errors import DataError, GeometryError, size, some
+from medsegdiff.io.image import SUFFIXES, image_name, images_in, read_geometry, read_image
+from medsegdiff.io.nifti import is_volume
 from medsegdiff.types import Case
 
 
-@DATASETS.register("folder", layout="images/NAME.png|jpg|tif, masks/[rater or structure/]NAME.png, split.csv")
 class FolderSource:
     """Images and masks of the same name, as most people have them."""
 
@@ -34,17 +34,28 @@ class FolderSource:
         self._check_pairs()
         values: set[int] = set()
         for name in track(sorted(self.images), "Looking through the masks"):
-            values |= check_case(name, self.images[name], self.masks)
+            values |= self.check(name)
         if values == {0}:
             raise DataError(f"{self.masks.root}: every mask is empty (all values are 0). There is nothing to learn.")
         self.coding = self.masks.coding(values, task=config.task, classes=config.classes)
         self.info = DataInfo(
-            channels=max(picture_channels(path) for path in self.images.values()),
+            channels=max(read_geometry(path)[1] for path in self.images.values()),
             task=self.coding.task,
             classes=self.coding.classes,
             raters=self.masks.folders if self.masks.kind == "raters" else ("reference",),
             split=make_split(self.images, root / "split.csv", config),
         )
+
+    def check(self, name: str) -> set[int]:
+        """Compare an image with its masks.
+
+        Args:
+            name: The case.
+
+        Returns:
+            All values of its masks.
+        """
+        return check_case(name, self.images[name], self.masks)
 
     def load(self, name: str) -> Case:
         """Read a case.
@@ -86,18 +97,19 @@ def check_case(name: str, image: Path, masks: MaskFolder) -> set[int]:
     Raises:
         GeometryError: If a mask has another size than the image.
     """
-    size = picture_size(image)
+    shape = read_geometry(image)[0].shape
     for path in masks.files(name):
-        h, w = picture_size(path)
-        if (h, w) != size:
+        other = read_geometry(path)[0].shape
+        if other != shape:
             raise GeometryError(
-                f"{image} is {size[0]}×{size[1]} but {path} is {h}×{w} (height×width). They must lie on the same grid."
+                f"{image} is {size(shape)} but {path} is {size(other)}{' (height×width)' if len(shape) == 2 else ''}. "
+                "They must lie on the same grid."
             )
     return masks.values(name)
 
 
 def find_images(root: Path) -> dict[str, Path]:
-    """Index the pictures of ``images/`` by name.
+    """Index the images of ``images/`` by name.
 
     Args:
         root: The data folder.
@@ -106,21 +118,23 @@ def find_images(root: Path) -> dict[str, Path]:
         Stem → path.
 
     Raises:
-        DataError: If there are none, or two have the same name.
+        DataError: If there are none, two have the same name, or pictures and volumes are mixed.
     """
     folder = root / "images"
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder.")
-    paths = pictures_in(folder) if folder.is_dir() else []
+    paths = images_in(folder) if folder.is_dir() else []
     if not paths:
         seen = folder if folder.is_dir() else root
         here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
         raise DataError(
-            f"{root}: expected pictures ({', '.join(SUFFIXES)}) in images/ and masks in masks/; "
-            f"found in {seen}: {here}."
+            f"{root}: expected images ({', '.join(SUFFIXES)}) in images/ and masks in masks/; found in {seen}: {here}."
         )
-    found = {path.stem: path for path in paths}
+    kinds = {is_volume(path): path.name for path in paths}
+    if len(kinds) > 1:
+        raise DataError(f"{folder}: holds volumes ({kinds[True]}) and pictures ({kinds[False]}). Keep them apart.")
+    found = {image_name(path): path for path in paths}
     if len(found) < len(paths):
-        twice = [path.name for path in paths if found[path.stem] != path]
+        twice = [path.name for path in paths if found[image_name(path)] != path]
         raise DataError(f"{folder}: several images of one name: {some(twice)}. Keep one of each.")
     return found

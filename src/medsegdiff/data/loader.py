@@ -47,13 +47,15 @@ class TrainingStream(Dataset[dict[str, Any]]):
     So training can stop and go on anywhere, with any number of processes and workers, and see the same samples.
     """
 
-    def __init__(self, cases: PreparedCases, names: Sequence[str], *, seed: int, augment: bool) -> None:
+    def __init__(
+        self, cases: PreparedCases, names: Sequence[str], *, seed: int, augment: bool, foreground: Sequence[str] = ()
+    ) -> None:
         self.cases, self.names, self.seed = cases, list(names), seed
+        self.foreground = list(foreground)
         self.augment = Augment(cases.config.image_size) if augment else None
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        epoch, place = divmod(position, len(self.names))
-        case = self.cases[self.names[self._order(epoch)[place]]]
+        case = self.cases[self._name(position)]
         if case.mask is None:
             raise TypeError(f"'{case.name}' has no mask; a training source must give one with every case.")
         rater = derive_seed(self.seed, "rater", position) % len(case.mask)
@@ -61,6 +63,14 @@ class TrainingStream(Dataset[dict[str, Any]]):
         if self.augment is not None:
             image, mask = self.augment(image, mask, seed=derive_seed(self.seed, "augment", position))
         return {"image": image, "mask": mask[0], "position": position}
+
+    def _name(self, position: int) -> str:
+        """Choose a case: each once an epoch; every other one is a slice with a structure, where there are any."""
+        chosen = derive_seed(self.seed, "foreground", position)
+        if self.foreground and chosen % 2:
+            return self.foreground[chosen // 2 % len(self.foreground)]
+        epoch, place = divmod(position, len(self.names))
+        return self.names[self._order(epoch)[place]]
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (a stream lives as long as its process)
     def _order(self, epoch: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.errors import DataError, GeometryError, some
-from medsegdiff.io.raster import pictures_in, read_mask
+from medsegdiff.errors import DataError, GeometryError, size, some
+from medsegdiff.io.image import image_name, images_in, read_mask
 from medsegdiff.types import Task
 
 MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
@@ -32,7 +32,7 @@ class MaskCoding:
     task: Task
     classes: tuple[str, ...]
 
-    def channels(self, values: UInt8[np.ndarray, "h w"], path: Path) -> UInt8[np.ndarray, "k h w"]:
+    def channels(self, values: UInt8[np.ndarray, "*s"], path: Path) -> UInt8[np.ndarray, "k *s"]:
         """Turn the values of a file into 0 and 1 by channel.
 
         Args:
@@ -52,7 +52,8 @@ class MaskCoding:
                 f"{path}: mask value {values.max()} is out of range; allowed are 0 … {len(self.classes) - 1} "
                 f"({', '.join(self.classes)}). Correct the mask, or name all classes with data.classes."
             )
-        return (values == np.arange(len(self.classes))[:, None, None]).astype(np.uint8)
+        classes = np.arange(len(self.classes)).reshape(-1, *(1,) * values.ndim)
+        return (values == classes).astype(np.uint8)
 
 
 class MaskFolder:
@@ -77,8 +78,8 @@ class MaskFolder:
         """
         if not root.is_dir():
             raise DataError(f"{root}: there is no such folder; masks are expected there.")
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and pictures_in(p))
-        flat = pictures_in(root)
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and images_in(p))
+        flat = images_in(root)
         if flat and folders:
             raise DataError(
                 f"{root}: holds both pictures ({flat[0].name}, …) and folders of pictures "
@@ -87,7 +88,7 @@ class MaskFolder:
             )
         if not flat and not folders:
             raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
-        self._files = {"": by_name(flat, names)} if flat else {f.name: by_name(pictures_in(f), names) for f in folders}
+        self._files = {"": by_name(flat, names)} if flat else {f.name: by_name(images_in(f), names) for f in folders}
         self.root = root
         self.folders = tuple(self._files)
         self.kind: Kind = "flat" if flat else _kind_of(self.folders) if kind == "auto" else kind
@@ -156,7 +157,40 @@ class MaskFolder:
             raise DataError(_strange(sorted(set(values)), self.root, "set data.task=regions"))
         return MaskCoding("regions", self.folders)
 
-    def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k h w"]:
+    def stored(self, name: str) -> list[tuple[Path, UInt8[np.ndarray, " *s"]]]:
+        """Read the masks of a case as they are stored.
+
+        Args:
+            name: The case.
+
+        Returns:
+            File and values, one per rater or structure.
+
+        Raises:
+            GeometryError: If the masks of a case differ in size.
+        """
+        found = [(path, read_mask(path)) for path in self.files(name)]
+        if len({values.shape for _, values in found}) > 1:
+            sizes = ", ".join(f"{path} is {size(values.shape)}" for path, values in found)
+            raise GeometryError(f"The masks of '{name}' differ in size: {sizes}. They must lie on the same grid.")
+        return found
+
+    def coded(
+        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
+    ) -> UInt8[np.ndarray, "r k *s"]:
+        """Turn stored values, or a part of each, into channels.
+
+        Args:
+            stored: From `stored`.
+            coding: What the values mean.
+
+        Returns:
+            0 and 1 by rater and channel; structures are channels of one rater.
+        """
+        masks = [coding.channels(values, path) for path, values in stored]
+        return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
+
+    def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k *s"]:
         """Read the masks of a case.
 
         Args:
@@ -165,16 +199,8 @@ class MaskFolder:
 
         Returns:
             0 and 1 by rater and channel; structures are channels of one rater.
-
-        Raises:
-            GeometryError: If the masks of a case differ in size.
         """
-        paths = self.files(name)
-        masks = [coding.channels(read_mask(path), path) for path in paths]
-        if len({mask.shape for mask in masks}) > 1:
-            sizes = ", ".join(f"{path} is {m.shape[1]}×{m.shape[2]}" for path, m in zip(paths, masks, strict=True))
-            raise GeometryError(f"The masks of '{name}' differ in size: {sizes}. They must lie on the same grid.")
-        return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
+        return self.coded(self.stored(name), coding)
 
 
 def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] | None, where: Path) -> MaskCoding:
@@ -232,7 +258,8 @@ def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Pat
     """
     found: dict[str, Path] = {}
     for path in paths:
-        name = path.stem if path.stem in names else case_name(path.stem)
+        stem = image_name(path)
+        name = stem if stem in names else case_name(stem)
         if name in found:
             raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
         found[name] = path

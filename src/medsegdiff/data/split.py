@@ -13,6 +13,7 @@ from pathlib import Path
 from medsegdiff.config import DataConfig
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
+from medsegdiff.io.image import SUFFIXES
 from medsegdiff.seeding import derive_seed
 
 NAME_COLUMNS = ("id", "name", "case", "image")
@@ -92,8 +93,9 @@ def read_split(file: Path) -> list[Entry]:
 
 
 def _name(text: str) -> str:
-    stem, dot, ending = text.strip().rpartition(".")
-    return stem if dot and ending.lower() in ("png", "jpg", "jpeg", "tif", "tiff") else text.strip()
+    given = text.strip()
+    ending = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if given.lower().endswith(s)), "")
+    return given.removesuffix(given[len(given) - len(ending) :]) if ending else given
 
 
 def _part(text: str) -> str:

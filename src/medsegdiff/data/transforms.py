@@ -38,29 +38,34 @@ class Placement:
         return (self.grid[0] - self.resized[0]) // 2, (self.grid[1] - self.resized[1]) // 2
 
 
-def place(native: tuple[int, int], config: DataConfig, stride: int) -> Placement:
+def place(
+    native: tuple[int, int], config: DataConfig, stride: int, *, spacing: tuple[float, ...] = (1.0, 1.0)
+) -> Placement:
     """Decide how an image is laid on the model grid.
 
     Args:
         native: Height and width.
         config: ``image_size`` and ``resize``.
         stride: Of the network; what is left of a multiple is padded, never cut or resized away.
+        spacing: Height and width of a pixel; ``fit`` makes them square.
 
     Returns:
         The placement.
     """
-    resized = _resized(native, config.image_size, config.resize)
+    resized = _resized(native, config.image_size, config.resize, spacing)
     square = resized if config.resize == "none" else (config.image_size, config.image_size)
     return Placement(native, resized, (_next_multiple(square[0], stride), _next_multiple(square[1], stride)))
 
 
-def _resized(native: tuple[int, int], size: int, how: Literal["fit", "stretch", "none"]) -> tuple[int, int]:
+def _resized(
+    native: tuple[int, int], size: int, how: Literal["fit", "stretch", "none"], spacing: tuple[float, ...]
+) -> tuple[int, int]:
     if how == "none":
         return native
     if how == "stretch":
         return size, size
-    scale = size / max(native)
-    return max(1, round(native[0] * scale)), max(1, round(native[1] * scale))
+    h, w = native[0] * spacing[0], native[1] * spacing[1]
+    return max(1, round(size * h / max(h, w))), max(1, round(size * w / max(h, w)))
 
 
 def _next_multiple(size: int, stride: int) -> int:
@@ -101,17 +106,23 @@ def from_grid(values: Float[Tensor, "n c gh gw"], placement: Placement) -> Float
     return F.interpolate(values, size=placement.native, mode="bilinear", antialias=True)
 
 
-def normalise(image: Float[np.ndarray, "c h w"]) -> Float[Tensor, "c h w"]:
+def normalise(
+    image: Float[np.ndarray, "c h w"], intensity: Float[np.ndarray, "c 2"] | None = None
+) -> Float[Tensor, "c h w"]:
     """Give each channel mean 0 and standard deviation 1; a constant channel becomes 0.
 
     Args:
         image: In any unit.
+        intensity: Mean and standard deviation by channel, of the volume that a slice is from, say; ``None``
+            takes those of the image.
 
     Returns:
         The normalised image.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
+    if intensity is not None:
+        mean, std = torch.from_numpy(intensity).T[..., None, None]
     return (tensor - mean) / torch.where(std > 0, std, 1.0)
 
 
@@ -164,8 +175,10 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
     Returns:
         The case, normalised, resized and padded.
     """
-    placement = place((case.image.shape[1], case.image.shape[2]), config, stride)
-    image = to_grid(normalise(match_channels(case.image, channels, case.name)), placement)
+    placement = place((case.image.shape[1], case.image.shape[2]), config, stride, spacing=case.geometry.spacing)
+    matched = match_channels(case.image, channels, case.name)
+    same = case.intensity is not None and len(case.intensity) == len(matched)
+    image = to_grid(normalise(matched, case.intensity if same else None), placement)
     mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")
     return Prepared(case.name, image, mask, placement)
 

@@ -18,12 +18,12 @@ import numpy as np
 from medsegdiff.checkpoint import CONFIG
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.split import names_in
-from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.errors import ConfigError, DataError, GeometryError, some
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
-from medsegdiff.io.raster import SUFFIXES, pictures_in
+from medsegdiff.io.image import SUFFIXES, image_name, images_in
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.types import Case
 
@@ -79,10 +79,10 @@ def find_inputs(paths: Sequence[Path], *, split_file: Path | None = None, split:
     found = [file for path in paths for file in _pictures(path)]
     if split is not None and split_file is not None:
         members = names_in(split_file, split)
-        found = [file for file in found if file.stem in members]
+        found = [file for file in found if image_name(file) in members]
         if not found:
             raise DataError(f"None of the images is in the split '{split}' of {split_file}.")
-    twice = [name for name, count in Counter(file.stem for file in found).items() if count > 1]
+    twice = [name for name, count in Counter(image_name(file) for file in found).items() if count > 1]
     if twice:
         raise DataError(
             f"Several images are named {some(twice)}; their results would overwrite each other. "
@@ -97,9 +97,9 @@ def _pictures(path: Path) -> list[Path]:
     if not path.is_dir():
         raise DataError(f"{path}: there is no such file or folder.")
     folder = path / "images" if (path / "images").is_dir() else path
-    pictures = pictures_in(folder)
+    pictures = images_in(folder)
     if not pictures:
-        raise DataError(f"{folder}: holds no pictures. Allowed: {', '.join(SUFFIXES)}.")
+        raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}.")
     return pictures
 
 
@@ -197,7 +197,7 @@ def _readable(files: Iterable[Path], finished: Finished) -> Iterator[Case]:
     for file in files:
         try:
             yield read_case(file)
-        except DataError as error:
+        except (DataError, GeometryError) as error:
             log.warning("%s", error)
             finished.failed[str(file)] = str(error)
 

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.io.raster import check_image, read_image, scale_by_type
+from medsegdiff.io.image import image_name, read_image
+from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
 
 ImageLike = str | Path | np.ndarray | Tensor | Case
@@ -31,7 +32,7 @@ def read_case(image: ImageLike, number: int = 0) -> Case:
         return image
     if isinstance(image, (str, Path)):
         pixels, geometry = read_image(Path(image))
-        return Case(Path(image).stem, pixels, None, geometry)
+        return Case(image_name(Path(image)), pixels, None, geometry)
     pixels = _channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
     check_image(pixels, f"image {number}")
     name = f"image_{number}_{image_key(pixels)[:8]}"
@@ -49,7 +50,7 @@ def _channels_first(pixels: np.ndarray) -> Float[np.ndarray, "c h w"]:
     return scale_by_type(pixels)
 
 
-def image_key(image: Float[np.ndarray, "c h w"]) -> str:
+def image_key(image: Float[np.ndarray, "c *s"]) -> str:
     """Name an image by its pixels, so that its noise is the same under any file name and in any order.
 
     Args:

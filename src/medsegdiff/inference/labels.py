@@ -27,7 +27,7 @@ def label_map(probability: Float[Tensor, "k h w"], task: Task) -> UInt8[np.ndarr
     return labels.to(torch.uint8).cpu().numpy()
 
 
-def structures_of(labels: UInt8[np.ndarray, " *shape"], task: Task, num_classes: int) -> UInt8[np.ndarray, "s h w"]:
+def structures_of(labels: UInt8[np.ndarray, " *shape"], task: Task, num_classes: int) -> UInt8[np.ndarray, "s *grid"]:
     """Take a label map apart into one mask per structure; the background is none.
 
     Args:
@@ -41,4 +41,4 @@ def structures_of(labels: UInt8[np.ndarray, " *shape"], task: Task, num_classes:
     if task == "regions":
         return labels
     last = 2 if task == "binary" else num_classes
-    return (labels == np.arange(1, last)[:, None, None]).astype(np.uint8)
+    return (labels == np.arange(1, last).reshape(-1, *(1,) * labels.ndim)).astype(np.uint8)

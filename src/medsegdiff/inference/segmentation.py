@@ -11,8 +11,10 @@ from jaxtyping import Float, UInt8
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.labels import structures_of
 from medsegdiff.inference.uncertainty import Uncertainty
-from medsegdiff.io.raster import write_map, write_mask, write_picture
+from medsegdiff.io.image import write_labels, write_map, write_mask
+from medsegdiff.io.raster import write_picture
 from medsegdiff.report.overlay import overlay
+from medsegdiff.report.sheet import sheet
 from medsegdiff.types import Geometry, Task
 
 
@@ -21,36 +23,37 @@ class Segmentation:
     """A segmentation with its uncertainty, in the geometry of the image.
 
     Label maps are (h, w) with class indices for ``binary`` (0, 1) and ``exclusive``, and (k, h, w) with 0 and 1
-    for ``regions``. Probabilities are (k, h, w); k = 1 for ``binary``.
+    for ``regions``. Probabilities are (k, h, w); k = 1 for ``binary``. Of a volume, all have its three axes
+    instead of h and w.
     """
 
     name: str
     mask: UInt8[np.ndarray, ...]
     """The fused label map."""
-    probability: Float[np.ndarray, "k h w"]
+    probability: Float[np.ndarray, "k *s"]
     """Of each channel, after fusion."""
     uncertainty: Uncertainty
-    """Maps (h, w): std, entropy, disagreement."""
+    """Maps of std, entropy and disagreement."""
     members: UInt8[np.ndarray, "m ..."]
     """Label map of each member."""
     anchor: UInt8[np.ndarray, ...]
     """Label map of the Condition Model alone; never part of the fusion."""
-    anchor_probability: Float[np.ndarray, "k h w"]
+    anchor_probability: Float[np.ndarray, "k *s"]
     sensitivity: Float[np.ndarray, "m k"] | None
     """By member, as STAPLE estimates it; ``None`` with another fusion."""
     specificity: Float[np.ndarray, "m k"] | None
-    image: Float[np.ndarray, "c h w"]
+    image: Float[np.ndarray, "c *s"]
     """The image as it was read."""
     geometry: Geometry
     task: Task
     classes: tuple[str, ...]
 
     def save(self, out: str | Path, *, members: bool = False) -> Path:
-        """Write pictures: masks, probability, uncertainty, the anchor and an overlay to look at.
+        """Write masks, probability, uncertainty, the anchor and an overlay to look at: as PNG, volumes as NIfTI.
 
-        ``masks/`` holds 0 and 255 (a folder per class where there are several), ``labels/`` class indices,
-        ``probability/`` and ``uncertainty/`` (entropy) 0 … 1 as 16-bit grey, ``anchor/`` the Condition Model's own
-        mask, ``overlay/`` the contours on the image.
+        ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/`` class
+        indices, ``probability/`` and ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the
+        Condition Model's own mask, ``overlay/`` the contours on the image, of a volume on some of its slices.
 
         Args:
             out: Folder; made if it is missing.
@@ -64,19 +67,19 @@ class Segmentation:
         """
         if (Path(out) / "images").exists():
             raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
-        out, file = Path(out), f"{self.name}.png"
+        out = Path(out)
         self._save_labels(out, self.mask)
         self._save_labels(out / "anchor", self.anchor)
         if members:
             for number, mask in enumerate(self.members):
                 self._save_labels(out / "members" / f"{number:02d}", mask)
         for folder, values in self._by_class(out / "probability", self.probability):
-            write_map(folder / file, values)
-        write_map(out / "uncertainty" / file, self.uncertainty.entropy)
-        write_picture(out / "overlay" / file, overlay(self.image, self.channels(self.mask), self.uncertainty.entropy))
+            write_map(folder, self.name, values, self.geometry)
+        write_map(out / "uncertainty", self.name, self.uncertainty.entropy, self.geometry)
+        write_picture(out / "overlay" / f"{self.name}.png", self._overlay())
         return out
 
-    def channels(self, labels: UInt8[np.ndarray, ...]) -> UInt8[np.ndarray, "k h w"]:
+    def channels(self, labels: UInt8[np.ndarray, ...]) -> UInt8[np.ndarray, "k *s"]:
         """Take a label map apart into one foreground mask per structure; the background is left out.
 
         Args:
@@ -93,14 +96,20 @@ class Segmentation:
         return self.classes[1:] if self.task == "exclusive" else self.classes
 
     def _save_labels(self, out: Path, labels: np.ndarray) -> None:
-        file, masks = f"{self.name}.png", self.channels(labels)
+        masks = self.channels(labels)
         if len(masks) == 1:
-            write_mask(out / "masks" / file, masks[0] * np.uint8(255))
+            write_mask(out / "masks", self.name, masks[0], self.geometry)
         else:
             for structure, mask in zip(self.structures, masks, strict=True):
-                write_mask(out / "masks" / structure / file, mask * np.uint8(255))
+                write_mask(out / "masks" / structure, self.name, mask, self.geometry)
         if self.task != "regions":
-            write_mask(out / "labels" / file, labels)
+            write_labels(out / "labels", self.name, labels, self.geometry)
+
+    def _overlay(self) -> UInt8[np.ndarray, "h w 3"]:
+        masks, entropy = self.channels(self.mask), self.uncertainty.entropy
+        if self.geometry.affine is None:
+            return overlay(self.image, masks, entropy)
+        return sheet(self.image, masks, entropy, self.geometry)
 
     def _by_class(self, folder: Path, values: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         if len(self.classes) == 1:

@@ -22,6 +22,7 @@ from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
+from medsegdiff.inference.volume import assemble, slices_of
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Case
 
@@ -146,7 +147,14 @@ class Segmenter:
     ) -> Iterator[Segmentation]:
         batch: list[_Item] = []
         for number, image in enumerate(images):
-            item = self._item(image, number)
+            case = read_case(image, number)
+            if case.image.ndim == 4:
+                if batch:
+                    yield from self._segment(batch, ensembles, sampling.fusion, seed)
+                batch = []
+                yield self._volume(case, ensembles, sampling, seed)
+                continue
+            item = self._item(case)
             if batch and (len(batch) * sampling.num_samples >= sampling.batch_size or _differ(batch[0], item)):
                 yield from self._segment(batch, ensembles, sampling.fusion, seed)
                 batch = []
@@ -154,11 +162,15 @@ class Segmenter:
         if batch:
             yield from self._segment(batch, ensembles, sampling.fusion, seed)
 
-    def _item(self, image: ImageLike, number: int) -> _Item:
-        case = read_case(image, number)
+    def _volume(self, case: Case, ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int) -> Segmentation:
+        plane = self.config.data.plane
+        slices = slices_of(case, plane, shared_noise=sampling.shared_noise)
+        return assemble(case, plane, self._in_batches(slices, ensembles, sampling, seed))
+
+    def _item(self, case: Case) -> _Item:
         data = self.config.data
         prepared = prepare(case, data, channels=self.config.image_channels, stride=self.model.stride)
-        return _Item(case, prepared, image_key(case.image))
+        return _Item(case, prepared, case.key or image_key(case.image))
 
     def _segment(
         self, batch: Sequence[_Item], ensembles: EnsembleSampler, fusion: str, seed: int

@@ -15,11 +15,11 @@ from torch import Tensor
 class Uncertainty:
     """Maps of the uncertainty of a segmentation, on the native grid."""
 
-    std: Float[np.ndarray, "h w"]
+    std: Float[np.ndarray, " *s"]
     """Standard deviation of the members' probabilities, 0 … 0.5; the largest over channels."""
-    entropy: Float[np.ndarray, "h w"]
+    entropy: Float[np.ndarray, " *s"]
     """Entropy of the mean probability, 0 … 1 (1: all outcomes equally likely); the largest over regions."""
-    disagreement: Float[np.ndarray, "h w"]
+    disagreement: Float[np.ndarray, " *s"]
     """Share of members that see another class than most do, 0 … 0.5 (binary); the largest over regions."""
 
 

@@ -57,13 +57,37 @@ def to_canonical(
     Returns:
         The voxels, copied, and their new geometry: each voxel stays where it is in the world.
     """
+    return np.ascontiguousarray(canonical_view(voxels, geometry)), canonical_geometry(geometry)
+
+
+def canonical_view(voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry) -> Shaped[np.ndarray, "*c x y z"]:
+    """Look at an array as `to_canonical` turns it, without a copy: what is written into the view is in the array.
+
+    Args:
+        voxels: On the grid of the geometry; axes before the last three stay.
+        geometry: Of a volume.
+
+    Returns:
+        The view.
+    """
     _check_shape(voxels, geometry.shape)
+    return _turned(voxels, io_orientation(_affine(geometry)))
+
+
+def canonical_geometry(geometry: Geometry) -> Geometry:
+    """Tell where a volume lies once `to_canonical` has turned it.
+
+    Args:
+        geometry: The native one.
+
+    Returns:
+        Shape, spacing and affine with axes to the right, to the front and upwards.
+    """
     affine, turn = _affine(geometry), io_orientation(_affine(geometry))
-    turned = _turned(voxels, turn)
     order = np.argsort(turn[:, 0])
-    return turned, replace(
+    return replace(
         geometry,
-        shape=turned.shape[-3:],
+        shape=tuple(geometry.shape[axis] for axis in order),
         spacing=tuple(geometry.spacing[axis] for axis in order),
         affine=affine @ inv_ornt_aff(turn, geometry.shape),
     )
@@ -81,7 +105,7 @@ def from_canonical(voxels: Shaped[np.ndarray, "*c x y z"], geometry: Geometry) -
     """
     turn = io_orientation(_affine(geometry))
     _check_shape(voxels, tuple(geometry.shape[axis] for axis in np.argsort(turn[:, 0])))
-    return _turned(voxels, ornt_transform(RAS, turn))
+    return np.ascontiguousarray(_turned(voxels, ornt_transform(RAS, turn)))
 
 
 def _displacement(a: Geometry, b: Geometry) -> float:
@@ -105,4 +129,4 @@ def _check_shape(voxels: Shaped[np.ndarray, "*c i j k"], shape: tuple[int, ...])
 
 def _turned(voxels: Shaped[np.ndarray, "*c i j k"], turn: Float[np.ndarray, "3 2"]) -> Shaped[np.ndarray, "*c x y z"]:
     space_first = np.moveaxis(voxels, (-3, -2, -1), (0, 1, 2))
-    return np.ascontiguousarray(np.moveaxis(apply_orientation(space_first, turn), (0, 1, 2), (-3, -2, -1)))
+    return np.moveaxis(apply_orientation(space_first, turn), (0, 1, 2), (-3, -2, -1))

@@ -82,6 +82,21 @@ def read_volume(path: Path) -> tuple[Float[np.ndarray, "c i j k"], Geometry]:
     return image, geometry
 
 
+def read_geometry(path: Path) -> tuple[Geometry, int]:
+    """Read from the header alone where a volume lies and how many channels it has.
+
+    Args:
+        path: A ``.nii`` or ``.nii.gz`` file.
+
+    Returns:
+        Its geometry in mm, and the number of channels.
+    """
+    with _opened(path) as file:
+        volume = _format(file, path).from_file_map({"image": FileHolder(fileobj=file)}, mmap=False)
+        *space, channels = _axes(volume.shape, path)
+        return geometry_from(volume.header, tuple(space), str(path)), channels
+
+
 def read_labels(path: Path) -> tuple[Integer[np.ndarray, "i j k"], Geometry]:
     """Read class indices, whatever type of number they are stored in.
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from medsegdiff.io.raster import read_image, read_mask
+from medsegdiff.data.planes import middle_of
+from medsegdiff.io.image import image_name, read_image, read_mask
 from medsegdiff.report.figures import save
 from medsegdiff.report.overlay import overlay
 
@@ -34,7 +35,7 @@ def preview(cases: Sequence[tuple[Path, Sequence[Path]]], path: Path, *, most: i
         axis.set_axis_off()
         if case is not None:
             axis.imshow(_drawn(*case))
-            axis.set_title(case[0].stem[:24], fontsize=7)
+            axis.set_title(image_name(case[0])[:24], fontsize=7)
     save(figure, path)
 
 
@@ -43,4 +44,8 @@ def _drawn(image: Path, masks: Sequence[Path]) -> np.ndarray:
     pixels, geometry = read_image(image)
     values = [read_mask(mask) for mask in masks]
     layers = [v == c for v in values if v.shape == geometry.shape for c in np.unique(v) if c > 0]
-    return overlay(pixels, np.array(layers, dtype=np.uint8).reshape(-1, *geometry.shape))
+    drawn = np.array(layers, dtype=np.uint8).reshape(-1, *geometry.shape)
+    if pixels.ndim == 3:
+        return overlay(pixels, drawn)
+    held = drawn if drawn.any() else None
+    return overlay(middle_of(pixels, geometry, held), middle_of(drawn, geometry, held))

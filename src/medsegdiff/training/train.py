@@ -147,7 +147,7 @@ def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Tra
     Raises:
         ConfigError: If images of several sizes can't be stacked into batches.
     """
-    names = info.names("train") + info.names("val")
+    names = info.items("train") + info.items("val")
     shapes = {tuple(cases[name].image.shape[1:]) for name in track(names, "Reading images")}
     if len(shapes) > 1 and config.train.batch_size > 1:
         raise ConfigError(

@@ -59,8 +59,11 @@ class Trainer:
         groups = parameter_groups(model, train.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=True)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.stream = TrainingStream(cases, info.names("train"), seed=train.seed, augment=config.data.augment)
-        self.validator = Validator(config, cases, info.names("val"), accelerator)
+        names, held_out = info.items("train"), info.items("val")
+        structured = [name for name in names if name in info.foreground]
+        self.stream = TrainingStream(cases, names, seed=train.seed, augment=config.data.augment, foreground=structured)
+        validated = [name for name in held_out if name in info.foreground] or held_out
+        self.validator = Validator(config, cases, validated, accelerator)
         self.schedule = schedule_of(config.diffusion)
         self.progress, self.means = Progress(), RunningMeans()
 

@@ -1,0 +1,84 @@
+"""Planes of a volume: which way to cut it, and one slice as a picture to be looked at, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from medsegdiff.io.grid import canonical_geometry, canonical_view
+from medsegdiff.types import Geometry
+
+Plane = Literal["sagittal", "coronal", "axial"]
+"""Cut across the axis to the right, to the front, upwards."""
+AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""Plane → the axis of a canonical (right, front, up) volume that counts its slices."""
+
+
+def pick_plane(spacing: Sequence[float], asked: Plane | Literal["auto"] = "auto") -> Plane:
+    """Cut across the axis with the thickest voxels, along which neighbours tell least; in doubt axially.
+
+    Args:
+        spacing: In mm, of a canonical volume.
+        asked: A plane is taken as it is; ``auto`` leaves the choice.
+
+    Returns:
+        The plane.
+    """
+    if asked != "auto":
+        return asked
+    return max(AXES, key=lambda plane: (round(spacing[AXES[plane]], 3), AXES[plane]))
+
+
+def slice_of(volume: Shaped[np.ndarray, "*c x y z"], plane: Plane, index: int) -> Shaped[np.ndarray, "*c h w"]:
+    """Cut a slice as it is looked at: the upper end or the front on top, columns to the right or to the front.
+
+    Args:
+        volume: Canonical; axes before the last three stay.
+        plane: Which way to cut.
+        index: Which slice.
+
+    Returns:
+        A view: what is written into it is written into the volume.
+    """
+    space = AXES[plane] - 3
+    cut = np.moveaxis(volume, space, 0)[index]
+    return cut.swapaxes(-1, -2)[..., ::-1, :]
+
+
+def spacing_of(spacing: Sequence[float], plane: Plane) -> tuple[float, float]:
+    """Tell how large the pixels of a slice are.
+
+    Args:
+        spacing: In mm, of a canonical volume.
+        plane: Which way it is cut.
+
+    Returns:
+        Height and width in mm.
+    """
+    across, down = (s for axis, s in enumerate(spacing) if axis != AXES[plane])
+    return down, across
+
+
+def middle_of(
+    volume: Shaped[np.ndarray, "c i j k"], geometry: Geometry, masks: UInt8[np.ndarray, "s i j k"] | None = None
+) -> Shaped[np.ndarray, "c h w"]:
+    """Cut the slice in the middle, or the one with most of the structures.
+
+    Args:
+        volume: On its native grid.
+        geometry: Its own.
+        masks: 0 and 1 by structure; ``None`` takes the middle.
+
+    Returns:
+        The slice, in the plane that `pick_plane` picks.
+    """
+    plane = pick_plane(canonical_geometry(geometry).spacing)
+    turned = canonical_view(volume, geometry)
+    index = turned.shape[1 + AXES[plane]] // 2
+    if masks is not None:
+        others = tuple(axis for axis in range(4) if axis != 1 + AXES[plane])
+        index = int(canonical_view(masks, geometry).sum(axis=others).argmax())
+    return np.ascontiguousarray(slice_of(turned, plane, index))

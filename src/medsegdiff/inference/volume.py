@@ -1,0 +1,90 @@
+"""Volumes, segmented slice by slice: cut into pictures, and put together again on the native grid."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped
+
+from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
+from medsegdiff.data.volumes import intensity_of
+from medsegdiff.inference.inputs import image_key
+from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.uncertainty import Uncertainty
+from medsegdiff.io.grid import canonical_geometry, canonical_view, to_canonical
+from medsegdiff.types import Case, Geometry
+
+MAPS = ("mask", "probability", "members", "anchor", "anchor_probability")
+UNCERTAINTY = ("std", "entropy", "disagreement")
+
+
+def slices_of(volume: Case, plane: Plane | Literal["auto"], *, shared_noise: bool) -> Iterator[Case]:
+    """Cut a volume into pictures.
+
+    Args:
+        volume: A case with three axes of space.
+        plane: How to cut it, or ``auto``.
+        shared_noise: Whether member number n starts from the same noise in every slice, so that it is one coherent
+            volume; else each slice has noise of its own.
+
+    Yields:
+        Slices, one after the other, each a case.
+    """
+    image, canonical = to_canonical(volume.image, volume.geometry)
+    cut, key, intensity = pick_plane(canonical.spacing, plane), image_key(volume.image), intensity_of(image)
+    spacing = spacing_of(canonical.spacing, cut)
+    for index in range(image.shape[1 + AXES[cut]]):
+        pixels = slice_of(image, cut, index).copy()
+        geometry = Geometry(shape=pixels.shape[1:], spacing=spacing)
+        yield Case(
+            name=f"{volume.name}/{index:04d}",
+            image=pixels,
+            mask=None,
+            geometry=geometry,
+            intensity=intensity,
+            key=key if shared_noise else f"{key}/{index}",
+        )
+
+
+def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segmentation]) -> Segmentation:
+    """Put the results of slices together. What is large lies in temporary files, so that memory stays bounded.
+
+    Args:
+        volume: What was cut.
+        plane: How, or ``auto``.
+        slices: Results of `slices_of`, in order.
+
+    Returns:
+        The result on the native grid of the volume.
+    """
+    shape, first = volume.geometry.shape, next(slices)
+    arrays = {name: _room(getattr(first, name), shape) for name in MAPS}
+    maps = {name: _room(getattr(first.uncertainty, name), shape) for name in UNCERTAINTY}
+    views = {name: canonical_view(array, volume.geometry) for name, array in (arrays | maps).items()}
+    cut = pick_plane(canonical_geometry(volume.geometry).spacing, plane)
+    for index, result in enumerate(itertools.chain([first], slices)):
+        for name in MAPS:
+            slice_of(views[name], cut, index)[...] = getattr(result, name)
+        for name in UNCERTAINTY:
+            slice_of(views[name], cut, index)[...] = getattr(result.uncertainty, name)
+    return Segmentation(
+        name=volume.name,
+        **arrays,
+        uncertainty=Uncertainty(**maps),
+        sensitivity=None,  # each slice is fused by itself
+        specificity=None,
+        image=volume.image,
+        geometry=volume.geometry,
+        task=first.task,
+        classes=first.classes,
+    )
+
+
+def _room(like: np.ndarray, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*c i j k"]:
+    """Make room for a volume of what a slice gave, in a file that is gone when nobody uses it any more."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype=like.dtype, mode="w+", shape=(*like.shape[:-2], *shape))

@@ -1,0 +1,131 @@
+"""Images of any kind, told apart by their names: pictures and volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from medsegdiff.errors import DataError
+from medsegdiff.io import nifti, raster
+from medsegdiff.types import Geometry
+
+SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
+"""Endings of images that are read, in small letters."""
+
+
+def images_in(folder: Path) -> list[Path]:
+    """List the images of a folder, without its sub-folders.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        Paths, sorted by name.
+    """
+    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+
+
+def image_name(path: Path) -> str:
+    """Name a case after its file.
+
+    Args:
+        path: An image.
+
+    Returns:
+        The name of the file without its ending; ``.nii.gz`` is one ending.
+    """
+    return nifti.volume_name(path) if nifti.is_volume(path) else path.stem
+
+
+def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
+    """Read an image and where it lies.
+
+    Args:
+        path: A picture, whose whole numbers are scaled to 0 … 1, or a volume, in its own units.
+
+    Returns:
+        Channels first, float32, and the geometry.
+    """
+    return nifti.read_volume(path) if nifti.is_volume(path) else raster.read_image(path)
+
+
+def read_mask(path: Path) -> UInt8[np.ndarray, " *s"]:
+    """Read the values of a mask as they are stored.
+
+    Args:
+        path: A picture or a volume.
+
+    Returns:
+        Values 0 … 255.
+
+    Raises:
+        DataError: If the file can't be read, or has values beyond.
+    """
+    if not nifti.is_volume(path):
+        return raster.read_mask(path)
+    labels, _ = nifti.read_labels(path)
+    if labels.dtype != np.uint8:
+        raise DataError(f"{path}: labels go up to {labels.max()}; allowed are 0 … 255. Number the classes from 0.")
+    return labels
+
+
+def write_mask(folder: Path, name: str, mask: UInt8[np.ndarray, " *s"], geometry: Geometry) -> None:
+    """Write one structure: 0 and 255 as PNG for a picture, 0 and 1 as NIfTI for a volume.
+
+    Args:
+        folder: Where.
+        name: Of the case.
+        mask: 0 and 1.
+        geometry: Of the image.
+    """
+    if geometry.affine is None:
+        raster.write_mask(folder / f"{name}.png", mask * np.uint8(255))
+    else:
+        nifti.write_labels(folder / f"{name}.nii.gz", mask, geometry)
+
+
+def write_labels(folder: Path, name: str, labels: UInt8[np.ndarray, " *s"], geometry: Geometry) -> None:
+    """Write class indices, as PNG or NIfTI.
+
+    Args:
+        folder: Where.
+        name: Of the case.
+        labels: 0 … 255.
+        geometry: Of the image.
+    """
+    if geometry.affine is None:
+        raster.write_mask(folder / f"{name}.png", labels)
+    else:
+        nifti.write_labels(folder / f"{name}.nii.gz", labels, geometry)
+
+
+def write_map(folder: Path, name: str, values: Float[np.ndarray, " *s"], geometry: Geometry) -> None:
+    """Write values between 0 and 1: 16-bit grey PNG for a picture, float32 NIfTI for a volume.
+
+    Args:
+        folder: Where.
+        name: Of the case.
+        values: 0 … 1.
+        geometry: Of the image.
+    """
+    if geometry.affine is None:
+        raster.write_map(folder / f"{name}.png", values)
+    else:
+        nifti.write_map(folder / f"{name}.nii.gz", values, geometry)
+
+
+def read_geometry(path: Path) -> tuple[Geometry, int]:
+    """Read from the header alone where an image lies and how many channels it has.
+
+    Args:
+        path: A picture or a volume.
+
+    Returns:
+        Geometry, and number of channels.
+    """
+    if nifti.is_volume(path):
+        return nifti.read_geometry(path)
+    shape = raster.picture_size(path)
+    return Geometry(shape=shape, spacing=(1.0, 1.0)), raster.picture_channels(path)

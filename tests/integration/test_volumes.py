@@ -1,0 +1,161 @@
+"""Volumes from end to end: what comes out lies where the input lies, voxel by voxel."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from torch import Tensor
+
+from medsegdiff import Segmenter
+from medsegdiff.config import Config
+from medsegdiff.evaluation import evaluate
+from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.training.train import train
+from medsegdiff.types import Condition
+from tests.makers import randomised, small_config
+from tests.volumes import oblique, save
+
+ORIENTATIONS = [
+    "".join(codes) for order in itertools.permutations(["LR", "PA", "IS"]) for codes in itertools.product(*order)
+]
+
+
+class Threshold(DiffusionModel):
+    """Segments what is bright, exactly: the identity on a volume of 0 and 1."""
+
+    def __init__(self) -> None:
+        super().__init__(stride=1)
+
+    def condition(self, image: Tensor) -> Condition:
+        return Condition(gates=(), embedding=image, logits=40 * (image[:, :1] + 0.5), image=None)
+
+    def denoise(
+        self, x_t: Tensor, t: Tensor, condition: Condition, *, filters: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        return condition.logits
+
+
+def identity(**values: str) -> Segmenter:
+    settings = {"channels": "1", "task": "binary", "classes": "[lesion]", "resize": "none", **values}
+    config: Config = small_config(*(f"data.{key}={value}" for key, value in settings.items()))
+    return Segmenter(Threshold(), config, device="cpu", precision="fp32")
+
+
+def phantom(shape: tuple[int, ...] = (6, 5, 4)) -> np.ndarray:
+    return (np.random.default_rng(1).random(shape) > 0.6).astype(np.uint8)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.7, 5.0), (3.0, 0.9, 0.9)])
+def test_every_orientation_comes_back_voxel_by_voxel(tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+    """48 orders and flips of the axes, in every plane that the spacing leads to."""
+    segmenter, plain = identity(), nib.Nifti1Image(phantom(), np.diag([*spacing, 1.0]))
+    assert len(ORIENTATIONS) == 48
+    for codes in ORIENTATIONS:
+        turned = plain.as_reoriented(ornt_transform(io_orientation(plain.affine), axcodes2ornt(codes)))
+        nib.save(turned, tmp_path / f"{codes}.nii.gz")
+    results = segmenter([tmp_path / f"{codes}.nii.gz" for codes in ORIENTATIONS], members=2, steps=1)
+    for codes, result in zip(ORIENTATIONS, results, strict=True):
+        given = nib.load(tmp_path / f"{codes}.nii.gz")
+        assert np.array_equal(result.mask, np.asarray(given.dataobj)), codes
+        assert all(np.array_equal(member, result.mask) for member in result.members)
+        result.save(tmp_path / "out")
+        written = nib.load(tmp_path / "out" / "labels" / f"{codes}.nii.gz")
+        assert np.array_equal(np.asarray(written.dataobj), np.asarray(given.dataobj)), codes
+        assert np.array_equal(written.affine, given.affine), codes
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.3])
+def test_oblique_and_sheared_volumes_keep_their_affine(tmp_path: Path, shear: float) -> None:
+    path = save(tmp_path / "a.nii", phantom(), oblique(shear=shear), codes=(0 if shear else 1, 2))
+    result = identity()(path, members=2, steps=1)
+    result.save(tmp_path / "out", members=True)
+    for part in ("labels", "masks", "members/01/labels", "anchor/labels", "probability", "uncertainty"):
+        written = nib.load(tmp_path / "out" / part / "a.nii.gz")
+        assert np.array_equal(written.affine, nib.load(path).affine)
+        assert written.header.get_xyzt_units()[0] == "mm"
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "out" / "masks" / "a.nii.gz").dataobj), phantom())
+    assert (tmp_path / "out" / "overlay" / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "file", ["spinalcord_nifti/t2_seg-manual.nii.gz", "spinalcord_nifti/t2s_gmseg-manual.nii.gz", "brats2021"]
+)
+def test_real_masks_come_back(real_data: Callable[[str], Path], tmp_path: Path, file: str) -> None:
+    folder = real_data(file.split("/")[0])
+    path = folder.parent / file if "/" in file else sorted(folder.rglob("*seg.nii.gz"))[0]
+    stored = nib.load(path)
+    binary = (np.asarray(stored.dataobj) > 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(binary, stored.affine, stored.header), tmp_path / "real.nii.gz")
+    identity()(tmp_path / "real.nii.gz", members=1, steps=1).save(tmp_path / "out")
+    written = nib.load(tmp_path / "out" / "labels" / "real.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), binary)
+    assert np.allclose(written.affine, stored.affine, atol=1e-6)
+
+
+def test_a_member_starts_from_one_noise_in_all_slices_if_it_shall(tmp_path: Path) -> None:
+    """In a volume whose slices are all the same, a member with shared noise is the same in each of them."""
+    slice_ = np.random.default_rng(0).integers(0, 255, (20, 16, 1))
+    path = save(tmp_path / "a.nii", np.repeat(slice_, 4, axis=2).astype(np.int16), np.diag([1, 1, 2, 1]))
+    same = []
+    for shared in ("true", "false"):
+        config = small_config(
+            "data.channels=1", "data.task=binary", "data.classes=[x]", f"sampling.shared_noise={shared}"
+        )
+        torch.manual_seed(0)
+        segmenter = Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
+        members = segmenter(path, members=2, steps=2).members
+        same.append((members == members[..., :1]).mean())
+    assert same[0] > 0.999
+    assert same[1] < 0.99
+
+
+def test_distances_are_in_millimetres(tmp_path: Path) -> None:
+    """A cube moved by two voxels of 3 mm: every border distance at its front is 6 mm."""
+    for name, start in (("ref", 2), ("pred", 4)):
+        cube = np.zeros((8, 8, 12), np.uint8)
+        cube[2:6, 2:6, start : start + 6] = 1
+        save(tmp_path / name / "a.nii.gz", cube, np.diag([1.0, 1.0, 3.0, 1.0]))
+    case = evaluate(tmp_path / "pred", tmp_path / "ref").cases[0]
+    assert case["dice"] == pytest.approx(2 * 4 / 12)
+    assert case["hd95"] == pytest.approx(6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [2, 3])
+def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: int) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        labels = np.zeros((24, 20, 6), np.uint8)
+        x, y = rng.integers(3, 8, size=2)
+        labels[x : x + 10, y : y + 8, 1:5] = 1
+        labels[x + 3 : x + 6, y + 3 : y + 6, 2:4] = classes - 1
+        image = (200 * labels + rng.normal(0, 20, labels.shape)).astype(np.int16)
+        save(tmp_path / "data" / "images" / f"v{i}.nii.gz", image, np.diag([1.0, 1.0, 3.0, 1.0]))
+        save(tmp_path / "data" / "masks" / f"v{i}.nii.gz", labels, np.diag([1.0, 1.0, 3.0, 1.0]))
+    config = small_config("train.max_steps=4", "train.val_every=2", "train.save_every=2")
+    outcome = train(tmp_path / "data", tmp_path / "run", config, device="cpu")
+    assert outcome.reason == "finished"
+    from medsegdiff.inference.files import find_inputs, segment_files
+
+    files = find_inputs([tmp_path / "data"], split_file=tmp_path / "run" / "split.csv", split="test")
+    segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
+    segment_files(
+        segmenter,
+        files,
+        tmp_path / "out",
+        options={"members": 2, "steps": 2},
+        split_file=tmp_path / "run" / "split.csv",
+    )
+    told = json.loads((tmp_path / "out" / "segment.json").read_text())
+    assert [image["name"] for image in told["images"]] == [path.name[:2] for path in files]
+    scored = evaluate(tmp_path / "out", tmp_path / "data", split="test")
+    assert 0 <= scored.summary["dice"]["mean"] <= 1
+    assert ("dice/class_2" in scored.cases[0]) == (classes == 3)

@@ -1,0 +1,137 @@
+"""Folders of volumes: slices do not depend on how a file turns its axes, and grids that do not fit are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import open_source
+from medsegdiff.data.loader import PreparedCases, TrainingStream
+from medsegdiff.data.volumes import VolumeFolderSource, intensity_of
+from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.inspection import inspect_folder
+from tests.makers import write_png
+from tests.volumes import save
+
+AFFINE = np.diag([1.0, 1.5, 4.0, 1.0])
+SHAPE = (7, 6, 5)
+
+
+def phantom() -> tuple[np.ndarray, np.ndarray]:
+    """A volume of noise, and a mask that no flip and no swap of axes leaves as it is."""
+    image = np.random.default_rng(3).integers(1, 1000, SHAPE).astype(np.int16)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[4:6, 1:4, 1:3], mask[0, 5, 3] = 1, 1
+    return image, mask
+
+
+def turned(voxels: np.ndarray, codes: str) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(voxels, AFFINE)
+    return image.as_reoriented(ornt_transform(io_orientation(AFFINE), axcodes2ornt(codes)))
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    """One volume in four orientations."""
+    image, mask = phantom()
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for codes in ("RAS", "LPS", "PIR", "SLA"):
+        nib.save(turned(image, codes), tmp_path / "images" / f"{codes}.nii.gz")
+        nib.save(turned(mask, codes), tmp_path / "masks" / f"{codes}_seg.nii")
+    return tmp_path
+
+
+def source(root: Path, **values: object) -> VolumeFolderSource:
+    opened = open_source(root, DataConfig(**values))
+    assert isinstance(opened, VolumeFolderSource)
+    return opened
+
+
+def test_slices_are_the_same_whatever_the_order_of_axes(volumes: Path) -> None:
+    found, (image, mask) = source(volumes), phantom()
+    assert sorted(found.info.split) == ["LPS", "PIR", "RAS", "SLA"]
+    for codes in found.info.split:
+        assert len(found.info.slices[codes]) == 5  # across the 4 mm
+        for index in range(5):
+            case = found.load(f"{codes}/{index:04d}")
+            assert np.array_equal(case.image[0], image[:, ::-1, index].T)
+            assert np.array_equal(case.mask[0, 0], mask[:, ::-1, index].T)
+            assert case.geometry.spacing == (1.5, 1.0)
+
+
+def test_slices_with_a_structure_are_known_and_drawn_every_other_time(volumes: Path) -> None:
+    found = source(volumes)
+    assert {item for item in found.info.foreground if item.startswith("PIR")} == {f"PIR/000{i}" for i in (1, 2, 3)}
+    names = found.info.items("train")
+    assert len(names) == 5 * len(found.info.names("train"))
+    inside = [name for name in names if name in found.info.foreground]
+    cases = PreparedCases(found, DataConfig(image_size=16), channels=1, stride=4)
+    stream = TrainingStream(cases, names, seed=0, augment=False, foreground=inside)
+    drawn = [bool(stream[position]["mask"].any()) for position in range(600)]
+    assert np.mean(drawn) == pytest.approx(0.5 + 0.5 * 3 / 5, abs=0.06)
+
+
+def test_a_volume_is_normalised_by_its_own_voxels_without_the_background() -> None:
+    image = np.zeros((2, 4, 4, 4), np.float32)
+    image[0, 1:3, 1:3, 1:3] = np.arange(8).reshape(2, 2, 2) + 10
+    mean, std = intensity_of(image)[0]
+    assert (mean, std) == (pytest.approx(13.5), pytest.approx(np.arange(8).std()))
+    assert intensity_of(image)[1].tolist() == [0, 1]
+
+
+def test_pixels_are_made_square(volumes: Path) -> None:
+    """A slice of 6 rows of 1.5 mm and 7 columns of 1 mm is 9 mm high and 7 mm wide."""
+    found = source(volumes)
+    prepared = PreparedCases(found, DataConfig(image_size=18), channels=1, stride=1)["RAS/0001"]
+    assert prepared.placement.resized == (18, 14)
+
+
+def test_a_plane_can_be_chosen(volumes: Path) -> None:
+    found = source(volumes, plane="sagittal")
+    assert len(found.info.slices["SLA"]) == 7
+    assert found.load("SLA/0000").image.shape == (1, 5, 6)
+
+
+def test_several_channels_and_classes_are_read(tmp_path: Path) -> None:
+    image, mask = phantom()
+    for i in range(3):
+        save(tmp_path / "images" / f"c{i}.nii", np.stack([image, 2 * image], axis=3), AFFINE)
+        save(tmp_path / "masks" / f"c{i}.nii", mask + 2 * (image > 900).astype(np.uint8) * (1 - mask), AFFINE)
+    found = source(tmp_path)
+    assert (found.info.channels, found.info.task, len(found.info.classes)) == (2, "exclusive", 3)
+    case = found.load("c1/0002")
+    assert np.array_equal(case.image[1], 2 * case.image[0])
+    assert np.array_equal(case.mask[0, 1], mask[:, ::-1, 2].T)
+
+
+def test_masks_that_lie_elsewhere_are_refused(volumes: Path) -> None:
+    _, mask = phantom()
+    shifted = AFFINE.copy()
+    shifted[:3, 3] = 5, 0, 0
+    nib.save(nib.Nifti1Image(mask, shifted), volumes / "masks" / "RAS_seg.nii")
+    with pytest.raises(GeometryError, match=r"RAS\.nii\.gz and .*RAS_seg\.nii lie 5 mm apart"):
+        source(volumes)
+    nib.save(nib.Nifti1Image(mask[:-1], AFFINE), volumes / "masks" / "RAS_seg.nii")
+    with pytest.raises(GeometryError, match="different shapes"):
+        source(volumes)
+
+
+def test_pictures_and_volumes_are_not_mixed(volumes: Path) -> None:
+    write_png(volumes / "images" / "photo.png", np.eye(8, dtype=np.uint8))
+    with pytest.raises(DataError, match=r"holds volumes \(.*\) and pictures \(photo\.png\)"):
+        source(volumes)
+
+
+def test_a_folder_of_volumes_is_inspected(volumes: Path, tmp_path: Path) -> None:
+    found = inspect_folder(volumes, DataConfig(), picture=tmp_path / "look.png")
+    assert found.ok
+    assert sum(found.sizes.values()) == 4
+    assert found.values == [0, 1]
+    assert found.near_duplicates  # it is one volume four times
+    assert (tmp_path / "look.png").exists()
