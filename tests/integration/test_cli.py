@@ -188,7 +188,7 @@ def test_data_check(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [(p["a"], p["b"]) for p in found["near_duplicates"]] == [("case00", "case01")]
     assert call("data", "check", tmp_path, "--out", tmp_path / "preview.png") == 1
     shown = capsys.readouterr()
-    assert "expected pictures" in shown.out
+    assert "expected images" in shown.out
     assert not (tmp_path / "preview.png").exists()  # that of another folder would mislead
     assert call("data", "check", tmp_path, "--out", tmp_path) == 2
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
 
@@ -104,14 +103,11 @@ def test_a_member_starts_from_one_noise_in_all_slices_if_it_shall(tmp_path: Path
     """In a volume whose slices are all the same, a member with shared noise is the same in each of them."""
     slice_ = np.random.default_rng(0).integers(0, 255, (20, 16, 1))
     path = save(tmp_path / "a.nii", np.repeat(slice_, 4, axis=2).astype(np.int16), np.diag([1, 1, 2, 1]))
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[x]")
+    segmenter = Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
     same = []
-    for shared in ("true", "false"):
-        config = small_config(
-            "data.channels=1", "data.task=binary", "data.classes=[x]", f"sampling.shared_noise={shared}"
-        )
-        torch.manual_seed(0)
-        segmenter = Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
-        members = segmenter(path, members=2, steps=2).members
+    for shared in (True, False):
+        members = segmenter(path, members=2, steps=2, shared_noise=shared).members
         same.append((members == members[..., :1]).mean())
     assert same[0] > 0.999
     assert same[1] < 0.99

@@ -134,7 +134,7 @@ def test_truncated_and_unreadable_files_are_named(folder: Path) -> None:
 
 
 def test_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected pictures \(\.png, .*\) in images/.*: nothing"):
+    with pytest.raises(DataError, match=r"expected images \(\.png, .*\) in images/.*: nothing"):
         source(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "scan.bmp").write_bytes(b"")

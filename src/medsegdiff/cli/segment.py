@@ -12,7 +12,7 @@ from medsegdiff.config import Precision
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, folders of pictures, or data folders with images/.")],
+    images: Annotated[list[Path], typer.Argument(help="Images (pictures, NIfTI), folders of them, or data folders.")],
     model: Annotated[Path, typer.Option(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for masks, maps and overlays.")],
     members: Annotated[
@@ -26,6 +26,10 @@ def segment(
     ] = None,
     spacing: Annotated[str | None, typer.Option(help="trailing, linspace or logsnr.", show_default=False)] = None,
     fusion: Annotated[str | None, typer.Option(help="staple, mean or majority.", show_default=False)] = None,
+    slice_noise: Annotated[
+        Literal["shared", "own"] | None,
+        typer.Option(help="Noise of a member in the slices of a volume: shared keeps it coherent.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same members.")] = 0,
     split: Annotated[
         str | None, typer.Option(help="Only images of this part (train, val, test) of the run's split.")
@@ -54,6 +58,7 @@ def segment(
         "sampler": sampler,
         "spacing": spacing,
         "fusion": fusion,
+        "shared_noise": None if slice_noise is None else slice_noise == "shared",
         "seed": seed,
     }
     finished = segment_files(

@@ -66,7 +66,7 @@ def find_inputs(paths: Sequence[Path], *, split_file: Path | None = None, split:
     """List the images that a user means.
 
     Args:
-        paths: Pictures, folders of pictures, or data folders with ``images/``.
+        paths: Images, folders of images, or data folders with ``images/``.
         split_file: ``split.csv`` of the run.
         split: Take only the images of this part.
 
@@ -148,7 +148,7 @@ def segment_files(
         segmenter: The model.
         files: Pictures with different names.
         out: Folder for the results.
-        options: ``members``, ``steps``, ``sampler``, ``spacing``, ``fusion``, ``seed``.
+        options: ``members``, ``steps`` and others of `Segmenter.stream`.
         save_members: Whether each member's mask is written.
         split_file: ``split.csv`` to keep beside the results, for their evaluation.
         overwrite: Whether results of an earlier time are removed.

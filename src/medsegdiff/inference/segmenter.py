@@ -121,6 +121,7 @@ class Segmenter:
         sampler: str | None = None,
         spacing: str | None = None,
         fusion: str | None = None,
+        shared_noise: bool | None = None,
         seed: int = 0,
     ) -> Iterator[Segmentation]:
         """Segment images one after the other, keeping few in memory.
@@ -132,12 +133,14 @@ class Segmenter:
             sampler: One of `SAMPLERS`.
             spacing: One of `SPACINGS`.
             fusion: One of `FUSERS`.
+            shared_noise: Whether a member starts from the same noise in all slices of a volume.
             seed: Noise follows from the seed, the image's pixels and the member's number alone.
 
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
         asked = {"members": members, "steps": steps, "sampler": sampler, "spacing": spacing, "fusion": fusion}
+        asked["shared_noise"] = shared_noise
         sampling = complete_sampling(self.config.sampling, asked)
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
         return self._in_batches(images, ensembles, sampling, seed)
@@ -214,7 +217,7 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
 
     Args:
         defaults: Of the model.
-        asked: ``members``, ``steps``, ``sampler``, ``spacing``, ``fusion``; ``None`` stands for the default.
+        asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default.
 
     Returns:
         How to sample and fuse.
