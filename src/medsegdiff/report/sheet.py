@@ -11,6 +11,8 @@ from medsegdiff.report.overlay import overlay
 from medsegdiff.types import Geometry
 
 COLUMNS, ROWS = 4, 3
+SIDE = 192
+"""Slices smaller than half of this many pixels are enlarged."""
 
 
 def sheet(
@@ -39,5 +41,6 @@ def sheet(
     tiles = [overlay(*(slice_of(array, plane, index) for array in (image, masks, uncertainty))) for index in picked]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
-    drawn: np.ndarray = np.vstack(rows)
+    larger = max(1, SIDE // max(tiles[0].shape))
+    drawn: np.ndarray = np.vstack(rows).repeat(larger, axis=0).repeat(larger, axis=1)
     return drawn
