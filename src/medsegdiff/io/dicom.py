@@ -1,0 +1,232 @@
+"""DICOM series: a folder of slices in. Masks that refer to a series are in `dicom_seg` and `rtstruct`."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from medsegdiff.errors import DataError, GeometryError, some
+from medsegdiff.io.dicom_file import BROKEN, SUFFIXES, Dataset, dicom_library, is_dicom, open_dicom
+from medsegdiff.io.dicom_grid import Plane, make_plane, sort_planes, step_between
+from medsegdiff.types import Geometry
+
+log = logging.getLogger(__name__)
+
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7."
+"""Class of screenshots and dose reports; some programs write slices so, with a position."""
+NO_SLICES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}." for kind in ("66", "481", "30"))
+"""Classes with rows and columns that are not images of the patient: segmentations, RT objects, parametric maps."""
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """What a volume remembers of its series, for masks that refer to it."""
+
+    slices: tuple[Dataset, ...]
+    """The datasets in slice order, without pixels."""
+
+    @property
+    def frame_of_reference(self) -> str:
+        """Name of the coordinate system, unique in the world."""
+        return str(self.slices[0].get("FrameOfReferenceUID", "none"))
+
+    @property
+    def series(self) -> str:
+        """Name of the series, unique in the world."""
+        return str(self.slices[0].get("SeriesInstanceUID", "none"))
+
+    def check_frame_of_reference(self, found: str, name: str) -> None:
+        """Refuse masks that were drawn in another coordinate system.
+
+        Args:
+            found: FrameOfReferenceUID of the masks.
+            name: What to call them in the message.
+
+        Raises:
+            GeometryError: If it is not the series'.
+        """
+        if found != self.frame_of_reference:
+            raise GeometryError(
+                f"{name}: lies in the frame of reference {found}; the series has {self.frame_of_reference}. "
+                "Give the series on which it was drawn, or register and resample one to the other."
+            )
+
+
+def read_series(folder: Path) -> tuple[Float[np.ndarray, "1 i j k"], Geometry]:
+    """Read the slices of one DICOM series as a volume, sorted by where they lie, whatever their names.
+
+    Axis i runs along a row (it is the column index), j down a column (the row index), k from slice to slice along
+    the normal of ImageOrientationPatient: the axes that NIfTI converters give. Values are in the units of the
+    modality (rescale slope and intercept, or the look-up table, of each slice), HU for CT. Segmentations, RT
+    objects, reports and files that are not DICOM are set aside.
+
+    Args:
+        folder: Holds the files of one series; sub-folders are not searched.
+
+    Returns:
+        The volume, float32, and its geometry, whose header is a `DicomHeader`.
+
+    Raises:
+        DataError: If files are damaged; if there are no slices, slices of several series, two in one place, or
+            slices of different size, orientation or spacing; if slices are missing.
+    """
+    headers = _slices_in(folder)
+    _check_one_series(folder, headers)
+    planes = _planes(folder, headers)
+    try:
+        names = sort_planes(planes)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
+    ordered = [planes[name] for name in names]
+    step = step_between(ordered, _thickness(headers[names[0]]))
+    volume = _read_volume(folder, names, ordered[0].size)
+    geometry = Geometry(
+        shape=volume.shape[1:],
+        spacing=(*ordered[0].spacing, round(float(np.linalg.norm(step)), 6)),
+        affine=ordered[0].affine(step),
+        header=DicomHeader(tuple(headers[name] for name in names)),
+    )
+    return volume, geometry
+
+
+def dicom_grid(geometry: Geometry) -> tuple[Float[np.ndarray, "4 4"], DicomHeader]:
+    """Ask a geometry for its world matrix and its series.
+
+    Args:
+        geometry: Of a volume that `read_series` read.
+
+    Returns:
+        From index to mm, RAS+; the series' header.
+
+    Raises:
+        GeometryError: If the geometry does not come from a DICOM series.
+    """
+    if geometry.affine is None or not isinstance(geometry.header, DicomHeader):
+        raise GeometryError(
+            "The geometry does not come from a DICOM series, to which DICOM masks must refer. "
+            "Read the image with read_series; keep masks of other images in NIfTI or PNG."
+        )
+    return geometry.affine, geometry.header
+
+
+def _slices_in(folder: Path) -> dict[str, Dataset]:
+    """Read the headers of all slices, by file name."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is not a folder. Give the folder that holds the slices of one series.")
+    headers: dict[str, Dataset] = {}
+    damaged, aside = [], []
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        try:
+            header = _header(path)
+        except DataError as error:
+            damaged.append(str(error))
+            continue
+        if header is None:
+            aside.append(path.name)
+        else:
+            headers[path.name] = header
+    if damaged:
+        raise DataError(f"{folder}: {len(damaged)} files can't be read: {some(damaged)}")
+    if not headers:
+        raise DataError(
+            f"{folder}: holds no DICOM slices; set aside: {some(aside) or 'nothing'}. "
+            "Give the folder that holds the slices of one series; sub-folders are not searched."
+        )
+    if aside:
+        log.info("%s: not slices, set aside: %s", folder, some(aside))
+    return headers
+
+
+def _header(path: Path) -> Dataset | None:
+    """Read the header of a slice; ``None`` for a file that is no slice and does not promise to be one."""
+    promised = path.suffix.lower() in SUFFIXES or path.stat().st_size == 0
+    if not promised and not is_dicom(path):
+        return None
+    header = open_dicom(path, pixels=False)
+    kind = f"{header.get('SOPClassUID', '')}."
+    placeless = "ImagePositionPatient" not in header
+    if "Rows" not in header and _is_image_class(kind[:-1]):
+        raise DataError(f"{path}: the header ends before it says how many rows there are. Copy or export it again.")
+    if "Rows" not in header or kind.startswith(NO_SLICES) or (placeless and kind.startswith(SECONDARY_CAPTURE)):
+        return None
+    return header
+
+
+def _is_image_class(kind: str) -> bool:
+    """Tell whether a class of objects has pixels; without a class, the file is cut off or no object at all."""
+    return not kind or "Image Storage" in dicom_library("pydicom.uid").UID(kind).name
+
+
+def _check_one_series(folder: Path, headers: dict[str, Dataset]) -> None:
+    series = Counter(
+        (str(header.get("SeriesInstanceUID", "none")), str(header.get("SeriesDescription", "no description")))
+        for header in headers.values()
+    )
+    if len({uid for uid, _ in series}) > 1:
+        found = [f"{uid} ({text}): {count} slices" for (uid, text), count in series.items()]
+        raise DataError(
+            f"{folder}: holds {len(series)} series: {some(found)}. Allowed is one; give each a folder of its own."
+        )
+
+
+def _planes(folder: Path, headers: dict[str, Dataset]) -> dict[str, Plane]:
+    planes, refused = {}, []
+    for name, header in headers.items():
+        try:
+            planes[name] = _plane(header)
+        except BROKEN as error:
+            refused.append(f"{name} ({error})")
+    if refused:
+        raise DataError(
+            f"{folder}: {len(refused)} of {len(headers)} files are not slices of a volume: {some(refused)} "
+            "Needed is one grey picture a file, with position, orientation and pixel spacing."
+        )
+    return planes
+
+
+def _plane(header: Dataset) -> Plane:
+    """Read where a slice lies, and refuse what is no grey slice."""
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise DataError(f"has {header.NumberOfFrames} frames; convert it to one file per slice.")
+    if int(header.get("SamplesPerPixel") or 1) > 1:
+        raise DataError("is in colour.")
+    missing = [
+        word for word in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not header.get(word)
+    ]
+    if missing:
+        raise DataError(f"has no {', '.join(missing)}; read single pictures as PNG or TIFF.")
+    size = (int(header.Columns), int(header.Rows))
+    return make_plane(size, header.ImageOrientationPatient, header.ImagePositionPatient, header.PixelSpacing)
+
+
+def _thickness(header: Dataset) -> float:
+    return abs(float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1))  # NM counts backwards
+
+
+def _read_volume(folder: Path, names: Sequence[str], size: tuple[int, int]) -> Float[np.ndarray, "1 i j k"]:
+    """Read the pixels slice by slice, so that the volume is in memory only once."""
+    stack = np.empty((len(names), size[1], size[0]), np.float32)  # (k, j, i), as the files are laid out
+    damaged = []
+    for k, name in enumerate(names):
+        try:
+            stack[k] = _values(folder / name)
+        except BROKEN as error:
+            damaged.append(f"{name} ({error})")
+    if damaged:
+        raise DataError(
+            f"{folder}: the pixels of {len(damaged)} files can't be read: {some(damaged)}. Copy or export them again; "
+            "compressed ones may need: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        )
+    return stack.transpose(2, 1, 0)[None]
+
+
+def _values(path: Path) -> Float[np.ndarray, "j i"]:
+    dataset = open_dicom(path)
+    values: np.ndarray = dicom_library("pydicom.pixels").apply_modality_lut(dataset.pixel_array, dataset)
+    return values.astype(np.float32)
