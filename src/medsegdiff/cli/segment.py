@@ -12,7 +12,7 @@ from medsegdiff.config import Precision
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Images (pictures, NIfTI), folders of them, or data folders.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures, NIfTI, DICOM series, folders of them, data folders.")],
     model: Annotated[Path, typer.Option(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for masks, maps and overlays.")],
     members: Annotated[

@@ -9,8 +9,7 @@ from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.masks import MaskFolder
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, GeometryError, size, some
-from medsegdiff.io.image import SUFFIXES, image_name, images_in, read_geometry, read_image
-from medsegdiff.io.nifti import is_volume
+from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_volume, read_geometry, read_image
 from medsegdiff.types import Case
 
 
@@ -128,7 +127,8 @@ def find_images(root: Path) -> dict[str, Path]:
         seen = folder if folder.is_dir() else root
         here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
         raise DataError(
-            f"{root}: expected images ({', '.join(SUFFIXES)}) in images/ and masks in masks/; found in {seen}: {here}."
+            f"{root}: expected images ({', '.join(SUFFIXES)}, folders of DICOM) in images/ and masks in masks/; "
+            f"found in {seen}: {here}."
         )
     kinds = {is_volume(path): path.name for path in paths}
     if len(kinds) > 1:

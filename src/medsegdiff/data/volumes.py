@@ -15,8 +15,7 @@ from medsegdiff.data.dataset import DATASETS, DataInfo, Track, in_silence
 from medsegdiff.data.folder import FolderSource, find_images
 from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
 from medsegdiff.io.grid import check_same_grid, to_canonical
-from medsegdiff.io.image import read_geometry, read_image
-from medsegdiff.io.nifti import is_volume
+from medsegdiff.io.image import is_volume, read_geometry, read_image
 from medsegdiff.types import Case, Geometry
 
 
@@ -113,7 +112,7 @@ def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
 
 @DATASETS.register(
     "folder",
-    layout="images/NAME.png|jpg|tif|nii|nii.gz, masks/[rater or structure/]NAME.png|nii|nii.gz, split.csv",
+    layout="images/NAME.png|jpg|tif|nii|nii.gz or NAME/*.dcm, masks/[rater or structure/]NAME.png|nii.gz, split.csv",
 )
 def open_folder(root: Path, config: DataConfig, *, track: Track = in_silence) -> FolderSource:
     """Open a folder of images and masks, pictures or volumes.

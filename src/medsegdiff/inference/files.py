@@ -23,7 +23,7 @@ from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
-from medsegdiff.io.image import SUFFIXES, image_name, images_in
+from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_series
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.types import Case
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 MADE = "segment.json"
 """Marks a folder of results, and tells how they were made."""
-PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members")
+PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 SPLIT = "split.csv"
 UNTRAINED = 0.3
 """Agreement below which members hardly overlap."""
@@ -92,7 +92,7 @@ def find_inputs(paths: Sequence[Path], *, split_file: Path | None = None, split:
 
 
 def _pictures(path: Path) -> list[Path]:
-    if path.is_file():
+    if path.is_file() or is_series(path):
         return [path]
     if not path.is_dir():
         raise DataError(f"{path}: there is no such file or folder.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,6 +12,8 @@ from jaxtyping import Float, UInt8
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.labels import structures_of
 from medsegdiff.inference.uncertainty import Uncertainty
+from medsegdiff.io.dicom import DicomHeader
+from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
 from medsegdiff.io.raster import write_picture
 from medsegdiff.report.overlay import overlay
@@ -54,6 +57,8 @@ class Segmentation:
         ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/`` class
         indices, ``probability/`` and ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the
         Condition Model's own mask, ``overlay/`` the contours on the image, of a volume on some of its slices.
+        For a DICOM series ``dicom-seg/`` holds the masks as DICOM-SEG that refers to its slices, and the
+        probabilities (``NAME_probability.dcm``).
 
         Args:
             out: Folder; made if it is missing.
@@ -76,6 +81,8 @@ class Segmentation:
         for folder, values in self._by_class(out / "probability", self.probability):
             write_map(folder, self.name, values, self.geometry)
         write_map(out / "uncertainty", self.name, self.uncertainty.entropy, self.geometry)
+        if isinstance(self.geometry.header, DicomHeader):
+            self._save_dicom(out / "dicom-seg")
         write_picture(out / "overlay" / f"{self.name}.png", self._overlay())
         return out
 
@@ -104,6 +111,13 @@ class Segmentation:
                 write_mask(out / "masks" / structure, self.name, mask, self.geometry)
         if self.task != "regions":
             write_labels(out / "labels", self.name, labels, self.geometry)
+
+    def _save_dicom(self, folder: Path) -> None:
+        first = len(self.classes) - len(self.structures)  # the background is no segment
+        facts: dict[str, Any] = {"geometry": self.geometry, "labels": self.structures}
+        write_segmentation(folder / f"{self.name}.dcm", self.channels(self.mask), **facts)
+        probability = folder / f"{self.name}_probability.dcm"
+        write_segmentation(probability, self.probability[first:], **facts, kind="FRACTIONAL")
 
     def _overlay(self) -> UInt8[np.ndarray, "h w 3"]:
         masks, entropy = self.channels(self.mask), self.uncertainty.entropy

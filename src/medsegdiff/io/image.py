@@ -1,4 +1,4 @@
-"""Images of any kind, told apart by their names: pictures and volumes."""
+"""Images of any kind: pictures, volumes in one file, and folders that hold the slices of a DICOM series."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medsegdiff.errors import DataError
-from medsegdiff.io import nifti, raster
+from medsegdiff.io import dicom, nifti, raster
+from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from medsegdiff.types import Geometry
 
 SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
@@ -16,7 +17,7 @@ SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
 
 
 def images_in(folder: Path) -> list[Path]:
-    """List the images of a folder, without its sub-folders.
+    """List the images of a folder: files, and sub-folders with a DICOM series.
 
     Args:
         folder: Where to look.
@@ -24,7 +25,32 @@ def images_in(folder: Path) -> list[Path]:
     Returns:
         Paths, sorted by name.
     """
-    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(SUFFIXES) and not p.name.startswith("."))
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in shown if path.name.lower().endswith(SUFFIXES) or is_series(path))
+
+
+def is_series(path: Path) -> bool:
+    """Tell whether a folder holds DICOM files, by their names.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        True for a folder with a file that ends in ``.dcm``, ``.dicom`` or ``.ima``.
+    """
+    return path.is_dir() and any(inner.suffix.lower() in DICOM_SUFFIXES for inner in path.iterdir())
+
+
+def is_volume(path: Path) -> bool:
+    """Tell whether an image has three axes of space.
+
+    Args:
+        path: An image.
+
+    Returns:
+        True for NIfTI and DICOM series.
+    """
+    return nifti.is_volume(path) or path.is_dir()
 
 
 def image_name(path: Path) -> str:
@@ -34,8 +60,10 @@ def image_name(path: Path) -> str:
         path: An image.
 
     Returns:
-        The name of the file without its ending; ``.nii.gz`` is one ending.
+        The name of the file without its ending, where ``.nii.gz`` is one; the name of the folder of a series.
     """
+    if path.is_dir():
+        return path.resolve().name
     return nifti.volume_name(path) if nifti.is_volume(path) else path.stem
 
 
@@ -43,11 +71,13 @@ def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
     """Read an image and where it lies.
 
     Args:
-        path: A picture, whose whole numbers are scaled to 0 … 1, or a volume, in its own units.
+        path: A picture, whose whole numbers are scaled to 0 … 1, or a volume or series, in its own units.
 
     Returns:
         Channels first, float32, and the geometry.
     """
+    if path.is_dir():
+        return dicom.read_series(path)
     return nifti.read_volume(path) if nifti.is_volume(path) else raster.read_image(path)
 
 
@@ -117,14 +147,16 @@ def write_map(folder: Path, name: str, values: Float[np.ndarray, " *s"], geometr
 
 
 def read_geometry(path: Path) -> tuple[Geometry, int]:
-    """Read from the header alone where an image lies and how many channels it has.
+    """Read where an image lies and how many channels it has; of files, from the header alone.
 
     Args:
-        path: A picture or a volume.
+        path: A picture, a volume or a series.
 
     Returns:
         Geometry, and number of channels.
     """
+    if path.is_dir():
+        return dicom.read_series(path)[1], 1
     if nifti.is_volume(path):
         return nifti.read_geometry(path)
     shape = raster.picture_size(path)

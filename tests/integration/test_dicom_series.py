@@ -1,0 +1,74 @@
+"""DICOM series from end to end: a folder of slices in, NIfTI and DICOM-SEG on its grid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import highdicom
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK
+from pydicom import dcmread
+
+from medsegdiff.inference.files import find_inputs, segment_files
+from medsegdiff.io.dicom import read_series
+from medsegdiff.io.dicom_seg import read_segmentation
+from medsegdiff.io.image import image_name, images_in
+from tests.dicom_makers import OBLIQUE, make_slices, write_slices
+from tests.integration.test_volumes import identity
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """An oblique series of 0 and 1, under names that say nothing of its order."""
+    values = (np.random.default_rng(0).random((4, 6, 8)) > 0.5).astype(np.uint16)  # (k, rows, columns)
+    return write_slices(tmp_path / "patient7", make_slices(values, orientation=OBLIQUE)), values
+
+
+def test_masks_lie_on_the_slices(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    folder, values = series
+    out = tmp_path / "out"
+    finished = segment_files(identity(), find_inputs([folder]), out, options={"members": 2, "steps": 1})
+    assert [image["name"] for image in finished.done] == ["patient7"]
+    written = nib.load(out / "labels" / "patient7.nii.gz")
+    assert np.array_equal(np.asarray(written.dataobj), values.T)
+    itk = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    corner = np.array(itk.TransformIndexToPhysicalPoint((7, 5, 3))) * [-1, -1, 1]  # LPS to RAS
+    assert np.allclose(written.affine @ [7, 5, 3, 1], [*corner, 1], atol=1e-3)
+    names, masks = read_segmentation(out / "dicom-seg" / "patient7.dcm", read_series(folder)[1])
+    assert names == ("lesion",)
+    assert np.array_equal(masks[0], values.T)
+
+
+def test_probabilities_are_fractional_segments(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    result = identity()(series[0], members=2, steps=1)
+    result.save(tmp_path / "out")
+    stored = highdicom.seg.segread(tmp_path / "out" / "dicom-seg" / "patient7_probability.dcm")
+    assert stored.SegmentationType == "FRACTIONAL"
+    sources = [dcmread(path).SOPInstanceUID for path in series[0].iterdir()]
+    assert {uid for _, _, uid in stored.get_source_image_uids()} == set(sources)
+
+
+def test_a_folder_of_series_is_several_images(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    write_slices(tmp_path / "all" / "b", make_slices(series[1]))
+    write_slices(tmp_path / "all" / "a", make_slices(series[1]))
+    assert [image_name(path) for path in images_in(tmp_path / "all")] == ["a", "b"]
+    assert len(find_inputs([tmp_path / "all"])) == 2
+    (tmp_path / "all" / "b" / "IM0.dcm").write_bytes(b"damaged")
+    finished = segment_files(
+        identity(), find_inputs([tmp_path / "all"]), tmp_path / "out", options={"members": 1, "steps": 1}
+    )
+    assert [image["name"] for image in finished.done] == ["a"]
+    assert list(finished.failed) == [str(tmp_path / "all" / "b")]
+
+
+def test_a_real_series_is_segmented(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = real_data("dicom") / "dcmqi_ct_liver_seg"
+    result = identity()(folder, members=1, steps=1)
+    itk = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage([str(folder / f"0{i}.dcm") for i in (1, 2, 3)])).T
+    assert result.image[0].shape == result.mask.shape == itk.shape
+    result.save(tmp_path)
+    _, masks = read_segmentation(tmp_path / "dicom-seg" / f"{result.name}.dcm", result.geometry)
+    assert np.array_equal(masks[0], result.mask)
