@@ -132,7 +132,7 @@ class DataConfig(Component):
     resize: Literal["fit", "stretch", "none"] = "fit"
     """``fit`` scales the longer side to ``image_size``, ``stretch`` both sides (the paper), ``none`` neither."""
     plane: Literal["auto", "sagittal", "coronal", "axial"] = "auto"
-    """How volumes are cut into slices; ``auto`` cuts across the thickest voxels, in doubt axially."""
+    """How volumes are cut into slices; ``auto``: axially, or across clearly thicker voxels."""
     augment: bool = True
     """Random flips, rotation, scale, shift and intensity while training."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)

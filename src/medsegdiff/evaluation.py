@@ -207,15 +207,18 @@ def _score(
     name: str, prediction: MaskFolder, reference: MaskFolder, coding: MaskCoding
 ) -> tuple[dict[str, Any], list[str]]:
     """Score a case: the numbers, and which of its structures are empty."""
-    truth = reference.read(name, coding).mean(axis=0) >= 0.5  # the majority of raters (k, h, w)
+    raters = reference.read(name, coding)
+    truth = 2 * raters.sum(axis=0, dtype=np.uint16) >= len(raters)  # the majority of raters (k, h, w)
     predicted = prediction.read(name, coding)[0].astype(bool)
     if predicted.shape != truth.shape:
         raise GeometryError(
             f"'{name}': the prediction is {size(predicted.shape[1:])}, the reference {size(truth.shape[1:])}. "
             "Score masks on the grid of the reference."
         )
-    geometry, other = (read_geometry(folder.files(name)[0])[0] for folder in (reference, prediction))
-    check_same_grid(geometry, other, names=(f"the reference of '{name}'", "the prediction"))
+    file, *others = [*reference.files(name), *prediction.files(name)]
+    geometry = read_geometry(file)[0]
+    for path in others:
+        check_same_grid(geometry, read_geometry(path)[0], names=(str(file), str(path)))
     first = int(coding.task == "exclusive")  # the background is not scored
     structures, pairs = coding.classes[first:], list(zip(predicted[first:], truth[first:], strict=True))
     row: dict[str, Any] = {"name": name}

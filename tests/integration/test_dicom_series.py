@@ -24,6 +24,7 @@ from tests.integration.test_volumes import identity
 def series(tmp_path: Path) -> tuple[Path, np.ndarray]:
     """An oblique series of 0 and 1, under names that say nothing of its order."""
     values = (np.random.default_rng(0).random((4, 6, 8)) > 0.5).astype(np.uint16)  # (k, rows, columns)
+    values[:, 0] = 0  # some corners, as a volume has them
     return write_slices(tmp_path / "patient7", make_slices(values, orientation=OBLIQUE)), values
 
 

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from medsegdiff import Segmenter
 from medsegdiff.config import Config
+from medsegdiff.errors import GeometryError
 from medsegdiff.evaluation import evaluate
+from medsegdiff.inference.files import find_inputs, segment_files
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.training.train import train
+from medsegdiff.training.train import plan, train
 from medsegdiff.types import Condition
 from tests.makers import randomised, small_config
 from tests.volumes import oblique, save
@@ -49,7 +51,9 @@ def identity(**values: str) -> Segmenter:
 
 
 def phantom(shape: tuple[int, ...] = (6, 5, 4)) -> np.ndarray:
-    return (np.random.default_rng(1).random(shape) > 0.6).astype(np.uint8)
+    voxels = (np.random.default_rng(1).random(shape) > 0.6).astype(np.uint8)
+    voxels[:: shape[0] - 1, :: shape[1] - 1, :: shape[2] - 1] = 0  # the background, at the corners
+    return voxels
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.7, 5.0), (3.0, 0.9, 0.9)])
@@ -139,8 +143,6 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
     config = small_config("train.max_steps=4", "train.val_every=2", "train.save_every=2")
     outcome = train(tmp_path / "data", tmp_path / "run", config, device="cpu")
     assert outcome.reason == "finished"
-    from medsegdiff.inference.files import find_inputs, segment_files
-
     files = find_inputs([tmp_path / "data"], split_file=tmp_path / "run" / "split.csv", split="test")
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
     segment_files(
@@ -155,3 +157,29 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
     scored = evaluate(tmp_path / "out", tmp_path / "data", split="test")
     assert 0 <= scored.summary["dice"]["mean"] <= 1
     assert ("dice/class_2" in scored.cases[0]) == (classes == 3)
+
+
+def test_a_volume_that_does_not_fit_the_model_is_passed_over(tmp_path: Path) -> None:
+    for name, voxels in (("a", phantom()), ("b", np.stack([phantom()] * 2, axis=3)), ("c", phantom())):
+        save(tmp_path / "in" / f"{name}.nii", voxels)
+    finished = segment_files(
+        identity(), find_inputs([tmp_path / "in"]), tmp_path / "out", options={"members": 1, "steps": 1}
+    )
+    assert [image["name"] for image in finished.done] == ["a", "c"]
+    assert "b: the volume has 2 channels; the model expects 1" in finished.failed[str(tmp_path / "in" / "b.nii")]
+
+
+def test_raters_that_lie_elsewhere_are_not_averaged(tmp_path: Path) -> None:
+    save(tmp_path / "pred" / "a.nii", phantom(), np.eye(4))
+    save(tmp_path / "ref" / "rater1" / "a.nii", phantom(), np.eye(4))
+    save(tmp_path / "ref" / "rater2" / "a.nii", phantom(), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    with pytest.raises(GeometryError, match="rater2.* mm apart at the worst corner"):
+        evaluate(tmp_path / "pred", tmp_path / "ref")
+
+
+def test_the_plane_of_the_data_is_that_of_the_model(tmp_path: Path) -> None:
+    for i in range(4):
+        for kind in ("images", "masks"):
+            save(tmp_path / "data" / kind / f"{i}.nii", phantom((8, 8, 8)), np.diag([1.0, 4.0, 1.0, 1.0]))
+    planned = plan(tmp_path / "data", small_config(), device="cpu")
+    assert planned.config.data.plane == "coronal"

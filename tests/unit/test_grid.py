@@ -132,7 +132,9 @@ def moved(change: np.ndarray) -> Geometry:
 
 
 def test_one_grid_is_one_grid_up_to_rounding() -> None:
-    check_same_grid(moved(np.zeros((4, 4))), moved(np.full((4, 4), 4.9e-4)))
+    rounded = np.full((4, 4), 1e-4)
+    rounded[:, 3] = 0.02  # a tenth of a voxel is 0.05 mm
+    check_same_grid(moved(np.zeros((4, 4))), moved(rounded))
     check_same_grid(Geometry((5, 7), (1.0, 1.0)), Geometry((5, 7), (1.0, 1.0)))
 
 
@@ -141,7 +143,7 @@ def test_one_grid_is_one_grid_up_to_rounding() -> None:
     [
         ((0, 3), 0.25, "scan and mask lie 0.25 mm apart"),
         ((2, 1), 0.01, "0.2 mm apart"),
-        ((1, 3), 6e-4, "0.0006 mm"),
+        ((1, 3), 0.06, "0.06 mm"),
     ],
     ids=["shifted", "sheared", "just beyond rounding"],
 )

@@ -12,8 +12,12 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import open_source
 from medsegdiff.data.loader import PreparedCases, TrainingStream
+from medsegdiff.data.planes import Plane
+from medsegdiff.data.transforms import prepare
 from medsegdiff.data.volumes import VolumeFolderSource, intensity_of
 from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.volume import slices_of
 from medsegdiff.inspection import inspect_folder
 from tests.makers import write_png
 from tests.volumes import save
@@ -78,11 +82,54 @@ def test_slices_with_a_structure_are_known_and_drawn_every_other_time(volumes: P
 
 
 def test_a_volume_is_normalised_by_its_own_voxels_without_the_background() -> None:
-    image = np.zeros((2, 4, 4, 4), np.float32)
-    image[0, 1:3, 1:3, 1:3] = np.arange(8).reshape(2, 2, 2) + 10
-    mean, std = intensity_of(image)[0]
-    assert (mean, std) == (pytest.approx(13.5), pytest.approx(np.arange(8).std()))
-    assert intensity_of(image)[1].tolist() == [0, 1]
+    image = np.zeros((3, 4, 4, 4), np.float32)
+    image[0, 1:3, 1:3, 1:3] = np.arange(8).reshape(2, 2, 2) - 4  # below the background, too
+    image[2] = np.arange(64).reshape(4, 4, 4)
+    inside = np.array([-4, -3, -2, -1, 1, 2, 3])
+    assert intensity_of(image)[0] == pytest.approx([inside.mean(), inside.std()])
+    assert intensity_of(image)[1].tolist() == [0, 1]  # nothing there
+    assert intensity_of(image)[2] == pytest.approx([31.5, np.arange(64).std()])  # no background
+
+
+@pytest.mark.parametrize("plane", ["coronal", "axial"])
+def test_a_slice_is_segmented_as_it_was_trained_on(tmp_path: Path, plane: Plane) -> None:
+    """The same pixels on the same place of the model grid: two channels, pixels that are not square, axes turned."""
+    image, mask = phantom()
+    for i in range(3):
+        both = np.stack([image, 3 * image[::-1]], axis=3)
+        for kind, voxels in (("images", both), ("masks", mask)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            nib.save(turned(voxels, "PIL"), tmp_path / kind / f"c{i}.nii")
+    config = DataConfig(image_size=24, plane=plane)
+    trained_on = source(tmp_path, image_size=24, plane=plane)
+    cut = list(slices_of(read_case(tmp_path / "images" / "c1.nii"), plane, shared_noise=True))
+    assert len(cut) == len(trained_on.info.slices["c1"])
+    for item, case in zip(trained_on.info.slices["c1"], cut, strict=True):
+        there, here = (prepare(c, config, channels=2, stride=4) for c in (trained_on.load(item), case))
+        assert there.placement == here.placement
+        assert np.array_equal(there.image, here.image)
+        assert there.image.std() > 0
+
+
+def test_all_volumes_are_cut_alike(volumes: Path) -> None:
+    """By the middle of their spacings, so that one odd scan does not go its own way."""
+    image, mask = phantom()
+    odd = np.diag([6.0, 1.0, 1.0, 1.0])
+    nib.save(nib.Nifti1Image(image, odd), volumes / "images" / "odd.nii")
+    nib.save(nib.Nifti1Image(mask, odd), volumes / "masks" / "odd.nii")
+    found = source(volumes)
+    assert found.info.plane == "axial"
+    assert len(found.info.slices["odd"]) == 5
+
+
+def test_volumes_with_other_channels_are_refused(volumes: Path) -> None:
+    image, mask = phantom()
+    nib.save(nib.Nifti1Image(np.stack([image] * 2, axis=3), AFFINE), volumes / "images" / "two.nii")
+    nib.save(nib.Nifti1Image(mask, AFFINE), volumes / "masks" / "two.nii")
+    with pytest.raises(DataError, match=r"differ in their channels: .* has 1, .*two\.nii has 2"):
+        source(volumes)
+    with pytest.raises(DataError, match="the volume has 2 channels; the model expects 1"):
+        prepare(read_case(volumes / "images" / "two.nii"), DataConfig(), channels=1, stride=4)
 
 
 def test_pixels_are_made_square(volumes: Path) -> None:
@@ -117,8 +164,9 @@ def test_masks_that_lie_elsewhere_are_refused(volumes: Path) -> None:
     nib.save(nib.Nifti1Image(mask, shifted), volumes / "masks" / "RAS_seg.nii")
     with pytest.raises(GeometryError, match=r"RAS\.nii\.gz and .*RAS_seg\.nii lie 5 mm apart"):
         source(volumes)
+    assert "lie 5 mm apart" in str(inspect_folder(volumes, DataConfig()).problems)
     nib.save(nib.Nifti1Image(mask[:-1], AFFINE), volumes / "masks" / "RAS_seg.nii")
-    with pytest.raises(GeometryError, match="different shapes"):
+    with pytest.raises(GeometryError, match=r"is 7×6×5 but .*RAS_seg\.nii is 6×6×5"):
         source(volumes)
 
 

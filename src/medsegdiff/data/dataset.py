@@ -63,6 +63,8 @@ class DataInfo:
     """Name of each case → ``train``, ``val`` or ``test``."""
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Volume → its slices, each of which is loaded as a case of its own; empty for pictures."""
+    plane: str = ""
+    """How volumes are cut: all of them alike; empty for pictures."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
@@ -9,8 +10,9 @@ from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.masks import MaskFolder
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, GeometryError, size, some
+from medsegdiff.io.grid import check_same_grid
 from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_volume, read_geometry, read_image
-from medsegdiff.types import Case
+from medsegdiff.types import Case, Geometry
 
 
 class FolderSource:
@@ -96,15 +98,34 @@ def check_case(name: str, image: Path, masks: MaskFolder) -> set[int]:
     Raises:
         GeometryError: If a mask has another size than the image.
     """
-    shape = read_geometry(image)[0].shape
-    for path in masks.files(name):
-        other = read_geometry(path)[0].shape
-        if other != shape:
+    check_grids(image, masks.files(name))
+    return masks.values(name)
+
+
+def check_grids(image: Path, masks: Sequence[Path]) -> Geometry:
+    """Make sure that masks lie on the grid of their image.
+
+    Args:
+        image: A picture or a volume.
+        masks: Of this image.
+
+    Returns:
+        Where the image lies.
+
+    Raises:
+        GeometryError: If a mask has another size, or lies elsewhere in the world.
+    """
+    geometry = read_geometry(image)[0]
+    for path in masks:
+        other = read_geometry(path)[0]
+        if other.shape != geometry.shape:
+            unit = " (height×width)" if len(geometry.shape) == 2 else ""
             raise GeometryError(
-                f"{image} is {size(shape)} but {path} is {size(other)}{' (height×width)' if len(shape) == 2 else ''}. "
+                f"{image} is {size(geometry.shape)} but {path} is {size(other.shape)}{unit}. "
                 "They must lie on the same grid."
             )
-    return masks.values(name)
+        check_same_grid(geometry, other, names=(str(image), str(path)))
+    return geometry
 
 
 def find_images(root: Path) -> dict[str, Path]:

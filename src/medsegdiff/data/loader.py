@@ -36,6 +36,11 @@ class PreparedCases:
             self._room -= size
         return case
 
+    @property
+    def num_kept(self) -> int:
+        """How many cases are kept in memory."""
+        return len(self._kept)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is kept behind when a loading process is started afresh instead of forked."""
         return self.__dict__ | {"_kept": {}, "_room": self.config.cache_gb * 1e9}
@@ -65,7 +70,7 @@ class TrainingStream(Dataset[dict[str, Any]]):
         return {"image": image, "mask": mask[0], "position": position}
 
     def _name(self, position: int) -> str:
-        """Choose a case: each once an epoch; every other one is a slice with a structure, where there are any."""
+        """Choose a case: from a shuffled list; of volumes, every other time a slice with a structure instead."""
         chosen = derive_seed(self.seed, "foreground", position)
         if self.foreground and chosen % 2:
             return self.foreground[chosen // 2 % len(self.foreground)]

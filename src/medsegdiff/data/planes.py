@@ -15,10 +15,12 @@ Plane = Literal["sagittal", "coronal", "axial"]
 """Cut across the axis to the right, to the front, upwards."""
 AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Plane → the axis of a canonical (right, front, up) volume that counts its slices."""
+CLEARLY = 1.2
+"""How many times as thick voxels must be along another axis for it to be cut."""
 
 
 def pick_plane(spacing: Sequence[float], asked: Plane | Literal["auto"] = "auto") -> Plane:
-    """Cut across the axis with the thickest voxels, along which neighbours tell least; in doubt axially.
+    """Cut axially, unless the voxels are clearly thicker along another axis, along which neighbours tell least.
 
     Args:
         spacing: In mm, of a canonical volume.
@@ -29,7 +31,8 @@ def pick_plane(spacing: Sequence[float], asked: Plane | Literal["auto"] = "auto"
     """
     if asked != "auto":
         return asked
-    return max(AXES, key=lambda plane: (round(spacing[AXES[plane]], 3), AXES[plane]))
+    thickest = max(AXES, key=lambda plane: spacing[AXES[plane]])
+    return thickest if spacing[AXES[thickest]] > CLEARLY * spacing[AXES["axial"]] else "axial"
 
 
 def slice_of(volume: Shaped[np.ndarray, "*c x y z"], plane: Plane, index: int) -> Shaped[np.ndarray, "*c h w"]:

@@ -126,6 +126,25 @@ def normalise(
     return (tensor - mean) / torch.where(std > 0, std, 1.0)
 
 
+def check_channels(case: Case, channels: int) -> None:
+    """Refuse a volume with other channels than the model was trained on: only pictures may be grey or coloured.
+
+    Args:
+        case: A picture, a volume or a slice of one.
+        channels: What the model expects.
+
+    Raises:
+        DataError: If it can't be used.
+    """
+    volume = case.image.ndim == 4 or case.intensity is not None
+    if len(case.image) != channels and (volume or {len(case.image), channels} != {1, 3}):
+        what = "volume" if volume else "image"
+        raise DataError(
+            f"{case.name}: the {what} has {len(case.image)} channels; the model expects {channels}. Give the channels "
+            "that it was trained on, in their order."
+        )
+
+
 def match_channels(image: Float[np.ndarray, "c h w"], channels: int, name: str) -> Float[np.ndarray, "d h w"]:
     """Give an image as many channels as the model expects: grey is repeated, colour becomes luminance with a warning.
 
@@ -176,9 +195,8 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
         The case, normalised, resized and padded.
     """
     placement = place((case.image.shape[1], case.image.shape[2]), config, stride, spacing=case.geometry.spacing)
-    matched = match_channels(case.image, channels, case.name)
-    same = case.intensity is not None and len(case.intensity) == len(matched)
-    image = to_grid(normalise(matched, case.intensity if same else None), placement)
+    check_channels(case, channels)
+    image = to_grid(normalise(match_channels(case.image, channels, case.name), case.intensity), placement)
     mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")
     return Prepared(case.name, image, mask, placement)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from jaxtyping import Float, UInt8
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, Track, in_silence
-from medsegdiff.data.folder import FolderSource, find_images
-from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
-from medsegdiff.io.grid import check_same_grid, to_canonical
+from medsegdiff.data.folder import FolderSource, check_grids, find_images
+from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
+from medsegdiff.errors import DataError, some
+from medsegdiff.io.grid import canonical_geometry, to_canonical
 from medsegdiff.io.image import is_volume, read_geometry, read_image
 from medsegdiff.types import Case, Geometry
 
@@ -26,7 +28,6 @@ class Canonical:
     image: Float[np.ndarray, "c x y z"]
     masks: list[tuple[Path, UInt8[np.ndarray, "x y z"]]]
     geometry: Geometry
-    plane: Plane
     intensity: Float[np.ndarray, "c 2"]
 
 
@@ -41,12 +42,15 @@ class VolumeFolderSource(FolderSource):
             config: How to read it.
             track: Shows progress while masks are read.
         """
-        self.plane = config.plane
+        geometries = {path: read_geometry(path) for path in find_images(root).values()}
+        check_channels_alike({path: channels for path, (_, channels) in geometries.items()})
+        spacings = [canonical_geometry(geometry).spacing for geometry, _ in geometries.values()]
+        self.plane = pick_plane(np.median(spacings, axis=0).tolist(), config.plane)
         self._slices: dict[str, tuple[str, ...]] = {}
         self._foreground: set[str] = set()
         super().__init__(root, config, track=track)
         self.info: DataInfo = dataclasses.replace(
-            self.info, slices=self._slices, foreground=frozenset(self._foreground)
+            self.info, plane=self.plane, slices=self._slices, foreground=frozenset(self._foreground)
         )
 
     def check(self, name: str) -> set[int]:
@@ -58,12 +62,10 @@ class VolumeFolderSource(FolderSource):
         Returns:
             All values of its masks.
         """
-        geometry, _ = read_geometry(self.images[name])
-        for path in self.masks.files(name):
-            check_same_grid(geometry, read_geometry(path)[0], names=(str(self.images[name]), str(path)))
+        geometry = check_grids(self.images[name], self.masks.files(name))
         stored = np.stack([values for _, values in self.masks.stored(name)])
-        turned, canonical = to_canonical(stored, geometry)
-        axis = 1 + AXES[pick_plane(canonical.spacing, self.plane)]
+        turned, _ = to_canonical(stored, geometry)
+        axis = 1 + AXES[self.plane]
         held = np.moveaxis(turned, axis, 0).reshape(turned.shape[axis], -1).max(axis=1).tolist()
         self._slices[name] = tuple(f"{name}/{index:04d}" for index in range(len(held)))
         self._foreground |= {item for item, most in zip(self._slices[name], held, strict=True) if most}
@@ -80,9 +82,9 @@ class VolumeFolderSource(FolderSource):
         """
         volume, _, number = name.rpartition("/")
         whole, index = self._volume(volume), int(number)
-        image = slice_of(whole.image, whole.plane, index)
-        stored = [(path, slice_of(values, whole.plane, index)) for path, values in whole.masks]
-        geometry = Geometry(shape=image.shape[1:], spacing=spacing_of(whole.geometry.spacing, whole.plane))
+        image = slice_of(whole.image, self.plane, index)
+        stored = [(path, slice_of(values, self.plane, index)) for path, values in whole.masks]
+        geometry = Geometry(shape=image.shape[1:], spacing=spacing_of(whole.geometry.spacing, self.plane))
         return Case(name, image.copy(), self.masks.coded(stored, self.coding), geometry, whole.intensity)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)
@@ -90,12 +92,11 @@ class VolumeFolderSource(FolderSource):
         image, geometry = read_image(self.images[name])
         turned, canonical = to_canonical(image, geometry)
         masks = [(path, to_canonical(values, geometry)[0]) for path, values in self.masks.stored(name)]
-        plane = pick_plane(canonical.spacing, self.plane)
-        return Canonical(turned, masks, canonical, plane, intensity_of(turned))
+        return Canonical(turned, masks, canonical, intensity_of(turned))
 
 
 def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
-    """Measure a volume for its normalisation: over the voxels that are not background, which is its lowest value.
+    """Measure a volume for its normalisation: its voxels, without the value that most of its corners have, if any.
 
     Args:
         image: In the file's own units.
@@ -105,9 +106,29 @@ def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
     """
     found = []
     for channel in image:
-        inside = channel[channel > channel.min()]
+        corners = channel[tuple(np.meshgrid(*[[0, -1]] * channel.ndim, indexing="ij"))]
+        values, counts = np.unique(corners, return_counts=True)
+        background = counts.max() > corners.size / 2
+        inside = channel[channel != values[counts.argmax()]] if background else channel
         found.append((inside.mean(), inside.std()) if inside.size else (channel.mean(), 1.0))
     return np.array(found, dtype=np.float32)
+
+
+def check_channels_alike(channels: Mapping[Path, int]) -> None:
+    """Refuse volumes with different numbers of channels: which sequence would be which?
+
+    Args:
+        channels: By file.
+
+    Raises:
+        DataError: If they differ.
+    """
+    examples = {count: path for path, count in channels.items()}
+    if len(examples) > 1:
+        shown = some([f"{path} has {count}" for count, path in examples.items()])
+        raise DataError(
+            f"The volumes differ in their channels: {shown}. Give each the same channels in the same order."
+        )
 
 
 @DATASETS.register(

@@ -18,6 +18,7 @@ import numpy as np
 from medsegdiff.checkpoint import CONFIG
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.split import names_in
+from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import ConfigError, DataError, GeometryError, some
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
@@ -159,13 +160,14 @@ def segment_files(
     """
     check_room(out, overwrite=overwrite)
     finished, start = Finished(), time.monotonic()
-    readable = _readable(track(files, "Segmenting"), finished)
+    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.image_channels)
     for result in segmenter.stream(readable, **options):
         if not finished.done:  # results of an earlier time stay until there are new ones
             _clear(out)
             _mark(out, segmenter, options, split_file)
         result.save(out, members=save_members)
         finished.done.append(_facts(result))
+        del result  # a volume is large, and the next one is made before this name would be taken again
     finished.seconds = time.monotonic() - start
     if finished.done:
         told = json.loads((out / MADE).read_text(encoding="utf-8"))
@@ -193,22 +195,27 @@ def _clear(out: Path) -> None:
         (out / SPLIT).unlink(missing_ok=True)
 
 
-def _readable(files: Iterable[Path], finished: Finished) -> Iterator[Case]:
+def _readable(files: Iterable[Path], finished: Finished, channels: int) -> Iterator[Case]:
     for file in files:
         try:
-            yield read_case(file)
+            case = read_case(file)
+            check_channels(case, channels)
+            yield case
         except (DataError, GeometryError) as error:
             log.warning("%s", error)
             finished.failed[str(file)] = str(error)
 
 
 def _facts(result: Segmentation) -> dict[str, Any]:
-    masks = result.channels(result.mask)
-    members = [result.channels(member).astype(bool) for member in result.members]
-    pairs = [dice(p, r) for a, b in itertools.combinations(members, 2) for p, r in zip(a, b, strict=True)]
+    pairs: list[float] = []
+    for index in range(len(result.structures)):  # one by one: volumes are large
+        members = [result.structure(member, index).astype(bool) for member in result.members]
+        pairs += [dice(a, b) for a, b in itertools.combinations(members, 2)]
     return {
         "name": result.name,
-        "foreground": {name: float(mask.mean()) for name, mask in zip(result.structures, masks, strict=True)},
+        "foreground": {
+            name: float(result.structure(result.mask, index).mean()) for index, name in enumerate(result.structures)
+        },
         "mean_entropy": float(result.uncertainty.entropy.mean()),
         "agreement": float(np.mean(pairs)) if pairs else 1.0,
     }

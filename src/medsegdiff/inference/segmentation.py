@@ -97,18 +97,28 @@ class Segmentation:
         """
         return structures_of(labels, self.task, len(self.classes))
 
+    def structure(self, labels: UInt8[np.ndarray, ...], index: int) -> UInt8[np.ndarray, " *s"]:
+        """Take the mask of one structure out of a label map.
+
+        Args:
+            labels: Like ``mask``.
+            index: Among `structures`.
+
+        Returns:
+            0 and 1.
+        """
+        mask: np.ndarray = labels[index] if self.task == "regions" else (labels == index + 1).astype(np.uint8)
+        return mask
+
     @property
     def structures(self) -> tuple[str, ...]:
         """Names of the foreground structures, one per channel of `channels`."""
         return self.classes[1:] if self.task == "exclusive" else self.classes
 
     def _save_labels(self, out: Path, labels: np.ndarray) -> None:
-        masks = self.channels(labels)
-        if len(masks) == 1:
-            write_mask(out / "masks", self.name, masks[0], self.geometry)
-        else:
-            for structure, mask in zip(self.structures, masks, strict=True):
-                write_mask(out / "masks" / structure, self.name, mask, self.geometry)
+        for index, name in enumerate(self.structures):
+            folder = out / "masks" if len(self.structures) == 1 else out / "masks" / name
+            write_mask(folder, self.name, self.structure(labels, index), self.geometry)
         if self.task != "regions":
             write_labels(out / "labels", self.name, labels, self.geometry)
 

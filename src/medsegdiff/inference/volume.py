@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import Literal
@@ -86,5 +88,14 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
 
 def _room(like: np.ndarray, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*c i j k"]:
     """Make room for a volume of what a slice gave, in a file that is gone when nobody uses it any more."""
+    whole = (*like.shape[:-2], *shape)
+    num_bytes = math.prod(whole) * like.dtype.itemsize
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=like.dtype, mode="w+", shape=(*like.shape[:-2], *shape))
+        try:
+            file.truncate(num_bytes)
+            if hasattr(os, "posix_fallocate"):  # else a full disk would end the process without a word
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+        except OSError as error:
+            where = f"{tempfile.gettempdir()} has no room for {num_bytes / 1e9:.1f} GB of results; set TMPDIR"
+            raise OSError(error.errno, where) from error
+        return np.memmap(file, dtype=like.dtype, mode="r+", shape=whole)

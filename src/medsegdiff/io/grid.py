@@ -12,8 +12,8 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from medsegdiff.errors import GeometryError
 from medsegdiff.types import Geometry
 
-TOLERANCE = 1e-3
-"""How far the affines of one grid may differ, in voxels; a qform near half a turn is good to 3e-4."""
+TOLERANCE = 0.1
+"""How far corners of one grid may lie apart, in voxels: programs round affines, and a qform is good to 3e-4 a voxel."""
 RAS = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
 """By axis: the axis of the world it runs along, and in which direction."""
 
@@ -27,7 +27,7 @@ def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] =
         names: What to call them in the message.
 
     Raises:
-        GeometryError: If their shapes differ, or their affines by more than 1e-3 of a voxel.
+        GeometryError: If their shapes differ, or their corners lie more than a tenth of a voxel apart.
     """
     one, other = names
     if image.shape != mask.shape:
@@ -37,10 +37,10 @@ def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] =
         )
     if image.affine is None or mask.affine is None:
         return
-    if np.abs(image.affine - mask.affine).max() > TOLERANCE * min(*image.spacing, *mask.spacing):
+    if _displacement(image, mask) > TOLERANCE * min(*image.spacing, *mask.spacing):
         raise GeometryError(
-            f"{one} and {other} lie {_displacement(image, mask):.3g} mm apart at the worst corner; allowed are affines "
-            f"that differ by {TOLERANCE:g} of a voxel at most. Resample {other} to the grid of {one}, or correct the "
+            f"{one} and {other} lie {_displacement(image, mask):.3g} mm apart at the worst corner; allowed is "
+            f"{TOLERANCE:g} of a voxel. Resample {other} to the grid of {one}, or correct the "
             "header that is wrong."
         )
 

@@ -26,7 +26,7 @@ def images_in(folder: Path) -> list[Path]:
         Paths, sorted by name.
     """
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in shown if path.name.lower().endswith(SUFFIXES) or is_series(path))
+    return sorted(p for p in shown if (p.name.lower().endswith(SUFFIXES) and p.is_file()) or is_series(p))
 
 
 def is_series(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from medsegdiff.hardware import pick_precision
 from medsegdiff.models.base import build_model
 from medsegdiff.training.run import Run
 from medsegdiff.training.trainer import Outcome, Trainer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,16 @@ def plan(data: str | Path, config: Config, *, device: str | None = None, track: 
             )
     check_sampling(config)
     state = PartialState(cpu=on_cpu(device))
-    data_config = config.data.model_copy(update={"channels": info.channels, "task": info.task, "classes": info.classes})
+    data_config = config.data.model_copy(
+        update={"channels": info.channels, "task": info.task, "classes": info.classes, **_plane(info)}
+    )
     train_config = config.train.model_copy(update={"precision": pick_precision(config.train.precision, state.device)})
     return Plan(source, config.model_copy(update={"data": data_config, "train": train_config}))
+
+
+def _plane(info: DataInfo) -> dict[str, str]:
+    """Fix how volumes are cut, so that others are cut alike when they are segmented."""
+    return {"plane": info.plane} if info.plane else {}
 
 
 def check_sampling(config: Config) -> None:
@@ -153,6 +163,13 @@ def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Tra
         raise ConfigError(
             f"data.resize={config.data.resize} leaves images of {len(shapes)} sizes, which can't be stacked. "
             "Set train.batch_size=1 (and train.accumulate), or data.resize=fit."
+        )
+    if cases.num_kept < len(names):
+        log.warning(
+            "%d of %d cases fit into data.cache_gb=%g; the others are read anew each time, which is slow. Raise it.",
+            cases.num_kept,
+            len(names),
+            config.data.cache_gb,
         )
 
 
