@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import pytest
 import SimpleITK
 from pydicom import dcmread
 
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import open_source
 from medsegdiff.inference.files import find_inputs, segment_files
 from medsegdiff.io.dicom import read_series
+from medsegdiff.io.dicom_masks import convert_masks, folder_names
 from medsegdiff.io.dicom_seg import read_segmentation
 from medsegdiff.io.image import image_name, images_in
 from tests.dicom_makers import OBLIQUE, make_slices, write_slices
+from tests.integration.test_cli import call
 from tests.integration.test_volumes import identity
 
 
@@ -73,3 +78,40 @@ def test_a_real_series_is_segmented(real_data: Callable[[str], Path], tmp_path: 
     result.save(tmp_path)
     _, masks = read_segmentation(tmp_path / "dicom-seg" / f"{result.name}.dcm", result.geometry)
     assert np.array_equal(masks[0], result.mask)
+
+
+def test_masks_of_dicom_become_a_data_folder(
+    real_data: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against what other programs made of the same DICOM-SEG, and the area that the contours enclose."""
+    liver = real_data("dicom") / "dcmqi_ct_liver_seg"
+    (path,) = convert_masks(liver, liver / "liver.dcm", tmp_path / "masks")
+    expected = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(liver / "liver_seg.nrrd"))).T > 0
+    assert path.parent.parent == tmp_path / "masks"
+    assert np.asarray(nib.load(path).dataobj).sum() == expected.sum() > 0
+    drawn = real_data("dicom") / "rtutils_ct_rtstruct"
+    assert call("data", "masks", drawn, drawn / "rt.dcm", "--out", tmp_path / "rt") == 0
+    assert str(tmp_path / "rt") in capsys.readouterr().out
+    assert call("data", "masks", drawn, drawn / "rt.dcm", "--out", tmp_path / "rt") == 2
+    assert "there already" in capsys.readouterr().err
+    assert call("data", "masks", drawn, drawn / "ct_1.dcm", "--out", tmp_path / "ct") == 1
+    assert "allowed are SEG, RTSTRUCT" in " ".join(capsys.readouterr().err.split())
+
+
+def test_structures_are_trained_on_beside_their_series(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    result = identity()(series[0], members=1, steps=1)
+    result.save(tmp_path / "seg")
+    for case in "abc":
+        shutil.copytree(series[0], tmp_path / "data" / "images" / case)
+        convert_masks(
+            tmp_path / "data" / "images" / case,
+            tmp_path / "seg" / "dicom-seg" / "patient7.dcm",
+            tmp_path / "data" / "masks",
+        )
+    source = open_source(tmp_path / "data", DataConfig())
+    assert (source.info.task, source.info.classes) == ("regions", ("lesion",))
+    assert len(source.info.items("all")) == 12
+
+
+def test_names_of_structures_become_names_of_folders() -> None:
+    assert folder_names(["GTV 1/2", "Left lung", "..", "Ä-b_c.1"]) == ["GTV-1-2", "Left-lung", "structure", "Ä-b_c.1"]

@@ -14,7 +14,7 @@ from medsegdiff.presets import load_preset
 if TYPE_CHECKING:
     from medsegdiff.inspection import Inspection
 
-app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
+app = typer.Typer(help="Look at data before training, and prepare them.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -75,3 +75,20 @@ def show(found: Inspection) -> None:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+@app.command("masks")
+def masks(
+    series: Annotated[Path, typer.Argument(help="Folder with the slices of a DICOM series.")],
+    file: Annotated[Path, typer.Argument(help="DICOM-SEG or RTSTRUCT that was drawn on it.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the masks, a sub-folder per structure.")],
+) -> None:
+    """Turn DICOM-SEG or RTSTRUCT into NIfTI masks on the grid of their series.
+
+    Example: `medsegdiff data masks data/images/patient1 patient1-rtstruct.dcm --out data/masks`
+    """
+    from medsegdiff.io.dicom_masks import convert_masks
+
+    for path in convert_masks(series, file, out):
+        say(f"Wrote {path}")
+    give(str(out))

@@ -1,0 +1,79 @@
+"""Masks that DICOM files hold, DICOM-SEG or RTSTRUCT alike, written as NIfTI on the grid of their series."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.io.dicom import read_series
+from medsegdiff.io.dicom_file import open_dicom
+from medsegdiff.io.dicom_seg import read_segmentation
+from medsegdiff.io.nifti import write_labels
+from medsegdiff.io.rtstruct import read_rtstruct
+from medsegdiff.types import Geometry
+
+READERS = {"SEG": read_segmentation, "RTSTRUCT": read_rtstruct}
+"""By modality."""
+
+
+def read_masks(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
+    """Read the structures of a DICOM-SEG or RTSTRUCT file onto the grid of its series.
+
+    Args:
+        path: The file.
+        geometry: Of the series, as `read_series` gives it.
+
+    Returns:
+        The names of the structures, and masks of 0 and 1 that may overlap.
+
+    Raises:
+        DataError: If the file holds no masks.
+    """
+    modality = str(open_dicom(path, pixels=False).get("Modality", "none"))
+    if modality not in READERS:
+        raise DataError(f"{path}: has the modality {modality}; allowed are {', '.join(READERS)}.")
+    return READERS[modality](path, geometry)
+
+
+def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:
+    """Write the structures of a file as NIfTI, a folder each, as `masks/` of a data folder has them.
+
+    Args:
+        series: The folder of the series; its name is that of the case.
+        file: DICOM-SEG or RTSTRUCT.
+        out: Where; a mask that is there already stays.
+
+    Returns:
+        What was written, ``out/STRUCTURE/CASE.nii.gz``.
+
+    Raises:
+        ConfigError: If a mask of this case is there already.
+        DataError: If two structures have one name.
+    """
+    geometry = read_series(series)[1]
+    names, masks = read_masks(file, geometry)
+    paths = [out / folder / f"{series.resolve().name}.nii.gz" for folder in folder_names(names)]
+    if there := [str(path) for path in paths if path.exists()]:
+        raise ConfigError(f"{some(there)}: there already. Move it away, or choose another --out.")
+    if len(set(paths)) < len(paths):
+        raise DataError(f"{file}: structures share a name: {some(sorted(names))}. Rename them.")
+    for path, mask in zip(paths, masks, strict=True):
+        write_labels(path, mask, geometry)
+    return paths
+
+
+def folder_names(names: Iterable[str]) -> list[str]:
+    """Turn names of structures into names of folders.
+
+    Args:
+        names: As the file has them.
+
+    Returns:
+        Letters, digits, points, dashes and underscores; whatever else becomes a dash.
+    """
+    return [re.sub(r"[^\w.-]+", "-", name.strip()).strip(".-") or "structure" for name in names]
