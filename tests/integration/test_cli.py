@@ -15,7 +15,17 @@ import pytest
 from medsegdiff import cli
 from tests.makers import SMALL, write_png
 
-COMMANDS = [[], ["demo"], ["train"], ["segment"], ["evaluate"], ["data", "check"], ["data", "masks"], ["info"], ["list"]]
+COMMANDS = [
+    [],
+    ["demo"],
+    ["train"],
+    ["segment"],
+    ["evaluate"],
+    ["data", "check"],
+    ["data", "masks"],
+    ["info"],
+    ["list"],
+]
 SETS = [part for value in SMALL for part in ("--set", value)]
 STEPS = ["--set", "train.max_steps=4", "--set", "train.val_every=2", "--set", "train.save_every=2"]
 

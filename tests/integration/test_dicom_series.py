@@ -61,6 +61,7 @@ def test_a_folder_of_series_is_several_images(series: tuple[Path, np.ndarray], t
     write_slices(tmp_path / "all" / "b", make_slices(series[1]))
     write_slices(tmp_path / "all" / "a", make_slices(series[1]))
     assert [image_name(path) for path in images_in(tmp_path / "all")] == ["a", "b"]
+    assert image_name(write_slices(tmp_path / "patient.7", make_slices(series[1]))) == "patient.7"
     assert len(find_inputs([tmp_path / "all"])) == 2
     (tmp_path / "all" / "b" / "IM0.dcm").write_bytes(b"damaged")
     finished = segment_files(

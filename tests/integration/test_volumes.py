@@ -34,8 +34,10 @@ class Threshold(DiffusionModel):
 
     def __init__(self) -> None:
         super().__init__(stride=1)
+        self.seen: list[tuple[int, ...]] = []
 
     def condition(self, image: Tensor) -> Condition:
+        self.seen += [tuple(image.shape[1:])] * len(image)
         return Condition(gates=(), embedding=image, logits=40 * (image[:, :1] + 0.5), image=None)
 
     def denoise(
@@ -183,3 +185,11 @@ def test_the_plane_of_the_data_is_that_of_the_model(tmp_path: Path) -> None:
             save(tmp_path / "data" / kind / f"{i}.nii", phantom((8, 8, 8)), np.diag([1.0, 4.0, 1.0, 1.0]))
     planned = plan(tmp_path / "data", small_config(), device="cpu")
     assert planned.config.data.plane == "coronal"
+
+
+def test_volumes_are_cut_as_the_model_was_trained(tmp_path: Path) -> None:
+    """Sagittal slices of 6×5×4 voxels: six pictures of four rows and five columns, whatever the spacing says."""
+    path = save(tmp_path / "a.nii", phantom(), np.diag([1.0, 1.0, 5.0, 1.0]))
+    segmenter = identity(plane="sagittal")
+    assert np.array_equal(segmenter(path, members=1, steps=1).mask, phantom())
+    assert segmenter.model.seen == [(1, 4, 5)] * 6
