@@ -134,8 +134,8 @@ def moved(change: np.ndarray) -> Geometry:
 def test_one_grid_is_one_grid_up_to_rounding() -> None:
     rounded = np.full((4, 4), 1e-4)
     rounded[:, 3] = 0.02  # a tenth of a voxel is 0.05 mm
-    check_same_grid(moved(np.zeros((4, 4))), moved(rounded))
-    check_same_grid(Geometry((5, 7), (1.0, 1.0)), Geometry((5, 7), (1.0, 1.0)))
+    assert check_same_grid(moved(np.zeros((4, 4))), moved(rounded)) is None
+    assert check_same_grid(Geometry((5, 7), (1.0, 1.0)), Geometry((5, 7), (1.0, 1.0))) is None
 
 
 @pytest.mark.parametrize(
