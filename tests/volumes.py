@@ -9,6 +9,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 
+from medsegdiff.io.grid import canonical_view
+from medsegdiff.types import Geometry
+
 RNG = np.random.default_rng(0)
 VOXELS = RNG.integers(-500, 1500, (5, 4, 3), dtype=np.int16)
 LABELS = RNG.integers(0, 5, (5, 4, 3), dtype=np.uint8)
@@ -60,3 +63,10 @@ def patched(path: Path, offset: int, value: np.ndarray) -> Path:
     content[offset : offset + value.nbytes] = value.tobytes()
     path.write_bytes(content)
     return path
+
+
+def written_back(turned: np.ndarray, native: Geometry) -> np.ndarray:
+    """Put a turned volume on its native grid, as results are: by writing into the view of an empty array."""
+    voxels = np.empty((*turned.shape[:-3], *native.shape), turned.dtype)
+    canonical_view(voxels, native)[...] = turned
+    return voxels

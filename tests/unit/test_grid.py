@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsegdiff.errors import GeometryError
-from medsegdiff.io.grid import check_same_grid, from_canonical, to_canonical
+from medsegdiff.io.grid import canonical_view, check_same_grid, to_canonical
 from medsegdiff.io.nifti import read_labels, read_volume
 from medsegdiff.types import Geometry
+from tests.volumes import written_back
 
 PHANTOM = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 """Right, anterior, superior; every voxel has a value of its own."""
@@ -52,7 +53,7 @@ def test_all_48_orders_and_flips_become_one_and_come_back(spacing: tuple[float, 
             world = ORIGIN + np.array(spacing) * index
             assert np.allclose(world_of(value, voxels, native.affine), world)
             assert np.allclose(world_of(value, turned, geometry.affine), world)
-        back = from_canonical(turned, native)
+        back = written_back(turned, native)
         assert back.dtype == voxels.dtype
         assert np.array_equal(back, voxels)
         seen += 1
@@ -65,14 +66,13 @@ def test_axes_before_space_stay() -> None:
         turned, _ = to_canonical(members, native)
         assert np.array_equal(turned[1, 0], PHANTOM + 200)
         assert turned.shape == (3, 2, *PHANTOM.shape)
-        assert np.array_equal(from_canonical(turned, native), members)
+        assert np.array_equal(written_back(turned, native), members)
 
 
-def test_what_is_turned_is_a_copy_that_torch_can_take() -> None:
+def test_what_is_turned_is_contiguous_as_torch_takes_it() -> None:
     for voxels, native in stored((1.0, 2.0, 3.0)):
         turned, _ = to_canonical(voxels, native)
         assert turned.flags.c_contiguous
-        assert from_canonical(turned, native).flags.c_contiguous
 
 
 entry = st.floats(-2, 2, allow_nan=False, width=32)
@@ -93,7 +93,7 @@ def test_any_oblique_or_sheared_affine_is_turned_and_back(
     native = Geometry(shape, tuple(spacing.tolist()), np.vstack([matrix, [0, 0, 0, 1]]))
     voxels = np.arange(np.prod([*channels, *shape]), dtype=np.int32).reshape(*channels, *shape)
     turned, geometry = to_canonical(voxels, native)
-    assert np.array_equal(from_canonical(turned, native), voxels)
+    assert np.array_equal(written_back(turned, native), voxels)
     first = (0,) * len(channels)
     for value in (voxels[first].min(), voxels[first].max()):
         before = world_of(value, voxels[first], native.affine)
@@ -121,10 +121,8 @@ def test_voxels_of_another_shape_and_pictures_are_refused() -> None:
     assert voxels.shape == (4, 3, 2)
     with pytest.raises(GeometryError, match=r"The voxels are \(2, 3, 4\), their geometry is \(4, 3, 2\)"):
         to_canonical(PHANTOM, native)
-    with pytest.raises(GeometryError, match=r"The voxels are \(4, 3, 2\), their geometry is \(2, 3, 4\)"):
-        from_canonical(voxels, native)
     with pytest.raises(GeometryError, match="has no affine: it is that of a picture"):
-        from_canonical(voxels, Geometry((4, 3), (1.0, 1.0)))
+        canonical_view(voxels, Geometry((4, 3, 2), (1.0, 1.0, 1.0)))
 
 
 def moved(change: np.ndarray) -> Geometry:
@@ -177,6 +175,6 @@ def test_real_images_are_turned_and_back_with_their_masks(
     turned, canonical = to_canonical(voxels, geometry)
     assert canonical.affine is not None
     assert (np.diag(canonical.affine)[:3] > 0).all()
-    assert np.array_equal(from_canonical(turned, geometry), voxels)
+    assert np.array_equal(written_back(turned, geometry), voxels)
     turned_labels, _ = to_canonical(labels, of_labels)
     assert np.isclose(turned[0][turned_labels > 0].sum(dtype="f8"), voxels[0][labels > 0].sum(dtype="f8"))

@@ -7,15 +7,13 @@ from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from medsegdiff.errors import GeometryError
 from medsegdiff.types import Geometry
 
 TOLERANCE = 0.1
 """How far corners of one grid may lie apart, in voxels: programs round affines, and a qform is good to 3e-4 a voxel."""
-RAS = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
-"""By axis: the axis of the world it runs along, and in which direction."""
 
 
 def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] = ("image", "mask")) -> None:
@@ -55,7 +53,7 @@ def to_canonical(
         geometry: Of a volume.
 
     Returns:
-        The voxels, copied, and their new geometry: each voxel stays where it is in the world.
+        The voxels, contiguous, and their new geometry: each voxel stays where it is in the world.
     """
     return np.ascontiguousarray(canonical_view(voxels, geometry)), canonical_geometry(geometry)
 
@@ -91,21 +89,6 @@ def canonical_geometry(geometry: Geometry) -> Geometry:
         spacing=tuple(geometry.spacing[axis] for axis in order),
         affine=affine @ inv_ornt_aff(turn, geometry.shape),
     )
-
-
-def from_canonical(voxels: Shaped[np.ndarray, "*c x y z"], geometry: Geometry) -> Shaped[np.ndarray, "*c i j k"]:
-    """Undo `to_canonical`.
-
-    Args:
-        voxels: With axes to the right, to the front and upwards; axes before the last three stay.
-        geometry: The native one, that `to_canonical` was given.
-
-    Returns:
-        The voxels, copied, on the native grid.
-    """
-    turn = io_orientation(_affine(geometry))
-    _check_shape(voxels, tuple(geometry.shape[axis] for axis in np.argsort(turn[:, 0])))
-    return np.ascontiguousarray(_turned(voxels, ornt_transform(RAS, turn)))
 
 
 def _displacement(a: Geometry, b: Geometry) -> float:

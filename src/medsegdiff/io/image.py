@@ -110,10 +110,7 @@ def write_mask(folder: Path, name: str, mask: UInt8[np.ndarray, " *s"], geometry
         mask: 0 and 1.
         geometry: Of the image.
     """
-    if geometry.affine is None:
-        raster.write_mask(folder / f"{name}.png", mask * np.uint8(255))
-    else:
-        nifti.write_labels(folder / f"{name}.nii.gz", mask, geometry)
+    write_labels(folder, name, mask * np.uint8(255 if geometry.affine is None else 1), geometry)
 
 
 def write_labels(folder: Path, name: str, labels: UInt8[np.ndarray, " *s"], geometry: Geometry) -> None:

@@ -20,18 +20,6 @@ GREY_MODES = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's names for pictures of one channel."""
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures of a folder, without its sub-folders.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        Paths, sorted by name.
-    """
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-
-
 def picture_size(path: Path) -> tuple[int, int]:
     """Read height and width from the header alone.
 
