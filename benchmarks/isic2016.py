@@ -21,7 +21,8 @@ from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
 from medsegdiff.config import Config
 from medsegdiff.evaluation import Evaluation, evaluate, interval
-from medsegdiff.inference.files import find_inputs, segment_files
+from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import read_mask, write_mask
 from medsegdiff.models.budget import budget

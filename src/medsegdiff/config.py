@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "fp32", "bf16"]
+Modality = Literal["ct", "mr", "natural"]
+"""Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
 
 
 class Component(BaseModel):
@@ -125,6 +127,10 @@ class DataConfig(Component):
     """One foreground, classes that exclude each other, or regions that may overlap; ``null`` asks the data."""
     classes: tuple[str, ...] | None = None
     """Names of the mask channels (for ``exclusive`` the background is the first); ``null`` asks the data."""
+    layout: str = "auto"
+    """Entry of the registry of data sets that lists the files; ``auto`` goes by their names."""
+    mask_dir: str = "masks"
+    """Folder of the masks beside ``images/``."""
     mask_folders: Literal["auto", "raters", "structures"] = "auto"
     """What sub-folders of ``masks/`` are; ``auto`` goes by their names."""
     image_size: int = Field(default=256, ge=8)
@@ -133,6 +139,16 @@ class DataConfig(Component):
     """``fit`` scales the longer side to ``image_size``, ``stretch`` both sides (the paper), ``none`` neither."""
     plane: Literal["auto", "sagittal", "coronal", "axial"] = "auto"
     """How volumes are cut into slices; ``auto``: axially, or across clearly thicker voxels."""
+    neighbours: int = Field(default=0, ge=0, le=8)
+    """Slices above and below that a slice of a volume takes along as channels (2.5-D)."""
+    modalities: tuple[Modality, ...] | None = None
+    """Of the image channels: decides how they are normalised; ``null`` asks the data."""
+    window: tuple[float, float] | None = None
+    """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
+    channel_files: int = Field(default=1, ge=1)
+    """Files per image, one per channel; the data say."""
+    region_values: tuple[int, ...] = ()
+    """Value of each region in label maps, each over those before it; the data say."""
     augment: bool = True
     """Random flips, rotation, scale, shift and intensity while training."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -212,8 +228,8 @@ class Config(Component):
 
     @property
     def image_channels(self) -> int:
-        """Channels of the image; 3 while no data have been seen."""
-        return self.data.channels or 3
+        """Channels that the network sees, those of neighbouring slices included; 3 while no data have been seen."""
+        return (self.data.channels or 3) * (1 + 2 * self.data.neighbours)
 
     @property
     def mask_channels(self) -> int:

@@ -12,7 +12,8 @@ from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation import Evaluation, evaluate
-from medsegdiff.inference.files import find_inputs, segment_files
+from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
 from medsegdiff.presets import load_preset

@@ -14,13 +14,15 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from medsegdiff.config import DataConfig
+from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.masks import TWO_VALUES, MaskCoding, MaskFolder
+from medsegdiff.data.masks import Masks, mask_folder
+from medsegdiff.data.opening import detect, list_cases
 from medsegdiff.data.split import names_in
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.io.grid import check_same_grid
-from medsegdiff.io.image import image_name, images_in, read_geometry
+from medsegdiff.io.image import read_geometry
 from medsegdiff.metrics.base import METRICS
 
 CONVENTIONS = {
@@ -106,11 +108,11 @@ def evaluate(
         DataError: If a case is missing on either side, or masks can't be understood.
     """
     data = data or DataConfig()
-    inner, images = references / "masks", references / "images"
+    inner = references / data.mask_dir
     root = inner if inner.is_dir() else references
-    asked = None if split is None else _names_of(split, (_made_in(predictions), references, root.parent))
-    known = {image_name(path) for path in images_in(images)} if images.is_dir() else asked or ()
-    reference = MaskFolder(root, kind=data.mask_folders, names=known)
+    listed = None if split is None else _listed(split, (_made_in(predictions), references, root.parent))
+    reference, parts = _references(references, root, data, known=listed or ())
+    asked = _names_of(split, parts, references) if split is not None and listed is None else listed
     coding = _coding(reference, predictions, data, track)
     prediction = _predictions(predictions, coding, names=reference.names, checked=data.task is None)
     names = reference.names if asked is None else asked
@@ -123,19 +125,35 @@ def evaluate(
     return Evaluation(cases, summarise(cases), counts)
 
 
-def _names_of(split: str, places: Sequence[Path]) -> list[str]:
-    """List the cases of a part, by the first ``split.csv`` that there is."""
+def _references(
+    whole: Path, root: Path, data: DataConfig, *, known: Collection[str]
+) -> tuple[Masks, Mapping[str, str]]:
+    """Find reference masks: of a data set in any layout, with the part of each case, or of a folder of masks."""
+    if data.layout != "auto" or detect(whole) is not None:
+        listing = list_cases(whole, data)
+        if listing.masks.names:
+            return listing.masks, {name: case.part for name, case in listing.cases.items()}
+    return mask_folder(root, kind=data.mask_folders, names=known), {}
+
+
+def _listed(split: str, places: Sequence[Path]) -> list[str] | None:
+    """List the cases of a part by the first ``split.csv`` that there is."""
     file = next((folder / "split.csv" for folder in places if (folder / "split.csv").is_file()), None)
-    if file is None:
-        looked = some(list(dict.fromkeys(str(folder) for folder in places)))
+    return None if file is None else sorted(names_in(file, split))
+
+
+def _names_of(split: str, parts: Mapping[str, str], references: Path) -> list[str]:
+    """List the cases of a part as the data set itself says."""
+    found = sorted(name for name, part in parts.items() if split in (part, "all"))
+    if not found:
         raise DataError(
-            f"There is no split.csv in {looked}, so '{split}' is not known. "
+            f"There is no split.csv beside the predictions or in {references}, so '{split}' is not known. "
             f"'medsegdiff segment --split {split}' puts the run's split beside its masks."
         )
-    return sorted(names_in(file, split))
+    return found
 
 
-def _coding(reference: MaskFolder, predictions: Path, data: DataConfig, track: Track) -> MaskCoding:
+def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track) -> MaskCoding:
     """Say what the values of references and predictions mean: from all of them, not from the cases scored alone."""
     values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
     task, classes = data.task, data.classes
@@ -145,7 +163,7 @@ def _coding(reference: MaskFolder, predictions: Path, data: DataConfig, track: T
         if told["task"] in ("binary", "exclusive"):
             task, classes = told["task"], classes or tuple(told["classes"])
     elif task is None and reference.kind != "structures" and values not in TWO_VALUES:
-        values |= _values_of(MaskFolder(_inner(predictions, "labels", "masks")))
+        values |= _values_of(mask_folder(_inner(predictions, "labels", "masks")))
     return reference.coding(values, task=task, classes=classes)
 
 
@@ -160,15 +178,17 @@ def _inner(folder: Path, *parts: str) -> Path:
     return next((folder / part for part in parts if (folder / part).is_dir()), folder)
 
 
-def _values_of(folder: MaskFolder) -> set[int]:
+def _values_of(folder: Masks) -> set[int]:
     return {value for name in folder.names for value in folder.values(name)}
 
 
-def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], checked: bool) -> MaskFolder:
+def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], checked: bool) -> Masks:
     """Look through the predictions: one mask per case and structure."""
     parts = ("labels", "masks") if coding.task == "exclusive" else ("masks",)
-    found = MaskFolder(_inner(folder, *parts), kind="structures", names=names)
+    found = mask_folder(_inner(folder, *parts), kind="structures", names=names)
     single = len(coding.classes) == 1 and found.kind == "flat"
+    if coding.task == "regions" and coding.values and (folder / "labels").is_dir() is False and "" in found.folders:
+        return Masks({"": {name: found.files(name)[0] for name in found.names}}, kind="flat", where=found.root)
     if coding.task == "regions" and not single and set(found.folders) != set(coding.classes):
         raise DataError(
             f"{found.root} holds {some([f or 'masks' for f in found.folders])}; the references hold the structures "
@@ -185,7 +205,7 @@ def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], ch
     return found
 
 
-def _check_names(names: Sequence[str], prediction: MaskFolder, reference: MaskFolder) -> None:
+def _check_names(names: Sequence[str], prediction: Masks, reference: Masks) -> None:
     if missing := sorted(set(names) - set(prediction.names)):
         raise DataError(
             f"{len(missing)} of {len(names)} references have no prediction in {prediction.root}: {some(missing)}. "
@@ -203,18 +223,19 @@ def _check_names(names: Sequence[str], prediction: MaskFolder, reference: MaskFo
         )
 
 
-def _score(
-    name: str, prediction: MaskFolder, reference: MaskFolder, coding: MaskCoding
-) -> tuple[dict[str, Any], list[str]]:
+def _score(name: str, prediction: Masks, reference: Masks, coding: MaskCoding) -> tuple[dict[str, Any], list[str]]:
     """Score a case: the numbers, and which of its structures are empty."""
-    raters = reference.read(name, coding)
+    stored = reference.stored(name)
+    raters, ignored = reference.coded(stored, coding), reference.ignored(stored, coding)
     truth = 2 * raters.sum(axis=0, dtype=np.uint16) >= len(raters)  # the majority of raters (k, h, w)
-    predicted = prediction.read(name, coding)[0].astype(bool)
+    predicted = prediction.read(name, _written(coding, prediction))[0].astype(bool)
     if predicted.shape != truth.shape:
         raise GeometryError(
             f"'{name}': the prediction is {size(predicted.shape[1:])}, the reference {size(truth.shape[1:])}. "
             "Score masks on the grid of the reference."
         )
+    if ignored is not None:  # as if nothing were there
+        truth, predicted = truth & ~ignored.any(axis=0), predicted & ~ignored.any(axis=0)
     file, *others = [*reference.files(name), *prediction.files(name)]
     geometry = read_geometry(file)[0]
     for path in others:
@@ -234,6 +255,12 @@ def _score(
         (True, True): "none",
     }
     return row, [kinds[bool(p.any()), bool(r.any())] for p, r in pairs]
+
+
+def _written(coding: MaskCoding, prediction: Masks) -> MaskCoding:
+    """Say what the values of predictions mean: 0 and 1, class indices, or labels that regions are made of."""
+    labels = coding.task == "regions" and prediction.kind == "flat"
+    return coding if labels else MaskCoding(coding.task, coding.classes)
 
 
 def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

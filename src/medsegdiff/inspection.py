@@ -1,8 +1,9 @@
-"""Looking at a data folder before training: what fits, what does not, what leaks between splits."""
+"""Looking at data before training: what fits, what does not, what leaks between splits."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from torch.nn import functional as F
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.folder import check_case, find_images
-from medsegdiff.data.masks import MaskFolder
+from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.masks import Masks
+from medsegdiff.data.opening import list_cases
 from medsegdiff.data.planes import middle_of
+from medsegdiff.data.source import check_grids, unlabelled
 from medsegdiff.data.split import make_split
-from medsegdiff.errors import DataError, MedSegDiffError
-from medsegdiff.io.image import read_image, read_mask
+from medsegdiff.errors import DataError, MedSegDiffError, size
+from medsegdiff.io.image import read_channels, read_mask
 from medsegdiff.report.preview import preview
 
 ALIKE = 0.95
@@ -27,21 +30,28 @@ ALIKE = 0.95
 
 @dataclass
 class Inspection:
-    """What was found in a data folder."""
+    """What was found in a data set."""
 
+    layout: str = ""
     images: int = 0
     split: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Height×width → number of images."""
+    """Height×width, or voxels by axis → number of images."""
+    spacing: dict[str, list[float]] = field(default_factory=dict)
+    """Of volumes, in mm by axis of the file: ``min``, ``median`` and ``max``."""
     channels: dict[str, int] = field(default_factory=dict)
     masks: str = ""
     """``flat``, ``raters`` or ``structures``, with the names of the folders."""
     task: str = ""
     classes: list[str] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
+    labels: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Class → ``share`` of the pixels of all masks, and ``cases`` that hold it."""
     empty_masks: list[str] = field(default_factory=list)
     unlisted: int = 0
-    """Images that ``split.csv`` does not name."""
+    """Images that the split does not name."""
+    leaks: list[str] = field(default_factory=list)
+    """Groups (patients, say) with cases in several parts."""
     near_duplicates: list[dict[str, Any]] | None = None
     """Pairs in different parts; ``None`` where the split is not known."""
     remarks: list[str] = field(default_factory=list)
@@ -63,13 +73,26 @@ class Inspection:
         return asdict(self) | {"ok": self.ok}
 
 
+@dataclass
+class _Reading:
+    """What is gathered while files are read."""
+
+    thumbnails: dict[str, torch.Tensor] = field(default_factory=dict)
+    pixels: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Folder of masks and value → pixels."""
+    cases: Counter[tuple[str, int]] = field(default_factory=Counter)
+    sizes: Counter[str] = field(default_factory=Counter)
+    channels: Counter[str] = field(default_factory=Counter)
+    spacings: list[tuple[float, ...]] = field(default_factory=list)
+
+
 def inspect_folder(
     root: Path, config: DataConfig, *, picture: Path | None = None, track: Track = in_silence
 ) -> Inspection:
-    """Read every image and mask of a folder, and collect what is wrong instead of stopping at the first.
+    """Read every image and mask of a data set, and collect what is wrong instead of stopping at the first.
 
     Args:
-        root: The folder with ``images/`` and ``masks/``.
+        root: The folder or manifest, in any layout.
         config: How to read it.
         picture: Where a preview is drawn.
         track: Shows progress.
@@ -79,69 +102,108 @@ def inspect_folder(
     """
     found = Inspection()
     try:
-        images = find_images(root)
-        masks = MaskFolder(root / "masks", kind=config.mask_folders, names=images)
+        listing = list_cases(root, config)
+        if not listing.masks.names:
+            raise DataError(f"{listing.masks.root}: there are no masks; training needs them.")
     except MedSegDiffError as error:
         found.problems.append(str(error))
         return found
-    found.images = len(images)
+    masks = listing.masks
+    found.layout, found.images, found.remarks = listing.layout, len(listing.cases), list(listing.remarks)
+    found.unlisted = len(listing.unlisted)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
-    found.problems += [f"{name}: the image has no mask" for name in sorted(set(images) - set(masks.names))]
-    found.remarks += [f"{name}: the mask has no image" for name in sorted(set(masks.names) - set(images))]
-    found.problems += [f"masks are missing: {name}" for name in masks.incomplete(images)]
-    thumbnails = _read_all(images, masks, found, track)
-    _understand(masks, config, found)
-    split = _split(root, images, config, found)
-    if split:
-        found.near_duplicates = near_duplicates(thumbnails, split)
+    found.problems += [f"{name}: the image has no mask" for name in unlabelled(listing.cases, masks.names)]
+    known = {*listing.cases, *listing.unlisted}
+    found.remarks += [f"{name}: the mask has no image" for name in masks.names if name not in known]
+    found.problems += [f"masks are missing: {name}" for name in masks.incomplete(set(masks.names) & set(listing.cases))]
+    read = _read_all(listing, found, track)
+    _understand(listing, read, config, found)
+    if split := _split(listing, config, found):
+        found.leaks = leaks(listing.cases, split)
+        found.near_duplicates = near_duplicates(read.thumbnails, split)
     if picture is not None:
-        preview([(images[n], masks.files(n)) for n in sorted(thumbnails) if n in masks.names], picture)
+        shown = [listing.cases[name] for name in sorted(read.thumbnails) if name in masks.names]
+        preview([(case, masks.files(case.name)) for case in shown], picture)
     return found
 
 
-def _read_all(images: dict[str, Path], masks: MaskFolder, found: Inspection, track: Track) -> dict[str, torch.Tensor]:
-    thumbnails: dict[str, torch.Tensor] = {}
-    values: set[int] = set()
-    sizes: Counter[str] = Counter()
-    channels: Counter[str] = Counter()
-    for name in track(sorted(images), "Reading images and masks"):
+def _read_all(listing: Listing, found: Inspection, track: Track) -> _Reading:
+    read = _Reading()
+    for name in track(list(listing.cases), "Reading images and masks"):
         try:
-            image, geometry = read_image(images[name])
-            sizes["×".join(map(str, geometry.shape))] += 1
-            channels[{1: "grey", 3: "colour"}.get(len(image), f"of {len(image)} channels")] += 1
-            values |= check_case(name, images[name], masks)
-            found.empty_masks += [
-                f"{path.parent.name}/{name}" for path in masks.files(name) if not read_mask(path).any()
-            ]
+            _read(listing.cases[name], listing.masks, read, found)
         except MedSegDiffError as error:
             found.problems.append(str(error))
-            continue
-        thumbnails[name] = thumbnail(middle_of(image, geometry) if image.ndim == 4 else image)
-    found.values, found.sizes, found.channels = sorted(values), dict(sizes.most_common(8)), dict(channels)
-    return thumbnails
+    found.values = sorted({value for _, value in read.pixels})
+    found.sizes, found.channels = dict(read.sizes.most_common(8)), dict(read.channels)
+    if read.spacings:
+        low, median, high = np.percentile(read.spacings, (0, 50, 100), axis=0).round(4).tolist()
+        found.spacing = {"median": median, "min": low, "max": high}
+    return read
 
 
-def _understand(masks: MaskFolder, config: DataConfig, found: Inspection) -> None:
+def _read(case: CaseFiles, masks: Masks, read: _Reading, found: Inspection) -> None:
+    """Read a case: the image first, so that what it is counts even if its mask is bad."""
+    image, geometry = read_channels(case.images)
+    read.sizes[size(geometry.shape)] += 1
+    read.channels[{1: "grey", 3: "colour"}.get(len(image), f"of {len(image)} channels")] += 1
+    if geometry.affine is not None:
+        read.spacings.append(geometry.spacing)
+    check_grids(case.images, masks.files(case.name))
+    for folder, path in masks.by_folder(case.name).items():
+        values, counts = np.unique(read_mask(path), return_counts=True)
+        keys = [(folder, value) for value in values.tolist()]
+        read.pixels.update(dict(zip(keys, counts.tolist(), strict=True)))
+        read.cases.update(keys)
+        if not values.any():
+            found.empty_masks.append(f"{path.parent.name}/{case.name}")
+    read.thumbnails[case.name] = thumbnail(middle_of(image, geometry) if image.ndim == 4 else image)
+
+
+def _understand(listing: Listing, read: _Reading, config: DataConfig, found: Inspection) -> None:
     if not found.values:  # no mask could be read, and that is said already
         return
     if found.values == [0]:
         found.problems.append("Every mask is empty: there is nothing to learn.")
     try:
-        coding = masks.coding(found.values, task=config.task, classes=config.classes)
-        found.task, found.classes = coding.task, list(coding.classes)
+        coding = listing.masks.coding(found.values, task=config.task, classes=config.classes)
     except DataError as error:
         found.problems.append(str(error))
+        return
+    found.task, found.classes = coding.task, list(coding.classes)
+    structures = listing.masks.kind == "structures"
+    total = sum(read.pixels.values()) / (len(coding.classes) if structures else 1)
+    for index, name in enumerate(coding.classes):
+        row = coding.table[0 if structures else index]
+        own = [key for key in read.pixels if row[key[1]] and (key[0] == name or not structures)]
+        cases = max((read.cases[key] for key in own), default=0)
+        found.labels[name] = {"share": sum(read.pixels[key] for key in own) / total, "cases": cases}
 
 
-def _split(root: Path, images: dict[str, Path], config: DataConfig, found: Inspection) -> dict[str, str]:
+def _split(listing: Listing, config: DataConfig, found: Inspection) -> dict[str, str]:
     try:
-        split = make_split(images, root / "split.csv", config)
+        split = make_split(listing.cases, config)
     except DataError as error:
         found.problems.append(str(error))
         return {}
     found.split = dict(Counter(split.values()))
-    found.unlisted = len(images) - len(split)
     return split
+
+
+def leaks(cases: Mapping[str, CaseFiles], split: Mapping[str, str]) -> list[str]:
+    """Find groups (patients, say) with cases in several parts: what was trained on would be tested on.
+
+    Args:
+        cases: By name.
+        split: Name → part.
+
+    Returns:
+        Groups, each with its parts.
+    """
+    parts: dict[str, set[str]] = defaultdict(set)
+    for name, part in split.items():
+        parts[cases[name].group or name].add(part)
+    return [f"{group} ({', '.join(sorted(held))})" for group, held in sorted(parts.items()) if len(held) > 1]
 
 
 def thumbnail(image: np.ndarray) -> torch.Tensor:

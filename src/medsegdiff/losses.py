@@ -7,7 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def soft_dice(probability: Float[Tensor, "b k h w"], mask: Float[Tensor, "b k h w"]) -> Float[Tensor, " b"]:
+def soft_dice(
+    probability: Float[Tensor, "b k h w"],
+    mask: Float[Tensor, "b k h w"],
+    *,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
+) -> Float[Tensor, " b"]:
     """Compute 1 − Dice of probabilities, by image, averaged over channels.
 
     One pixel is added above and below the fraction: two empty masks agree, and no division is by zero.
@@ -17,17 +22,24 @@ def soft_dice(probability: Float[Tensor, "b k h w"], mask: Float[Tensor, "b k h 
     Args:
         probability: In [0, 1].
         mask: 0 and 1.
+        labelled: 0 where nobody labelled: what is predicted there does not count.
 
     Returns:
         In [0, 1].
     """
+    if labelled is not None:
+        probability, mask = probability * labelled, mask * labelled
     both = (probability * mask).sum(dim=(2, 3))
     either = probability.sum(dim=(2, 3)) + mask.sum(dim=(2, 3))
     return (1 - (2 * both + 1) / (either + 1)).mean(dim=1)
 
 
 def cross_entropy(
-    logits: Float[Tensor, "b k h w"], mask: Float[Tensor, "b k h w"], *, exclusive: bool
+    logits: Float[Tensor, "b k h w"],
+    mask: Float[Tensor, "b k h w"],
+    *,
+    exclusive: bool,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Compute the cross-entropy by image, averaged over pixels (and over channels that may overlap).
 
@@ -37,10 +49,28 @@ def cross_entropy(
         logits: By channel.
         mask: 0 and 1.
         exclusive: Whether the channels are classes of which each pixel has one.
+        labelled: 0 where nobody labelled: such pixels do not count.
 
     Returns:
         In nats.
     """
     if exclusive:
-        return -(mask * logits.log_softmax(dim=1)).sum(dim=1).mean(dim=(1, 2))
-    return F.binary_cross_entropy_with_logits(logits, mask, reduction="none").mean(dim=(1, 2, 3))
+        by_pixel = -(mask * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+    else:
+        by_pixel = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    return mean_of(by_pixel, labelled)
+
+
+def mean_of(values: Float[Tensor, "b k h w"], labelled: Float[Tensor, "b 1 h w"] | None) -> Float[Tensor, " b"]:
+    """Average over channels and over the pixels that somebody labelled.
+
+    Args:
+        values: By pixel.
+        labelled: 0 where nobody labelled; ``None``: everything is labelled.
+
+    Returns:
+        By image; 0 where nothing is labelled.
+    """
+    if labelled is None:
+        return values.mean(dim=(1, 2, 3))
+    return (values.mean(dim=1, keepdim=True) * labelled).sum(dim=(1, 2, 3)) / labelled.sum(dim=(1, 2, 3)).clamp(min=1)

@@ -38,7 +38,9 @@ class Case:
     """0 and 1 by rater and channel; ``None`` for an image without reference."""
     geometry: Geometry
     intensity: Float[np.ndarray, "c 2"] | None = None
-    """Mean and standard deviation by channel to normalise with; ``None`` takes those of the image itself."""
+    """Of a slice: mean and standard deviation by channel of its volume; ``None`` for pictures."""
+    ignored: UInt8[np.ndarray, "r *s"] | None = None
+    """1 by rater where nobody labelled; ``None``: everything is labelled."""
     key: str = ""
     """What its noise follows from, beside the seed and the member; empty: its pixels."""
 
@@ -53,6 +55,8 @@ class Batch:
     """0 and 1, one rater per image, on the model grid."""
     positions: tuple[int, ...]
     """Place of each sample in the endless stream of training samples: the source of its randomness."""
+    labelled: Float[Tensor, "b 1 h w"] | None = None
+    """0 where nobody labelled, else 1; ``None``: everything is labelled."""
 
 
 @dataclass(frozen=True)

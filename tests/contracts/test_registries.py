@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import DATASETS, DataSource, open_source
+from medsegdiff.data.dataset import DATASETS, DataSource
+from medsegdiff.data.opening import open_source
 from medsegdiff.diffusion.samplers import SAMPLERS, TableBuilder, sample
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table

@@ -14,8 +14,9 @@ import SimpleITK
 from pydicom import dcmread
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import open_source
-from medsegdiff.inference.files import find_inputs, segment_files
+from medsegdiff.data.opening import open_source
+from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.finding import find_inputs
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_masks import convert_masks, folder_names
 from medsegdiff.io.dicom_seg import read_segmentation

@@ -17,7 +17,8 @@ from medsegdiff import Segmenter
 from medsegdiff.config import Config
 from medsegdiff.errors import GeometryError
 from medsegdiff.evaluation import evaluate
-from medsegdiff.inference.files import find_inputs, segment_files
+from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.finding import find_inputs
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.training.train import plan, train
 from medsegdiff.types import Condition

@@ -8,8 +8,8 @@ import torch
 
 from medsegdiff.config import DataConfig, TrainConfig
 from medsegdiff.data.augment import Augment
-from medsegdiff.data.dataset import open_source
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
+from medsegdiff.data.opening import open_source
 
 
 def test_image_and_masks_of_all_raters_move_together() -> None:

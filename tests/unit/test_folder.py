@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import open_source
-from medsegdiff.data.folder import FolderSource
-from medsegdiff.data.masks import MaskFolder, case_name
+from medsegdiff.data.masks import case_name, mask_folder
+from medsegdiff.data.opening import open_source
+from medsegdiff.data.source import ListedSource
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.io.raster import read_mask
 from tests.makers import make_folder, write_png
 
 
-def source(root: Path, **values: object) -> FolderSource:
+def source(root: Path, **values: object) -> ListedSource:
     opened = open_source(root, DataConfig(**values))
-    assert isinstance(opened, FolderSource)
+    assert isinstance(opened, ListedSource)
     return opened
 
 
@@ -150,7 +150,7 @@ def test_an_empty_folder_says_what_is_expected(tmp_path: Path) -> None:
 
 def test_two_images_of_one_name_are_refused(folder: Path) -> None:
     write_png(folder / "images" / "case00.tif", np.arange(1280, dtype=np.uint8).reshape(40, 32))
-    with pytest.raises(DataError, match="several images of one name: case00"):
+    with pytest.raises(DataError, match="both named 'case00'"):
         source(folder)
 
 
@@ -163,7 +163,7 @@ def test_two_masks_of_one_name_are_refused(folder: Path) -> None:
 def test_masks_of_a_case_that_differ_in_size_are_refused(tmp_path: Path) -> None:
     for rater, size in (("rater1", (4, 4)), ("rater2", (4, 5))):
         write_png(tmp_path / rater / "a.png", np.full(size, 255, np.uint8))
-    masks = MaskFolder(tmp_path)
+    masks = mask_folder(tmp_path)
     with pytest.raises(GeometryError, match="differ in size"):
         masks.read("a", masks.coding([0, 255]))
 

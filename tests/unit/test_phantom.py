@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import open_source
-from medsegdiff.data.folder import FolderSource
+from medsegdiff.data.opening import open_source
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
+from medsegdiff.data.source import ListedSource
 
 
 def test_raters_follow_the_distribution_that_is_told() -> None:
@@ -51,7 +51,7 @@ def test_written_and_read_it_is_the_same(tmp_path: Path) -> None:
     phantom = PhantomSource(config, counts=(4, 2, 2))
     write_phantom(phantom, tmp_path)
     stored = open_source(tmp_path, config)
-    assert isinstance(stored, FolderSource)
+    assert isinstance(stored, ListedSource)
     assert stored.info.split == phantom.info.split
     assert stored.info.raters == phantom.info.raters
     for name in phantom.info.split:

@@ -5,10 +5,15 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.split import make_split, names_in, write_split
+from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.split import assign, make_split, names_in, write_split
 from medsegdiff.errors import DataError
 
 NAMES = [f"n{i}" for i in range(20)]
+
+
+def parts(names: list[str], file: Path, config: DataConfig) -> dict[str, str]:
+    return make_split(assign({name: CaseFiles(name, (Path(name),)) for name in names}, file), config)
 
 
 def rows(path: Path, text: str) -> Path:
@@ -18,19 +23,19 @@ def rows(path: Path, text: str) -> Path:
 
 def test_a_file_is_followed_and_validation_is_taken_from_training(tmp_path: Path) -> None:
     lines = [f"{n},{'test' if i < 5 else 'train'}" for i, n in enumerate(NAMES)]
-    split = make_split(NAMES, rows(tmp_path / "split.csv", "id,split\n" + "\n".join(lines)), DataConfig())
+    split = parts(NAMES, rows(tmp_path / "split.csv", "id,split\n" + "\n".join(lines)), DataConfig())
     assert [split[n] for n in NAMES[:5]] == ["test"] * 5
     assert sorted(split.values()).count("val") == 2
 
 
 def test_validation_that_is_named_is_kept(tmp_path: Path) -> None:
     file = rows(tmp_path / "split.csv", "image,split\nn0.png,training\nn1.png,validation\nn2,test\n")
-    assert make_split(NAMES, file, DataConfig()) == {"n0": "train", "n1": "val", "n2": "test"}
+    assert parts(NAMES, file, DataConfig()) == {"n0": "train", "n1": "val", "n2": "test"}
 
 
 def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
     lines = "\n".join(f"{n},train,p{i // 4}" for i, n in enumerate(NAMES))
-    split = make_split(NAMES, rows(tmp_path / "split.csv", f"id,split,patient\n{lines}"), DataConfig(val_fraction=0.4))
+    split = parts(NAMES, rows(tmp_path / "split.csv", f"id,split,patient\n{lines}"), DataConfig(val_fraction=0.4))
     for group in range(5):
         assert len({split[n] for n in NAMES[4 * group : 4 * group + 4]}) == 1
     assert list(split.values()).count("val") == 8
@@ -50,13 +55,13 @@ def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
 )
 def test_files_that_make_no_sense_are_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        make_split(NAMES, rows(tmp_path / "split.csv", text), DataConfig())
+        parts(NAMES, rows(tmp_path / "split.csv", text), DataConfig())
 
 
 def test_a_file_in_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
     (tmp_path / "split.csv").write_bytes("id,split\nmüller,train\n".encode("latin-1"))
     with pytest.raises(DataError, match="CSV UTF-8"):
-        make_split(["müller"], tmp_path / "split.csv", DataConfig())
+        parts(["müller"], tmp_path / "split.csv", DataConfig())
 
 
 def test_parts_are_listed_by_any_of_their_names(tmp_path: Path) -> None:
@@ -69,12 +74,12 @@ def test_parts_are_listed_by_any_of_their_names(tmp_path: Path) -> None:
 
 
 def test_a_split_is_written_with_its_hash_and_read_back(tmp_path: Path) -> None:
-    split = make_split(NAMES, tmp_path / "none.csv", DataConfig())
+    split = parts(NAMES, tmp_path / "none.csv", DataConfig())
     digest = write_split(tmp_path / "split.csv", split)
-    assert make_split(NAMES, tmp_path / "split.csv", DataConfig()) == split
+    assert parts(NAMES, tmp_path / "split.csv", DataConfig()) == split
     assert write_split(tmp_path / "again.csv", dict(reversed(split.items()))) == digest
 
 
 def test_tiny_data_sets_keep_a_case_in_each_part(tmp_path: Path) -> None:
-    split = make_split(["a", "b", "c"], tmp_path / "none.csv", DataConfig())
+    split = parts(["a", "b", "c"], tmp_path / "none.csv", DataConfig())
     assert sorted(split.values()) == ["test", "train", "val"]

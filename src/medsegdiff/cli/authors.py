@@ -236,14 +236,16 @@ def sample(argv: Sequence[str] | None = None) -> None:
     """
     flags = read_sampling(argv)
 
-    from medsegdiff.inference.files import find_inputs, segment_files
+    from medsegdiff.inference.files import segment_files
+    from medsegdiff.inference.finding import find_inputs
     from medsegdiff.inference.segmenter import Segmenter
 
     own = flags.data.resolve() == _data_of(flags.run).resolve()
     split_file = flags.run / "split.csv" if own else None
-    files = find_inputs([flags.data], split_file=split_file, split="test" if split_file else None)
-    say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
     segmenter = Segmenter.from_pretrained(flags.run, weights=flags.weights)
+    part = "test" if split_file else None
+    files = find_inputs([flags.data], data=segmenter.config.data, split_file=split_file, split=part)
+    say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
     finished = segment_files(
         segmenter, files, flags.out, options=flags.options, split_file=split_file, overwrite=True, track=track
     )

@@ -52,10 +52,16 @@ def show(found: Inspection) -> None:
         found: By `inspect_folder`.
     """
     unlisted = f"; {found.unlisted} are not in split.csv and will not be used" if found.unlisted else ""
+    give(f"layout          {found.layout}")
     give(f"images          {found.images}  {_counts(found.split)}{unlisted}")
     give(f"sizes           {_counts(found.sizes)}; {_counts(found.channels)}")
+    if found.spacing:
+        spans = (f"{m:g} ({low:g} … {high:g})" for m, low, high in zip(*found.spacing.values(), strict=True))
+        give(f"spacing in mm   {' × '.join(spans)}")
     give(f"masks           {found.masks}; values {some([str(v) for v in found.values], most=12)}")
     give(f"task            {found.task}: {', '.join(found.classes)}")
+    for name, of in found.labels.items():
+        give(f"  {name:<20} {of['share']:8.3%} of the pixels, in {of['cases']:.0f} cases")
     give(f"empty masks     {len(found.empty_masks)}  {some(found.empty_masks)}")
     if found.near_duplicates is None:
         give("near-duplicates not looked for: the split is not known")
@@ -64,6 +70,7 @@ def show(found: Inspection) -> None:
         for pair in found.near_duplicates[:8]:
             parts = pair["splits"]
             give(f"  {pair['a']} ({parts[0]}) ~ {pair['b']} ({parts[1]}) correlation {pair['correlation']:.3f}")
+    give(f"leaks           {len(found.leaks)} groups in several parts  {some(found.leaks)}")
     for heading, lines in (("remarks", found.remarks), ("problems", found.problems)):
         give(f"{heading:<15} {len(lines)}")
         for line in lines[:20]:

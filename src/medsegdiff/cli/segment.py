@@ -45,13 +45,14 @@ def segment(
 
     Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
     """
-    from medsegdiff.inference.files import find_inputs, segment_files
+    from medsegdiff.inference.files import segment_files
+    from medsegdiff.inference.finding import find_inputs
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
     split_file = model / "split.csv" if split else None
-    files = find_inputs(images, split_file=split_file, split=split)
+    files = find_inputs(images, data=segmenter.config.data, split_file=split_file, split=split)
     options = {
         "members": members,
         "steps": steps,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config import Modality
 from medsegdiff.errors import DataError, nearest
 from medsegdiff.registry import Registry
 from medsegdiff.types import Case, Task
@@ -65,6 +64,14 @@ class DataInfo:
     """Volume → its slices, each of which is loaded as a case of its own; empty for pictures."""
     plane: str = ""
     """How volumes are cut: all of them alike; empty for pictures."""
+    layout: str = ""
+    """The entry of `DATASETS` that lists its files; empty for what is made on the fly."""
+    modalities: tuple[Modality, ...] = ()
+    """Of the image channels, where the data set tells."""
+    channel_files: int = 1
+    """Files per image, one per channel."""
+    region_values: tuple[int, ...] = ()
+    """Value of each region in label maps; empty where regions have files of their own."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 
@@ -117,29 +124,8 @@ class DataSource(Protocol):
         ...
 
 
-DATASETS: Registry[Callable[..., DataSource]] = Registry("data set")
+DATASETS: Registry[Callable[..., Any]] = Registry("data set")
+"""Layouts and benchmarks, which list what is on disk (`Layout`), and sources that make their cases.
 
-
-def open_source(where: str | Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
-    """Open a folder of images and masks, or a registered data set by its name.
-
-    Args:
-        where: A folder, or a name such as ``phantom``.
-        config: How to read it.
-        track: Shows progress while files are looked through.
-
-    Returns:
-        The source.
-
-    Raises:
-        DataError: If it is neither.
-    """
-    if Path(where).is_dir():
-        return DATASETS["folder"].factory(Path(where), config, track=track)
-    if str(where) in DATASETS and str(where) != "folder":
-        return DATASETS[str(where)].factory(config)
-    known = [entry.name for entry in DATASETS if entry.name != "folder"]
-    raise DataError(
-        f"{where}: there is no such folder, and no built-in data set of that name. "
-        f"Give a folder with images/ and masks/, or one of: {', '.join(known)}.{nearest(str(where), known)}"
-    )
+The fact ``kind`` tells them apart: ``layout``, ``benchmark`` or ``generated``.
+"""

@@ -65,9 +65,12 @@ class TrainingStream(Dataset[dict[str, Any]]):
             raise TypeError(f"'{case.name}' has no mask; a training source must give one with every case.")
         rater = derive_seed(self.seed, "rater", position) % len(case.mask)
         image, mask = case.image, case.mask[rater, None].float()
+        if case.ignored is not None:  # moves with the mask, as one channel more
+            mask = torch.cat([mask, 1.0 - case.ignored[rater, None, None]], dim=1)
         if self.augment is not None:
             image, mask = self.augment(image, mask, seed=derive_seed(self.seed, "augment", position))
-        return {"image": image, "mask": mask[0], "position": position}
+        sample = {"image": image, "mask": mask[0], "position": position}
+        return sample if case.ignored is None else sample | {"mask": mask[0, :-1], "labelled": mask[0, -1:]}
 
     def _name(self, position: int) -> str:
         """Choose a case: from a shuffled list; of volumes, every other time a slice with a structure instead."""
@@ -129,9 +132,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         samples: Of a `TrainingStream`.
 
     Returns:
-        ``image``, ``mask`` and ``positions``.
+        ``image``, ``mask`` and ``positions``, and ``labelled`` where some pixels are not.
     """
-    stacked = {key: torch.stack([sample[key] for sample in samples]) for key in ("image", "mask")}
+    keys = [key for key in ("image", "mask", "labelled") if key in samples[0]]
+    stacked: dict[str, Any] = {key: torch.stack([sample[key] for sample in samples]) for key in keys}
     return {**stacked, "positions": tuple(sample["position"] for sample in samples)}
 
 
@@ -144,4 +148,4 @@ def as_batch(loaded: dict[str, Any]) -> Batch:
     Returns:
         The batch.
     """
-    return Batch(image=loaded["image"], mask=loaded["mask"], positions=loaded["positions"])
+    return Batch(loaded["image"], loaded["mask"], loaded["positions"], labelled=loaded.get("labelled"))

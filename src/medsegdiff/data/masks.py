@@ -1,15 +1,15 @@
-"""Folders of masks: one file per case, or one per rater or structure, and what their values mean."""
+"""Mask files by case: one each, or one per rater or structure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
+from medsegdiff.data.coding import TWO_VALUES, MaskCoding, coding_of, strange_values
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import image_name, images_in, read_mask
 from medsegdiff.types import Task
@@ -17,82 +17,35 @@ from medsegdiff.types import Task
 MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
 """What people append to an image's name to name its mask."""
 RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
-MAX_CLASSES = 64
-"""More class indices than these are taken for grey values."""
-TWO_VALUES = ({0}, {1}, {255}, {0, 1}, {0, 255})
-"""Values of a mask with one foreground."""
 
 Kind = Literal["flat", "raters", "structures"]
+"""One file per case, or several: of raters who drew the same, or of structures that may overlap."""
 
 
-@dataclass(frozen=True)
-class MaskCoding:
-    """What the values of mask files mean."""
-
-    task: Task
-    classes: tuple[str, ...]
-
-    def channels(self, values: UInt8[np.ndarray, "*s"], path: Path) -> UInt8[np.ndarray, "k *s"]:
-        """Turn the values of a file into 0 and 1 by channel.
-
-        Args:
-            values: As stored.
-            path: Named in the error.
-
-        Returns:
-            One channel, or one per class.
-
-        Raises:
-            DataError: If a value is not a class.
-        """
-        if self.task != "exclusive":
-            return (values > 0).astype(np.uint8)[None]
-        if int(values.max()) >= len(self.classes):
-            raise DataError(
-                f"{path}: mask value {values.max()} is out of range; allowed are 0 … {len(self.classes) - 1} "
-                f"({', '.join(self.classes)}). Correct the mask, or name all classes with data.classes."
-            )
-        classes = np.arange(len(self.classes)).reshape(-1, *(1,) * values.ndim)
-        return (values == classes).astype(np.uint8)
-
-
-class MaskFolder:
-    """Masks by case name: flat, or in sub-folders that stand for raters or for structures."""
+class Masks:
+    """The mask files of a data set, and how to read them."""
 
     def __init__(
         self,
-        root: Path,
+        files: Mapping[str, Mapping[str, Path]],
         *,
-        kind: Literal["auto", "raters", "structures"] = "auto",
-        names: Collection[str] = (),
+        kind: Kind,
+        where: Path,
+        declared: MaskCoding | None = None,
     ) -> None:
-        """Look through the folder.
+        """Take files as they were found.
 
         Args:
-            root: The folder.
-            kind: What sub-folders are; ``auto`` takes them for raters if their names say so.
-            names: Cases that are known; a mask of exactly that name belongs to it.
-
-        Raises:
-            DataError: If there is no mask, or masks lie both here and in sub-folders.
+            files: Rater or structure → case → file; one entry for ``flat``, under any name.
+            kind: What the outer names are.
+            where: Named in errors.
+            declared: What the values mean, where the data set says so; ``None`` asks the values.
         """
-        if not root.is_dir():
-            raise DataError(f"{root}: there is no such folder; masks are expected there.")
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and images_in(p))
-        flat = images_in(root)
-        if flat and folders:
-            raise DataError(
-                f"{root}: holds both pictures ({flat[0].name}, …) and folders of pictures "
-                f"({some([p.name for p in folders])}). "
-                "Masks lie either here or in one folder per rater or structure; move the others away."
-            )
-        if not flat and not folders:
-            raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
-        self._files = {"": by_name(flat, names)} if flat else {f.name: by_name(images_in(f), names) for f in folders}
-        self.root = root
+        self.kind: Kind = kind
+        self.root, self.declared = where, declared
+        self._files = {folder: dict(of_cases) for folder, of_cases in files.items()}
         self.folders = tuple(self._files)
-        self.kind: Kind = "flat" if flat else _kind_of(self.folders) if kind == "auto" else kind
-        self.names = sorted({name for files in self._files.values() for name in files})
+        self.names = sorted({name for of_cases in self._files.values() for name in of_cases})
 
     def files(self, name: str) -> list[Path]:
         """List the files of a case.
@@ -103,7 +56,18 @@ class MaskFolder:
         Returns:
             One path per rater or structure that has it.
         """
-        return [files[name] for files in self._files.values() if name in files]
+        return list(self.by_folder(name).values())
+
+    def by_folder(self, name: str) -> dict[str, Path]:
+        """List the files of a case by rater or structure.
+
+        Args:
+            name: The case.
+
+        Returns:
+            Of those that have it.
+        """
+        return {folder: of_cases[name] for folder, of_cases in self._files.items() if name in of_cases}
 
     def incomplete(self, names: Iterable[str]) -> list[str]:
         """List the cases that lack a structure. A rater may be missing, a structure may not.
@@ -144,8 +108,10 @@ class MaskFolder:
             The coding.
 
         Raises:
-            DataError: If the values fit no coding.
+            DataError: If the values fit no coding, or the user contradicts the data set.
         """
+        if self.declared is not None:
+            return self._as_declared(self.declared, task, classes)
         if self.kind != "structures":
             return coding_of(sorted(set(values)), task=task, classes=classes, where=self.root)
         if task not in (None, "regions") or (classes is not None and set(classes) != set(self.folders)):
@@ -154,8 +120,16 @@ class MaskFolder:
                 "Leave data.task and data.classes out; if the folders are raters, set data.mask_folders=raters."
             )
         if task is None and set(values) not in TWO_VALUES:
-            raise DataError(_strange(sorted(set(values)), self.root, "set data.task=regions"))
+            raise DataError(strange_values(sorted(set(values)), self.root, "set data.task=regions"))
         return MaskCoding("regions", self.folders)
+
+    def _as_declared(self, declared: MaskCoding, task: Task | None, classes: tuple[str, ...] | None) -> MaskCoding:
+        if task not in (None, declared.task) or classes not in (None, declared.classes):
+            raise DataError(
+                f"{self.root}: the data set tells of the classes {some(declared.classes, most=20)} ({declared.task}). "
+                "Leave data.task and data.classes out, or correct what tells of them."
+            )
+        return declared
 
     def stored(self, name: str) -> list[tuple[Path, UInt8[np.ndarray, " *s"]]]:
         """Read the masks of a case as they are stored.
@@ -190,6 +164,23 @@ class MaskFolder:
         masks = [coding.channels(values, path) for path, values in stored]
         return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
 
+    def ignored(
+        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
+    ) -> UInt8[np.ndarray, "r *s"] | None:
+        """Find the pixels that nobody labelled.
+
+        Args:
+            stored: From `stored`.
+            coding: What the values mean.
+
+        Returns:
+            1 where a pixel is to be ignored, by rater; ``None`` where no value says so.
+        """
+        if coding.ignore is None:
+            return None
+        found = np.stack([values == coding.ignore for _, values in stored]).astype(np.uint8)
+        return found.max(axis=0, keepdims=True) if self.kind == "structures" else found
+
     def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k *s"]:
         """Read the masks of a case.
 
@@ -203,44 +194,41 @@ class MaskFolder:
         return self.coded(self.stored(name), coding)
 
 
-def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] | None, where: Path) -> MaskCoding:
-    """Find out what mask values mean: 0/1, 0/255 or class indices.
+def mask_folder(
+    root: Path,
+    *,
+    kind: Literal["auto", "raters", "structures"] = "auto",
+    names: Collection[str] = (),
+) -> Masks:
+    """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures.
 
     Args:
-        values: All values that occur, rising.
-        task: What the user says they are, if anything.
-        classes: Names that the user gives, if any.
-        where: Named in the error.
+        root: The folder.
+        kind: What sub-folders are; ``auto`` takes them for raters if their names say so.
+        names: Cases that are known; a mask of exactly that name belongs to it.
 
     Returns:
-        The coding.
+        The masks.
 
     Raises:
-        DataError: If they are none of these, or there are more than classes.
+        DataError: If there is no mask, or masks lie both here and in sub-folders.
     """
-    two = set(values) in TWO_VALUES and (classes is None or len(classes) <= 2)
-    if task == "regions":
-        raise DataError(f"{where}: regions that may overlap need a folder per structure: masks/NAME/CASE.png.")
-    if task == "binary" or (task is None and two):
-        return MaskCoding("binary", classes[-1:] if classes else ("foreground",))
-    if classes is not None and values and values[-1] >= len(classes):
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; masks are expected there.")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and images_in(p))
+    flat = images_in(root)
+    if flat and folders:
         raise DataError(
-            f"{where}: mask value {values[-1]} is out of range; data.classes names {len(classes)} "
-            f"(0 … {len(classes) - 1}): {', '.join(classes)}. Name all classes, the background first."
+            f"{root}: holds both pictures ({flat[0].name}, …) and folders of pictures "
+            f"({some([p.name for p in folders])}). "
+            "Masks lie either here or in one folder per rater or structure; move the others away."
         )
-    if classes is not None:
-        return MaskCoding("exclusive", classes)
-    if values and values[-1] < MAX_CLASSES and (1 in values or task == "exclusive"):
-        return MaskCoding("exclusive", ("background", *(f"class_{i}" for i in range(1, values[-1] + 1))))
-    raise DataError(_strange(values, where, "set data.task=binary; if these are class indices, set data.classes"))
-
-
-def _strange(values: list[int], where: Path, way_out: str) -> str:
-    return (
-        f"{where}: mask values are {some([str(v) for v in values], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
-        "indices from 0. Grey edges come from JPEG or resizing: save masks as PNG. If every value above 0 is "
-        f"foreground, {way_out}."
-    )
+    if not flat and not folders:
+        raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
+    if flat:
+        return Masks({"": by_name(flat, names)}, kind="flat", where=root)
+    files = {folder.name: by_name(images_in(folder), names) for folder in folders}
+    return Masks(files, kind=kind_of(files) if kind == "auto" else kind, where=root)
 
 
 def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Path]:
@@ -281,5 +269,13 @@ def case_name(stem: str) -> str:
     return stem
 
 
-def _kind_of(folders: Iterable[str]) -> Kind:
+def kind_of(folders: Iterable[str]) -> Kind:
+    """Tell raters from structures by their names.
+
+    Args:
+        folders: Names of folders, or of columns.
+
+    Returns:
+        ``raters`` if all begin with a word for one.
+    """
     return "raters" if all(name.lower().startswith(RATER_WORDS) for name in folders) else "structures"

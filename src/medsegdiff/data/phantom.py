@@ -112,7 +112,7 @@ def _ground(size: int, rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
     return 0.05 * mottled / mottled.std() + rng.normal(0, 0.03, size=(size, size))
 
 
-@DATASETS.register("phantom", raters=NUM_RATERS, layout="made on the fly")
+@DATASETS.register("phantom", kind="generated", raters=NUM_RATERS, layout="made on the fly")
 class PhantomSource:
     """Lesions made on demand; which lesion a name stands for follows from the split seed."""
 

@@ -6,11 +6,12 @@ import csv
 import hashlib
 import io
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
+from medsegdiff.data.listing import CaseFiles
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
 from medsegdiff.io.image import SUFFIXES
@@ -31,36 +32,52 @@ class Entry:
     """Cases of one group (a patient, say) stay together."""
 
 
-def make_split(names: Iterable[str], file: Path, config: DataConfig) -> dict[str, str]:
-    """Split cases as a file says, or at random; take validation cases out of the training cases where none are named.
+def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, str]:
+    """Split cases as the data set says, or at random; take validation cases out of the training cases where none are.
 
     Args:
-        names: All cases.
-        file: ``split.csv``; it need not exist.
+        cases: By name.
         config: Fractions and seed.
 
     Returns:
-        Name → ``train``, ``val`` or ``test``. Cases that the file does not list are left out.
+        Name → ``train``, ``val`` or ``test``.
 
     Raises:
-        DataError: If the file can't be understood, or training or validation would be empty.
+        DataError: If training or validation would be empty.
     """
-    known = sorted(names)
-    if file.is_file():
-        entries = read_split(file)
-        _check(file, entries, known)
-    else:
-        entries = [Entry(name, "train", name) for name in known]
+    told = any(case.part for case in cases.values())
+    entries = [Entry(name, cases[name].part or "train", cases[name].group or name) for name in sorted(cases)]
+    if not told:
         entries = _move(entries, "test", config.test_fraction, config.split_seed)
     if all(entry.part != "val" for entry in entries):
         entries = _move(entries, "val", config.val_fraction, config.split_seed)
     for part in ("train", "val"):
         if all(entry.part != part for entry in entries):
             raise DataError(
-                f"No case is left for the part '{part}': there are {len(known)} cases in all. "
+                f"No case is left for the part '{part}': there are {len(cases)} cases in all. "
                 "Add cases, or name more in split.csv."
             )
     return {entry.name: entry.part for entry in entries}
+
+
+def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
+    """Put cases into the parts that a file names.
+
+    Args:
+        cases: By name.
+        file: ``split.csv``; it need not exist.
+
+    Returns:
+        The cases that the file lists, or all where there is no file.
+
+    Raises:
+        DataError: If the file can't be understood, or lists what is not there.
+    """
+    if not file.is_file():
+        return dict(cases)
+    entries = read_split(file)
+    _check(file, entries, cases)
+    return {e.name: replace(cases[e.name], part=e.part, group=e.group) for e in sorted(entries, key=lambda e: e.name)}
 
 
 def read_split(file: Path) -> list[Entry]:

@@ -12,12 +12,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config import DataConfig, Modality
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
 
+DEFAULT_WINDOW = (-160.0, 240.0)
+"""Hounsfield units of soft tissue: centre 40, width 400."""
 LUMINANCE = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
 
 
@@ -107,23 +109,39 @@ def from_grid(values: Float[Tensor, "n c gh gw"], placement: Placement) -> Float
 
 
 def normalise(
-    image: Float[np.ndarray, "c h w"], intensity: Float[np.ndarray, "c 2"] | None = None
+    image: Float[np.ndarray, "c h w"],
+    *,
+    intensity: Float[np.ndarray, "c 2"] | None = None,
+    modalities: tuple[Modality, ...] | None = None,
+    window: tuple[float, float] | None = None,
 ) -> Float[Tensor, "c h w"]:
-    """Give each channel mean 0 and standard deviation 1; a constant channel becomes 0.
+    """Normalise by modality: CT by its window, everything else to mean 0 and standard deviation 1 by channel.
 
     Args:
-        image: In any unit.
-        intensity: Mean and standard deviation by channel, of the volume that a slice is from, say; ``None``
-            takes those of the image.
+        image: In the file's own units; neighbouring slices are further channels.
+        intensity: Mean and standard deviation by channel of the volume that a slice is from; ``None`` takes those
+            of the image.
+        modalities: By channel of a file; ``None``: no CT among them.
+        window: Hounsfield units that become −1 and 1; what is beyond is cut off.
 
     Returns:
-        The normalised image.
+        The normalised image; a constant channel is 0.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
     if intensity is not None:
-        mean, std = torch.from_numpy(intensity).T[..., None, None]
-    return (tensor - mean) / torch.where(std > 0, std, 1.0)
+        mean, std = torch.from_numpy(np.tile(intensity, (len(image) // len(intensity), 1))).T[..., None, None]
+    scaled = (tensor - mean) / torch.where(std > 0, std, 1.0)
+    for channel in _ct_channels(modalities, len(image)):
+        low, high = window or DEFAULT_WINDOW
+        scaled[channel] = ((tensor[channel] - low) / (high - low)).clamp(0, 1) * 2 - 1
+    return scaled
+
+
+def _ct_channels(modalities: tuple[Modality, ...] | None, count: int) -> list[int]:
+    if not modalities:
+        return []
+    return [channel for channel in range(count) if modalities[channel % len(modalities)] == "ct"]
 
 
 def check_channels(case: Case, channels: int) -> None:
@@ -180,6 +198,8 @@ class Prepared:
     mask: UInt8[Tensor, "r k gh gw"] | None
     """0 and 1 by rater and channel."""
     placement: Placement
+    ignored: UInt8[Tensor, "r gh gw"] | None = None
+    """1 by rater where nobody labelled."""
 
 
 def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Prepared:
@@ -196,9 +216,11 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
     """
     placement = place((case.image.shape[1], case.image.shape[2]), config, stride, spacing=case.geometry.spacing)
     check_channels(case, channels)
-    image = to_grid(normalise(match_channels(case.image, channels, case.name), case.intensity), placement)
+    matched = match_channels(case.image, channels, case.name)
+    normalised = normalise(matched, intensity=case.intensity, modalities=config.modalities, window=config.window)
     mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")
-    return Prepared(case.name, image, mask, placement)
+    ignored = None if case.ignored is None else grid_mask(case.ignored[:, None], placement, exclusive=False)[:, 0]
+    return Prepared(case.name, to_grid(normalised, placement), mask, placement, ignored)
 
 
 def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> UInt8[Tensor, "r k gh gw"]:

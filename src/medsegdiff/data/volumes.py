@@ -1,4 +1,4 @@
-"""A folder with volumes in ``images/`` and ``masks/``, seen slice by slice."""
+"""Volumes with masks, as a layout lists them, seen slice by slice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import DATASETS, DataInfo, Track, in_silence
-from medsegdiff.data.folder import FolderSource, check_grids, find_images
-from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
+from medsegdiff.data.dataset import DataInfo, Track, in_silence
+from medsegdiff.data.listing import Listing
+from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
+from medsegdiff.data.source import ListedSource, check_grids
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.grid import canonical_geometry, to_canonical
-from medsegdiff.io.image import is_volume, read_geometry, read_image
+from medsegdiff.io.image import count_channels, read_channels, read_geometry
 from medsegdiff.types import Case, Geometry
 
 
@@ -31,24 +32,26 @@ class Canonical:
     intensity: Float[np.ndarray, "c 2"]
 
 
-class VolumeFolderSource(FolderSource):
+class VolumeSource(ListedSource):
     """Slices of volumes: each is a case of its own, normalised with the numbers of its volume."""
 
-    def __init__(self, root: Path, config: DataConfig, *, track: Track = in_silence) -> None:
-        """Look through the folder, and at every mask for the slices that hold a structure.
+    def __init__(self, listing: Listing, config: DataConfig, *, track: Track = in_silence) -> None:
+        """Look through the files, and at every mask for the slices that hold a structure.
 
         Args:
-            root: The folder.
-            config: How to read it.
+            listing: The files.
+            config: How to read them.
             track: Shows progress while masks are read.
         """
-        geometries = {path: read_geometry(path) for path in find_images(root).values()}
-        check_channels_alike({path: channels for path, (_, channels) in geometries.items()})
-        spacings = [canonical_geometry(geometry).spacing for geometry, _ in geometries.values()]
-        self.plane = pick_plane(np.median(spacings, axis=0).tolist(), config.plane)
+        cases = listing.cases.values()
+        check_channels_alike({case.images[0]: count_channels(case.images) for case in cases})
+        geometries = [read_geometry(case.images[0])[0] for case in cases]
+        spacings = [canonical_geometry(geometry).spacing for geometry in geometries]
+        self.plane: Plane = pick_plane(np.median(spacings, axis=0).tolist(), config.plane)
+        self.neighbours = config.neighbours
         self._slices: dict[str, tuple[str, ...]] = {}
         self._foreground: set[str] = set()
-        super().__init__(root, config, track=track)
+        super().__init__(listing, config, track=track)
         self.info: DataInfo = dataclasses.replace(
             self.info, plane=self.plane, slices=self._slices, foreground=frozenset(self._foreground)
         )
@@ -62,9 +65,10 @@ class VolumeFolderSource(FolderSource):
         Returns:
             All values of its masks.
         """
-        geometry = check_grids(self.images[name], self.masks.files(name))
+        geometry = check_grids(self.labelled[name].images, self.masks.files(name))
         stored = np.stack([values for _, values in self.masks.stored(name)])
-        turned, _ = to_canonical(stored, geometry)
+        nobody = self.masks.declared.ignore if self.masks.declared else None
+        turned, _ = to_canonical((stored > 0) & (stored != (-1 if nobody is None else nobody)), geometry)
         axis = 1 + AXES[self.plane]
         held = np.moveaxis(turned, axis, 0).reshape(turned.shape[axis], -1).max(axis=1).tolist()
         self._slices[name] = tuple(f"{name}/{index:04d}" for index in range(len(held)))
@@ -82,17 +86,37 @@ class VolumeFolderSource(FolderSource):
         """
         volume, _, number = name.rpartition("/")
         whole, index = self._volume(volume), int(number)
-        image = slice_of(whole.image, self.plane, index)
+        image = with_neighbours(whole.image, self.plane, index, self.neighbours)
         stored = [(path, slice_of(values, self.plane, index)) for path, values in whole.masks]
         geometry = Geometry(shape=image.shape[1:], spacing=spacing_of(whole.geometry.spacing, self.plane))
-        return Case(name, image.copy(), self.masks.coded(stored, self.coding), geometry, whole.intensity)
+        mask, ignored = self.masks.coded(stored, self.coding), self.masks.ignored(stored, self.coding)
+        return Case(name, image, mask, geometry, intensity=whole.intensity, ignored=ignored)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)
     def _volume(self, name: str) -> Canonical:
-        image, geometry = read_image(self.images[name])
+        image, geometry = read_channels(self.listing.cases[name].images)
         turned, canonical = to_canonical(image, geometry)
         masks = [(path, to_canonical(values, geometry)[0]) for path, values in self.masks.stored(name)]
         return Canonical(turned, masks, canonical, intensity_of(turned))
+
+
+def with_neighbours(
+    volume: Float[np.ndarray, "c x y z"], plane: Plane, index: int, neighbours: int
+) -> Float[np.ndarray, "n h w"]:
+    """Cut a slice, with those beside it as further channels: all channels of the lowest slice first.
+
+    Args:
+        volume: Canonical.
+        plane: Which way to cut.
+        index: Which slice.
+        neighbours: How many on either side; where the volume ends, its last slice is repeated.
+
+    Returns:
+        A copy.
+    """
+    last = volume.shape[1 + AXES[plane]] - 1
+    beside = [min(max(index + offset, 0), last) for offset in range(-neighbours, neighbours + 1)]
+    return np.concatenate([slice_of(volume, plane, number) for number in beside])
 
 
 def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
@@ -129,22 +153,3 @@ def check_channels_alike(channels: Mapping[Path, int]) -> None:
         raise DataError(
             f"The volumes differ in their channels: {shown}. Give each the same channels in the same order."
         )
-
-
-@DATASETS.register(
-    "folder",
-    layout="images/NAME.png|jpg|tif|nii|nii.gz or NAME/*.dcm, masks/[rater or structure/]NAME.png|nii.gz, split.csv",
-)
-def open_folder(root: Path, config: DataConfig, *, track: Track = in_silence) -> FolderSource:
-    """Open a folder of images and masks, pictures or volumes.
-
-    Args:
-        root: The folder.
-        config: How to read it.
-        track: Shows progress while masks are read.
-
-    Returns:
-        The source.
-    """
-    volumes = any(is_volume(path) for path in find_images(root).values())
-    return (VolumeFolderSource if volumes else FolderSource)(root, config, track=track)

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ import numpy as np
 
 from medsegdiff.checkpoint import CONFIG
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.split import names_in
+from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import ConfigError, DataError, GeometryError, some
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
-from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_series
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.types import Case
 
@@ -63,47 +61,6 @@ class Finished:
         return ""
 
 
-def find_inputs(paths: Sequence[Path], *, split_file: Path | None = None, split: str | None = None) -> list[Path]:
-    """List the images that a user means.
-
-    Args:
-        paths: Images, folders of images, or data folders with ``images/``.
-        split_file: ``split.csv`` of the run.
-        split: Take only the images of this part.
-
-    Returns:
-        Pictures.
-
-    Raises:
-        DataError: If there are none, or two have the same name and would overwrite each other's results.
-    """
-    found = [file for path in paths for file in _pictures(path)]
-    if split is not None and split_file is not None:
-        members = names_in(split_file, split)
-        found = [file for file in found if image_name(file) in members]
-        if not found:
-            raise DataError(f"None of the images is in the split '{split}' of {split_file}.")
-    twice = [name for name, count in Counter(image_name(file) for file in found).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"Several images are named {some(twice)}; their results would overwrite each other. "
-            "Rename them, or segment each into an --out of its own."
-        )
-    return found
-
-
-def _pictures(path: Path) -> list[Path]:
-    if path.is_file() or is_series(path):
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path}: there is no such file or folder.")
-    folder = path / "images" if (path / "images").is_dir() else path
-    pictures = images_in(folder)
-    if not pictures:
-        raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}.")
-    return pictures
-
-
 def check_room(out: Path, *, overwrite: bool) -> None:
     """Make sure that results overwrite nothing but results, and those only when told to.
 
@@ -134,7 +91,7 @@ def _is_run(folder: Path) -> bool:
 
 def segment_files(
     segmenter: Segmenter,
-    files: Sequence[Path],
+    files: Sequence[CaseFiles],
     out: Path,
     *,
     options: dict[str, Any],
@@ -147,7 +104,7 @@ def segment_files(
 
     Args:
         segmenter: The model.
-        files: Pictures with different names.
+        files: Images with different names, from `find_inputs`.
         out: Folder for the results.
         options: ``members``, ``steps`` and others of `Segmenter.stream`.
         save_members: Whether each member's mask is written.
@@ -160,7 +117,7 @@ def segment_files(
     """
     check_room(out, overwrite=overwrite)
     finished, start = Finished(), time.monotonic()
-    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.image_channels)
+    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.data.channels or 3)
     for result in segmenter.stream(readable, **options):
         if not finished.done:  # results of an earlier time stay until there are new ones
             _clear(out)
@@ -195,7 +152,7 @@ def _clear(out: Path) -> None:
         (out / SPLIT).unlink(missing_ok=True)
 
 
-def _readable(files: Iterable[Path], finished: Finished, channels: int) -> Iterator[Case]:
+def _readable(files: Iterable[CaseFiles], finished: Finished, channels: int) -> Iterator[Case]:
     for file in files:
         try:
             case = read_case(file)
@@ -203,7 +160,7 @@ def _readable(files: Iterable[Path], finished: Finished, channels: int) -> Itera
             yield case
         except (DataError, GeometryError) as error:
             log.warning("%s", error)
-            finished.failed[str(file)] = str(error)
+            finished.failed[str(file.images[0])] = str(error)
 
 
 def _facts(result: Segmentation) -> dict[str, Any]:

@@ -9,20 +9,21 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.data.listing import CaseFiles
 from medsegdiff.errors import ShapeError
-from medsegdiff.io.image import image_name, read_image
+from medsegdiff.io.image import image_name, read_channels
 from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
 
-ImageLike = str | Path | np.ndarray | Tensor | Case
-"""A file, an array (h w), (h w 3) or (c h w), or a case that was read already."""
+ImageLike = str | Path | np.ndarray | Tensor | CaseFiles | Case
+"""A file, an array (h w), (h w 3) or (c h w), the files of a case, or a case that was read already."""
 
 
 def read_case(image: ImageLike, number: int = 0) -> Case:
     """Read whatever a user calls an image.
 
     Args:
-        image: A path, an array, a tensor or a case.
+        image: A path, an array, a tensor, the files of a case or a case.
         number: Position among the images; with a digest of the pixels it names an array, which has no name.
 
     Returns:
@@ -31,8 +32,10 @@ def read_case(image: ImageLike, number: int = 0) -> Case:
     if isinstance(image, Case):
         return image
     if isinstance(image, (str, Path)):
-        pixels, geometry = read_image(Path(image))
-        return Case(image_name(Path(image)), pixels, None, geometry)
+        image = CaseFiles(image_name(Path(image)), (Path(image),))
+    if isinstance(image, CaseFiles):
+        pixels, geometry = read_channels(image.images)
+        return Case(image.name, pixels, None, geometry)
     pixels = _channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
     check_image(pixels, f"image {number}")
     name = f"image_{number}_{image_key(pixels)[:8]}"

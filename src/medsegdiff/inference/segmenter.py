@@ -166,8 +166,8 @@ class Segmenter:
             yield from self._segment(batch, ensembles, sampling.fusion, seed)
 
     def _volume(self, case: Case, ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int) -> Segmentation:
-        plane = self.config.data.plane
-        slices = slices_of(case, plane, shared_noise=sampling.shared_noise)
+        plane, neighbours = self.config.data.plane, self.config.data.neighbours
+        slices = slices_of(case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
         return assemble(case, plane, self._in_batches(slices, ensembles, sampling, seed))
 
     def _item(self, case: Case) -> _Item:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
-from medsegdiff.data.volumes import intensity_of
+from medsegdiff.data.volumes import intensity_of, with_neighbours
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
@@ -24,7 +24,9 @@ MAPS = ("mask", "probability", "members", "anchor", "anchor_probability")
 UNCERTAINTY = ("std", "entropy", "disagreement")
 
 
-def slices_of(volume: Case, plane: Plane | Literal["auto"], *, shared_noise: bool) -> Iterator[Case]:
+def slices_of(
+    volume: Case, plane: Plane | Literal["auto"], *, shared_noise: bool, neighbours: int = 0
+) -> Iterator[Case]:
     """Cut a volume into pictures.
 
     Args:
@@ -32,6 +34,7 @@ def slices_of(volume: Case, plane: Plane | Literal["auto"], *, shared_noise: boo
         plane: How to cut it, or ``auto``.
         shared_noise: Whether member number n starts from the same noise in every slice, so that it is one coherent
             volume; else each slice has noise of its own.
+        neighbours: Slices on either side that a slice takes along as channels.
 
     Yields:
         Slices, one after the other, each a case.
@@ -40,7 +43,7 @@ def slices_of(volume: Case, plane: Plane | Literal["auto"], *, shared_noise: boo
     cut, key, intensity = pick_plane(canonical.spacing, plane), image_key(volume.image), intensity_of(image)
     spacing = spacing_of(canonical.spacing, cut)
     for index in range(image.shape[1 + AXES[cut]]):
-        pixels = slice_of(image, cut, index).copy()
+        pixels = with_neighbours(image, cut, index, neighbours)
         geometry = Geometry(shape=pixels.shape[1:], spacing=spacing)
         yield Case(
             name=f"{volume.name}/{index:04d}",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medsegdiff.errors import DataError
+from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.io import dicom, nifti, raster
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
+from medsegdiff.io.grid import check_same_grid
 from medsegdiff.types import Geometry
 
 SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
@@ -79,6 +81,40 @@ def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
     if path.is_dir():
         return dicom.read_series(path)
     return nifti.read_volume(path) if nifti.is_volume(path) else raster.read_image(path)
+
+
+def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
+    """Read an image whose channels may lie in several files.
+
+    Args:
+        paths: One file, or several on one grid, whose channels follow each other.
+
+    Returns:
+        Channels first, float32, and the geometry of the first file.
+
+    Raises:
+        GeometryError: If the files do not lie on one grid.
+    """
+    found = [read_image(path) for path in paths]
+    (first, geometry), others = found[0], found[1:]
+    for path, (pixels, other) in zip(paths[1:], others, strict=True):
+        if pixels.shape[1:] != first.shape[1:]:
+            sizes = f"{paths[0]} is {size(first.shape[1:])} but {path} is {size(pixels.shape[1:])}"
+            raise GeometryError(f"{sizes}. The channels of an image must lie on one grid.")
+        check_same_grid(geometry, other, names=(str(paths[0]), str(path)))
+    return (np.concatenate([pixels for pixels, _ in found]) if others else first), geometry
+
+
+def count_channels(paths: Sequence[Path]) -> int:
+    """Count the channels of an image; of files, from their headers alone.
+
+    Args:
+        paths: One file, or one per channel.
+
+    Returns:
+        How many.
+    """
+    return sum(read_geometry(path)[1] for path in paths)
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, " *s"]:

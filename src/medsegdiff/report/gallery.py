@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff.data.folder import find_images
-from medsegdiff.data.masks import MaskCoding, MaskFolder
+from medsegdiff.config import DataConfig
+from medsegdiff.data.coding import MaskCoding
+from medsegdiff.data.masks import Masks, mask_folder
+from medsegdiff.data.opening import list_cases
 from medsegdiff.io.raster import read_image, read_map, read_mask
 from medsegdiff.report.figures import CaseRow
 
@@ -24,13 +26,14 @@ def saved_rows(segmented: Path, data: Path, notes: Mapping[str, str]) -> list[Ca
     Returns:
         One row per case, in that order.
     """
-    images, reference = find_images(data), MaskFolder(data / "masks")
+    listing = list_cases(data, DataConfig())
+    reference = listing.masks
     coding = reference.coding({value for name in reference.names for value in reference.values(name)})
     members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
     return [
         CaseRow(
             name=name,
-            image=read_image(images[name])[0],
+            image=read_image(listing.cases[name].images[0])[0],
             reference=_share(reference, name, coding),
             members=[_masks(folder, name) for folder in members],
             fused=_masks(segmented, name),
@@ -44,11 +47,11 @@ def saved_rows(segmented: Path, data: Path, notes: Mapping[str, str]) -> list[Ca
 
 def _masks(folder: Path, name: str) -> np.ndarray:
     """Read the foreground masks of a case (k h w), one per structure."""
-    found = MaskFolder(folder / "masks", kind="structures")
+    found = mask_folder(folder / "masks", kind="structures")
     return np.stack([read_mask(path) > 0 for path in found.files(name)])
 
 
-def _share(reference: MaskFolder, name: str, coding: MaskCoding) -> np.ndarray:
+def _share(reference: Masks, name: str, coding: MaskCoding) -> np.ndarray:
     """Read the share of raters that drew each structure (k h w)."""
     share: np.ndarray = reference.read(name, coding).mean(axis=0)
     return share[int(coding.task == "exclusive") :]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medsegdiff.config import Config, LossConfig
 from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, levels_at
 from medsegdiff.diffusion.schedule import NoiseSchedule
-from medsegdiff.losses import cross_entropy, soft_dice
+from medsegdiff.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
 
@@ -51,11 +51,13 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
     prediction, logits = model(batch.image, add_noise(x_0, noise, alpha, sigma), t.float())
     prediction, logits = prediction.float(), logits.float()
     if config.diffusion.target == "x0":
-        l_n = mask_loss(prediction, batch.mask, dice_weight=config.loss.x_0_dice, exclusive=exclusive)
+        l_n = mask_loss(
+            prediction, batch.mask, dice_weight=config.loss.x_0_dice, exclusive=exclusive, labelled=batch.labelled
+        )
     else:
         target = TARGETS[config.diffusion.target].of(x_0, noise, alpha, sigma)
-        l_n = (prediction - target).square().mean(dim=(1, 2, 3))
-    anchor = anchor_loss(logits, batch.mask, t, config.loss, exclusive=exclusive)
+        l_n = mean_of((prediction - target).square(), batch.labelled)
+    anchor = anchor_loss(logits, batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 
 
@@ -82,7 +84,12 @@ def draw(
 
 
 def mask_loss(
-    logits: Float[Tensor, "b k h w"], mask: Float[Tensor, "b k h w"], *, dice_weight: float, exclusive: bool
+    logits: Float[Tensor, "b k h w"],
+    mask: Float[Tensor, "b k h w"],
+    *,
+    dice_weight: float,
+    exclusive: bool,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Compute L_n where the network predicts x_0: cross-entropy and soft Dice of the mask.
 
@@ -93,12 +100,13 @@ def mask_loss(
         mask: 0 and 1.
         dice_weight: Of soft Dice.
         exclusive: Whether the channels are classes of which each pixel has one.
+        labelled: 0 where nobody labelled.
 
     Returns:
         By image.
     """
-    loss = cross_entropy(logits, mask, exclusive=exclusive)
-    return loss + dice_weight * soft_dice(activate(logits, exclusive=exclusive), mask)
+    loss = cross_entropy(logits, mask, exclusive=exclusive, labelled=labelled)
+    return loss + dice_weight * soft_dice(activate(logits, exclusive=exclusive), mask, labelled=labelled)
 
 
 def anchor_loss(
@@ -108,6 +116,7 @@ def anchor_loss(
     config: LossConfig,
     *,
     exclusive: bool,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Compute the second term of equation 3, by image.
 
@@ -117,13 +126,13 @@ def anchor_loss(
         t: Steps of the samples.
         config: α, β, and how the indicator is taken.
         exclusive: Whether the channels are classes of which each pixel has one.
+        labelled: 0 where nobody labelled.
 
     Returns:
         The weighted loss; with ``indicator`` it is 0 where t is no multiple of α.
     """
-    loss = soft_dice(activate(logits, exclusive=exclusive), mask) + config.beta * cross_entropy(
-        logits, mask, exclusive=exclusive
-    )
+    l_dice = soft_dice(activate(logits, exclusive=exclusive), mask, labelled=labelled)
+    loss = l_dice + config.beta * cross_entropy(logits, mask, exclusive=exclusive, labelled=labelled)
     if config.anchor_weighting == "expected":
         return loss / config.alpha
     return loss * (t % config.alpha == 0)

@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -15,8 +16,9 @@ from accelerate.utils import DataLoaderConfiguration
 from rich.console import Console
 
 from medsegdiff.config import Config
-from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, in_silence, open_source
+from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, in_silence
 from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.opening import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError, some
@@ -62,15 +64,16 @@ def plan(data: str | Path, config: Config, *, device: str | None = None, track: 
     check_sampling(config)
     state = PartialState(cpu=on_cpu(device))
     data_config = config.data.model_copy(
-        update={"channels": info.channels, "task": info.task, "classes": info.classes, **_plane(info)}
+        update={"channels": info.channels, "task": info.task, "classes": info.classes, **_files(info)}
     )
     train_config = config.train.model_copy(update={"precision": pick_precision(config.train.precision, state.device)})
     return Plan(source, config.model_copy(update={"data": data_config, "train": train_config}))
 
 
-def _plane(info: DataInfo) -> dict[str, str]:
-    """Fix how volumes are cut, so that others are cut alike when they are segmented."""
-    return {"plane": info.plane} if info.plane else {}
+def _files(info: DataInfo) -> dict[str, Any]:
+    """Fix how files are found and volumes are cut, so that it is done alike when others are segmented."""
+    found = {"layout": info.layout, "channel_files": info.channel_files, "region_values": info.region_values}
+    return {key: value for key, value in found.items() if value} | ({"plane": info.plane} if info.plane else {})
 
 
 def check_sampling(config: Config) -> None:

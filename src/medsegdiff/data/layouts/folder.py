@@ -1,0 +1,64 @@
+"""A folder with ``images/``, ``masks/`` and maybe ``split.csv``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.listing import CaseFiles, Layout, Listing, indexed
+from medsegdiff.data.masks import Masks, mask_folder
+from medsegdiff.data.split import assign
+from medsegdiff.errors import DataError, some
+from medsegdiff.io.image import SUFFIXES, image_name, images_in
+
+
+def looks_like_folder(root: Path) -> bool:
+    """Tell whether a folder holds images and masks.
+
+    Args:
+        root: Any path.
+
+    Returns:
+        True if it has ``images/``.
+    """
+    return (root / "images").is_dir()
+
+
+def list_folder(root: Path, config: DataConfig) -> Listing:
+    """List images and masks of the same name, as most people have them.
+
+    Args:
+        root: The folder.
+        config: Where the masks are, and what their sub-folders mean.
+
+    Returns:
+        The listing; without masks if there are none.
+
+    Raises:
+        DataError: If there are no images, or names are not clear.
+    """
+    folder = root / "images"
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder.")
+    paths = images_in(folder) if folder.is_dir() else []
+    if not paths:
+        seen = folder if folder.is_dir() else root
+        here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
+        raise DataError(
+            f"{root}: expected images ({', '.join(SUFFIXES)}, folders of DICOM) in images/ and masks in "
+            f"{config.mask_dir}/; found in {seen}: {here}."
+        )
+    cases = indexed((CaseFiles(image_name(path), (path,)) for path in paths), folder)
+    where = root / config.mask_dir
+    bare = not where.exists() and config.mask_dir == "masks"
+    masks = Masks({}, kind="flat", where=where) if bare else mask_folder(where, kind=config.mask_folders, names=cases)
+    listed = assign(cases, root / "split.csv")
+    return Listing(root, "folder", listed, masks, unlisted=tuple(name for name in cases if name not in listed))
+
+
+DATASETS.register(
+    "folder",
+    kind="layout",
+    layout="images/NAME.png|jpg|tif|nii|nii.gz or NAME/*.dcm, masks/[rater or structure/]NAME.png|nii.gz, split.csv",
+)(Layout(looks_like_folder, list_folder))

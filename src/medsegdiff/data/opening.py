@@ -1,0 +1,110 @@
+"""From what a user names to a data set: which layout a folder has, and the source that reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import DATASETS, DataSource, Track, in_silence
+from medsegdiff.data.listing import Layout, Listing
+from medsegdiff.data.source import ListedSource
+from medsegdiff.data.volumes import VolumeSource
+from medsegdiff.errors import ConfigError, DataError, nearest, some
+
+
+def open_source(where: str | Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
+    """Open data on disk, whose layout is detected, or a data set that is made, by its name.
+
+    Args:
+        where: A folder, a manifest, or a name such as ``phantom``.
+        config: How to read it.
+        track: Shows progress while files are looked through.
+
+    Returns:
+        The source.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if Path(where).exists():
+        listing = list_cases(Path(where), config)
+        return (VolumeSource if listing.volumes else ListedSource)(listing, config, track=track)
+    made = [entry.name for entry in DATASETS if entry.facts["kind"] == "generated"]
+    if str(where) in made:
+        source: DataSource = DATASETS.build(str(where), config)
+        return source
+    if str(where) in DATASETS:
+        raise DataError(
+            f"{where}: there is no such folder; '{where}' is the name of a layout. Give the folder that holds the data "
+            f"set: its layout is detected, or set with data.layout={where}."
+        )
+    raise DataError(
+        f"{where}: there is no such folder, and no built-in data set of that name. "
+        f"Give a folder with images/ and masks/, or one of: {', '.join(made)}.{nearest(str(where), made)}"
+    )
+
+
+def list_cases(root: Path, config: DataConfig) -> Listing:
+    """List the cases of a data set on disk.
+
+    Args:
+        root: Its folder, or its manifest.
+        config: The layout, or ``auto`` to detect it.
+
+    Returns:
+        The listing.
+
+    Raises:
+        ConfigError: If the layout is not one that lists files.
+    """
+    name = detect(root) if config.layout == "auto" else config.layout
+    entry = DATASETS[name or "folder"]
+    if entry.facts["kind"] == "generated":
+        raise ConfigError(f"data.layout is '{name}', which is not on disk; allowed are auto, {', '.join(layouts())}.")
+    listing: Listing = entry.factory(root, config)
+    if not listing.cases:
+        raise DataError(f"{root}: the layout '{entry.name}' finds no case here.")
+    return listing
+
+
+def detect(root: Path) -> str | None:
+    """Find out which layout a folder has: benchmarks are asked first, the plain folder last.
+
+    Args:
+        root: A folder or a file.
+
+    Returns:
+        The name of the layout; ``None`` if none fits.
+
+    Raises:
+        DataError: If several benchmarks fit.
+    """
+    fitting = [name for name in layouts() if fits(name, root)]
+    benchmarks = [name for name in fitting if DATASETS[name].facts["kind"] == "benchmark"]
+    if len(benchmarks) > 1:
+        raise DataError(f"{root}: looks like each of {some(benchmarks)}. Say which with data.layout.")
+    return next(iter(benchmarks or fitting), None)
+
+
+def fits(name: str, root: Path) -> bool:
+    """Tell whether a folder has a layout.
+
+    Args:
+        name: In `layouts`.
+        root: A folder or a file.
+
+    Returns:
+        What the layout says.
+    """
+    layout: Layout = DATASETS[name].factory  # type: ignore[assignment]
+    return layout.detect(root)
+
+
+def layouts() -> list[str]:
+    """List the layouts: those of benchmarks, then those that tell most of themselves.
+
+    Returns:
+        Names in `DATASETS`.
+    """
+    kinds = ("benchmark", "layout")
+    return [entry.name for kind in kinds for entry in DATASETS if entry.facts["kind"] == kind]
