@@ -22,8 +22,8 @@ from medsegdiff.data.split import names_in
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.io.grid import check_same_grid
-from medsegdiff.io.image import read_geometry
 from medsegdiff.metrics.base import METRICS
+from medsegdiff.types import Geometry
 
 CONVENTIONS = {
     "case": "Each case is scored on its native grid; the summary is the mean over cases.",
@@ -236,10 +236,7 @@ def _score(name: str, prediction: Masks, reference: Masks, coding: MaskCoding) -
         )
     if ignored is not None:  # as if nothing were there
         truth, predicted = truth & ~ignored.any(axis=0), predicted & ~ignored.any(axis=0)
-    file, *others = [*reference.files(name), *prediction.files(name)]
-    geometry = read_geometry(file)[0]
-    for path in others:
-        check_same_grid(geometry, read_geometry(path)[0], names=(str(file), str(path)))
+    geometry = _common_grid(name, reference, prediction)
     first = int(coding.task == "exclusive")  # the background is not scored
     structures, pairs = coding.classes[first:], list(zip(predicted[first:], truth[first:], strict=True))
     row: dict[str, Any] = {"name": name}
@@ -255,6 +252,14 @@ def _score(name: str, prediction: Masks, reference: Masks, coding: MaskCoding) -
         (True, True): "none",
     }
     return row, [kinds[bool(p.any()), bool(r.any())] for p, r in pairs]
+
+
+def _common_grid(name: str, *masks: Masks) -> Geometry:
+    """Make sure that all masks of a case lie on one grid."""
+    (file, geometry), *others = [(path, of.reader.geometry(path)) for of in masks for path in of.files(name)]
+    for path, other in others:
+        check_same_grid(geometry, other, names=(str(file), str(path)))
+    return geometry
 
 
 def _written(coding: MaskCoding, prediction: Masks) -> MaskCoding:

@@ -21,7 +21,7 @@ from medsegdiff.data.planes import middle_of
 from medsegdiff.data.source import check_grids, unlabelled
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, MedSegDiffError, size
-from medsegdiff.io.image import read_channels, read_mask
+from medsegdiff.io.image import read_channels
 from medsegdiff.report.preview import preview
 
 ALIKE = 0.95
@@ -123,7 +123,7 @@ def inspect_folder(
         found.near_duplicates = near_duplicates(read.thumbnails, split)
     if picture is not None:
         shown = [listing.cases[name] for name in sorted(read.thumbnails) if name in masks.names]
-        preview([(case, masks.files(case.name)) for case in shown], picture)
+        preview(shown, masks, picture)
     return found
 
 
@@ -149,9 +149,9 @@ def _read(case: CaseFiles, masks: Masks, read: _Reading, found: Inspection) -> N
     read.channels[{1: "grey", 3: "colour"}.get(len(image), f"of {len(image)} channels")] += 1
     if geometry.affine is not None:
         read.spacings.append(geometry.spacing)
-    check_grids(case.images, masks.files(case.name))
+    check_grids(case, masks)
     for folder, path in masks.by_folder(case.name).items():
-        values, counts = np.unique(read_mask(path), return_counts=True)
+        values, counts = np.unique(masks.reader.values(path), return_counts=True)
         keys = [(folder, value) for value in values.tolist()]
         read.pixels.update(dict(zip(keys, counts.tolist(), strict=True)))
         read.cases.update(keys)

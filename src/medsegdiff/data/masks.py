@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 
 from medsegdiff.data.coding import TWO_VALUES, MaskCoding, coding_of, strange_values
 from medsegdiff.errors import DataError, GeometryError, size, some
-from medsegdiff.io.image import image_name, images_in, read_mask
-from medsegdiff.types import Task
+from medsegdiff.io.image import image_name, images_in, read_geometry, read_mask
+from medsegdiff.types import Geometry, Task
 
 MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
 """What people append to an image's name to name its mask."""
@@ -20,6 +20,32 @@ RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
 
 Kind = Literal["flat", "raters", "structures"]
 """One file per case, or several: of raters who drew the same, or of structures that may overlap."""
+
+
+class MaskReader:
+    """Reads mask files: pictures and volumes. A layout may read others; what stands for a file is a path to it."""
+
+    def values(self, path: Path) -> UInt8[np.ndarray, " *s"]:
+        """Read a mask.
+
+        Args:
+            path: Of the mask.
+
+        Returns:
+            Values as stored.
+        """
+        return read_mask(path)
+
+    def geometry(self, path: Path) -> Geometry:
+        """Find out where a mask lies.
+
+        Args:
+            path: Of the mask.
+
+        Returns:
+            Its grid.
+        """
+        return read_geometry(path)[0]
 
 
 class Masks:
@@ -32,6 +58,7 @@ class Masks:
         kind: Kind,
         where: Path,
         declared: MaskCoding | None = None,
+        reader: MaskReader | None = None,
     ) -> None:
         """Take files as they were found.
 
@@ -40,7 +67,9 @@ class Masks:
             kind: What the outer names are.
             where: Named in errors.
             declared: What the values mean, where the data set says so; ``None`` asks the values.
+            reader: How files are read; ``None`` reads pictures and volumes.
         """
+        self.reader = reader or MaskReader()
         self.kind: Kind = kind
         self.root, self.declared = where, declared
         self._files = {folder: dict(of_cases) for folder, of_cases in files.items()}
@@ -92,7 +121,7 @@ class Masks:
         Returns:
             Every value that occurs.
         """
-        return {int(value) for path in self.files(name) for value in np.unique(read_mask(path))}
+        return {int(value) for path in self.files(name) for value in np.unique(self.reader.values(path))}
 
     def coding(
         self, values: Iterable[int], *, task: Task | None = None, classes: tuple[str, ...] | None = None
@@ -143,7 +172,7 @@ class Masks:
         Raises:
             GeometryError: If the masks of a case differ in size.
         """
-        found = [(path, read_mask(path)) for path in self.files(name)]
+        found = [(path, self.reader.values(path)) for path in self.files(name)]
         if len({values.shape for _, values in found}) > 1:
             sizes = ", ".join(f"{path} is {size(values.shape)}" for path, values in found)
             raise GeometryError(f"The masks of '{name}' differ in size: {sizes}. They must lie on the same grid.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.grid import check_same_grid
@@ -62,7 +62,7 @@ class ListedSource:
         Returns:
             All values of its masks.
         """
-        check_grids(self.labelled[name].images, self.masks.files(name))
+        check_grids(self.labelled[name], self.masks)
         return self.masks.values(name)
 
     def load(self, name: str) -> Case:
@@ -109,12 +109,12 @@ def unlabelled(cases: Mapping[str, CaseFiles], names: Sequence[str]) -> list[str
     return sorted(name for name, case in cases.items() if case.part != "test" and name not in known)
 
 
-def check_grids(images: Sequence[Path], masks: Sequence[Path]) -> Geometry:
+def check_grids(case: CaseFiles, masks: Masks) -> Geometry:
     """Make sure that the channels of an image and its masks lie on one grid.
 
     Args:
-        images: One file, or one per channel.
-        masks: Of this image.
+        case: The image.
+        masks: Of all images.
 
     Returns:
         Where the image lies.
@@ -122,10 +122,10 @@ def check_grids(images: Sequence[Path], masks: Sequence[Path]) -> Geometry:
     Raises:
         GeometryError: If one has another size, or lies elsewhere in the world.
     """
-    first, *others = images
+    first, *others = case.images
     geometry = read_geometry(first)[0]
-    for path in (*others, *masks):
-        other = read_geometry(path)[0]
+    channels = [(path, read_geometry(path)[0]) for path in others]
+    for path, other in (*channels, *((path, masks.reader.geometry(path)) for path in masks.files(case.name))):
         if other.shape != geometry.shape:
             unit = " (height×width)" if len(geometry.shape) == 2 else ""
             raise GeometryError(

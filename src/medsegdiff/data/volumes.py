@@ -65,7 +65,7 @@ class VolumeSource(ListedSource):
         Returns:
             All values of its masks.
         """
-        geometry = check_grids(self.labelled[name].images, self.masks.files(name))
+        geometry = check_grids(self.labelled[name], self.masks)
         stored = np.stack([values for _, values in self.masks.stored(name)])
         nobody = self.masks.declared.ignore if self.masks.declared else None
         turned, _ = to_canonical((stored > 0) & (stored != (-1 if nobody is None else nobody)), geometry)

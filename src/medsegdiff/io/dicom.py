@@ -76,6 +76,24 @@ def read_series(folder: Path) -> tuple[Float[np.ndarray, "1 i j k"], Geometry]:
         DataError: If files are damaged; if there are no slices, slices of several series, two in one place, or
             slices of different size, orientation or spacing; if slices are missing.
     """
+    names, geometry = _sorted(folder)
+    return _read_volume(folder, names, geometry.shape[:2]), geometry
+
+
+def read_series_geometry(folder: Path) -> Geometry:
+    """Find out where a series lies, from the headers of its slices.
+
+    Args:
+        folder: Holds the files of one series.
+
+    Returns:
+        The geometry that `read_series` gives.
+    """
+    return _sorted(folder)[1]
+
+
+def _sorted(folder: Path) -> tuple[list[str], Geometry]:
+    """Sort the slices of a series by where they lie."""
     headers = _slices_in(folder)
     _check_one_series(folder, headers)
     planes = _planes(folder, headers)
@@ -85,14 +103,13 @@ def read_series(folder: Path) -> tuple[Float[np.ndarray, "1 i j k"], Geometry]:
         raise DataError(f"{folder}: {error}") from None
     ordered = [planes[name] for name in names]
     step = step_between(ordered, _thickness(headers[names[0]]))
-    volume = _read_volume(folder, names, ordered[0].size)
     geometry = Geometry(
-        shape=volume.shape[1:],
+        shape=(*ordered[0].size, len(names)),
         spacing=(*ordered[0].spacing, round(float(np.linalg.norm(step)), 6)),
         affine=ordered[0].affine(step),
         header=DicomHeader(tuple(headers[name] for name in names)),
     )
-    return volume, geometry
+    return names, geometry
 
 
 def dicom_grid(geometry: Geometry) -> tuple[Float[np.ndarray, "4 4"], DicomHeader]:
@@ -209,7 +226,7 @@ def _thickness(header: Dataset) -> float:
     return abs(float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1))  # NM counts backwards
 
 
-def _read_volume(folder: Path, names: Sequence[str], size: tuple[int, int]) -> Float[np.ndarray, "1 i j k"]:
+def _read_volume(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> Float[np.ndarray, "1 i j k"]:
     """Read the pixels slice by slice, so that the volume is in memory only once."""
     stack = np.empty((len(names), size[1], size[0]), np.float32)  # (k, j, i), as the files are laid out
     damaged = []

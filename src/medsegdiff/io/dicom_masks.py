@@ -11,14 +11,37 @@ from jaxtyping import UInt8
 
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.io.dicom import read_series
-from medsegdiff.io.dicom_file import open_dicom
-from medsegdiff.io.dicom_seg import read_segmentation
+from medsegdiff.io.dicom_file import damage_named, open_dicom
+from medsegdiff.io.dicom_seg import read_segmentation, segment_names
 from medsegdiff.io.nifti import write_labels
 from medsegdiff.io.rtstruct import read_rtstruct
 from medsegdiff.types import Geometry
 
 READERS = {"SEG": read_segmentation, "RTSTRUCT": read_rtstruct}
 """By modality."""
+
+
+def structures_in(path: Path) -> tuple[str, ...]:
+    """List the structures of a DICOM-SEG or RTSTRUCT file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Their names, in the order of the file.
+
+    Raises:
+        DataError: If the file holds no masks.
+    """
+    dataset = open_dicom(path, pixels=False)
+    with damage_named(path):
+        match dataset.get("Modality", "none"):
+            case "SEG":
+                return tuple(segment_names(dataset).values())
+            case "RTSTRUCT":
+                return tuple(str(region.ROIName) for region in dataset.StructureSetROISequence)
+            case other:
+                raise DataError(f"{path}: has the modality {other}; allowed are {', '.join(READERS)}.")
 
 
 def read_masks(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:

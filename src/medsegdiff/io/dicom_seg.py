@@ -85,7 +85,7 @@ def read_segmentation(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], 
     dataset = open_object(path, "SEG")
     header.check_frame_of_reference(str(dataset.get("FrameOfReferenceUID", "none")), str(path))
     with damage_named(path):
-        names = _names(dataset)
+        names = segment_names(dataset)
         planes = frame_planes(dataset)
     slices = frame_slices(planes, affine, geometry.shape, name=str(path))
     order = {number: s for s, number in enumerate(names)}
@@ -195,7 +195,7 @@ def _identity() -> dict[str, object]:
     }
 
 
-def _names(dataset: Dataset) -> dict[int, str]:
+def segment_names(dataset: Dataset) -> dict[int, str]:
     """Read the names of the segments by number; of a label map, without the number that means no segment."""
     names = {int(item.SegmentNumber): str(item.SegmentLabel) for item in dataset.SegmentSequence}
     if dataset.SegmentationType == "LABELMAP":

@@ -189,7 +189,7 @@ def read_geometry(path: Path) -> tuple[Geometry, int]:
         Geometry, and number of channels.
     """
     if path.is_dir():
-        return dicom.read_series(path)[1], 1
+        return dicom.read_series_geometry(path), 1
     if nifti.is_volume(path):
         return nifti.read_geometry(path)
     shape = raster.picture_size(path)

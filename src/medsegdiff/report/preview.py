@@ -10,17 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.planes import middle_of
-from medsegdiff.io.image import read_image, read_mask
+from medsegdiff.io.image import read_image
 from medsegdiff.report.figures import save
 from medsegdiff.report.overlay import overlay
 
 
-def preview(cases: Sequence[tuple[CaseFiles, Sequence[Path]]], path: Path, *, most: int = 20) -> None:
+def preview(cases: Sequence[CaseFiles], masks: Masks, path: Path, *, most: int = 20) -> None:
     """Draw cases, evenly chosen.
 
     Args:
-        cases: Image files and mask files of each; of several image files the first is drawn.
+        cases: Image files; of several per case the first is drawn.
+        masks: Of these cases.
         path: Ends in ``.png``.
         most: How many at most.
     """
@@ -35,15 +37,15 @@ def preview(cases: Sequence[tuple[CaseFiles, Sequence[Path]]], path: Path, *, mo
     ):
         axis.set_axis_off()
         if case is not None:
-            axis.imshow(_drawn(*case))
-            axis.set_title(case[0].name[:24], fontsize=7)
+            axis.imshow(_drawn(case, masks))
+            axis.set_title(case.name[:24], fontsize=7)
     save(figure, path)
 
 
-def _drawn(case: CaseFiles, masks: Sequence[Path]) -> np.ndarray:
+def _drawn(case: CaseFiles, masks: Masks) -> np.ndarray:
     """Draw every mask file in its own colour; of class indices, every class."""
     pixels, geometry = read_image(case.images[0])
-    values = [read_mask(mask) for mask in masks]
+    values = [masks.reader.values(path) for path in masks.files(case.name)]
     layers = [v == c for v in values if v.shape == geometry.shape for c in np.unique(v) if c > 0]
     drawn = np.array(layers, dtype=np.uint8).reshape(-1, *geometry.shape)
     if pixels.ndim == 3:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.drawn import drawn_files, drawn_masks
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, indexed
 from medsegdiff.data.masks import Masks, mask_folder
 from medsegdiff.data.split import assign
@@ -51,10 +53,17 @@ def list_folder(root: Path, config: DataConfig) -> Listing:
         )
     cases = indexed((CaseFiles(image_name(path), (path,)) for path in paths), folder)
     where = root / config.mask_dir
-    bare = not where.exists() and config.mask_dir == "masks"
-    masks = Masks({}, kind="flat", where=where) if bare else mask_folder(where, kind=config.mask_folders, names=cases)
+    masks = _masks(where, cases, config)
     listed = assign(cases, root / "split.csv")
     return Listing(root, "folder", listed, masks, unlisted=tuple(name for name in cases if name not in listed))
+
+
+def _masks(where: Path, cases: Mapping[str, CaseFiles], config: DataConfig) -> Masks:
+    if not where.exists() and config.mask_dir == "masks":  # images alone can be segmented
+        return Masks({}, kind="flat", where=where)
+    if drawn := drawn_files(where):
+        return drawn_masks(drawn, cases, where=where, classes=config.classes)
+    return mask_folder(where, kind=config.mask_folders, names=cases)
 
 
 DATASETS.register(

@@ -1,0 +1,133 @@
+"""Masks that were drawn on a DICOM series: the structures of DICOM-SEG and RTSTRUCT files, on the grid of the series.
+
+One file holds several structures. A path that ends in ``#NAME`` stands for one of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medsegdiff.data.coding import MaskCoding
+from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.masks import MaskReader, Masks
+from medsegdiff.errors import DataError, some
+from medsegdiff.io.dicom_file import SUFFIXES
+from medsegdiff.io.dicom_masks import folder_names, read_masks, structures_in
+from medsegdiff.io.image import is_series, read_geometry
+from medsegdiff.types import Geometry
+
+
+def drawn_files(folder: Path) -> dict[str, Path]:
+    """Find DICOM files with masks: ``CASE.dcm``, or the only DICOM file of a folder ``CASE/``.
+
+    Args:
+        folder: Where masks lie.
+
+    Returns:
+        Case → file; empty if there are none, or anything else lies there.
+
+    Raises:
+        DataError: If a folder holds several files.
+    """
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        if is_series(path):
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if len(files) > 1:
+                raise DataError(f"{path}: holds {len(files)} DICOM files; expected one DICOM-SEG or RTSTRUCT per case.")
+            found[path.name] = files[0]
+        elif path.suffix.lower() in SUFFIXES:
+            found[path.stem] = path
+        else:
+            return {}
+    return found
+
+
+def drawn_masks(
+    files: Mapping[str, Path], cases: Mapping[str, CaseFiles], *, where: Path, classes: tuple[str, ...] | None = None
+) -> Masks:
+    """Take the structures of DICOM files as masks.
+
+    Args:
+        files: Case → file.
+        cases: On whose series they were drawn.
+        where: The folder of the masks, named in errors.
+        classes: The structures to take; ``None`` takes all.
+
+    Returns:
+        The masks: one foreground if there is one structure, else regions.
+
+    Raises:
+        DataError: If there is no such structure, or a case is no DICOM series.
+    """
+    structures: dict[str, dict[str, Path]] = defaultdict(dict)
+    for case, file in files.items():
+        names = folder_names(structures_in(file))
+        if len(set(names)) < len(names):
+            raise DataError(f"{file}: structures share a name: {some(names)}. Rename them.")
+        for name in names:
+            structures[name][case] = Path(f"{file}#{name}")
+    wanted = classes or tuple(sorted(structures))
+    if unknown := sorted(set(wanted) - set(structures)):
+        raise DataError(f"{where}: no file holds {some(unknown)}; there are {some(sorted(structures), most=20)}.")
+    if strange := [name for name in files if name in cases and not cases[name].images[0].is_dir()]:
+        raise DataError(f"{where}: DICOM masks need the series on which they were drawn; {some(strange)} are none.")
+    reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases})
+    if len(wanted) == 1:
+        coding = MaskCoding("binary", wanted)
+        return Masks({"": structures[wanted[0]]}, kind="flat", where=where, declared=coding, reader=reader)
+    chosen = {name: structures[name] for name in wanted}
+    return Masks(chosen, kind="structures", where=where, declared=MaskCoding("regions", wanted), reader=reader)
+
+
+class SeriesReader(MaskReader):
+    """Reads structures onto the grids of their series, a file once for all of its structures."""
+
+    def __init__(self, series: Mapping[Path, Path]) -> None:
+        """Remember what was drawn on what.
+
+        Args:
+            series: File with masks → folder of the series.
+        """
+        self.series = dict(series)
+
+    def values(self, path: Path) -> UInt8[np.ndarray, "i j k"]:
+        """Read a structure.
+
+        Args:
+            path: ``FILE#NAME``.
+
+        Returns:
+            0 and 1.
+        """
+        file, _, name = str(path).rpartition("#")
+        names, drawn = self._drawn(Path(file))
+        return drawn[names.index(name)]
+
+    def geometry(self, path: Path) -> Geometry:
+        """Give the grid of the series.
+
+        Args:
+            path: ``FILE#NAME``.
+
+        Returns:
+            Its geometry.
+        """
+        return self._grid(Path(str(path).rpartition("#")[0]))
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the data set)
+    def _grid(self, file: Path) -> Geometry:
+        return read_geometry(self.series[file])[0]
+
+    @functools.lru_cache(maxsize=2)  # noqa: B019
+    def _drawn(self, file: Path) -> tuple[list[str], UInt8[np.ndarray, "s i j k"]]:
+        names, masks = read_masks(file, self._grid(file))
+        return folder_names(names), masks
