@@ -14,6 +14,7 @@ from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError, ShapeError
 from medsegdiff.fusion import staple
 from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.finding import find_inputs
 from medsegdiff.io.raster import picture_size
 from medsegdiff.models.base import build_model
 from tests.makers import randomised, small_config, write_png
@@ -167,7 +168,7 @@ def test_results_are_not_saved_over_references(segmenter: Segmenter, tmp_path: P
 def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], tmp_path: Path) -> None:
     run, data = trained
     segmenter, out = Segmenter.from_pretrained(run, device="cpu"), tmp_path / "out"
-    files = [data / "images" / "case00.png"]
+    files = find_inputs([data / "images" / "case00.png"])
     options = {"members": 2, "steps": 1}
     segment_files(segmenter, files, out, options=options, split_file=run / "split.csv")
     told = json.loads((out / "segment.json").read_text())
@@ -179,9 +180,9 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
             segment_files(segmenter, files, out, options=wrong, overwrite=True)
     unreadable = tmp_path / "case01.png"
     unreadable.write_bytes(b"")
-    assert segment_files(segmenter, [unreadable], out, options=options, overwrite=True).failed
+    assert segment_files(segmenter, find_inputs([unreadable]), out, options=options, overwrite=True).failed
     assert (out / "masks" / "case00.png").read_bytes() == before
-    segment_files(segmenter, [data / "images" / "case02.png"], out, options=options, overwrite=True)
+    segment_files(segmenter, find_inputs([data / "images" / "case02.png"]), out, options=options, overwrite=True)
     assert {p.name for p in (out / "masks").iterdir()} == {"case02.png"}
     assert not (out / "split.csv").exists()
 
@@ -189,7 +190,8 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
 def test_results_may_lie_beside_the_run_and_leave_its_split(trained: tuple[Path, Path], tmp_path: Path) -> None:
     run = shutil.copytree(trained[0], tmp_path / "results")
     before = (run / "split.csv").read_text()
-    segmenter, files = Segmenter.from_pretrained(run, device="cpu"), [trained[1] / "images" / "case00.png"]
+    segmenter = Segmenter.from_pretrained(run, device="cpu")
+    files = find_inputs([trained[1] / "images" / "case00.png"])
     for overwrite in (False, True):
         options = {"members": 2, "steps": 1}
         segment_files(segmenter, files, run, options=options, split_file=run / "split.csv", overwrite=overwrite)

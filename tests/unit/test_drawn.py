@@ -37,7 +37,7 @@ def series(tmp_path: Path) -> Path:
 
 
 def test_structures_become_regions_on_the_slices_of_their_series(series: Path) -> None:
-    source = pickle.loads(pickle.dumps(open_source(series, DataConfig())))  # noqa: S301  (as a loading process gets it)
+    source = pickle.loads(pickle.dumps(open_source(series, DataConfig())))
     assert (source.info.task, source.info.classes) == ("regions", ("lesion", "liver"))
     case = source.load("p2/0001")
     truth = read_masks(series / "masks" / "p2.dcm", read_series(series / "images" / "p2")[1])[1]

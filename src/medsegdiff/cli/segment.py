@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,6 +51,7 @@ def segment(
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
+    logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
     split_file = model / "split.csv" if split else None
     files = find_inputs(images, data=segmenter.config.data, split_file=split_file, split=split)

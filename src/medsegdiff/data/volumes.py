@@ -128,14 +128,22 @@ def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
     Returns:
         Mean and standard deviation by channel.
     """
-    found = []
-    for channel in image:
-        corners = channel[tuple(np.meshgrid(*[[0, -1]] * channel.ndim, indexing="ij"))]
-        values, counts = np.unique(corners, return_counts=True)
-        background = counts.max() > corners.size / 2
-        inside = channel[channel != values[counts.argmax()]] if background else channel
-        found.append((inside.mean(), inside.std()) if inside.size else (channel.mean(), 1.0))
-    return np.array(found, dtype=np.float32)
+    return np.array([_mean_and_std(channel) for channel in image], dtype=np.float32)
+
+
+def _mean_and_std(channel: Float[np.ndarray, "*s"]) -> tuple[float, float]:
+    """Measure plane by plane, without a copy of the volume; from the first corner, so that the sums stay small."""
+    corners = channel[tuple(np.meshgrid(*[[0, -1]] * channel.ndim, indexing="ij"))]
+    values, counts = np.unique(corners, return_counts=True)
+    background = values[counts.argmax()] if counts.max() > corners.size / 2 else None
+    origin, count, total, squares = float(corners.flat[0]), 0, 0.0, 0.0
+    for plane in channel:
+        inside = (plane if background is None else plane[plane != background]).astype(np.float64) - origin
+        count, total, squares = count + inside.size, total + inside.sum(), squares + np.square(inside).sum()
+    if not count:
+        return origin, 1.0  # every voxel is background
+    mean = total / count
+    return origin + mean, float(np.sqrt(max(squares / count - mean * mean, 0.0)))
 
 
 def check_channels_alike(channels: Mapping[Path, int]) -> None:

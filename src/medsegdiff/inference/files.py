@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import shutil
@@ -23,7 +22,6 @@ from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
-from medsegdiff.metrics.overlap import dice
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -164,15 +162,11 @@ def _readable(files: Iterable[CaseFiles], finished: Finished, channels: int) -> 
 
 
 def _facts(result: Segmentation) -> dict[str, Any]:
-    pairs: list[float] = []
-    for index in range(len(result.structures)):  # one by one: volumes are large
-        members = [result.structure(member, index).astype(bool) for member in result.members]
-        pairs += [dice(a, b) for a, b in itertools.combinations(members, 2)]
     return {
         "name": result.name,
         "foreground": {
             name: float(result.structure(result.mask, index).mean()) for index, name in enumerate(result.structures)
         },
         "mean_entropy": float(result.uncertainty.entropy.mean()),
-        "agreement": float(np.mean(pairs)) if pairs else 1.0,
+        "agreement": result.agreement(),
     }

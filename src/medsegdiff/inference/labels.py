@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from medsegdiff.types import Task
+
+PART = 1 << 22
+"""Pixels of each member that are looked at together."""
 
 
 def label_map(probability: Float[Tensor, "k h w"], task: Task) -> UInt8[np.ndarray, " *shape"]:
@@ -42,3 +47,34 @@ def structures_of(labels: UInt8[np.ndarray, " *shape"], task: Task, num_classes:
         return labels
     last = 2 if task == "binary" else num_classes
     return (labels == np.arange(1, last).reshape(-1, *(1,) * labels.ndim)).astype(np.uint8)
+
+
+def pairwise_dice(
+    members: UInt8[np.ndarray, "m ..."], structure: Callable[[np.ndarray, int], np.ndarray], count: int, *, axis: int
+) -> float:
+    """Measure how much members agree: the mean Dice of all pairs, over structures; two empty masks agree.
+
+    Members are looked at a part at a time, so that those of a volume need not fit into memory.
+
+    Args:
+        members: Label maps.
+        structure: Takes the mask of a structure (0 and 1) out of a label map, given its index.
+        count: Of structures.
+        axis: First axis of space of ``members``, along which they are parted.
+
+    Returns:
+        0 … 1; 1 for a single member.
+    """
+    num, length = len(members), members.shape[axis]
+    step = max(1, PART * length // max(1, members.size // num))
+    shared = np.zeros((count, num, num))
+    for start in range(0, length, step):
+        part = members[(slice(None),) * axis + (slice(start, start + step),)]
+        for index in range(count):
+            masks = np.stack([structure(member, index).ravel() for member in part]).astype(np.float32)
+            shared[index] += masks @ masks.T
+    sizes = np.diagonal(shared, axis1=1, axis2=2)
+    both = sizes[:, :, None] + sizes[:, None, :]
+    found = np.where(both > 0, 2 * shared / np.maximum(both, 1), 1.0)
+    first, second = np.triu_indices(num, k=1)
+    return float(found[:, first, second].mean()) if num > 1 else 1.0

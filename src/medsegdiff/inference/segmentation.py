@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.labels import structures_of
+from medsegdiff.inference.labels import pairwise_dice, structures_of
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
+from medsegdiff.io.label_table import write_label_tables
 from medsegdiff.io.raster import write_picture
-from medsegdiff.report.overlay import overlay
+from medsegdiff.report.overlay import colour_of, overlay
 from medsegdiff.report.sheet import sheet
 from medsegdiff.types import Geometry, Task
 
@@ -41,7 +43,8 @@ class Segmentation:
     """Label map of each member."""
     anchor: UInt8[np.ndarray, ...]
     """Label map of the Condition Model alone; never part of the fusion."""
-    anchor_probability: Float[np.ndarray, "k *s"]
+    anchor_probability: Float[np.ndarray, "k *s"] | None
+    """``None`` for volumes, where it would take as much room as all the rest."""
     sensitivity: Float[np.ndarray, "m k"] | None
     """By member, as STAPLE estimates it; ``None`` with another fusion."""
     specificity: Float[np.ndarray, "m k"] | None
@@ -50,15 +53,17 @@ class Segmentation:
     geometry: Geometry
     task: Task
     classes: tuple[str, ...]
+    region_values: tuple[int, ...] = ()
+    """Value of each region in label maps, each over those before it; empty if regions have no common label map."""
 
     def save(self, out: str | Path, *, members: bool = False) -> Path:
         """Write masks, probability, uncertainty, the anchor and an overlay to look at: as PNG, volumes as NIfTI.
 
         ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/`` class
-        indices, ``probability/`` and ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the
-        Condition Model's own mask, ``overlay/`` the contours on the image, of a volume on some of its slices.
-        For a DICOM series ``dicom-seg/`` holds the masks as DICOM-SEG that refers to its slices, and the
-        probabilities (``NAME_probability.dcm``).
+        indices, with their names and colours for ITK-SNAP and 3D Slicer, ``probability/`` and ``uncertainty/``
+        (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, ``overlay/`` the contours
+        on the image, of a volume on some of its slices. For a DICOM series ``dicom-seg/`` holds the masks as
+        DICOM-SEG that refers to its slices, and the probabilities (``NAME_probability.dcm``).
 
         Args:
             out: Folder; made if it is missing.
@@ -119,8 +124,14 @@ class Segmentation:
         for index, name in enumerate(self.structures):
             folder = out / "masks" if len(self.structures) == 1 else out / "masks" / name
             write_mask(folder, self.name, self.structure(labels, index), self.geometry)
-        if self.task != "regions":
-            write_labels(out / "labels", self.name, labels, self.geometry)
+        values = self.region_values or tuple(range(1, len(self.structures) + 1))
+        if self.task == "regions" and not self.region_values:
+            return
+        if self.task == "regions":
+            labels = _painted(labels, values)
+        write_labels(out / "labels", self.name, labels, self.geometry)
+        colours = [colour_of(index) for index in range(len(values))]
+        write_label_tables(out / "labels", dict(zip(self.structures, zip(values, colours, strict=True), strict=True)))
 
     def _save_dicom(self, folder: Path) -> None:
         first = len(self.classes) - len(self.structures)  # the background is no segment
@@ -130,12 +141,28 @@ class Segmentation:
         write_segmentation(probability, self.probability[first:], **facts, kind="FRACTIONAL")
 
     def _overlay(self) -> UInt8[np.ndarray, "h w 3"]:
-        masks, entropy = self.channels(self.mask), self.uncertainty.entropy
         if self.geometry.affine is None:
-            return overlay(self.image, masks, entropy)
-        return sheet(self.image, masks, entropy, self.geometry)
+            return overlay(self.image, self.channels(self.mask), self.uncertainty.entropy)
+        return sheet(self.image, self.mask, self.uncertainty.entropy, self.geometry, split=self.channels)
+
+    def agreement(self) -> float:
+        """Measure how much members agree.
+
+        Returns:
+            Mean Dice of all pairs of members and structures; 1 for a single member.
+        """
+        first = 2 if self.task == "regions" else 1
+        return pairwise_dice(self.members, self.structure, len(self.structures), axis=first)
 
     def _by_class(self, folder: Path, values: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         if len(self.classes) == 1:
             return [(folder, values[0])]
         return [(folder / name, v) for name, v in zip(self.classes, values, strict=True)]
+
+
+def _painted(regions: UInt8[np.ndarray, "k *s"], values: Sequence[int]) -> UInt8[np.ndarray, " *s"]:
+    """Make one label map of regions: each is painted over those before it."""
+    labels = np.zeros(regions.shape[1:], np.uint8)
+    for region, value in zip(regions, values, strict=True):
+        labels[region > 0] = value
+    return labels

@@ -20,6 +20,7 @@ from medsegdiff.hardware import pick_device
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
+from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import assemble, slices_of
@@ -166,6 +167,15 @@ class Segmenter:
             yield from self._segment(batch, ensembles, sampling.fusion, seed)
 
     def _volume(self, case: Case, ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int) -> Segmentation:
+        needs = needs_of(
+            case.geometry.shape,
+            channels=len(case.image),
+            classes=self.config.mask_channels,
+            members=sampling.num_samples,
+            task=self.config.data.task or "binary",
+            batch_size=sampling.batch_size,
+        )
+        check_needs(case.name, needs)
         plane, neighbours = self.config.data.plane, self.config.data.neighbours
         slices = slices_of(case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
         return assemble(case, plane, self._in_batches(slices, ensembles, sampling, seed))
@@ -209,6 +219,7 @@ class Segmenter:
             geometry=item.case.geometry,
             task=task,
             classes=classes,
+            region_values=self.config.data.region_values,
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 import os
 import tempfile
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -17,11 +18,13 @@ from medsegdiff.data.volumes import intensity_of, with_neighbours
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
-from medsegdiff.io.grid import canonical_geometry, canonical_view, to_canonical
+from medsegdiff.io.grid import canonical_geometry, canonical_view
 from medsegdiff.types import Case, Geometry
 
-MAPS = ("mask", "probability", "members", "anchor", "anchor_probability")
+MAPS = ("mask", "probability", "members", "anchor")
 UNCERTAINTY = ("std", "entropy", "disagreement")
+RELEASED = 16
+"""Slices after which what has been written leaves the memory of the process."""
 
 
 def slices_of(
@@ -39,7 +42,7 @@ def slices_of(
     Yields:
         Slices, one after the other, each a case.
     """
-    image, canonical = to_canonical(volume.image, volume.geometry)
+    image, canonical = canonical_view(volume.image, volume.geometry), canonical_geometry(volume.geometry)
     cut, key, intensity = pick_plane(canonical.spacing, plane), image_key(volume.image), intensity_of(image)
     spacing = spacing_of(canonical.spacing, cut)
     for index in range(image.shape[1 + AXES[cut]]):
@@ -76,9 +79,13 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
             slice_of(views[name], cut, index)[...] = getattr(result, name)
         for name in UNCERTAINTY:
             slice_of(views[name], cut, index)[...] = getattr(result.uncertainty, name)
+        if index % RELEASED == RELEASED - 1:
+            release((*arrays.values(), *maps.values()))
+    release((*arrays.values(), *maps.values()))
     return Segmentation(
         name=volume.name,
         **arrays,
+        anchor_probability=None,
         uncertainty=Uncertainty(**maps),
         sensitivity=None,  # each slice is fused by itself
         specificity=None,
@@ -86,13 +93,38 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
         geometry=volume.geometry,
         task=first.task,
         classes=first.classes,
+        region_values=first.region_values,
     )
+
+
+def stored_type(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """Choose how values of a volume are kept: real numbers, which lie between 0 and 1, in 16 bits.
+
+    Args:
+        dtype: Of a slice.
+
+    Returns:
+        Of the volume.
+    """
+    return np.dtype(np.float16) if np.issubdtype(dtype, np.floating) else dtype
+
+
+def release(arrays: Iterable[Any]) -> None:
+    """Let go of the memory of arrays that lie in files; what is in them is read from there when it is needed.
+
+    Args:
+        arrays: Made here.
+    """
+    for array in arrays:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # numpy keeps the map there
 
 
 def _room(like: np.ndarray, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*c i j k"]:
     """Make room for a volume of what a slice gave, in a file that is gone when nobody uses it any more."""
     whole = (*like.shape[:-2], *shape)
-    num_bytes = math.prod(whole) * like.dtype.itemsize
+    dtype = stored_type(like.dtype)
+    num_bytes = math.prod(whole) * dtype.itemsize
     with tempfile.TemporaryFile() as file:
         try:
             file.truncate(num_bytes)
@@ -101,4 +133,4 @@ def _room(like: np.ndarray, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*c i 
         except OSError as error:
             where = f"{tempfile.gettempdir()} has no room for {num_bytes / 1e9:.1f} GB of results; set TMPDIR"
             raise OSError(error.errno, where) from error
-        return np.memmap(file, dtype=like.dtype, mode="r+", shape=whole)
+        return np.memmap(file, dtype=dtype, mode="r+", shape=whole)

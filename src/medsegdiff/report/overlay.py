@@ -30,6 +30,19 @@ def to_rgb(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w 3"]:
     return scaled.transpose(1, 2, 0).astype(np.float32)
 
 
+def colour_of(index: int) -> tuple[int, int, int]:
+    """Give the colour of a structure.
+
+    Args:
+        index: Among the structures.
+
+    Returns:
+        Red, green, blue, 0 … 255.
+    """
+    red, green, blue = COLOURS[index % len(COLOURS)].astype(int).tolist()
+    return red, green, blue
+
+
 def contour(mask: UInt8[np.ndarray, "h w"]) -> np.ndarray:
     """Find the inner border of a mask, thick enough to be seen at the size of the image.
 
@@ -65,5 +78,5 @@ def overlay(
         weight = 0.65 * np.clip(uncertainty, 0, 1)[..., None]
         rgb = (1 - weight) * rgb + weight * GLOW
     for index, mask in enumerate(masks):
-        rgb[contour(mask)] = COLOURS[index % len(COLOURS)]
+        rgb[contour(mask)] = colour_of(index)
     return np.clip(rgb, 0, 255).astype(np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -17,28 +19,35 @@ SIDE = 192
 
 def sheet(
     image: Float[np.ndarray, "c i j k"],
-    masks: UInt8[np.ndarray, "s i j k"],
+    labels: UInt8[np.ndarray, "*r i j k"],
     uncertainty: Float[np.ndarray, "i j k"],
     geometry: Geometry,
+    *,
+    split: Callable[[UInt8[np.ndarray, "*r h w"]], UInt8[np.ndarray, "s h w"]],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw slices evenly chosen among those with a structure, or among all where there is none.
 
     Args:
         image: The volume.
-        masks: 0 and 1 by structure.
+        labels: Class indices, or 0 and 1 by region.
         uncertainty: 0 … 1.
         geometry: Of the volume.
+        split: Takes the labels of a slice apart into one mask per structure.
 
     Returns:
         Red, green, blue.
     """
     plane = pick_plane(canonical_geometry(geometry).spacing)
-    image, masks, uncertainty = (canonical_view(array, geometry) for array in (image, masks, uncertainty))
-    axes = tuple(axis for axis in range(4) if axis != 1 + AXES[plane])
-    held = np.flatnonzero(masks.any(axis=axes))
-    chosen = held if len(held) else np.arange(masks.shape[1 + AXES[plane]])
+    arrays = [canonical_view(array, geometry) for array in (image, labels, uncertainty)]
+
+    def cut(index: int) -> list[np.ndarray]:
+        return [np.ascontiguousarray(slice_of(array, plane, index)) for array in arrays]
+
+    every = range(canonical_geometry(geometry).shape[AXES[plane]])
+    held = [index for index in every if slice_of(arrays[1], plane, index).any()]
+    chosen = np.array(held or every)
     picked = chosen[np.linspace(0, len(chosen) - 1, min(COLUMNS * ROWS, len(chosen))).round().astype(int)].tolist()
-    tiles = [overlay(*(slice_of(array, plane, index) for array in (image, masks, uncertainty))) for index in picked]
+    tiles = [overlay(pixels, split(of_slice), glow.astype(np.float32)) for pixels, of_slice, glow in map(cut, picked)]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]
     larger = max(1, SIDE // max(tiles[0].shape))
