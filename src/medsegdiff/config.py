@@ -157,8 +157,10 @@ class DataConfig(Component):
     """Share of all cases kept for testing where there is no split."""
     split_seed: int = 0
     """Seed of that split."""
-    cache_gb: float = Field(default=4.0, ge=0)
-    """Memory for prepared cases, in GB per loading process; beyond it they are read anew each time."""
+    cache_gb: float = Field(default=32.0, ge=0)
+    """Room for prepared cases in a temporary, memory-mapped file, in GB; beyond it they are read anew each time."""
+    cache_dir: str | None = None
+    """Folder of that file, on a local disk; ``null`` takes the system's for temporary files."""
 
 
 class TrainConfig(Component):

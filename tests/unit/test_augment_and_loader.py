@@ -10,6 +10,7 @@ from medsegdiff.config import DataConfig, TrainConfig
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.opening import open_source
+from medsegdiff.data.transforms import prepare
 
 
 def test_image_and_masks_of_all_raters_move_together() -> None:
@@ -90,6 +91,10 @@ def test_cases_are_kept_up_to_the_limit(folder: Path) -> None:
     config = DataConfig(image_size=32, cache_gb=1e-5)  # room for one case of 32×32
     cases = PreparedCases(open_source(folder, config), config, channels=1, stride=16)
     first, second = "case00", "case01"
-    assert cases[first] is cases[first]
-    assert cases[second] is not cases[second]
-    assert torch.equal(cases[second].image, cases[second].image)
+    asked: list[str] = []
+    load = cases.source.load
+    cases.source.load = lambda name: asked.append(name) or load(name)
+    for name in (first, first, second, second):
+        assert torch.equal(cases[name].image, prepare(load(name), config, channels=1, stride=16).image)
+    assert asked == [first, second, second]
+    assert cases.num_kept == 1

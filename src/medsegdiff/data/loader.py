@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medsegdiff.config import DataConfig, TrainConfig
 from medsegdiff.data.augment import Augment
+from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.transforms import Prepared, prepare
 from medsegdiff.seeding import derive_seed
@@ -19,31 +20,23 @@ from medsegdiff.types import Batch
 
 
 class PreparedCases:
-    """Cases on the model grid by name, kept in memory up to a limit."""
+    """Cases on the model grid by name, kept in a memory-mapped file up to a limit."""
 
     def __init__(self, source: DataSource, config: DataConfig, *, channels: int, stride: int) -> None:
         self.source, self.config, self.channels, self.stride = source, config, channels, stride
-        self._kept: dict[str, Prepared] = {}
-        self._room = config.cache_gb * 1e9
+        self._kept = CaseFile(config.cache_gb * 1e9, folder=config.cache_dir)
 
     def __getitem__(self, name: str) -> Prepared:
         if name in self._kept:
             return self._kept[name]
         case = prepare(self.source.load(name), self.config, channels=self.channels, stride=self.stride)
-        size = case.image.nbytes + (0 if case.mask is None else case.mask.nbytes)
-        if size <= self._room:
-            self._kept[name] = case
-            self._room -= size
+        self._kept.add(case, name)
         return case
 
     @property
     def num_kept(self) -> int:
-        """How many cases are kept in memory."""
+        """How many cases are kept."""
         return len(self._kept)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave what is kept behind when a loading process is started afresh instead of forked."""
-        return self.__dict__ | {"_kept": {}, "_room": self.config.cache_gb * 1e9}
 
 
 class TrainingStream(Dataset[dict[str, Any]]):

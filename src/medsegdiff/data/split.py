@@ -29,7 +29,7 @@ class Entry:
     name: str
     part: str
     group: str
-    """Cases of one group (a patient, say) stay together."""
+    """Cases of one group (a patient, say) stay together; empty where the file does not say."""
 
 
 def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, str]:
@@ -77,7 +77,12 @@ def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
         return dict(cases)
     entries = read_split(file)
     _check(file, entries, cases)
-    return {e.name: replace(cases[e.name], part=e.part, group=e.group) for e in sorted(entries, key=lambda e: e.name)}
+    rows = {entry.name: entry for entry in entries}
+    return {
+        name: replace(case, part=rows[name].part, group=rows[name].group or case.group)
+        for name, case in sorted(cases.items())
+        if name in rows
+    }
 
 
 def read_split(file: Path) -> list[Entry]:
@@ -101,12 +106,14 @@ def read_split(file: Path) -> list[Entry]:
     name_column = next((c for c in NAME_COLUMNS if c in columns), None)
     if name_column is None or "split" not in columns:
         raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(columns)}.")
-    group_column = next((c for c in GROUP_COLUMNS if c in columns), name_column)
+    group_column = next((c for c in GROUP_COLUMNS if c in columns), None)
     rows = list(reader)
     strange = sorted({row["split"] for row in rows} - {row["split"] for row in rows if _part(row["split"])})
     if strange:
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")
-    return [Entry(_name(row[name_column]), _part(row["split"]), row[group_column]) for row in rows]
+    return [
+        Entry(_name(row[name_column]), _part(row["split"]), row[group_column] if group_column else "") for row in rows
+    ]
 
 
 def _name(text: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.opening import detect, fits, layouts, list_cases
 from medsegdiff.data.split import names_in
@@ -72,7 +73,11 @@ def _cases(path: Path, data: DataConfig) -> list[CaseFiles]:
 
 def _layout_of(path: Path, data: DataConfig) -> str | None:
     """Take the layout that the model was trained on if the path looks like it, else any that it looks like."""
-    return data.layout if data.layout in layouts() and fits(data.layout, path) else detect(path)
+    if data.layout in layouts():
+        shown = DATASETS[data.layout].facts.get("variant_of", data.layout)  # what is only asked for is not detected
+        if fits(shown, path):
+            return data.layout
+    return detect(path)
 
 
 def grouped(paths: Iterable[Path], data: DataConfig) -> list[CaseFiles]:

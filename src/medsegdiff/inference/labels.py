@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from medsegdiff.fusion import winners
 from medsegdiff.types import Task
 
 PART = 1 << 22
@@ -26,7 +27,7 @@ def label_map(probability: Float[Tensor, "k h w"], task: Task) -> UInt8[np.ndarr
         Class indices (h w) for ``binary`` (0, 1) and ``exclusive``; 0 and 1 (k h w) for ``regions``.
     """
     if task == "exclusive":
-        labels = probability.argmax(dim=0)
+        labels = winners(probability, dim=0)
     else:
         labels = (probability >= 0.5) if task == "regions" else (probability[0] >= 0.5)
     return labels.to(torch.uint8).cpu().numpy()

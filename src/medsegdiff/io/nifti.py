@@ -256,7 +256,7 @@ def _packed(path: Path) -> Iterator[BufferedIOBase]:
         if path.suffix.lower() != ".gz":
             yield raw
             return
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as file:
             yield file
 
 
