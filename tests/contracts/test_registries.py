@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataSource
+from medsegdiff.data.listing import Layout
 from medsegdiff.data.opening import open_source
 from medsegdiff.diffusion.samplers import SAMPLERS, TableBuilder, sample
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
+from medsegdiff.errors import DataError
 from medsegdiff.fusion import FUSERS, Fuser
 from medsegdiff.metrics.base import METRICS, Metric
 
@@ -60,12 +64,34 @@ def test_metric(entry: object) -> None:
     assert same > other if entry.facts["better"] == "higher" else same < other
 
 
-@pytest.mark.parametrize("entry", list(DATASETS), ids=lambda e: e.name)
-def test_data_set(entry: object, folder: object) -> None:
-    source = open_source(folder if entry.name == "folder" else entry.name, DataConfig(image_size=32))
+OPENED = {"folder", *(entry.name for entry in DATASETS if entry.facts["kind"] == "generated")}
+
+
+@pytest.mark.parametrize("name", sorted(OPENED))
+def test_data_set(name: str, folder: Path) -> None:
+    source = open_source(folder if name == "folder" else name, DataConfig(image_size=32))
     assert isinstance(source, DataSource)
     for part in ("train", "val", "test"):
         case = source.load(source.info.names(part)[0])
         assert case.image.shape[0] <= source.info.channels
         assert case.mask.shape[1] == len(source.info.classes)
         assert case.mask.shape[2:] == case.image.shape[1:] == case.geometry.shape
+
+
+@pytest.mark.parametrize("entry", [e for e in DATASETS if e.facts["kind"] != "generated"], ids=lambda e: e.name)
+def test_layout(entry: object, folder: Path, tmp_path: Path) -> None:
+    assert isinstance(entry.factory, Layout)
+    assert entry.facts["layout"]
+    strange = [tmp_path / "nowhere", tmp_path, folder / "images", next((folder / "images").iterdir())]
+    assert not any(entry.factory.detect(path) for path in strange)
+    assert entry.factory.detect(folder) == (entry.name == "folder")
+    for path in strange[:2]:
+        with pytest.raises(DataError, match="expected .*found|there is no such folder"):
+            entry.factory(path, DataConfig())
+
+
+@pytest.mark.parametrize("entry", [e for e in DATASETS if e.facts["kind"] == "benchmark"], ids=lambda e: e.name)
+def test_benchmark_tells_of_itself(entry: object) -> None:
+    assert {"task", "classes", "licence", "home", "paper", "layout"} <= set(entry.facts)
+    assert entry.facts["home"].startswith("https://")
+    assert entry.facts.get("variant_of", entry.name) in DATASETS
