@@ -15,20 +15,24 @@ from medsegdiff.io.raster import read_image, read_map, read_mask
 from medsegdiff.report.figures import CaseRow
 
 
-def saved_rows(segmented: Path, data: Path, notes: Mapping[str, str]) -> list[CaseRow]:
+def saved_rows(
+    segmented: Path, data: Path, notes: Mapping[str, str], *, config: DataConfig | None = None
+) -> list[CaseRow]:
     """Read cases back as rows of pictures.
 
     Args:
         segmented: What ``medsegdiff segment --save-members`` wrote.
         data: The data folder, with ``images/`` and ``masks/``.
         notes: Name of each case wanted → what is said under its fused mask.
+        config: How to read the data.
 
     Returns:
         One row per case, in that order.
     """
-    listing = list_cases(data, DataConfig())
+    listing = list_cases(data, config or DataConfig())
     reference = listing.masks
-    coding = reference.coding({value for name in reference.names for value in reference.values(name)})
+    values = {value for name in reference.names for value in reference.values(name)}
+    coding = reference.coding(values, classes=None if config is None else config.classes)
     members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
     return [
         CaseRow(
