@@ -78,8 +78,8 @@ def segment(scan: Path, members: int) -> None:
     config = load_preset("v2-tiny", TINY)
     model = build_model(config).eval()
     for part in model.modules():
-        if isinstance(part, Decoder) and part.head is not None:  # organs are rare, as they are in a trained model
-            torch.nn.init.constant_(part.head[-1].bias[:1], 8.0)
+        if isinstance(part, Decoder):  # organs are rare, as they are in a trained model
+            torch.nn.init.constant_(part.head[2].bias[: config.model.patch**2], 8.0)
     segmenter = Segmenter(model, config, device="cpu")
     before, start = peak(), time.perf_counter()
     files = find_inputs([scan], data=config.data)

@@ -187,7 +187,7 @@ def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], ch
     parts = ("labels", "masks") if coding.task == "exclusive" else ("masks",)
     found = mask_folder(_inner(folder, *parts), kind="structures", names=names)
     single = len(coding.classes) == 1 and found.kind == "flat"
-    if coding.task == "regions" and coding.values and (folder / "labels").is_dir() is False and "" in found.folders:
+    if coding.task == "regions" and coding.values and found.folders == ("",) and not single:  # labels of regions
         return Masks({"": {name: found.files(name)[0] for name in found.names}}, kind="flat", where=found.root)
     if coding.task == "regions" and not single and set(found.folders) != set(coding.classes):
         raise DataError(
@@ -202,7 +202,7 @@ def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], ch
             f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. Threshold probabilities first; "
             f"if every value above 0 is foreground, set data.task={coding.task}."
         )
-    return found
+    return found.ordered(coding.classes) if coding.task == "regions" and not single else found
 
 
 def _check_names(names: Sequence[str], prediction: Masks, reference: Masks) -> None:

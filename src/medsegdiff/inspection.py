@@ -80,7 +80,8 @@ class _Reading:
     thumbnails: dict[str, torch.Tensor] = field(default_factory=dict)
     pixels: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Folder of masks and value → pixels."""
-    cases: Counter[tuple[str, int]] = field(default_factory=Counter)
+    held: list[set[tuple[str, int]]] = field(default_factory=list)
+    """By case: folders and values."""
     sizes: Counter[str] = field(default_factory=Counter)
     channels: Counter[str] = field(default_factory=Counter)
     spacings: list[tuple[float, ...]] = field(default_factory=list)
@@ -150,11 +151,12 @@ def _read(case: CaseFiles, masks: Masks, read: _Reading, found: Inspection) -> N
     if geometry.affine is not None:
         read.spacings.append(geometry.spacing)
     check_grids(case, masks)
+    read.held.append(set())
     for folder, path in masks.by_folder(case.name).items():
         values, counts = np.unique(masks.reader.values(path), return_counts=True)
         keys = [(folder, value) for value in values.tolist()]
         read.pixels.update(dict(zip(keys, counts.tolist(), strict=True)))
-        read.cases.update(keys)
+        read.held[-1].update(keys)
         if not values.any():
             found.empty_masks.append(f"{path.parent.name}/{case.name}")
     read.thumbnails[case.name] = thumbnail(middle_of(image, geometry) if image.ndim == 4 else image)
@@ -175,8 +177,8 @@ def _understand(listing: Listing, read: _Reading, config: DataConfig, found: Ins
     total = sum(read.pixels.values()) / (len(coding.classes) if structures else 1)
     for index, name in enumerate(coding.classes):
         row = coding.table[0 if structures else index]
-        own = [key for key in read.pixels if row[key[1]] and (key[0] == name or not structures)]
-        cases = max((read.cases[key] for key in own), default=0)
+        own = {key for key in read.pixels if row[key[1]] and (key[0] == name or not structures)}
+        cases = sum(bool(own & held) for held in read.held)
         found.labels[name] = {"share": sum(read.pixels[key] for key in own) / total, "cases": cases}
 
 

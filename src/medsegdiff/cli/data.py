@@ -51,7 +51,7 @@ def show(found: Inspection) -> None:
     Args:
         found: By `inspect_folder`.
     """
-    unlisted = f"; {found.unlisted} are not in split.csv and will not be used" if found.unlisted else ""
+    unlisted = f"; {found.unlisted} are in no part of the split and will not be used" if found.unlisted else ""
     give(f"layout          {found.layout}")
     give(f"images          {found.images}  {_counts(found.split)}{unlisted}")
     give(f"sizes           {_counts(found.sizes)}; {_counts(found.channels)}")

@@ -76,6 +76,18 @@ class Masks:
         self.folders = tuple(self._files)
         self.names = sorted({name for of_cases in self._files.values() for name in of_cases})
 
+    def ordered(self, folders: Sequence[str]) -> Masks:
+        """Put structures into another order.
+
+        Args:
+            folders: The names there are.
+
+        Returns:
+            The same masks, whose channels follow each other in that order.
+        """
+        files = {folder: self._files[folder] for folder in folders}
+        return Masks(files, kind=self.kind, where=self.root, declared=self.declared, reader=self.reader)
+
     def files(self, name: str) -> list[Path]:
         """List the files of a case.
 

@@ -1,3 +1,14 @@
 """The data sets of the paper in their official layouts: one file each. Nothing is downloaded here."""
 
-from medsegdiff.data.catalog import amos2022, brats, brats_slices, btcv  # noqa: F401  (they register themselves)
+from medsegdiff.data.catalog import (  # noqa: F401  (they register themselves)
+    amos2022,
+    brats,
+    brats_slices,
+    btcv,
+    ddti,
+    isic,
+    lidc,
+    refuge2,
+    tn3k,
+    tnmix,
+)
