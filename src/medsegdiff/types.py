@@ -37,8 +37,9 @@ class Case:
     mask: UInt8[np.ndarray, "r k *s"] | None
     """0 and 1 by rater and channel; ``None`` for an image without reference."""
     geometry: Geometry
-    intensity: Float[np.ndarray, "c 2"] | None = None
-    """Of a slice: mean and standard deviation by channel of its volume; ``None`` for pictures."""
+    intensity: Float[np.ndarray, "v 2"] | None = None
+    """Of a slice: mean and standard deviation by channel of its volume (its neighbours have the same); ``None`` for
+    pictures."""
     ignored: UInt8[np.ndarray, "r *s"] | None = None
     """1 by rater where nobody labelled; ``None``: everything is labelled."""
     key: str = ""

@@ -14,6 +14,7 @@ import pytest
 
 from medsegdiff import cli
 from tests.makers import SMALL, write_png
+from tests.volumes import save
 
 COMMANDS = [
     [],
@@ -94,19 +95,22 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
 ) -> None:
     run, data = trained
     pictures = tmp_path / "pictures"
-    for i in range(4):
-        source = data / "images" / f"case{i:02d}.png"
-        (pictures / source.name).parent.mkdir(exist_ok=True)
-        (pictures / source.name).write_bytes(source.read_bytes())
+    pictures.mkdir()
+    for i in range(97):
+        (pictures / f"picture{i:02d}.png").write_bytes((data / "images" / f"case{i % 12:02d}.png").read_bytes())
     (pictures / "bad.png").write_bytes(b"not a picture")
     write_png(pictures / "flat.png", np.zeros((20, 20), np.uint8))
-    assert call("segment", pictures, "--model", run, "--out", tmp_path / "out", "--steps", "1", "--json") == 1
+    save(pictures / "cut.nii.gz", np.random.default_rng(0).integers(0, 99, (9, 9, 9), dtype=np.int16))
+    (pictures / "cut.nii.gz").write_bytes((pictures / "cut.nii.gz").read_bytes()[:-200])
+    options = ("--members", "2", "--steps", "1", "--json")
+    assert call("segment", pictures, "--model", run, "--out", tmp_path / "out", *options) == 1
     shown = capsys.readouterr()
     done = json.loads(shown.out)
-    assert len(done["done"]) == 4
-    assert sorted(Path(p).name for p in done["failed"]) == ["bad.png", "flat.png"]
+    assert len(done["done"]) == len(list((tmp_path / "out" / "masks").iterdir())) == 97
+    assert sorted(Path(p).name for p in done["failed"]) == ["bad.png", "cut.nii.gz", "flat.png"]
     assert any("nothing to see" in reason for reason in done["failed"].values())
-    assert "2 files could not be read" in shown.err
+    assert any("cut off or damaged" in reason for reason in done["failed"].values())
+    assert "3 files could not be read" in shown.err
 
 
 @pytest.mark.parametrize(

@@ -183,3 +183,26 @@ def test_a_folder_of_volumes_is_inspected(volumes: Path, tmp_path: Path) -> None
     assert found.values == [0, 1]
     assert found.near_duplicates  # it is one volume four times
     assert (tmp_path / "look.png").exists()
+
+
+def test_neighbours_are_channels_and_the_last_slice_is_repeated(volumes: Path) -> None:
+    found, (image, _) = source(volumes, neighbours=1), phantom()
+    for index, shown in ((0, (0, 0, 1)), (2, (1, 2, 3)), (4, (3, 4, 4))):
+        for codes in ("RAS", "PIR"):
+            case = found.load(f"{codes}/{index:04d}")
+            assert np.array_equal(case.image, np.stack([image[:, ::-1, k].T for k in shown]))
+            config = DataConfig(image_size=8, neighbours=1)
+            assert prepare(case, config, channels=3, stride=4).image.shape[0] == 3
+    segmented = slices_of(read_case(volumes / "images" / "PIR.nii.gz"), "axial", shared_noise=True, neighbours=1)
+    for index, cut in enumerate(segmented):  # as in training
+        assert np.array_equal(cut.image, found.load(f"PIR/{index:04d}").image)
+        assert np.allclose(cut.intensity, found.load(f"PIR/{index:04d}").intensity)
+
+
+def test_a_window_of_hounsfield_units_is_the_same_in_every_slice(volumes: Path) -> None:
+    found = source(volumes)
+    config = DataConfig(resize="none", modalities=("ct",), window=(100.0, 300.0))
+    case = found.load("RAS/0002")
+    expected = np.clip((case.image - 100) / 200, 0, 1) * 2 - 1
+    prepared = prepare(case, config, channels=1, stride=1)
+    assert np.allclose(prepared.image.numpy(), expected, atol=1e-6)

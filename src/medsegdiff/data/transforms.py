@@ -111,7 +111,7 @@ def from_grid(values: Float[Tensor, "n c gh gw"], placement: Placement) -> Float
 def normalise(
     image: Float[np.ndarray, "c h w"],
     *,
-    intensity: Float[np.ndarray, "c 2"] | None = None,
+    intensity: Float[np.ndarray, "v 2"] | None = None,
     modalities: tuple[Modality, ...] | None = None,
     window: tuple[float, float] | None = None,
 ) -> Float[Tensor, "c h w"]:
