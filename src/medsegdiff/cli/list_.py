@@ -40,9 +40,21 @@ def list_(
         return
     table = Table("name", "facts", title=kind.value)
     for row in rows:
-        facts = ", ".join(f"{k}: {v}" for k, v in row.items() if k != "name" and v not in ("", None))
+        facts = "\n".join(f"{k}: {shown(v)}" for k, v in row.items() if k != "name" and v not in ("", None))
         table.add_row(row["name"], escape(facts))
     out.print(table)
+
+
+def shown(value: Any) -> str:
+    """Write a fact.
+
+    Args:
+        value: Text, a number or several.
+
+    Returns:
+        Several separated by commas.
+    """
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def entries(kind: Kind) -> list[dict[str, Any]]:

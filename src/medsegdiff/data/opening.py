@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataSource, Track, in_silence
@@ -10,6 +11,7 @@ from medsegdiff.data.listing import Layout, Listing
 from medsegdiff.data.source import ListedSource
 from medsegdiff.data.volumes import VolumeSource
 from medsegdiff.errors import ConfigError, DataError, nearest, some
+from medsegdiff.registry import Entry
 
 
 def open_source(where: str | Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
@@ -29,7 +31,7 @@ def open_source(where: str | Path, config: DataConfig, *, track: Track = in_sile
     if Path(where).exists():
         listing = list_cases(Path(where), config)
         return (VolumeSource if listing.volumes else ListedSource)(listing, config, track=track)
-    made = [entry.name for entry in DATASETS if entry.facts["kind"] == "generated"]
+    made = [entry.name for entry in DATASETS if kind_of(entry) == "generated"]
     if str(where) in made:
         source: DataSource = DATASETS.build(str(where), config)
         return source
@@ -59,7 +61,7 @@ def list_cases(root: Path, config: DataConfig) -> Listing:
     """
     name = detect(root) if config.layout == "auto" else config.layout
     entry = DATASETS[name or "folder"]
-    if entry.facts["kind"] == "generated":
+    if kind_of(entry) == "generated":
         raise ConfigError(f"data.layout is '{name}', which is not on disk; allowed are auto, {', '.join(layouts())}.")
     listing: Listing = entry.factory(root, config)
     if not listing.cases:
@@ -80,10 +82,22 @@ def detect(root: Path) -> str | None:
         DataError: If several benchmarks fit.
     """
     fitting = [name for name in layouts() if fits(name, root)]
-    benchmarks = [name for name in fitting if DATASETS[name].facts["kind"] == "benchmark"]
+    benchmarks = [name for name in fitting if kind_of(DATASETS[name]) == "benchmark"]
     if len(benchmarks) > 1:
         raise DataError(f"{root}: looks like each of {some(benchmarks)}. Say which with data.layout.")
     return next(iter(benchmarks or fitting), None)
+
+
+def kind_of(entry: Entry[Any]) -> str:
+    """Tell what a registered data set is.
+
+    Args:
+        entry: In `DATASETS`.
+
+    Returns:
+        ``layout``, ``benchmark`` or ``generated``; the last where it does not say.
+    """
+    return str(entry.facts.get("kind", "generated"))
 
 
 def fits(name: str, root: Path) -> bool:
@@ -107,4 +121,4 @@ def layouts() -> list[str]:
         Names in `DATASETS`.
     """
     kinds = ("benchmark", "layout")
-    return [entry.name for kind in kinds for entry in DATASETS if entry.facts["kind"] == kind]
+    return [entry.name for kind in kinds for entry in DATASETS if kind_of(entry) == kind]
