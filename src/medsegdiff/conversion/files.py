@@ -8,6 +8,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,12 @@ class CaseOutput:
         return path
 
     def remove(self) -> None:
-        """Remove what was written."""
+        """Remove what was written, and folders that are empty then."""
         for path in self.paths:
             path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+                self.root.rmdir()
 
 
 def check_out(out: Path) -> None:
