@@ -13,7 +13,7 @@ from PIL import Image
 
 from medsegdiff.config import DataConfig
 from medsegdiff.conversion import convert
-from medsegdiff.conversion.labels import fuse_raters, painting_order
+from medsegdiff.conversion.labels import LabelScheme, fuse_raters, painting_order
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.data.source import ListedSource
 from medsegdiff.data.volumes import VolumeSource
@@ -477,6 +477,51 @@ def test_pairs_of_grids_that_differ_are_told(tmp_path: Path) -> None:
     assert list(done.failed) == ["v2"]
     with pytest.raises(GeometryError):
         source(root)
+
+
+def test_raters_keep_their_names_so_that_they_are_understood(tmp_path: Path) -> None:
+    root = raters(tmp_path / "a", [ROWS < 4, ROWS < 2], names=("Ann", "reader2"))
+    done = convert(root, tmp_path / "b", to="folder", config=DataConfig(mask_folders="raters"))
+    assert open_source(done.out, DataConfig()).info.raters == ("rater_Ann", "reader2")
+
+
+def test_regions_that_no_value_stands_for_are_named() -> None:
+    scheme = LabelScheme({"background": 0, "disc": [1], "cup": [2]}, (1, 2), {1: 1, 2: 2})
+    assert scheme.encode(np.array([[1, 0, 0], [0, 1, 0]], np.uint8), None).tolist() == [1, 2, 0]
+    with pytest.raises(DataError, match="disc and cup hold the same pixels"):
+        scheme.encode(np.array([[1, 0], [1, 1]], np.uint8), None)
+
+
+def test_an_interruption_leaves_no_half_case(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("medsegdiff.conversion.nnunet.write_labels", stop)
+    with pytest.raises(KeyboardInterrupt):
+        convert(folder, tmp_path / "Dataset001_D", to="nnunet")
+    assert not [path for path in (tmp_path / "Dataset001_D").rglob("*") if path.is_file()]
+
+
+def test_what_the_split_does_not_name_is_left_out_and_said(split_folder: Path, tmp_path: Path) -> None:
+    rows = (split_folder / "split.csv").read_text().splitlines()
+    (split_folder / "split.csv").write_text("\n".join(rows[:-2]))
+    done = convert(split_folder, tmp_path / "b", to="folder")
+    assert done.notes == ["2 images that the split does not name were left out."]
+    assert len(list((done.out / "images").iterdir())) == 10
+
+
+def test_a_nearly_flat_volume_is_shown_and_a_flat_one_refused(tmp_path: Path) -> None:
+    make_volumes(tmp_path / "a")
+    flat = np.full(SHAPE, 7, np.int16)
+    save(tmp_path / "a" / "images" / "v0.nii.gz", flat, oblique())
+    dot = np.zeros((40, 40, 4), np.int16)
+    dot[3, 3, 1] = 5
+    save(tmp_path / "a" / "images" / "v1.nii.gz", dot, oblique())
+    save(tmp_path / "a" / "masks" / "v1.nii.gz", (dot > 0).astype(np.uint8), oblique())
+    done = convert(tmp_path / "a", tmp_path / "b", to="slices", config=DataConfig(plane="axial"))
+    assert "every voxel has the value 7" in done.failed["v0"]
+    assert [path.name for path in sorted((done.out / "images").glob("v1*"))] == ["v1_0001.png"]
+    assert read_map(done.out / "images" / "v1_0001.png").max() == 1
 
 
 def test_the_same_images_make_the_same_files(folder: Path, tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_cases_may_be_listed_with_paths_of_their_own(tmp_path: Path) -> None:
     describe(root, **told, dataset={"p0": {"images": []}})
     with pytest.raises(DataError, match="the case 'p0' of dataset is .*expected"):
         listed(root)
+    describe(root, **told, dataset={"p0": {"images": "a.nii.gz", "label": 3}})
+    with pytest.raises(DataError, match="the case 'p0' of dataset is .*expected"):
+        listed(root)
+    describe(root, **told, dataset=["p0"])
+    with pytest.raises(DataError, match="the case '' of dataset is .*expected"):
+        listed(root)
 
 
 def test_split_csv_overrides_the_parts_and_gives_groups(tmp_path: Path) -> None:
@@ -173,6 +179,7 @@ def test_labels_and_images_must_belong_together(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "a": [1, 2], "b": [2]}}, "regions_class_order is None; expected a list of 2"),
         ({"labels": {"background": 0, "a": [1, 2]}, "regions_class_order": [1, 2]}, "expected a list of 1 values"),
         ({"labels": {"background": 0, "a": [1, 2], "b": 2}, "regions_class_order": [1, 7]}, "regions a, b"),
+        ({"labels": {"background": 0, "a": [1, 2], "b": 2}, "regions_class_order": [[1], 2]}, "regions a, b"),
         ({"file_ending": ".mha"}, r"file_ending is '\.mha'; allowed are \.png.*SimpleITK reads \.mha"),
         ({"file_ending": None}, r"expected the keys channel_names, labels, file_ending; file_ending missing"),
         ({"channel_names": {"0": "CT", "2": "PET"}}, "numbered from 0 on"),
@@ -269,6 +276,10 @@ def test_msd_files_that_are_missing_are_named(tmp_path: Path) -> None:
     describe(tmp_path, **(told | {"training": [{"image": "a.mha", "label": "b.mha"}]}))
     with pytest.raises(DataError, match=r"names a\.mha; allowed are \.png"):
         listed(tmp_path)
+    for odd in ({"a": "b"}, 3, [3], [{"image": 3, "label": "b"}]):
+        describe(tmp_path, **(told | {"training": odd}))
+        with pytest.raises(DataError, match="entry 0 of training is"):
+            listed(tmp_path)
     describe(tmp_path, **(told | {"training": [], "test": []}))
     with pytest.raises(DataError, match="expected training cases"):
         listed(tmp_path)

@@ -97,9 +97,10 @@ def coding_of_labels(labels: Any, file: Path) -> MaskCoding:
 def _pairs(told: Mapping[str, Any], root: Path) -> Iterator[tuple[CaseFiles, Path | None]]:
     """List image and label of each case; of a test case there may be a label in ``labelsTs``."""
     for key, part in PARTS.items():
-        for number, entry in enumerate(told.get(key) or []):
+        listed = told.get(key) or []
+        for number, entry in enumerate(listed if isinstance(listed, list) else [listed]):
             image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
-            if not image or (part != "test" and not label):
+            if not isinstance(image, str) or not isinstance(label, (str, type(None))) or (part != "test" and not label):
                 raise DataError(
                     f'{root / FILE}: entry {number} of {key} is {entry}; expected {{"image": path, "label": path}}.'
                 )

@@ -104,7 +104,7 @@ def coding_of_labels(labels: Any, order: Any, file: Path) -> tuple[MaskCoding, t
     if not any(isinstance(value, list) for value in labels.values()):
         return classes_coding({of_name[0]: name for name, of_name in values.items()}, ignore=ignore), ()
     regions = {name: of_name for name, of_name in values.items() if of_name != (0,)}
-    if not isinstance(order, list) or len(order) != len(regions) or not set(order) <= set(known):
+    if not isinstance(order, list) or len(order) != len(regions) or any(v not in known for v in order):
         raise DataError(
             f"{file}: regions_class_order is {order}; expected a list of {len(regions)} values of labels, one for each "
             f"of the regions {some(list(regions))}, each written over those before it."
@@ -172,7 +172,9 @@ def _listed_labels(told: Mapping[str, Any], root: Path) -> dict[str, Path]:
 def _entries(told: Mapping[str, Any], root: Path) -> dict[str, Any]:
     entries = told["dataset"]
     for name, entry in entries.items() if isinstance(entries, dict) else [("", entries)]:
-        if not isinstance(entry, dict) or not entry.get("images") or not entry.get("label"):
+        images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        paths = [*images, label] if isinstance(images, list) and images else [None]
+        if not all(isinstance(path, str) for path in paths):
             raise DataError(
                 f"{root / FILE}: the case '{name}' of dataset is {entry}; expected {{\"images\": [paths], "
                 '"label": path}.'
