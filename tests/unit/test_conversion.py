@@ -348,6 +348,33 @@ def test_slices_are_the_slices_that_are_trained_on(tmp_path: Path) -> None:
                 assert np.array_equal(x.mask, y.mask)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("plane", ["axial", "sagittal"])
+def test_slices_are_the_same_however_the_axes_of_a_file_are_turned(tmp_path: Path, count: int, plane: str) -> None:
+    """To the back, downwards, to the left; one channel becomes PNG, two NIfTI."""
+    turned = np.array([[0, 0, -1.5, 9], [-1, 0, 0, 7], [0, -2, 0, 5], [0, 0, 0, 1]], float)
+    for i in range(3):
+        image = np.stack([voxels(i), voxels(i + 5)][:count], axis=3)
+        save(tmp_path / "a" / "images" / f"v{i}.nii.gz", image, turned)
+        save(tmp_path / "a" / "masks" / f"v{i}.nii.gz", (nested(i) == 2).astype(np.uint8), turned)
+    done = convert(tmp_path / "a", tmp_path / "b", to="slices", config=DataConfig(plane=plane))
+    volumes, slices = open_source(tmp_path / "a", DataConfig(plane=plane)), open_source(done.out, DataConfig())
+    ending = "" if count == 1 else "/0000"
+    for item in volumes.info.items("all"):
+        x, y = volumes.load(item), slices.load(item.replace("/", "_") + ending)
+        assert np.array_equal(x.mask, y.mask)
+        inside = (y.image > 0) & (y.image < 1) if count == 1 else np.ones_like(y.image, bool)
+        assert np.corrcoef(x.image[inside], y.image[inside])[0, 1] > 0.999999
+
+
+def test_slices_of_a_volume_stay_together(tmp_path: Path) -> None:
+    root = make_volumes(tmp_path / "a")
+    done = convert(root, tmp_path / "b", to="slices", config=DataConfig(plane="axial"))
+    assert (done.out / "split.csv").read_text().splitlines()[:2] == ["id,patient", "v0_0000,v0"]
+    volumes, slices = open_source(root, DataConfig()).info.split, open_source(done.out, DataConfig()).info.split
+    assert slices == {name: volumes[name.rpartition("_")[0]] for name in slices}
+
+
 def test_slices_of_ct_span_the_window(tmp_path: Path) -> None:
     make_msd(tmp_path / "a")
     done = convert(

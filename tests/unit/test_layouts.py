@@ -46,6 +46,9 @@ def test_each_layout_is_known_by_its_own_marks(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "manifest.csv").write_text("id,image\n")
     assert {name: detect(root) for name, root in made.items()} == {name: name for name in made}
+    make_nnunet(tmp_path / "n", modality={"0": "CT"}, training=[])
+    fitting = [name for name in made if DATASETS[name].factory.detect(tmp_path / "n")]
+    assert fitting == ["nnunet"]
 
 
 @pytest.mark.parametrize("name", layouts())
@@ -174,6 +177,7 @@ def test_labels_and_images_must_belong_together(tmp_path: Path) -> None:
     [
         ({"labels": {"background": 0, "liver": 2}}, "without a gap"),
         ({"labels": {"background": 0, "ignore": 1, "liver": 2}}, "'ignore' as the one after the last"),
+        ({"labels": {"background": 0, "liver": 1, "ignore": 3}}, "'ignore' as the one after the last"),
         ({"labels": {"background": 0}}, "without a gap"),
         ({"labels": {"0": "background", "1": "liver"}}, r'expected \{"background": 0'),
         ({"labels": {"background": 0, "a": [1, 2], "b": [2]}}, "regions_class_order is None; expected a list of 2"),
@@ -183,6 +187,7 @@ def test_labels_and_images_must_belong_together(tmp_path: Path) -> None:
         ({"file_ending": ".mha"}, r"file_ending is '\.mha'; allowed are \.png.*SimpleITK reads \.mha"),
         ({"file_ending": None}, r"expected the keys channel_names, labels, file_ending; file_ending missing"),
         ({"channel_names": {"0": "CT", "2": "PET"}}, "numbered from 0 on"),
+        ({"channel_names": ["T1", "T2", "FLAIR"]}, r"expected c0_0001\.nii\.gz \(T2\); found c0_0000"),
         ({"channel_names": ["CT", "PET"]}, r"expected c0_0001\.nii\.gz \(PET\)"),
         ({"file_ending": ".png"}, r"expected images imagesTr/CASE_0000\.png; found dataset\.json, images"),
     ],
