@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.config import DataConfig
+from medsegdiff.conversion import convert
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.listing import Listing
 from medsegdiff.data.opening import detect, layouts, list_cases, open_source
@@ -60,6 +61,20 @@ def test_no_layout_takes_what_is_none(name: str, tmp_path: Path) -> None:
     (tmp_path / "broken" / "dataset.json").write_bytes(b"\xff\xfe{")
     for path in (tmp_path, tmp_path / "file.png", tmp_path / "empty", tmp_path / "broken", tmp_path / "nowhere"):
         assert not DATASETS[name].factory.detect(path)
+
+
+@pytest.mark.parametrize("name", ["nnunet", "manifest"])
+def test_a_layout_offers_what_every_source_does(name: str, folder: Path, tmp_path: Path) -> None:
+    if name == "nnunet":
+        root = convert(folder, tmp_path / "Dataset001_Disc", to="nnunet").out
+    else:
+        root = rows(folder / "cases.csv", "id,image,mask", "k{i:02d},images/{n},masks/{n}")
+    source = open_source(root, DataConfig(image_size=32))
+    assert source.info.layout == name
+    for part in ("train", "val", "test"):
+        case = source.load(source.info.names(part)[0])
+        assert (len(case.image), case.mask.shape[1]) == (source.info.channels, len(source.info.classes))
+        assert case.mask.shape[2:] == case.image.shape[1:] == case.geometry.shape
 
 
 # nnU-Net

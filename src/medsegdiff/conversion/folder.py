@@ -13,7 +13,7 @@ from medsegdiff.conversion.files import PICTURE, VOLUME, CaseOutput, copy, endin
 from medsegdiff.conversion.msd import write_volume
 from medsegdiff.conversion.survey import Survey, Target
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.masks import RATER_WORDS
+from medsegdiff.data.masks import RATER_WORDS, MaskReader
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_channels, write_labels, write_mask
 from medsegdiff.types import Geometry
@@ -52,13 +52,14 @@ def to_folder(found: Survey, out: Path) -> Target:
         How it is written.
     """
     check_kept(found)
-    copied = found.listing.masks.declared is None
+    masks = found.listing.masks
+    copied = masks.declared is None and type(masks.reader) is MaskReader
 
     def write(case: CaseFiles, output: CaseOutput) -> list[str]:
         name = safe(case.name)
         _write_image(case, output, name, volumes=found.volumes)
         if copied:
-            for rater, path in found.listing.masks.by_folder(case.name).items():
+            for rater, path in masks.by_folder(case.name).items():
                 copy(path, output.path(_below_masks(found, rater), f"{name}{ending_of(path)}"))
             return [name]
         geometry = read_channels(case.images[:1])[1]

@@ -104,7 +104,7 @@ def survey(listing: Listing, config: DataConfig, *, only_foreground: bool, track
     for name in track(sorted(set(listing.cases) - set(broken)), "Looking through the files"):
         case = listing.cases[name]
         try:
-            geometry = check_grids(case.images, masks.files(name))
+            geometry = check_grids(case, masks)
             count = count_channels(case.images)
             stored = [file for _, file in masks.stored(name)]
         except MedSegDiffError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medsegdiff.config import Modality
 from medsegdiff.data.coding import MaskCoding
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.listing import CaseFiles, expected
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import is_volume
@@ -68,6 +68,8 @@ def read_description(root: Path, *keys: str) -> dict[str, Any]:
     Raises:
         DataError: If it can't be read, or a key is missing.
     """
+    if not (root / FILE).is_file():
+        raise expected(FILE, root)
     found = read_json(root / FILE)
     if not isinstance(found, dict):
         raise DataError(f"{root / FILE}: expected an object with the keys {', '.join(keys)}; found a list or a value.")
