@@ -15,6 +15,7 @@ from tests.makers import make_folder, randomised, small_config
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-root", default="../shared/data", help="Folder of real data; tests skip without it.")
+    parser.addoption("--nnunet-python", default=None, help="Python that has nnunetv2; its check is skipped without.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medsegdiff.cli.console import give, say, track
+from medsegdiff.cli.convert import convert
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.presets import load_preset
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from medsegdiff.inspection import Inspection
 
 app = typer.Typer(help="Look at data before training, and prepare them.", no_args_is_help=True)
+app.command("convert")(convert)
 
 
 @app.command("check")

@@ -86,13 +86,13 @@ def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
 
 
 def read_split(file: Path) -> list[Entry]:
-    """Read ``split.csv``: a column ``id`` (name, case or image), a column ``split``, and maybe ``patient`` (or group).
+    """Read ``split.csv``: a column ``id`` (name, case or image), beside it ``split``, ``patient`` (or group) or both.
 
     Args:
         file: The file.
 
     Returns:
-        Its rows; an ending such as ``.png`` is dropped from names.
+        Its rows; an ending such as ``.png`` is dropped from names, the part is empty where there is no ``split``.
 
     Raises:
         DataError: If it can't be read, columns are missing or a part is unknown.
@@ -104,10 +104,12 @@ def read_split(file: Path) -> list[Entry]:
     reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
     columns = list(reader.fieldnames or [])
     name_column = next((c for c in NAME_COLUMNS if c in columns), None)
-    if name_column is None or "split" not in columns:
+    if name_column is None or not {"split", *GROUP_COLUMNS} & {*columns}:
         raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(columns)}.")
     group_column = next((c for c in GROUP_COLUMNS if c in columns), None)
     rows = list(reader)
+    if "split" not in columns:
+        return [Entry(_name(row[name_column]), "", row[group_column]) for row in rows]
     strange = sorted({row["split"] for row in rows} - {row["split"] for row in rows if _part(row["split"])})
     if strange:
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")

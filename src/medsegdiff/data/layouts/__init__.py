@@ -1,3 +1,6 @@
-"""How data sets lie on disk: one file per layout. They list files and read none of them but descriptions."""
+"""How data sets lie on disk: one file per layout. They list files and read none of them but descriptions.
 
-from medsegdiff.data.layouts import folder  # noqa: F401  (they register themselves)
+Those that tell most of themselves are asked first whether a folder is theirs.
+"""
+
+from medsegdiff.data.layouts import nnunet, msd, manifest, folder  # noqa: F401, I001  (they register themselves)

@@ -1,0 +1,199 @@
+"""A table of cases: ``cases.csv`` or ``cases.json``, whose paths may lead anywhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.layouts.description import read_json
+from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected
+from medsegdiff.data.masks import Masks, kind_of
+from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
+from medsegdiff.errors import DataError, nearest, some
+from medsegdiff.io.image import SUFFIXES
+
+NAMES = ("manifest.csv", "manifest.json")
+"""What a manifest is called where a folder is given."""
+ID_COLUMNS = ("id", "name", "case")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A case, as it stands in the table."""
+
+    where: str
+    """File and row, named in errors."""
+    name: str
+    images: Mapping[str, str]
+    """Channel → path; one channel without a name where there is one file."""
+    masks: Mapping[str, str]
+    """Rater or structure → path; one without a name where there is one mask."""
+    group: str
+    part: str
+
+
+def looks_like_manifest(root: Path) -> bool:
+    """Tell whether a path leads to a manifest.
+
+    Args:
+        root: Any path.
+
+    Returns:
+        True for ``.csv`` and ``.json`` files, and for folders that hold one named ``manifest``.
+    """
+    return _file(root) is not None
+
+
+def list_manifest(root: Path, config: DataConfig) -> Listing:
+    """List the cases of a manifest.
+
+    Args:
+        root: The manifest, or a folder with ``manifest.csv`` or ``manifest.json``.
+        config: What several masks of a case mean.
+
+    Returns:
+        The listing.
+
+    Raises:
+        DataError: If it can't be understood, or names files that are not there; the row is told.
+    """
+    file = _file(root)
+    if file is None:
+        raise expected("a .csv or .json file, or a folder with manifest.csv or manifest.json", root)
+    rows = list(_rows_of_json(file) if file.suffix.lower() == ".json" else _rows_of_csv(file))
+    if not rows:
+        raise DataError(f"{file}: names no case. Add a row for each.")
+    _check(rows, file)
+    cases, masks = {}, defaultdict[str, dict[str, Path]](dict)
+    for row in sorted(rows, key=lambda row: row.name):
+        paths = tuple(_there(path, file, row) for path in row.images.values())
+        part = SPLIT_WORDS.get(row.part.lower(), "")
+        cases[row.name] = CaseFiles(row.name, paths, part=part, group=row.group)
+        for folder, path in row.masks.items():
+            masks[folder][row.name] = _there(path, file, row)
+    kind = "flat" if set(masks) <= {""} else kind_of(masks) if config.mask_folders == "auto" else config.mask_folders
+    channels = tuple(rows[0].images) if "" not in rows[0].images else ()
+    return Listing(root, "manifest", cases, Masks(masks, kind=kind, where=file), channels)
+
+
+def _file(root: Path) -> Path | None:
+    if root.is_file():
+        return root if root.suffix.lower() in (".csv", ".json") else None
+    return next((root / name for name in NAMES if (root / name).is_file()), None)
+
+
+def _rows_of_csv(file: Path) -> Iterator[Row]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
+    reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
+    columns = [str(column) for column in reader.fieldnames or []]
+    name = next((column for column in ID_COLUMNS if column in columns), None)
+    images, masks = _columns(columns, "image"), _columns(columns, "mask")
+    if name is None or not images:
+        raise DataError(
+            f"{file}: expected the columns id, image (or image_0, image_1, …), mask (or mask_NAME, …) and maybe group "
+            f"and split, separated by commas; found: {some(columns, most=12)}."
+            f"{nearest('image', columns) if name else ''}"
+        )
+    group = next((column for column in GROUP_COLUMNS if column in columns), "")
+    for entry in reader:
+        where = f"{file}, row {reader.line_num}"
+        if "beyond" in entry:
+            raise DataError(f"{where}: has more cells than the {len(columns)} columns. Quote cells that hold commas.")
+        cells = {column: value.strip() for column, value in entry.items()}
+        yield Row(
+            where,
+            cells[name],
+            {channel: cells[column] for channel, column in images.items()},
+            {folder: cells[column] for folder, column in masks.items() if cells[column]},
+            cells.get(group, ""),
+            cells.get("split", ""),
+        )
+
+
+def _columns(columns: Sequence[str], word: str) -> dict[str, str]:
+    """Find the columns ``image`` or ``image_NAME`` by name, in their order."""
+    found = {column[len(word) + 1 :]: column for column in columns if column == word or column.startswith(f"{word}_")}
+    if len(found) > 1 and "" in found:
+        raise DataError(f"The columns {some(list(found.values()))} contradict each other: keep {word}, or {word}_NAME.")
+    return found
+
+
+def _rows_of_json(file: Path) -> Iterator[Row]:
+    entries = read_json(file)
+    if not isinstance(entries, list):
+        raise DataError(
+            f'{file}: expected a list of {{"id": name, "image": path or list, "mask": path or {{name: path}}}}; found '
+            f"{type(entries).__name__}. If it describes a folder, give the folder."
+        )
+    for number, entry in enumerate(entries, start=1):
+        where = f"{file}, entry {number}"
+        if not isinstance(entry, dict) or "image" not in entry:
+            raise DataError(f'{where}: is {entry}; expected {{"id": name, "image": path, "mask": path}}.')
+        yield Row(
+            where,
+            next((str(entry[key]) for key in ID_COLUMNS if key in entry), ""),
+            _named(entry["image"], where, "image"),
+            {folder: path for folder, path in _named(entry.get("mask"), where, "mask").items() if path},
+            next((str(entry[key]) for key in GROUP_COLUMNS if entry.get(key) is not None), ""),
+            str(entry.get("split") or ""),
+        )
+
+
+def _named(value: Any, where: str, key: str) -> dict[str, str]:
+    """Bring a path, a list of paths, or paths by name to paths by name."""
+    if isinstance(value, list) and key == "image":
+        value = value[0] if len(value) == 1 else {str(number): path for number, path in enumerate(value)}
+    found = value if isinstance(value, dict) else {"": value or ""}
+    if not all(path is None or isinstance(path, str) for path in found.values()):
+        raise DataError(f"{where}: {key} is {value}; expected a path, a list of paths or {{name: path}}.")
+    return {str(name): path or "" for name, path in found.items()}
+
+
+def _check(rows: Sequence[Row], file: Path) -> None:
+    """Make sure that the rows fit together."""
+    seen: dict[str, Row] = {}
+    told = any(row.part for row in rows)
+    flat = {folder == "" for row in rows for folder in row.masks}
+    if len(flat) > 1:
+        raise DataError(f"{file}: some cases have one mask and others masks by name. Give all of them names.")
+    for row in rows:
+        if not row.name:
+            raise DataError(f"{row.where}: has no id. Give each case a name of its own.")
+        if row.name in seen:
+            raise DataError(f"{row.where}: '{row.name}' stands in {seen[row.name].where} already. Keep one of them.")
+        if tuple(row.images) != tuple(rows[0].images):
+            raise DataError(
+                f"{row.where}: has the images {some(list(row.images))}, {rows[0].where} {some(list(rows[0].images))}. "
+                "Give each case the same channels in the same order."
+            )
+        if told and row.part.lower() not in SPLIT_WORDS:
+            raise DataError(f"{row.where}: unknown split '{row.part}'; allowed are train, val and test.")
+        seen[row.name] = row
+
+
+def _there(path: str, file: Path, row: Row) -> Path:
+    found = file.parent / path
+    if not path:
+        raise DataError(f"{row.where}: the image of '{row.name}' is missing. Give every channel, or remove the row.")
+    if not found.exists():
+        raise DataError(f"{row.where}: there is no file {found}. Paths are relative to {file.parent}; correct it.")
+    if found.is_file() and not found.name.lower().endswith(SUFFIXES):
+        raise DataError(f"{row.where}: {path} can't be read; allowed are {', '.join(SUFFIXES)} and DICOM folders.")
+    return found
+
+
+DATASETS.register(
+    "manifest",
+    kind="layout",
+    layout="cases.csv with id, image or image_NAME …, mask or mask_NAME …, group, split; or cases.json",
+)(Layout(looks_like_manifest, list_manifest))
