@@ -24,6 +24,7 @@ COMMANDS = [
     ["evaluate"],
     ["data", "check"],
     ["data", "masks"],
+    ["data", "convert"],
     ["info"],
     ["list"],
 ]

@@ -72,9 +72,11 @@ class ListedSource:
             name: Of the case.
 
         Returns:
-            The case.
+            The case; without mask if it has none.
         """
         image, geometry = read_channels(self.listing.cases[name].images)
+        if name not in self.labelled:
+            return Case(name, image, None, geometry)
         stored = self.masks.stored(name)
         mask, ignored = self.masks.coded(stored, self.coding), self.masks.ignored(stored, self.coding)
         return Case(name, image, mask, geometry, ignored=ignored)
@@ -86,7 +88,7 @@ class ListedSource:
         if missing or not self.labelled:
             raise DataError(
                 f"{len(missing)} of {len(self.listing.cases)} images have no mask: {some(missing)}. "
-                f"Put a mask of the same name under {self.masks.root}, or remove the images."
+                f"Put a mask of the same name where the others are ({self.masks.root}), or remove the images."
             )
         if incomplete := self.masks.incomplete(self.labelled):
             raise DataError(

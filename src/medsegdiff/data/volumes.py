@@ -45,11 +45,11 @@ class VolumeSource(ListedSource):
         """
         cases = listing.cases.values()
         check_channels_alike({case.images[0]: count_channels(case.images) for case in cases})
-        geometries = [read_geometry(case.images[0])[0] for case in cases]
-        spacings = [canonical_geometry(geometry).spacing for geometry in geometries]
+        grids = {case.name: canonical_geometry(read_geometry(case.images[0])[0]) for case in cases}
+        spacings = [grid.spacing for grid in grids.values()]
         self.plane: Plane = pick_plane(np.median(spacings, axis=0).tolist(), config.plane)
         self.neighbours = config.neighbours
-        self._slices: dict[str, tuple[str, ...]] = {}
+        self._slices = {name: slices_in(name, grid.shape[AXES[self.plane]]) for name, grid in grids.items()}
         self._foreground: set[str] = set()
         super().__init__(listing, config, track=track)
         self.info: DataInfo = dataclasses.replace(
@@ -71,7 +71,6 @@ class VolumeSource(ListedSource):
         turned, _ = to_canonical((stored > 0) & (stored != (-1 if nobody is None else nobody)), geometry)
         axis = 1 + AXES[self.plane]
         held = np.moveaxis(turned, axis, 0).reshape(turned.shape[axis], -1).max(axis=1).tolist()
-        self._slices[name] = tuple(f"{name}/{index:04d}" for index in range(len(held)))
         self._foreground |= {item for item, most in zip(self._slices[name], held, strict=True) if most}
         return {int(value) for value in np.unique(stored)}
 
@@ -87,8 +86,10 @@ class VolumeSource(ListedSource):
         volume, _, number = name.rpartition("/")
         whole, index = self._volume(volume), int(number)
         image = with_neighbours(whole.image, self.plane, index, self.neighbours)
-        stored = [(path, slice_of(values, self.plane, index)) for path, values in whole.masks]
         geometry = Geometry(shape=image.shape[1:], spacing=spacing_of(whole.geometry.spacing, self.plane))
+        if not whole.masks:
+            return Case(name, image, None, geometry, intensity=whole.intensity)
+        stored = [(path, slice_of(values, self.plane, index)) for path, values in whole.masks]
         mask, ignored = self.masks.coded(stored, self.coding), self.masks.ignored(stored, self.coding)
         return Case(name, image, mask, geometry, intensity=whole.intensity, ignored=ignored)
 
@@ -98,6 +99,19 @@ class VolumeSource(ListedSource):
         turned, canonical = to_canonical(image, geometry)
         masks = [(path, to_canonical(values, geometry)[0]) for path, values in self.masks.stored(name)]
         return Canonical(turned, masks, canonical, intensity_of(turned))
+
+
+def slices_in(name: str, count: int) -> tuple[str, ...]:
+    """Name the slices of a volume.
+
+    Args:
+        name: Of the volume.
+        count: How many slices it has.
+
+    Returns:
+        ``name/0000`` and so on.
+    """
+    return tuple(f"{name}/{index:04d}" for index in range(count))
 
 
 def with_neighbours(
