@@ -85,7 +85,7 @@ class VolumeSource(ListedSource):
             The slice as a case.
         """
         volume, _, number = name.rpartition("/")
-        whole, index = self._volume(volume), int(number)
+        whole, index = self.volume(volume), int(number)
         image = with_neighbours(whole.image, self.plane, index, self.neighbours)
         stored = [(path, slice_of(values, self.plane, index)) for path, values in whole.masks]
         geometry = Geometry(shape=image.shape[1:], spacing=spacing_of(whole.geometry.spacing, self.plane))
@@ -93,7 +93,15 @@ class VolumeSource(ListedSource):
         return Case(name, image, mask, geometry, intensity=whole.intensity, ignored=ignored)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)
-    def _volume(self, name: str) -> Canonical:
+    def volume(self, name: str) -> Canonical:
+        """Read a whole volume.
+
+        Args:
+            name: The volume.
+
+        Returns:
+            Turned to right, front and up; the last one is kept.
+        """
         image, geometry = read_channels(self.listing.cases[name].images)
         turned, canonical = to_canonical(image, geometry)
         masks = [(path, to_canonical(values, geometry)[0]) for path, values in self.masks.stored(name)]
