@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint
 from medsegdiff.data.modality import check_neighbours
 from medsegdiff.data.opening import open_source
-from medsegdiff.hardware import pick_device, pick_precision
+from medsegdiff.hardware import device_memory, machine_memory, pick_device, pick_precision
 from medsegdiff.io.atomic import write_text
 from medsegdiff.models.base import build_model
 from medsegdiff.models.memory import step_memory
@@ -133,36 +132,9 @@ def _sized(config: Config, info: DataInfo, found: Fingerprint, *, fixed: Collect
         side = -(-config.data.image_size // stride) * stride
         pixels = side**2 * (len(info.items("train")) + len(info.items("val")))
         layers = 4 * _understood(config, info).image_channels + len(info.raters) * len(info.classes)
-        cache = suggest_cache(pixels * layers, usual=config.data.cache_gb)
+        cache = suggest_cache(float(pixels * layers), usual=config.data.cache_gb)
         config = _changed(config, "data", cache_gb=cache)
     return config
-
-
-def device_memory(device: torch.device) -> float:
-    """Find out how much memory training may take.
-
-    Args:
-        device: Where it is done.
-
-    Returns:
-        Bytes: all of a GPU, or half of the machine's memory, whose other half holds the prepared cases and the rest.
-    """
-    if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
-    if device.type == "mps":
-        return float(torch.mps.recommended_max_memory())
-    return machine_memory() / 2
-
-
-def machine_memory() -> float:
-    """Ask the machine for its memory.
-
-    Returns:
-        Bytes; 16 GB where the system does not tell.
-    """
-    if not hasattr(os, "sysconf"):
-        return 16e9
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def suggest_preset(device: str, memory: float) -> str:

@@ -20,29 +20,7 @@ from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
 from medsegdiff.training.train import plan, summary, train
 from tests.makers import make_folder, small_config, write_png
-from tests.volumes import save
-
-SPACING = np.diag([0.5, 0.75, 3.0, 1.0])
-
-
-def make_volumes(root: Path, *, structures: tuple[float, ...] = (30.0, 300.0), kinds: str = "c") -> Path:
-    """Volumes of 12×10×6 voxels: air around a body, in it structures of known values; c is CT, m is MR."""
-    rng = np.random.default_rng(0)
-    for i in range(8):
-        labels = np.zeros((12, 10, 6), np.uint8)
-        for number, _ in enumerate(structures):
-            labels[3 + 2 * number : 5 + 2 * number, 3:7, 1:5] = number + 1
-        body = np.zeros(labels.shape, bool)
-        body[1:-1, 1:-1] = True
-        ct = np.where(body, -100.0, -1000.0)
-        for number, value in enumerate(structures):
-            ct[labels == number + 1] = value
-        mr = np.where(body, rng.integers(100, 900, labels.shape), 0)
-        channels = [ct if kind == "c" else mr for kind in kinds]
-        voxels = np.stack(channels, axis=3).astype(np.int16)
-        save(root / "images" / f"v{i}.nii", voxels if len(kinds) > 1 else voxels[..., 0], SPACING)
-        save(root / "masks" / f"v{i}.nii", labels, SPACING)
-    return root
+from tests.scans import make_scans
 
 
 def taken(root: Path, **values: object) -> Fingerprint:
@@ -55,7 +33,7 @@ def resolved(root: Path, *overrides: str) -> Config:
 
 
 def test_air_tells_ct_and_structures_its_window(tmp_path: Path) -> None:
-    found = taken(make_volumes(tmp_path))
+    found = taken(make_scans(tmp_path))
     assert (found.modalities, found.told) == (("ct",), "guessed from values")
     assert found.window == (30, 300)
     assert (found.kind, found.plane, found.sampled) == ("volumes", "axial", found.cases["train"])
@@ -70,7 +48,7 @@ def test_air_tells_ct_and_structures_its_window(tmp_path: Path) -> None:
 
 
 def test_a_window_of_one_tissue_is_widened_about_it(tmp_path: Path) -> None:
-    assert taken(make_volumes(tmp_path, structures=(40.0, 60.0))).window == (-25, 125)
+    assert taken(make_scans(tmp_path, structures=(40.0, 60.0))).window == (-25, 125)
     assert fit_window(np.array([], np.float32)) == (-160, 240)
     tails = np.concatenate([np.full(4, -900.0), np.linspace(-100.4, 100.4, 991), np.full(4, 3000.0)])
     low, high = fit_window(tails.astype(np.float32))
@@ -80,7 +58,7 @@ def test_a_window_of_one_tissue_is_widened_about_it(tmp_path: Path) -> None:
 
 
 def test_mr_has_no_window(tmp_path: Path) -> None:
-    config = resolved(make_volumes(tmp_path, kinds="m"))
+    config = resolved(make_scans(tmp_path, kinds="m"))
     assert (config.data.modalities, config.data.window) == (("mr",), None)
 
 
@@ -90,7 +68,7 @@ def test_one_odd_volume_does_not_make_mr_to_ct() -> None:
 
 def test_channels_are_told_apart_and_only_ct_is_cut_off(tmp_path: Path) -> None:
     """The window is that of the structures in CT; in MR, the same voxels have other values."""
-    root = make_volumes(tmp_path, kinds="mcmc")
+    root = make_scans(tmp_path, kinds="mcmc")
     planned = plan(root, small_config(), device="cpu")
     data = planned.config.data
     assert data.modalities == ("mr", "ct", "mr", "ct")
@@ -110,7 +88,7 @@ def test_pictures_are_natural_and_not_read_for_it(folder: Path, monkeypatch: pyt
 
 
 def test_what_the_user_says_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_volumes(tmp_path)
+    root = make_scans(tmp_path)
     assert resolved(root, "data.window=[-50, 50]").data.window == (-50, 50)
     assert taken(root, window=(-50, 50)).window == (-50, 50)
     assert taken(root, modalities=("mr",)).told == "given as data.modalities"
@@ -143,7 +121,7 @@ def test_only_training_cases_are_looked_at_and_not_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     """Values of the test cases must not reach the normalisation."""
-    root = make_volumes(tmp_path / "v")
+    root = make_scans(tmp_path / "v")
     source = open_source(root, DataConfig())
     seen: list[str] = []
 
@@ -160,7 +138,7 @@ def test_only_training_cases_are_looked_at_and_not_too_many(
 
 
 def test_few_voxels_stand_for_all_and_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = make_volumes(tmp_path)
+    root = make_scans(tmp_path)
     monkeypatch.setattr(module, "MOST_VOXELS", 16)
     few = taken(root)
     assert few == taken(root)
@@ -193,7 +171,7 @@ def test_the_background_is_no_structure(folder: Path) -> None:
 
 
 def test_the_line_tells_of_modality_and_window(tmp_path: Path) -> None:
-    planned = plan(make_volumes(tmp_path), small_config("data.window=[-160, 240]"), device="cpu")
+    planned = plan(make_scans(tmp_path), small_config("data.window=[-160, 240]"), device="cpu")
     assert "; ct, window −160 … 240 HU;" in summary(planned.source.info, planned.config)
     assert shown_modalities(("mr", "ct"), (-5.0, 200.0)) == "mr + ct, window −5 … 200 HU"
     assert shown_modalities(("mr", "mr"), None) == "mr"
@@ -201,10 +179,10 @@ def test_the_line_tells_of_modality_and_window(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_its_window_and_segments_with_it(tmp_path: Path) -> None:
     """Though the data have changed: the weights know the old values alone."""
-    root = make_volumes(tmp_path / "data")
+    root = make_scans(tmp_path / "data")
     first = small_config("train.max_steps=1", "data.augment=false")
     train(root, tmp_path / "run", first, device="cpu")
-    make_volumes(root, structures=(500.0, 900.0))
+    make_scans(root, structures=(500.0, 900.0))
     more = small_config("train.max_steps=2", "data.augment=false")
     train(root, tmp_path / "run", more, device="cpu", resume=True)
     from medsegdiff.checkpoint import load_config
@@ -218,7 +196,7 @@ def test_a_resumed_run_keeps_its_window_and_segments_with_it(tmp_path: Path) -> 
 
 
 def test_another_window_does_not_go_on_with_a_run(tmp_path: Path) -> None:
-    root = make_volumes(tmp_path / "data")
+    root = make_scans(tmp_path / "data")
     train(root, tmp_path / "run", small_config("train.max_steps=1"), device="cpu")
     with pytest.raises(ValueError, match=r"other values of data\.window"):
         train(root, tmp_path / "run", small_config("data.window=[0, 1]"), device="cpu", resume=True)
