@@ -123,7 +123,8 @@ def make_plan(
 def _sized(config: Config, info: DataInfo, found: Fingerprint, *, fixed: Collection[str], largest: int) -> Config:
     """Choose what does not depend on the memory of the device; what the user fixed stays."""
     if found.kind == "volumes":
-        config = _changed(config, "data", modalities=found.modalities, window=found.window, plane=found.plane)
+        window = config.data.window or found.window
+        config = _changed(config, "data", modalities=found.modalities, window=window, plane=found.plane)
     with torch.device("meta"):
         stride = build_model(_understood(config, info)).stride
     if "data.image_size" not in fixed:

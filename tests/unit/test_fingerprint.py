@@ -60,6 +60,7 @@ def test_a_window_of_one_tissue_is_widened_about_it(tmp_path: Path) -> None:
 def test_mr_has_no_window(tmp_path: Path) -> None:
     config = resolved(make_scans(tmp_path, kinds="m"))
     assert (config.data.modalities, config.data.window) == (("mr",), None)
+    assert resolved(tmp_path, "data.window=[0, 9]").data.window == (0, 9)  # nobody uses it, but nobody drops it
 
 
 def test_one_odd_volume_does_not_make_mr_to_ct() -> None:
