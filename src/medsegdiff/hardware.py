@@ -1,7 +1,8 @@
-"""Which device to compute on, and in which precision."""
+"""Which device to compute on, in which precision, and how much memory there is."""
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -70,3 +71,30 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if pick_precision(precision, device) == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def device_memory(device: torch.device) -> float:
+    """Find out how much memory training may take.
+
+    Args:
+        device: Where it is done.
+
+    Returns:
+        Bytes: all of a GPU, or half of the machine's memory, whose other half holds the prepared cases and the rest.
+    """
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return float(torch.mps.recommended_max_memory())
+    return machine_memory() / 2
+
+
+def machine_memory() -> float:
+    """Ask the machine for its memory.
+
+    Returns:
+        Bytes; 16 GB where the system does not tell.
+    """
+    if not hasattr(os, "sysconf"):
+        return 16e9
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

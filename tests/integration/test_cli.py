@@ -25,6 +25,7 @@ COMMANDS = [
     ["data", "check"],
     ["data", "masks"],
     ["data", "convert"],
+    ["data", "plan"],
     ["info"],
     ["list"],
 ]

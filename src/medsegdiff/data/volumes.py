@@ -84,7 +84,7 @@ class VolumeSource(ListedSource):
             The slice as a case.
         """
         volume, _, number = name.rpartition("/")
-        whole, index = self._volume(volume), int(number)
+        whole, index = self.volume(volume), int(number)
         image = with_neighbours(whole.image, self.plane, index, self.neighbours)
         geometry = Geometry(shape=image.shape[1:], spacing=spacing_of(whole.geometry.spacing, self.plane))
         if not whole.masks:
@@ -94,7 +94,15 @@ class VolumeSource(ListedSource):
         return Case(name, image, mask, geometry, intensity=whole.intensity, ignored=ignored)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)
-    def _volume(self, name: str) -> Canonical:
+    def volume(self, name: str) -> Canonical:
+        """Read a whole volume.
+
+        Args:
+            name: The volume.
+
+        Returns:
+            Turned to right, front and up; the last one is kept.
+        """
         image, geometry = read_channels(self.listing.cases[name].images)
         turned, canonical = to_canonical(image, geometry)
         masks = [(path, to_canonical(values, geometry)[0]) for path, values in self.masks.stored(name)]

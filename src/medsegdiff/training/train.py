@@ -15,9 +15,12 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DataLoaderConfiguration
 from rich.console import Console
 
-from medsegdiff.config import Config
+from medsegdiff.checkpoint import load_config
+from medsegdiff.config import Config, DataConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, in_silence
+from medsegdiff.data.fingerprint import settle
 from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.modality import check_neighbours, shown_modalities
 from medsegdiff.data.opening import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
@@ -39,13 +42,21 @@ class Plan:
     config: Config
 
 
-def plan(data: str | Path, config: Config, *, device: str | None = None, track: Track = in_silence) -> Plan:
-    """Look at the data and complete the configuration: channels, task, classes, precision.
+def plan(
+    data: str | Path,
+    config: Config,
+    *,
+    device: str | None = None,
+    begun: Config | None = None,
+    track: Track = in_silence,
+) -> Plan:
+    """Look at the data and complete the configuration: channels, task, classes, modalities, window, precision.
 
     Args:
         data: A folder, or the name of a built-in data set.
         config: Preset and overrides.
         device: ``cpu``, or ``None`` for the best there is.
+        begun: Of the run that is gone on with: images stay normalised as they were, whatever the data say now.
         track: Shows progress.
 
     Returns:
@@ -61,13 +72,21 @@ def plan(data: str | Path, config: Config, *, device: str | None = None, track: 
             raise ConfigError(
                 f"data.{key} is {given!r}, but the data in {data} are {found!r}. Leave it out, or change the data."
             )
+    check_neighbours(info, config.data)
     check_sampling(config)
     state = PartialState(cpu=on_cpu(device))
-    data_config = config.data.model_copy(
+    normalised = _as_before(config, begun) if begun else settle(source, config.data, track=track)
+    data_config = normalised.model_copy(
         update={"channels": info.channels, "task": info.task, "classes": info.classes, **_files(info)}
     )
     train_config = config.train.model_copy(update={"precision": pick_precision(config.train.precision, state.device)})
     return Plan(source, config.model_copy(update={"data": data_config, "train": train_config}))
+
+
+def _as_before(config: Config, begun: Config) -> DataConfig:
+    """Normalise as a run began; where the user asks for something else, the run refuses it later."""
+    kept = {key: getattr(begun.data, key) for key in ("modalities", "window") if getattr(config.data, key) is None}
+    return config.data.model_copy(update=kept)
 
 
 def _files(info: DataInfo) -> dict[str, Any]:
@@ -123,7 +142,8 @@ def train(
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else in_silence
     run.check_resumable() if resume else run.check_new()
-    planned = plan(data, config, device=device, track=track)
+    begun = load_config(run.folder) if resume else None
+    planned = plan(data, config, device=device, begun=begun, track=track)
     config, info = planned.config, planned.source.info
     if resume:
         run.check_same(config)
@@ -188,6 +208,8 @@ def summary(info: DataInfo, config: Config) -> str:
     """
     counts = ", ".join(f"{list(info.split.values()).count(part)} {part}" for part in SPLITS)
     channels = "grey" if info.channels == 1 else "colour" if info.channels == 3 else f"{info.channels} channels"
+    if info.slices and config.data.modalities:
+        channels += f"; {shown_modalities(config.data.modalities, config.data.window)}"
     raters = f"; raters: {', '.join(info.raters)}" if len(info.raters) > 1 else ""
     return (
         f"{counts} cases; {channels}; {info.task}: {', '.join(info.classes)}{raters}; "
