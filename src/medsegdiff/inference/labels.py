@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from medsegdiff.fusion import winners
+from medsegdiff.io.mapped import outer_axis, release
 from medsegdiff.types import Task
 
 PART = 1 << 22
@@ -51,7 +52,7 @@ def structures_of(labels: UInt8[np.ndarray, " *shape"], task: Task, num_classes:
 
 
 def pairwise_dice(
-    members: UInt8[np.ndarray, "m ..."], structure: Callable[[np.ndarray, int], np.ndarray], count: int, *, axis: int
+    members: UInt8[np.ndarray, "m ..."], structure: Callable[[np.ndarray, int], np.ndarray], count: int, *, lead: int
 ) -> float:
     """Measure how much members agree: the mean Dice of all pairs, over structures; two empty masks agree.
 
@@ -61,11 +62,12 @@ def pairwise_dice(
         members: Label maps.
         structure: Takes the mask of a structure (0 and 1) out of a label map, given its index.
         count: Of structures.
-        axis: First axis of space of ``members``, along which they are parted.
+        lead: Axes of ``members`` before those of space.
 
     Returns:
         0 … 1; 1 for a single member.
     """
+    axis = lead + outer_axis(members[(0,) * lead])
     num, length = len(members), members.shape[axis]
     step = max(1, PART * length // max(1, members.size // num))
     shared = np.zeros((count, num, num))
@@ -74,6 +76,7 @@ def pairwise_dice(
         for index in range(count):
             masks = np.stack([structure(member, index).ravel() for member in part]).astype(np.float32)
             shared[index] += masks @ masks.T
+        release(members)
     sizes = np.diagonal(shared, axis1=1, axis2=2)
     both = sizes[:, :, None] + sizes[:, None, :]
     found = np.where(both > 0, 2 * shared / np.maximum(both, 1), 1.0)

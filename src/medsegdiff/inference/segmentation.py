@@ -17,6 +17,7 @@ from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
 from medsegdiff.io.label_table import write_label_tables
+from medsegdiff.io.mapped import release
 from medsegdiff.io.raster import write_picture
 from medsegdiff.report.overlay import colour_of, overlay
 from medsegdiff.report.sheet import sheet
@@ -85,6 +86,7 @@ class Segmentation:
                 self._save_labels(out / "members" / f"{number:02d}", mask)
         for folder, values in self._by_class(out / "probability", self.probability):
             write_map(folder, self.name, values, self.geometry)
+            release(self.probability)
         write_map(out / "uncertainty", self.name, self.uncertainty.entropy, self.geometry)
         if isinstance(self.geometry.header, DicomHeader):
             self._save_dicom(out / "dicom-seg")
@@ -131,6 +133,7 @@ class Segmentation:
             labels = _painted(labels, values)
         write_labels(out / "labels", self.name, labels, self.geometry)
         colours = [colour_of(index) for index in range(len(values))]
+        release(labels)
         write_label_tables(out / "labels", dict(zip(self.structures, zip(values, colours, strict=True), strict=True)))
 
     def _save_dicom(self, folder: Path) -> None:
@@ -151,8 +154,8 @@ class Segmentation:
         Returns:
             Mean Dice of all pairs of members and structures; 1 for a single member.
         """
-        first = 2 if self.task == "regions" else 1
-        return pairwise_dice(self.members, self.structure, len(self.structures), axis=first)
+        lead = 2 if self.task == "regions" else 1
+        return pairwise_dice(self.members, self.structure, len(self.structures), lead=lead)
 
     def _by_class(self, folder: Path, values: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         if len(self.classes) == 1:

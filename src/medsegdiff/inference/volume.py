@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import math
-import mmap
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
@@ -18,7 +15,8 @@ from medsegdiff.data.volumes import intensity_of, with_neighbours
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
-from medsegdiff.io.grid import canonical_geometry, canonical_view
+from medsegdiff.io.grid import canonical_geometry, canonical_view, native_axis
+from medsegdiff.io.mapped import make_room, release
 from medsegdiff.types import Case, Geometry
 
 MAPS = ("mask", "probability", "members", "anchor")
@@ -69,19 +67,19 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
     Returns:
         The result on the native grid of the volume.
     """
-    shape, first = volume.geometry.shape, next(slices)
-    arrays = {name: _room(getattr(first, name), shape) for name in MAPS}
-    maps = {name: _room(getattr(first.uncertainty, name), shape) for name in UNCERTAINTY}
+    cut, first = pick_plane(canonical_geometry(volume.geometry).spacing, plane), next(slices)
+    room = partial(_room, shape=volume.geometry.shape, outer=native_axis(volume.geometry, AXES[cut]))
+    arrays = {name: room(getattr(first, name)) for name in MAPS}
+    maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
     views = {name: canonical_view(array, volume.geometry) for name, array in (arrays | maps).items()}
-    cut = pick_plane(canonical_geometry(volume.geometry).spacing, plane)
     for index, result in enumerate(itertools.chain([first], slices)):
         for name in MAPS:
             slice_of(views[name], cut, index)[...] = getattr(result, name)
         for name in UNCERTAINTY:
             slice_of(views[name], cut, index)[...] = getattr(result.uncertainty, name)
         if index % RELEASED == RELEASED - 1:
-            release((*arrays.values(), *maps.values()))
-    release((*arrays.values(), *maps.values()))
+            release(*arrays.values(), *maps.values())
+    release(*arrays.values(), *maps.values())
     return Segmentation(
         name=volume.name,
         **arrays,
@@ -97,40 +95,8 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
     )
 
 
-def stored_type(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Choose how values of a volume are kept: real numbers, which lie between 0 and 1, in 16 bits.
-
-    Args:
-        dtype: Of a slice.
-
-    Returns:
-        Of the volume.
-    """
-    return np.dtype(np.float16) if np.issubdtype(dtype, np.floating) else dtype
-
-
-def release(arrays: Iterable[Any]) -> None:
-    """Let go of the memory of arrays that lie in files; what is in them is read from there when it is needed.
-
-    Args:
-        arrays: Made here.
-    """
-    for array in arrays:
-        if hasattr(mmap, "MADV_DONTNEED"):
-            array._mmap.madvise(mmap.MADV_DONTNEED)  # numpy keeps the map there
-
-
-def _room(like: np.ndarray, shape: tuple[int, ...]) -> Shaped[np.ndarray, "*c i j k"]:
-    """Make room for a volume of what a slice gave, in a file that is gone when nobody uses it any more."""
-    whole = (*like.shape[:-2], *shape)
-    dtype = stored_type(like.dtype)
-    num_bytes = math.prod(whole) * dtype.itemsize
-    with tempfile.TemporaryFile() as file:
-        try:
-            file.truncate(num_bytes)
-            if hasattr(os, "posix_fallocate"):  # else a full disk would end the process without a word
-                os.posix_fallocate(file.fileno(), 0, num_bytes)
-        except OSError as error:
-            where = f"{tempfile.gettempdir()} has no room for {num_bytes / 1e9:.1f} GB of results; set TMPDIR"
-            raise OSError(error.errno, where) from error
-        return np.memmap(file, dtype=dtype, mode="r+", shape=whole)
+def _room(like: np.ndarray, *, shape: tuple[int, ...], outer: int) -> Shaped[np.ndarray, "*c i j k"]:
+    """Make room for a volume of what a slice gave; real numbers, which lie between 0 and 1, are kept in 16 bits."""
+    dtype = np.dtype(np.float16) if np.issubdtype(like.dtype, np.floating) else like.dtype
+    lead = like.shape[:-2]
+    return make_room((*lead, *shape), dtype, outer=len(lead) + outer)

@@ -72,6 +72,19 @@ def canonical_view(voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry) -
     return _turned(voxels, io_orientation(_affine(geometry)))
 
 
+def native_axis(geometry: Geometry, canonical: int) -> int:
+    """Find the axis of a volume that becomes one of the canonical axes.
+
+    Args:
+        geometry: Of the volume.
+        canonical: 0 to the right, 1 to the front, 2 upwards.
+
+    Returns:
+        The native axis.
+    """
+    return int(np.flatnonzero(io_orientation(_affine(geometry))[:, 0] == canonical)[0])
+
+
 def canonical_geometry(geometry: Geometry) -> Geometry:
     """Tell where a volume lies once `to_canonical` has turned it.
 
