@@ -7,10 +7,15 @@ import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
-from medsegdiff.cli import app
+from medsegdiff.cli import app, load_plugin
+from medsegdiff.config import DataConfig
+from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.opening import detect, layouts, list_cases
+from tests.makers import write_png
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +37,7 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
         assert str(path.relative_to(ROOT / "src" / "medsegdiff")) in rows, path
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/paper-to-code.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/paper-to-code.md", "docs/data.md"])
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
@@ -79,3 +84,30 @@ def test_python_of_the_readme_runs(trained: tuple[Path, Path], tmp_path: Path, m
 def test_readme_names_the_two_commands() -> None:
     assert "make demo" in README
     assert "make test" in README
+
+
+def test_every_layout_is_in_the_document() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    assert [name for name in layouts() if f"`{name}`" not in page] == []
+
+
+def test_the_layout_in_contributing_works(tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    plugin = tmp_path / "clinic.py"
+    plugin.write_text(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0], encoding="utf-8")
+    for number in range(4):
+        picture = np.random.default_rng(number).integers(0, 255, (16, 16), dtype=np.uint8)
+        write_png(tmp_path / "data" / "scans" / f"eye{number}.png", picture)
+        write_png(
+            tmp_path / "data" / "drawn" / f"eye{number}.png", np.tri(16, dtype=np.uint8) + np.eye(16, dtype=np.uint8)
+        )
+    (tmp_path / "data" / "clinic.txt").touch()
+    try:
+        load_plugin(plugin)
+        assert detect(tmp_path / "data") == "my-clinic"
+        listing = list_cases(tmp_path / "data", DataConfig())
+        assert listing.masks.coding({0, 1, 2}).classes == ("background", "disc", "cup")
+        assert {case.group for case in listing.cases.values()} == {"patient"}
+        assert listing.masks.read("eye0", listing.masks.declared).shape == (1, 3, 16, 16)
+    finally:
+        DATASETS._entries.pop("my-clinic", None)
