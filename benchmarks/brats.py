@@ -28,7 +28,7 @@ from medsegdiff.presets import load_preset
 HERE = Path(__file__).parent
 TRAINED, AGAIN, TESTED = "BraTS2021_00000", "BraTS2021_90000", "BraTS2021_01201"
 REGIONS = ("WT", "TC", "ET")
-SETTINGS = ("train.max_steps=800", "train.val_every=400", "train.val_cases=8", "train.save_every=400")
+SETTINGS = ("train.max_steps=400", "train.val_every=400", "train.val_cases=8", "train.save_every=400")
 MEMBERS, STEPS = 5, 10
 
 

@@ -147,8 +147,8 @@ class DataConfig(Component):
     """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
     channel_files: int = Field(default=1, ge=1)
     """Files per image, one per channel; the data say."""
-    region_values: tuple[int, ...] = ()
-    """Value of each region in label maps, each over those before it; the data say."""
+    label_values: tuple[int, ...] = ()
+    """Value of each structure in label maps, each over those before it; the data say, else 1, 2, 3 …"""
     augment: bool = True
     """Random flips, rotation, scale, shift and intensity while training."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)

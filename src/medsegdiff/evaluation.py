@@ -5,23 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from scipy.stats import bootstrap
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.masks import Masks, mask_folder
-from medsegdiff.data.opening import detect, list_cases
-from medsegdiff.data.split import names_in
+from medsegdiff.data.opening import detect, list_cases, looks_like
+from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.io.grid import check_same_grid
+from medsegdiff.io.names import file_name
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.types import Geometry
 
@@ -32,6 +34,15 @@ CONVENTIONS = {
     **{entry.name: entry.facts.get("definition", "") for entry in METRICS},
 }
 """How the numbers are defined; written with every result."""
+
+
+EMPTY = {
+    (True, False): "no_reference",
+    (False, True): "no_prediction",
+    (False, False): "both",
+    (True, True): "none",
+}
+"""Whether prediction and reference hold anything → which is empty."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +122,10 @@ def evaluate(
     inner = references / data.mask_dir
     root = inner if inner.is_dir() else references
     listed = None if split is None else _listed(split, (_made_in(predictions), references, root.parent))
+    data = data.model_copy(update={"layout": _layout(predictions, references, data)})
     reference, parts = _references(references, root, data, known=listed or ())
     asked = _names_of(split, parts, references) if split is not None and listed is None else listed
+    asked = None if asked is None else [resolve(name, reference.names) for name in asked]
     coding = _coding(reference, predictions, data, track)
     prediction = _predictions(predictions, coding, names=reference.names, checked=data.task is None)
     names = reference.names if asked is None else asked
@@ -123,6 +136,13 @@ def evaluate(
     counts = {kind: sum(empty.count(kind) for _, empty in scored) for kind in ("no_reference", "no_prediction", "both")}
     cases = [case for case, _ in scored]
     return Evaluation(cases, summarise(cases), counts)
+
+
+def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
+    """Read references as those were read that the model was trained on, where it is told and they look alike."""
+    made = _made_in(predictions) / "segment.json"
+    told = json.loads(made.read_text(encoding="utf-8")).get("layout") if made.is_file() else None
+    return str(told) if data.layout == "auto" and told and looks_like(str(told), references) else data.layout
 
 
 def _references(
@@ -189,7 +209,7 @@ def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], ch
     single = len(coding.classes) == 1 and found.kind == "flat"
     if coding.task == "regions" and coding.values and found.folders == ("",) and not single:  # labels of regions
         return Masks({"": {name: found.files(name)[0] for name in found.names}}, kind="flat", where=found.root)
-    if coding.task == "regions" and not single and set(found.folders) != set(coding.classes):
+    if coding.task == "regions" and not single and set(found.folders) != set(map(file_name, coding.classes)):
         raise DataError(
             f"{found.root} holds {some([f or 'masks' for f in found.folders])}; the references hold the structures "
             f"{some(coding.classes)}. Expected one folder of predictions for each."
@@ -202,7 +222,11 @@ def _predictions(folder: Path, coding: MaskCoding, *, names: Collection[str], ch
             f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. Threshold probabilities first; "
             f"if every value above 0 is foreground, set data.task={coding.task}."
         )
-    return found.ordered(coding.classes) if coding.task == "regions" and not single else found
+    return (
+        found.ordered([file_name(name) for name in coding.classes])
+        if coding.task == "regions" and not single
+        else found
+    )
 
 
 def _check_names(names: Sequence[str], prediction: Masks, reference: Masks) -> None:
@@ -225,33 +249,38 @@ def _check_names(names: Sequence[str], prediction: Masks, reference: Masks) -> N
 
 def _score(name: str, prediction: Masks, reference: Masks, coding: MaskCoding) -> tuple[dict[str, Any], list[str]]:
     """Score a case: the numbers, and which of its structures are empty."""
-    stored = reference.stored(name)
-    raters, ignored = reference.coded(stored, coding), reference.ignored(stored, coding)
-    truth = 2 * raters.sum(axis=0, dtype=np.uint16) >= len(raters)  # the majority of raters (k, h, w)
-    predicted = prediction.read(name, _written(coding, prediction))[0].astype(bool)
-    if predicted.shape != truth.shape:
-        raise GeometryError(
-            f"'{name}': the prediction is {size(predicted.shape[1:])}, the reference {size(truth.shape[1:])}. "
-            "Score masks on the grid of the reference."
-        )
-    if ignored is not None:  # as if nothing were there
-        truth, predicted = truth & ~ignored.any(axis=0), predicted & ~ignored.any(axis=0)
     geometry = _common_grid(name, reference, prediction)
-    first = int(coding.task == "exclusive")  # the background is not scored
-    structures, pairs = coding.classes[first:], list(zip(predicted[first:], truth[first:], strict=True))
+    pairs = _pairs(name, prediction, reference, coding)
+    structures = coding.classes[int(coding.task == "exclusive") :]  # the background is not scored
+    empty, values = [], []
+    for p, r in pairs:  # one by one: of a volume with many classes, all would not fit into memory
+        values.append({metric.name: metric.factory(p, r, spacing=geometry.spacing) for metric in METRICS})
+        empty.append(EMPTY[bool(p.any()), bool(r.any())])
     row: dict[str, Any] = {"name": name}
     for metric in METRICS:
-        values = [metric.factory(p, r, spacing=geometry.spacing) for p, r in pairs]
-        row[metric.name] = float(np.mean(values))
+        row[metric.name] = float(np.mean([of[metric.name] for of in values]))
         if len(structures) > 1:
-            row |= {f"{metric.name}/{s}": v for s, v in zip(structures, values, strict=True)}
-    kinds = {
-        (True, False): "no_reference",
-        (False, True): "no_prediction",
-        (False, False): "both",
-        (True, True): "none",
-    }
-    return row, [kinds[bool(p.any()), bool(r.any())] for p, r in pairs]
+            row |= {f"{metric.name}/{s}": of[metric.name] for s, of in zip(structures, values, strict=True)}
+    return row, empty
+
+
+def _pairs(
+    name: str, prediction: Masks, reference: Masks, coding: MaskCoding
+) -> Iterator[tuple[Bool[np.ndarray, "*s"], Bool[np.ndarray, "*s"]]]:
+    """Give prediction and reference of each structure: the majority of raters, a tie is foreground."""
+    drawn, predicted = reference.stored(name), prediction.stored(name)
+    given, wanted = (stored[0][1].shape for stored in (predicted, drawn))
+    if given != wanted:
+        raise GeometryError(
+            f"'{name}': the prediction is {size(given)}, the reference {size(wanted)}. "
+            "Score masks on the grid of the reference."
+        )
+    ignored, written = reference.ignored(drawn, coding), _written(coding, prediction, name)
+    for index in range(int(coding.task == "exclusive"), len(coding.classes)):
+        raters = reference.channel(drawn, coding, index)
+        truth = 2 * raters.sum(axis=0, dtype=np.uint16) >= len(raters)
+        seen = prediction.channel(predicted, written, index)[0].astype(bool)
+        yield (seen, truth) if ignored is None else (seen & ~ignored.any(axis=0), truth & ~ignored.any(axis=0))
 
 
 def _common_grid(name: str, *masks: Masks) -> Geometry:
@@ -262,10 +291,11 @@ def _common_grid(name: str, *masks: Masks) -> Geometry:
     return geometry
 
 
-def _written(coding: MaskCoding, prediction: Masks) -> MaskCoding:
-    """Say what the values of predictions mean: 0 and 1, class indices, or labels that regions are made of."""
-    labels = coding.task == "regions" and prediction.kind == "flat"
-    return coding if labels else MaskCoding(coding.task, coding.classes)
+def _written(coding: MaskCoding, prediction: Masks, name: str) -> MaskCoding:
+    """Say what the values of predictions mean: 0 and 1, class indices, or the labels of the data set."""
+    one_each = prediction.kind == "structures" or coding.task == "binary"
+    plain = len(coding.classes) == 1 and prediction.values(name) in TWO_VALUES
+    return MaskCoding(coding.task, coding.classes) if one_each or plain else coding
 
 
 def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

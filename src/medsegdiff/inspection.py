@@ -20,8 +20,9 @@ from medsegdiff.data.opening import list_cases
 from medsegdiff.data.planes import middle_of
 from medsegdiff.data.source import check_grids, unlabelled
 from medsegdiff.data.split import make_split
+from medsegdiff.data.volumes import check_channels_alike
 from medsegdiff.errors import DataError, MedSegDiffError, size
-from medsegdiff.io.image import read_channels
+from medsegdiff.io.image import count_channels, read_channels
 from medsegdiff.report.preview import preview
 
 ALIKE = 0.95
@@ -110,6 +111,7 @@ def inspect_folder(
         found.problems.append(str(error))
         return found
     masks = listing.masks
+    found.problems += _unlike(listing)
     found.layout, found.images, found.remarks = listing.layout, len(listing.cases), list(listing.remarks)
     found.unlisted = len(listing.unlisted)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
@@ -126,6 +128,17 @@ def inspect_folder(
         shown = [listing.cases[name] for name in sorted(read.thumbnails) if name in masks.names]
         preview(shown, masks, picture)
     return found
+
+
+def _unlike(listing: Listing) -> list[str]:
+    """Say what keeps images from being trained on together."""
+    try:
+        if listing.volumes:
+            counts = {case.images[0]: count_channels(case.images) for case in listing.cases.values()}
+            check_channels_alike(counts)
+    except MedSegDiffError as error:
+        return [str(error)]
+    return []
 
 
 def _read_all(listing: Listing, found: Inspection, track: Track) -> _Reading:
@@ -173,6 +186,11 @@ def _understand(listing: Listing, read: _Reading, config: DataConfig, found: Ins
         found.problems.append(str(error))
         return
     found.task, found.classes = coding.task, list(coding.classes)
+    if listing.masks.kind != "structures":
+        try:
+            coding.channels(np.array(found.values, np.uint8), listing.masks.root)
+        except DataError as error:
+            found.problems.append(str(error))
     structures = listing.masks.kind == "structures"
     total = sum(read.pixels.values()) / (len(coding.classes) if structures else 1)
     for index, name in enumerate(coding.classes):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +18,8 @@ from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint
 from medsegdiff.data.modality import check_neighbours
 from medsegdiff.data.opening import open_source
-from medsegdiff.hardware import device_memory, machine_memory, pick_device, pick_precision
+from medsegdiff.errors import ConfigError
+from medsegdiff.hardware import device_memory, pick_device, pick_precision
 from medsegdiff.io.atomic import write_text
 from medsegdiff.models.base import build_model
 from medsegdiff.models.memory import step_memory
@@ -23,6 +27,8 @@ from medsegdiff.presets import load_preset
 
 RESERVE = 0.6e9
 """Bytes that the libraries, or the context of a GPU, take before anything is trained."""
+MADE = "# Made by 'medsegdiff data plan'"
+"""How a plan file begins."""
 SMALL_GPU = 16e9
 """Bytes below which a GPU gets the preset ``v2-small``."""
 SIZES = (64, 512)
@@ -133,7 +139,8 @@ def _sized(config: Config, info: DataInfo, found: Fingerprint, *, fixed: Collect
         side = -(-config.data.image_size // stride) * stride
         pixels = side**2 * (len(info.items("train")) + len(info.items("val")))
         layers = 4 * _understood(config, info).image_channels + len(info.raters) * len(info.classes)
-        cache = suggest_cache(float(pixels * layers), usual=config.data.cache_gb)
+        free = shutil.disk_usage(config.data.cache_dir or tempfile.gettempdir()).free
+        cache = suggest_cache(float(pixels * layers), usual=config.data.cache_gb, free=float(free))
         config = _changed(config, "data", cache_gb=cache)
     return config
 
@@ -183,18 +190,18 @@ def suggest_batch(largest: int, wanted: int) -> tuple[int, int]:
     return batch, wanted // batch
 
 
-def suggest_cache(needed: float, *, usual: float) -> float:
-    """Choose the memory for prepared cases: more than usual only if they need it, at most a quarter of the machine's.
+def suggest_cache(needed: float, *, usual: float, free: float) -> float:
+    """Choose the room for prepared cases: more than usual only if they need it, at most half of what is free.
 
     Args:
         needed: Bytes of all cases.
         usual: GB that the preset gives.
+        free: Bytes of the disk on which they will lie.
 
     Returns:
         GB.
     """
-    quarter = machine_memory() / 4e9
-    return usual if needed <= usual * 1e9 else max(usual, round(min(1.05 * needed / 1e9, quarter), 1))
+    return usual if needed <= usual * 1e9 else max(usual, round(min(1.05 * needed, free / 2) / 1e9, 1))
 
 
 def write_plan(plan: DataPlan, out: Path) -> None:
@@ -202,15 +209,20 @@ def write_plan(plan: DataPlan, out: Path) -> None:
 
     Args:
         plan: What was chosen.
-        out: A YAML file.
+        out: A YAML file; a plan of an earlier time is replaced.
+
+    Raises:
+        ConfigError: If another file is there.
     """
     found, base = plan.fingerprint, plan.preset
+    if out.exists() and not out.read_text(encoding="utf-8", errors="replace").startswith(MADE):
+        raise ConfigError(f"{out} is there already and no plan of an earlier time. Choose another --out.")
     if base.endswith((".yaml", ".yml")):
         base = str(Path(base).resolve())
     comment = (
-        f"# Made by 'medsegdiff data plan' from {found.sampled} training {found.kind} of {plan.data}, "
+        f"{MADE} from {found.sampled} training {found.kind} of {plan.data}, "
         f"for {plan.memory / 1e9:.1f} GB ({plan.device}).\n"
-        f"# Train with: medsegdiff train {plan.data} --preset {out} --out RUN\n"
+        f"# Train with: medsegdiff train {shlex.quote(plan.data)} --preset {shlex.quote(str(out))} --out RUN\n"
     )
     write_text(out, comment + yaml.safe_dump({"base": base, **plan.changes}, sort_keys=False, allow_unicode=True))
 

@@ -46,7 +46,7 @@ def test_regions_are_trained_on_segmented_written_as_labels_and_scored(brats: Pa
     assert train(brats, tmp_path / "run", config, device="cpu").reason == "finished"
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
     data = segmenter.config.data
-    assert (data.layout, data.channels, data.channel_files, data.region_values) == ("brats", 4, 4, (2, 1, 4))
+    assert (data.layout, data.channels, data.channel_files, data.label_values) == ("brats", 4, 4, (2, 1, 4))
     assert segmenter.config.image_channels == 12  # with the slices above and below
     case = shutil.copytree(brats / "BraTS2021_00003", tmp_path / "new" / "BraTS2021_00003")
     (case / "BraTS2021_00003_seg.nii.gz").unlink()  # to be segmented, a case needs no labels
@@ -94,7 +94,7 @@ def test_inner_regions_are_painted_over_outer_ones(tmp_path: Path) -> None:
         geometry=Geometry((8, 8), (1.0, 1.0)),
         task="regions",
         classes=("WT", "TC", "ET"),
-        region_values=(2, 1, 4),
+        label_values=(2, 1, 4),
     )
     result.save(tmp_path)
     from medsegdiff.io.raster import read_mask

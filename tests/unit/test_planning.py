@@ -66,9 +66,10 @@ def test_micro_batches_divide_the_batch() -> None:
 
 
 def test_the_cache_grows_only_if_cases_need_it() -> None:
-    assert suggest_cache(3e9, usual=4.0) == 4
-    assert suggest_cache(1e15, usual=0.5) == pytest.approx(machine_memory() / 4e9, abs=0.06)
-    assert suggest_cache(0.7e9, usual=0.5) == pytest.approx(min(0.7, machine_memory() / 4e9), abs=0.06)
+    assert suggest_cache(3e9, usual=4.0, free=1e12) == 4
+    assert suggest_cache(1e15, usual=0.5, free=80e9) == 40
+    assert suggest_cache(0.7e9, usual=0.5, free=80e9) == 0.7
+    assert suggest_cache(0.7e9, usual=0.5, free=1e9) == 0.5
 
 
 def test_a_cpu_lends_half_of_the_memory() -> None:

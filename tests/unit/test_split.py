@@ -66,9 +66,9 @@ def test_a_file_in_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
 
 def test_parts_are_listed_by_any_of_their_names(tmp_path: Path) -> None:
     file = rows(tmp_path / "split.csv", "id,split\na.png,training\nb.v2,validation\nc,test\n")
-    assert names_in(file, "train") == {"a"}
+    assert names_in(file, "train") == {"a.png"}
     assert names_in(file, "validation") == {"b.v2"}
-    assert names_in(file, "all") == {"a", "b.v2", "c"}
+    assert names_in(file, "all") == {"a.png", "b.v2", "c"}
     with pytest.raises(DataError, match="'exam' holds no case; there are test, train, val"):
         names_in(file, "exam")
 

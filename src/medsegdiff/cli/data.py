@@ -21,7 +21,7 @@ app.command("convert")(convert)
 
 @app.command("check")
 def check(
-    folder: Annotated[Path, typer.Argument(help="Folder with images/ and masks/.")],
+    folder: Annotated[Path, typer.Argument(help="Folder or manifest, in any layout.")],
     out: Annotated[Path, typer.Option(help="Where the preview picture goes.")] = Path("data-check.png"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="How to read it: data.key=value.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,

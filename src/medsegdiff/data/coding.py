@@ -47,6 +47,27 @@ class MaskCoding:
             self._check(stored, path)
         return self.table[:, stored]
 
+    def channel(self, stored: UInt8[np.ndarray, "*s"], path: Path, index: int) -> UInt8[np.ndarray, "*s"]:
+        """Turn the values of a file into 0 and 1 of one channel.
+
+        Args:
+            stored: The values.
+            path: Named in the error.
+            index: Of the channel.
+
+        Returns:
+            0 and 1.
+        """
+        if self._split:
+            self._check(stored, path)
+        return self.table[index][stored]
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Values of the structures in label maps where they are not 1, 2, 3 …; of several that make one, the first."""
+        first = tuple(values[0] for values in self.values[int(self.task == "exclusive") :])
+        return first if self.task != "regions" and first != tuple(range(1, len(first) + 1)) else ()
+
     @property
     def table(self) -> UInt8[np.ndarray, "k 256"]:
         """What each stored value is in each channel of a file, 0 or 1; one channel where a file is a structure."""

@@ -70,8 +70,8 @@ class DataInfo:
     """Of the image channels, where the data set tells."""
     channel_files: int = 1
     """Files per image, one per channel."""
-    region_values: tuple[int, ...] = ()
-    """Value of each region in label maps; empty where regions have files of their own."""
+    label_values: tuple[int, ...] = ()
+    """Value of each structure in label maps; empty for 1, 2, 3 …, or where regions have files of their own."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 

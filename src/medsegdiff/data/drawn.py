@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,7 @@ def drawn_masks(
         raise DataError(f"{where}: no file holds {some(unknown)}; there are {some(sorted(structures), most=20)}.")
     if strange := [name for name in files if name in cases and not cases[name].images[0].is_dir()]:
         raise DataError(f"{where}: DICOM masks need the series on which they were drawn; {some(strange)} are none.")
-    reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases})
+    reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases}, wanted)
     if len(wanted) == 1:
         coding = MaskCoding("binary", wanted)
         return Masks({"": structures[wanted[0]]}, kind="flat", where=where, declared=coding, reader=reader)
@@ -91,13 +91,14 @@ def drawn_masks(
 class SeriesReader(MaskReader):
     """Reads structures onto the grids of their series, a file once for all of its structures."""
 
-    def __init__(self, series: Mapping[Path, Path]) -> None:
+    def __init__(self, series: Mapping[Path, Path], structures: Collection[str]) -> None:
         """Remember what was drawn on what.
 
         Args:
             series: File with masks → folder of the series.
+            structures: Those that will be asked for.
         """
-        self.series = dict(series)
+        self.series, self.structures = dict(series), frozenset(structures)
 
     def values(self, path: Path) -> UInt8[np.ndarray, "i j k"]:
         """Read a structure.
@@ -127,7 +128,8 @@ class SeriesReader(MaskReader):
     def _grid(self, file: Path) -> Geometry:
         return read_geometry(self.series[file])[0]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019
+    @functools.lru_cache(maxsize=1)  # noqa: B019
     def _drawn(self, file: Path) -> tuple[list[str], UInt8[np.ndarray, "s i j k"]]:
         names, masks = read_masks(file, self._grid(file))
-        return folder_names(names), masks
+        wanted = [index for index, name in enumerate(folder_names(names)) if name in self.structures]
+        return [folder_names(names)[index] for index in wanted], masks[wanted]

@@ -205,6 +205,24 @@ class Masks:
         masks = [coding.channels(values, path) for path, values in stored]
         return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
 
+    def channel(
+        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding, index: int
+    ) -> UInt8[np.ndarray, "r *s"]:
+        """Turn stored values into one channel, where all at once would not fit into memory.
+
+        Args:
+            stored: From `stored`.
+            coding: What the values mean.
+            index: Of the channel.
+
+        Returns:
+            0 and 1 by rater.
+        """
+        if self.kind == "structures":
+            path, values = stored[index]
+            return coding.channels(values, path)[:1]
+        return np.stack([coding.channel(values, path, index) for path, values in stored])
+
     def ignored(
         self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
     ) -> UInt8[np.ndarray, "r *s"] | None:

@@ -114,6 +114,19 @@ def fits(name: str, root: Path) -> bool:
     return layout.detect(root)
 
 
+def looks_like(name: str, root: Path) -> bool:
+    """Tell whether a folder may be read with a layout, one that is only asked for too.
+
+    Args:
+        name: Of a layout, or anything else.
+        root: A folder or a file.
+
+    Returns:
+        What the layout says, or the one whose variant it is.
+    """
+    return name in layouts() and fits(str(DATASETS[name].facts.get("variant_of", name)), root)
+
+
 def layouts() -> list[str]:
     """List the layouts: those of benchmarks, then those that tell most of themselves.
 

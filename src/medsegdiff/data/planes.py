@@ -19,20 +19,27 @@ CLEARLY = 1.2
 """How many times as thick voxels must be along another axis for it to be cut."""
 
 
-def pick_plane(spacing: Sequence[float], asked: Plane | Literal["auto"] = "auto") -> Plane:
-    """Cut axially, unless the voxels are clearly thicker along another axis, along which neighbours tell least.
+def pick_plane(
+    spacing: Sequence[float], asked: Plane | Literal["auto"] = "auto", *, shape: Sequence[float | int] = ()
+) -> Plane:
+    """Cut axially, unless the voxels are clearly thicker along one other axis, along which neighbours tell least.
 
     Args:
         spacing: In mm, of a canonical volume.
         asked: A plane is taken as it is; ``auto`` leaves the choice.
+        shape: Voxels of the canonical volume; what is a single slice already is that slice.
 
     Returns:
         The plane.
     """
     if asked != "auto":
         return asked
+    for plane in reversed(AXES):
+        if shape and shape[AXES[plane]] == 1:
+            return plane
     thickest = max(AXES, key=lambda plane: spacing[AXES[plane]])
-    return thickest if spacing[AXES[thickest]] > CLEARLY * spacing[AXES["axial"]] else "axial"
+    _, second, most = sorted(spacing)
+    return thickest if most > CLEARLY * second else "axial"
 
 
 def slice_of(volume: Shaped[np.ndarray, "*c x y z"], plane: Plane, index: int) -> Shaped[np.ndarray, "*c h w"]:
@@ -78,7 +85,8 @@ def middle_of(
     Returns:
         The slice, in the plane that `pick_plane` picks.
     """
-    plane = pick_plane(canonical_geometry(geometry).spacing)
+    canonical = canonical_geometry(geometry)
+    plane = pick_plane(canonical.spacing, shape=canonical.shape)
     turned = canonical_view(volume, geometry)
     index = turned.shape[1 + AXES[plane]] // 2
     if masks is not None:

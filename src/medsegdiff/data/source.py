@@ -50,7 +50,7 @@ class ListedSource:
             layout=listing.layout,
             modalities=listing.modalities,
             channel_files=files.pop() if len(files) == 1 else 1,
-            region_values=listing.region_values,
+            label_values=listing.region_values or self.coding.label_values,
         )
 
     def check(self, name: str) -> set[int]:

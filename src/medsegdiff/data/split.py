@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import random
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,14 +76,26 @@ def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
     """
     if not file.is_file():
         return dict(cases)
-    entries = read_split(file)
+    entries = [replace(entry, name=resolve(entry.name, cases)) for entry in read_split(file)]
     _check(file, entries, cases)
     rows = {entry.name: entry for entry in entries}
     return {
-        name: replace(case, part=rows[name].part, group=rows[name].group or case.group)
+        name: replace(case, part=rows[name].part or held_out(case.part), group=rows[name].group or case.group)
         for name, case in sorted(cases.items())
         if name in rows
     }
+
+
+def held_out(part: str) -> str:
+    """Keep what is held out held out, where a file names groups and no parts: only training cases are split anew.
+
+    Args:
+        part: Of a case, as the data set says.
+
+    Returns:
+        ``val`` or ``test``, or nothing.
+    """
+    return part if part in ("val", "test") else ""
 
 
 def read_split(file: Path) -> list[Entry]:
@@ -92,7 +105,7 @@ def read_split(file: Path) -> list[Entry]:
         file: The file.
 
     Returns:
-        Its rows; an ending such as ``.png`` is dropped from names, the part is empty where there is no ``split``.
+        Its rows, with names as they stand there; the part is empty where there is no ``split``.
 
     Raises:
         DataError: If it can't be read, columns are missing or a part is unknown.
@@ -109,17 +122,28 @@ def read_split(file: Path) -> list[Entry]:
     group_column = next((c for c in GROUP_COLUMNS if c in columns), None)
     rows = list(reader)
     if "split" not in columns:
-        return [Entry(_name(row[name_column]), "", row[group_column]) for row in rows]
+        return [Entry(row[name_column].strip(), "", row[group_column]) for row in rows]
     strange = sorted({row["split"] for row in rows} - {row["split"] for row in rows if _part(row["split"])})
     if strange:
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")
     return [
-        Entry(_name(row[name_column]), _part(row["split"]), row[group_column] if group_column else "") for row in rows
+        Entry(row[name_column].strip(), _part(row["split"]), row[group_column] if group_column else "") for row in rows
     ]
 
 
-def _name(text: str) -> str:
-    given = text.strip()
+def resolve(name: str, known: Collection[str]) -> str:
+    """Find the case that a row means: tables often name files, with their endings.
+
+    Args:
+        name: As it stands in the table.
+        known: Names of cases.
+
+    Returns:
+        The name as it is if it is known, else without its ending.
+    """
+    given = unicodedata.normalize("NFC", name)
+    if given in known:
+        return given
     ending = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if given.lower().endswith(s)), "")
     return given.removesuffix(given[len(given) - len(ending) :]) if ending else given
 

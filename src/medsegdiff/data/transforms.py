@@ -216,6 +216,11 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
     """
     placement = place((case.image.shape[1], case.image.shape[2]), config, stride, spacing=case.geometry.spacing)
     check_channels(case, channels)
+    if "ct" in (config.modalities or ()) and case.intensity is None:
+        raise DataError(
+            f"{case.name}: the model was trained on CT, and a picture or an array holds no Hounsfield units. Give "
+            "a volume: NIfTI, or the folder of a DICOM series."
+        )
     matched = match_channels(case.image, channels, case.name)
     normalised = normalise(matched, intensity=case.intensity, modalities=config.modalities, window=config.window)
     mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")

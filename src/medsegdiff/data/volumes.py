@@ -47,7 +47,8 @@ class VolumeSource(ListedSource):
         check_channels_alike({case.images[0]: count_channels(case.images) for case in cases})
         grids = {case.name: canonical_geometry(read_geometry(case.images[0])[0]) for case in cases}
         spacings = [grid.spacing for grid in grids.values()]
-        self.plane: Plane = pick_plane(np.median(spacings, axis=0).tolist(), config.plane)
+        shape = np.median([grid.shape for grid in grids.values()], axis=0).tolist()
+        self.plane: Plane = pick_plane(np.median(spacings, axis=0).tolist(), config.plane, shape=shape)
         self.neighbours = config.neighbours
         self._slices = {name: slices_in(name, grid.shape[AXES[self.plane]]) for name, grid in grids.items()}
         self._foreground: set[str] = set()

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.checkpoint import CONFIG
+from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
-from medsegdiff.errors import ConfigError, DataError, GeometryError, some
+from medsegdiff.errors import ConfigError, DataError, GeometryError, MedSegDiffError, some
+from medsegdiff.inference.finding import check_files
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
@@ -115,13 +117,22 @@ def segment_files(
     """
     check_room(out, overwrite=overwrite)
     finished, start = Finished(), time.monotonic()
-    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.data.channels or 3)
-    for result in segmenter.stream(readable, **options):
+    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.data)
+    paths = {file.name: str(file.images[0]) for file in files}
+
+    def refused(name: str, error: MedSegDiffError) -> None:
+        log.warning("%s", error)
+        finished.failed[paths[name]] = str(error)
+
+    for result in segmenter.stream(readable, refused=lambda case, error: refused(case.name, error), **options):
         if not finished.done:  # results of an earlier time stay until there are new ones
             _clear(out)
             _mark(out, segmenter, options, split_file)
-        result.save(out, members=save_members)
-        finished.done.append(_facts(result))
+        try:
+            result.save(out, members=save_members)
+            finished.done.append(_facts(result))
+        except (DataError, GeometryError) as error:
+            refused(result.name, error)
         del result  # a volume is large, and the next one is made before this name would be taken again
     finished.seconds = time.monotonic() - start
     if finished.done:
@@ -135,6 +146,7 @@ def _mark(out: Path, segmenter: Segmenter, options: dict[str, Any], split_file: 
     config = segmenter.config
     sampling = complete_sampling(config.sampling, {k: v for k, v in options.items() if k != "seed"})
     facts = {"task": config.data.task, "classes": config.data.classes, "model": segmenter.origin}
+    facts["layout"] = config.data.layout
     write_json(out / MADE, facts | {"sampling": sampling.model_dump(mode="json"), "seed": options.get("seed", 0)})
     if split_file is not None and not _is_run(out):
         shutil.copyfile(split_file, out / SPLIT)
@@ -150,11 +162,12 @@ def _clear(out: Path) -> None:
         (out / SPLIT).unlink(missing_ok=True)
 
 
-def _readable(files: Iterable[CaseFiles], finished: Finished, channels: int) -> Iterator[Case]:
+def _readable(files: Iterable[CaseFiles], finished: Finished, data: DataConfig) -> Iterator[Case]:
     for file in files:
         try:
+            check_files(file, data)
             case = read_case(file)
-            check_channels(case, channels)
+            check_channels(case, data.channels or 3)
             yield case
         except (DataError, GeometryError) as error:
             log.warning("%s", error)

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.opening import detect, fits, layouts, list_cases
-from medsegdiff.data.split import names_in
+from medsegdiff.data.opening import detect, list_cases, looks_like
+from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_series
 
@@ -43,7 +42,8 @@ def find_inputs(
     """
     found = [case for path in paths for case in _cases(path, data or DataConfig())]
     if split is not None and split_file is not None:
-        members = names_in(split_file, split)
+        known = {case.name for case in found}
+        members = {resolve(name, known) for name in names_in(split_file, split)}
         found = [case for case in found if case.name in members]
         if not found:
             raise DataError(f"None of the images is in the split '{split}' of {split_file}.")
@@ -73,11 +73,7 @@ def _cases(path: Path, data: DataConfig) -> list[CaseFiles]:
 
 def _layout_of(path: Path, data: DataConfig) -> str | None:
     """Take the layout that the model was trained on if the path looks like it, else any that it looks like."""
-    if data.layout in layouts():
-        shown = DATASETS[data.layout].facts.get("variant_of", data.layout)  # what is only asked for is not detected
-        if fits(shown, path):
-            return data.layout
-    return detect(path)
+    return data.layout if looks_like(data.layout, path) else detect(path)
 
 
 def grouped(paths: Iterable[Path], data: DataConfig) -> list[CaseFiles]:
@@ -88,28 +84,43 @@ def grouped(paths: Iterable[Path], data: DataConfig) -> list[CaseFiles]:
         data: What the model was trained on.
 
     Returns:
-        The files of each case.
-
-    Raises:
-        DataError: If a channel is missing.
+        The files of each case. Where a channel is missing, reading the case says so.
     """
     if data.channel_files == 1 and data.layout != "nnunet":
         return [CaseFiles(image_name(path), (path,)) for path in paths]
-    channels: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
-    for path in paths:
+    wanted = list(paths)
+    numbered = {folder: _numbered(folder) for folder in {path.parent for path in wanted}}
+    cases: dict[tuple[Path, str], tuple[Path, ...]] = {}
+    for path in wanted:
         match = NUMBERED.fullmatch(image_name(path))
         name = match["name"] if match else image_name(path)
-        beside = [p for p in images_in(path.parent) if match and image_name(p)[:-5] == name]
-        for file in beside or [path]:
-            number = NUMBERED.fullmatch(image_name(file))
-            channels[path.parent, name][int(number["channel"]) if number else 0] = file
-    return [_case(name, files, data.channel_files) for (_, name), files in sorted(channels.items())]
+        files = numbered[path.parent].get(name, [path]) if match else [path]
+        cases[path.parent, name] = tuple(files)
+    return [CaseFiles(name, files) for (_, name), files in sorted(cases.items())]
 
 
-def _case(name: str, files: dict[int, Path], count: int) -> CaseFiles:
-    if sorted(files) != list(range(count)):
+def _numbered(folder: Path) -> dict[str, list[Path]]:
+    """List the channels of all cases of a folder, in the order of their numbers."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in images_in(folder):
+        if match := NUMBERED.fullmatch(image_name(path)):
+            found[match["name"]].append(path)
+    return found
+
+
+def check_files(case: CaseFiles, data: DataConfig) -> None:
+    """Refuse a case that has not as many files as those that the model was trained on.
+
+    Args:
+        case: From `find_inputs`.
+        data: What the model was trained on.
+
+    Raises:
+        DataError: If a channel is missing, or there are too many.
+    """
+    if data.channel_files > 1 and len(case.images) not in (1, data.channel_files):
+        names = some([path.name for path in case.images])
         raise DataError(
-            f"{name}: the model was trained on {count} files per case, {name}_0000 … {name}_{count - 1:04d}; "
-            f"found {some([path.name for path in files.values()])}. Add the missing channels."
+            f"{case.name}: the model was trained on {data.channel_files} files per case, one per channel; found "
+            f"{names}. Give all channels, numbered alike ({case.name}_0000 …)."
         )
-    return CaseFiles(name, tuple(files[number] for number in sorted(files)))

@@ -20,6 +20,8 @@ WORKING_COPIES = 8
 """Arrays of the members of one batch of slices that exist at once while they are restored and fused."""
 WRITTEN_BYTES = 8
 """By voxel: of a map while it is written."""
+SEGMENT_BYTES, FRACTION_BYTES = 4, 18
+"""By voxel and structure of a DICOM-SEG file of masks, and by voxel of one of probabilities (measured: 3.4 and 14)."""
 MARGIN = 0.5e9
 """What libraries, caches and pictures take besides, in bytes."""
 TOLD = 2e9
@@ -36,7 +38,14 @@ class Needs:
 
 
 def needs_of(
-    shape: tuple[int, ...], *, channels: int, classes: int, members: int, task: Task, batch_size: int = 16
+    shape: tuple[int, ...],
+    *,
+    channels: int,
+    classes: int,
+    members: int,
+    task: Task,
+    batch_size: int = 16,
+    dicom: bool = False,
 ) -> Needs:
     """Estimate what segmenting a volume needs.
 
@@ -47,6 +56,7 @@ def needs_of(
         members: Size of the ensemble.
         task: How the channels relate.
         batch_size: Masks denoised at once.
+        dicom: Whether DICOM-SEG is written, which takes memory for all structures at once.
 
     Returns:
         The estimate.
@@ -56,7 +66,7 @@ def needs_of(
     reading = image + voxels * channels * READ_BYTES
     slices = max(1, batch_size // members)
     working = slices * members * classes * largest * 4 * WORKING_COPIES
-    writing = image + voxels * WRITTEN_BYTES
+    writing = image + voxels * max(WRITTEN_BYTES, dicom * max(SEGMENT_BYTES * classes, FRACTION_BYTES))
     maps = classes if task == "regions" else 1  # of labels, by member
     disk = voxels * (MAP_BYTES * (classes + 3) + LABEL_BYTES * maps * (members + 2))
     return Needs(memory=int(max(reading, image + working, writing) + MARGIN), disk=disk)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -18,6 +17,7 @@ from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
 from medsegdiff.io.label_table import write_label_tables
 from medsegdiff.io.mapped import release
+from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import write_picture
 from medsegdiff.report.overlay import colour_of, overlay
 from medsegdiff.report.sheet import sheet
@@ -54,8 +54,8 @@ class Segmentation:
     geometry: Geometry
     task: Task
     classes: tuple[str, ...]
-    region_values: tuple[int, ...] = ()
-    """Value of each region in label maps, each over those before it; empty if regions have no common label map."""
+    label_values: tuple[int, ...] = ()
+    """Value of each structure in label maps, each over those before it; empty for 1, 2, 3 …; regions then have none."""
 
     def save(self, out: str | Path, *, members: bool = False) -> Path:
         """Write masks, probability, uncertainty, the anchor and an overlay to look at: as PNG, volumes as NIfTI.
@@ -64,7 +64,7 @@ class Segmentation:
         indices, with their names and colours for ITK-SNAP and 3D Slicer, ``probability/`` and ``uncertainty/``
         (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, ``overlay/`` the contours
         on the image, of a volume on some of its slices. For a DICOM series ``dicom-seg/`` holds the masks as
-        DICOM-SEG that refers to its slices, and the probabilities (``NAME_probability.dcm``).
+        DICOM-SEG that refers to its slices, and the probabilities (``NAME_probability.dcm``, one per structure).
 
         Args:
             out: Folder; made if it is missing.
@@ -124,13 +124,15 @@ class Segmentation:
 
     def _save_labels(self, out: Path, labels: np.ndarray) -> None:
         for index, name in enumerate(self.structures):
-            folder = out / "masks" if len(self.structures) == 1 else out / "masks" / name
+            folder = out / "masks" if len(self.structures) == 1 else out / "masks" / file_name(name)
             write_mask(folder, self.name, self.structure(labels, index), self.geometry)
-        values = self.region_values or tuple(range(1, len(self.structures) + 1))
-        if self.task == "regions" and not self.region_values:
+        values = self.label_values or tuple(range(1, len(self.structures) + 1))
+        if self.task == "regions" and not self.label_values:
             return
         if self.task == "regions":
             labels = _painted(labels, values)
+        elif self.label_values:
+            labels = np.array([0, *values], np.uint8)[labels]
         write_labels(out / "labels", self.name, labels, self.geometry)
         colours = [colour_of(index) for index in range(len(values))]
         release(labels)
@@ -138,10 +140,14 @@ class Segmentation:
 
     def _save_dicom(self, folder: Path) -> None:
         first = len(self.classes) - len(self.structures)  # the background is no segment
-        facts: dict[str, Any] = {"geometry": self.geometry, "labels": self.structures}
-        write_segmentation(folder / f"{self.name}.dcm", self.channels(self.mask), **facts)
-        probability = folder / f"{self.name}_probability.dcm"
-        write_segmentation(probability, self.probability[first:], **facts, kind="FRACTIONAL")
+        write_segmentation(
+            folder / f"{self.name}.dcm", self.channels(self.mask), geometry=self.geometry, labels=self.structures
+        )
+        for name, values in zip(self.structures, self.probability[first:], strict=True):  # one by one: they are large
+            ending = "" if len(self.structures) == 1 else f"_{file_name(name)}"
+            path = folder / f"{self.name}_probability{ending}.dcm"
+            write_segmentation(path, values[None], geometry=self.geometry, labels=(name,), kind="FRACTIONAL")
+            release(self.probability)
 
     def _overlay(self) -> UInt8[np.ndarray, "h w 3"]:
         if self.geometry.affine is None:
@@ -160,7 +166,7 @@ class Segmentation:
     def _by_class(self, folder: Path, values: np.ndarray) -> list[tuple[Path, np.ndarray]]:
         if len(self.classes) == 1:
             return [(folder, values[0])]
-        return [(folder / name, v) for name, v in zip(self.classes, values, strict=True)]
+        return [(folder / file_name(name), v) for name, v in zip(self.classes, values, strict=True)]
 
 
 def _painted(regions: UInt8[np.ndarray, "k *s"], values: Sequence[int]) -> UInt8[np.ndarray, " *s"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -14,7 +14,7 @@ import torch
 from medsegdiff.checkpoint import Weights, load_model
 from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
-from medsegdiff.errors import ConfigError
+from medsegdiff.errors import ConfigError, MedSegDiffError
 from medsegdiff.fusion import FUSERS
 from medsegdiff.hardware import pick_device
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
@@ -24,6 +24,7 @@ from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import assemble, slices_of
+from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Case
 
@@ -124,6 +125,7 @@ class Segmenter:
         fusion: str | None = None,
         shared_noise: bool | None = None,
         seed: int = 0,
+        refused: Callable[[Case, MedSegDiffError], None] | None = None,
     ) -> Iterator[Segmentation]:
         """Segment images one after the other, keeping few in memory.
 
@@ -136,6 +138,7 @@ class Segmenter:
             fusion: One of `FUSERS`.
             shared_noise: Whether a member starts from the same noise in all slices of a volume.
             seed: Noise follows from the seed, the image's pixels and the member's number alone.
+            refused: Told of images that the model can't take, which are passed over; ``None``: the first ends all.
 
         Returns:
             Results in the order of the images, computed as they are asked for.
@@ -144,21 +147,34 @@ class Segmenter:
         asked["shared_noise"] = shared_noise
         sampling = complete_sampling(self.config.sampling, asked)
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
-        return self._in_batches(images, ensembles, sampling, seed)
+        return self._in_batches(images, ensembles, sampling, seed, refused)
 
     def _in_batches(
-        self, images: Iterable[ImageLike], ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int
+        self,
+        images: Iterable[ImageLike],
+        ensembles: EnsembleSampler,
+        sampling: SamplingConfig,
+        seed: int,
+        refused: Callable[[Case, MedSegDiffError], None] | None = None,
     ) -> Iterator[Segmentation]:
         batch: list[_Item] = []
         for number, image in enumerate(images):
             case = read_case(image, number)
-            if case.image.ndim == 4:
-                if batch:
-                    yield from self._segment(batch, ensembles, sampling.fusion, seed)
+            volume = case.image.ndim == 4
+            if volume and batch:
+                yield from self._segment(batch, ensembles, sampling.fusion, seed)
                 batch = []
-                yield self._volume(case, ensembles, sampling, seed)
+            try:
+                done = self._volume(case, ensembles, sampling, seed) if volume else self._item(case)
+            except MedSegDiffError as error:
+                if refused is None:
+                    raise
+                refused(case, error)
                 continue
-            item = self._item(case)
+            if isinstance(done, Segmentation):
+                yield done
+                continue
+            item = done
             if batch and (len(batch) * sampling.num_samples >= sampling.batch_size or _differ(batch[0], item)):
                 yield from self._segment(batch, ensembles, sampling.fusion, seed)
                 batch = []
@@ -174,6 +190,7 @@ class Segmenter:
             members=sampling.num_samples,
             task=self.config.data.task or "binary",
             batch_size=sampling.batch_size,
+            dicom=isinstance(case.geometry.header, DicomHeader),
         )
         check_needs(case.name, needs)
         plane, neighbours = self.config.data.plane, self.config.data.neighbours
@@ -219,7 +236,7 @@ class Segmenter:
             geometry=item.case.geometry,
             task=task,
             classes=classes,
-            region_values=self.config.data.region_values,
+            label_values=self.config.data.label_values,
         )
 
 

@@ -41,7 +41,11 @@ def slices_of(
         Slices, one after the other, each a case.
     """
     image, canonical = canonical_view(volume.image, volume.geometry), canonical_geometry(volume.geometry)
-    cut, key, intensity = pick_plane(canonical.spacing, plane), image_key(volume.image), intensity_of(image)
+    cut, key, intensity = (
+        pick_plane(canonical.spacing, plane, shape=canonical.shape),
+        image_key(volume.image),
+        intensity_of(image),
+    )
     spacing = spacing_of(canonical.spacing, cut)
     for index in range(image.shape[1 + AXES[cut]]):
         pixels = with_neighbours(image, cut, index, neighbours)
@@ -67,7 +71,8 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
     Returns:
         The result on the native grid of the volume.
     """
-    cut, first = pick_plane(canonical_geometry(volume.geometry).spacing, plane), next(slices)
+    canonical, first = canonical_geometry(volume.geometry), next(slices)
+    cut = pick_plane(canonical.spacing, plane, shape=canonical.shape)
     room = partial(_room, shape=volume.geometry.shape, outer=native_axis(volume.geometry, AXES[cut]))
     arrays = {name: room(getattr(first, name)) for name in MAPS}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
@@ -91,7 +96,7 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
         geometry=volume.geometry,
         task=first.task,
         classes=first.classes,
-        region_values=first.region_values,
+        label_values=first.label_values,
     )
 
 

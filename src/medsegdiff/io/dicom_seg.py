@@ -116,12 +116,13 @@ def _allowed_values(segments: Shaped[np.ndarray, "s i j k"], kind: SegmentationK
         if not (segments.min() >= 0 and segments.max() <= 1):  # not: NaN compares false
             raise DataError(f"Probabilities go from {segments.min()} to {segments.max()}; allowed are 0 … 1.")
         return (np.round(segments * np.float32(255)) / np.float32(255)).astype(np.float32)
-    if not ((segments == 0) | (segments == 1)).all():
+    whole = segments.dtype == np.uint8 and segments.max() <= 1  # without a copy: they are large
+    if not whole and not ((segments == 0) | (segments == 1)).all():
         raise DataError(
             f"Mask values go from {segments.min()} to {segments.max()}; allowed are 0 and 1. "
             "Write probabilities with kind='FRACTIONAL'; give each class a segment of its own."
         )
-    return segments.astype(np.uint8)
+    return segments.astype(np.uint8, copy=False)
 
 
 def _encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxtyping import Float, UInt8
 from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.io import dicom, nifti, raster
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
+from medsegdiff.io.dicom_file import is_dicom
 from medsegdiff.io.grid import check_same_grid
 from medsegdiff.types import Geometry
 
@@ -38,9 +40,15 @@ def is_series(path: Path) -> bool:
         path: A file or folder.
 
     Returns:
-        True for a folder with a file that ends in ``.dcm``, ``.dicom`` or ``.ima``.
+        True for a folder with a file that ends in ``.dcm``, ``.dicom`` or ``.ima``, or whose first file has no ending
+        and begins as DICOM does.
     """
-    return path.is_dir() and any(inner.suffix.lower() in DICOM_SUFFIXES for inner in path.iterdir())
+    if not path.is_dir():
+        return False
+    files = sorted(inner for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
+    if any(inner.suffix.lower() in DICOM_SUFFIXES for inner in files):
+        return True
+    return bool(files) and files[0].suffix.lower() not in SUFFIXES and is_dicom(files[0])
 
 
 def is_volume(path: Path) -> bool:
@@ -64,6 +72,10 @@ def image_name(path: Path) -> str:
     Returns:
         The name of the file without its ending, where ``.nii.gz`` is one; the name of the folder of a series.
     """
+    return unicodedata.normalize("NFC", _name(path))  # file systems write umlauts in two ways
+
+
+def _name(path: Path) -> str:
     if path.is_dir():
         return path.resolve().name
     return nifti.volume_name(path) if nifti.is_volume(path) else path.stem

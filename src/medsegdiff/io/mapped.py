@@ -42,7 +42,7 @@ def release(*arrays: np.ndarray) -> None:
     """Let go of the memory that an array in a file has taken; what is in it is read anew when it is needed.
 
     Args:
-        arrays: Made by `make_room`, or views of such; nothing happens to others.
+        *arrays: Made by `make_room`, or views of such; nothing happens to others.
     """
     for array in arrays:
         mapped = getattr(array, "_mmap", None)  # where numpy keeps it

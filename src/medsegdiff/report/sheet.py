@@ -37,13 +37,14 @@ def sheet(
     Returns:
         Red, green, blue.
     """
-    plane = pick_plane(canonical_geometry(geometry).spacing)
+    canonical = canonical_geometry(geometry)
+    plane = pick_plane(canonical.spacing, shape=canonical.shape)
     arrays = [canonical_view(array, geometry) for array in (image, labels, uncertainty)]
 
     def cut(index: int) -> list[np.ndarray]:
         return [np.ascontiguousarray(slice_of(array, plane, index)) for array in arrays]
 
-    every = range(canonical_geometry(geometry).shape[AXES[plane]])
+    every = range(canonical.shape[AXES[plane]])
     held = [index for index in every if slice_of(arrays[1], plane, index).any()]
     chosen = np.array(held or every)
     picked = chosen[np.linspace(0, len(chosen) - 1, min(COLUMNS * ROWS, len(chosen))).round().astype(int)].tolist()

@@ -185,5 +185,5 @@ def _fixed(config: Config) -> dict[str, Any]:
         f"{section}.{key}": value
         for section, part in values.items()
         for key, value in part.items()
-        if not (section == "train" and key in free) and key not in ("cache_gb", "cache_dir")
+        if not (section == "train" and key in free) and key not in ("cache_gb", "cache_dir", "layout")
     }

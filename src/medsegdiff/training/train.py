@@ -91,7 +91,7 @@ def _as_before(config: Config, begun: Config) -> DataConfig:
 
 def _files(info: DataInfo) -> dict[str, Any]:
     """Fix how files are found and volumes are cut, so that it is done alike when others are segmented."""
-    found = {"layout": info.layout, "channel_files": info.channel_files, "region_values": info.region_values}
+    found = {"layout": info.layout, "channel_files": info.channel_files, "label_values": info.label_values}
     return {key: value for key, value in found.items() if value} | ({"plane": info.plane} if info.plane else {})
 
 

@@ -195,5 +195,5 @@ def _there(path: str, file: Path, row: Row) -> Path:
 DATASETS.register(
     "manifest",
     kind="layout",
-    layout="cases.csv with id, image or image_NAME …, mask or mask_NAME …, group, split; or cases.json",
+    layout="manifest.csv (or any .csv given itself) with id, image or image_NAME …, mask or mask_NAME …, group, split; or .json",
 )(Layout(looks_like_manifest, list_manifest))
