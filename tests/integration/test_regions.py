@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 
 from medsegdiff import Segmenter
 from medsegdiff.config import DataConfig
+from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.opening import open_source
+from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
+from medsegdiff.inference.ensemble import Ensemble
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.label_table import ITK_SNAP
+from medsegdiff.models.base import build_model
 from medsegdiff.training.train import train
+from medsegdiff.training.validation import Validator
 from medsegdiff.types import Geometry
-from tests.makers import small_config, write_png
+from tests.makers import randomised, small_config, write_png
 from tests.published import OLD, volume
 
 
@@ -115,3 +123,95 @@ def test_cases_without_reference_are_loaded_without_mask(brats: Path, tmp_path: 
             write_png(tmp_path / "flat" / "masks" / f"{number}.png", np.eye(8, dtype=np.uint8))
     (tmp_path / "flat" / "split.csv").write_text("id,split\n0,test\n1,train\n2,train\n3,val\n")
     assert open_source(tmp_path / "flat", DataConfig()).load("0").mask is None
+
+
+def test_labels_with_gaps_keep_their_values_and_are_scored(brats: Path, tmp_path: Path) -> None:
+    data = DataConfig(layout="brats-labels")
+    config = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2", "data.layout=brats-labels")
+    train(brats, tmp_path / "run", config, device="cpu")
+    segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
+    assert segmenter.config.data.label_values == (1, 2, 4)
+    files = find_inputs([brats], data=segmenter.config.data)[:1]
+    segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
+    found = nib.load(tmp_path / "out" / "labels" / f"{files[0].name}.nii.gz")
+    assert set(np.unique(found.dataobj).tolist()) <= {0, 1, 2, 4}
+    scored = evaluate(tmp_path / "out", brats, present_only=True)  # the layout of the model is told beside its masks
+    assert "dice/enhancing tumour" in scored.cases[0]
+    (tmp_path / "maps").mkdir()
+    for case in brats.iterdir():
+        shutil.copy(case / f"{case.name}_seg.nii.gz", tmp_path / "maps" / f"{case.name}.nii.gz")
+    assert evaluate(tmp_path / "maps", brats, data=data).summary["dice"]["mean"] == 1
+
+
+def test_validation_does_not_score_what_nobody_labelled(tmp_path: Path) -> None:
+    """A data set of nnU-Net from end to end: a network that is right wherever it was told."""
+    root = tmp_path / "Dataset001_Half"
+    for number in range(8):
+        labels = np.zeros((32, 32), np.uint8)
+        labels[6:16, 4:13], labels[:, 16:] = 1, 2
+        picture = 60 + 120 * (labels == 1) + np.random.default_rng(number).integers(0, 9, labels.shape)
+        write_png(root / "imagesTr" / f"c{number}_0000.png", picture.astype(np.uint8))
+        write_png(root / "labelsTr" / f"c{number}.png", labels)
+    told = {"channel_names": {"0": "light"}, "labels": {"background": 0, "disc": 1, "ignore": 2}}
+    (root / "dataset.json").write_text(json.dumps(told | {"numTraining": 8, "file_ending": ".png"}))
+    source = open_source(root, DataConfig(image_size=32))
+    assert (source.info.task, source.info.classes) == ("binary", ("disc",))
+    config = small_config("data.task=binary", "data.classes=[disc]", "data.channels=1")
+    cases = PreparedCases(source, config.data, channels=1, stride=16)
+    validator = Validator(config, cases, source.info.names("val"), Accelerator(cpu=True))
+    name = source.info.names("val")[0]
+    truth, ignored = cases[name].mask[0].float(), cases[name].ignored[0].float()
+    members = torch.maximum(truth, ignored)[None, None].expand(2, 1, 1, 32, 32)
+    scored = validator._score(cases[name], Ensemble(members.clone(), members[0].clone()), 0)
+    assert (scored.dice, scored.dice_anchor, scored.agreement) == (1, 1, 1)
+
+
+def test_class_names_with_a_slash_are_written_and_scored(tmp_path: Path) -> None:
+    for number in range(5):
+        for structure in ("whole", "core"):
+            mask = np.zeros((32, 32), np.uint8)
+            mask[8:20, 8 : 20 if structure == "whole" else 12] = 1
+            write_png(tmp_path / "files" / f"{structure}{number}.png", mask)
+        write_png(
+            tmp_path / "files" / f"image{number}.png",
+            np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8),
+        )
+    rows = [f"p/{n},files/image{n}.png,files/whole{n}.png,files/core{n}.png" for n in range(5)]
+    (tmp_path / "cases.csv").write_text("\n".join(["id,image,mask_whole/tumour,mask_core", *rows]))
+    config = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2")
+    train(tmp_path / "cases.csv", tmp_path / "run", config, device="cpu")
+    segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
+    files = find_inputs([tmp_path / "cases.csv"], data=segmenter.config.data)
+    finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
+    assert [image["name"] for image in finished.done] == [f"p-{n}" for n in range(5)]
+    assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == {"whole-tumour", "core"}
+    assert "dice/whole/tumour" in evaluate(tmp_path / "out", tmp_path / "cases.csv").cases[0]
+
+
+def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        for channel in range(2):
+            volume(tmp_path / "in" / f"c{number}_{channel:04d}.nii.gz", rng.integers(1, 99, (8, 8, 3)))
+    (tmp_path / "in" / "c0_0001.nii.gz").unlink()
+    config = small_config("data.channels=2", "data.task=binary", "data.classes=[a]", "data.channel_files=2")
+    segmenter = Segmenter(randomised(build_model(config)), config, device="cpu")
+    saved = Segmentation.save
+
+    def save(self: Segmentation, *args: object, **kwargs: object) -> Path:
+        if self.name == "c1":
+            raise DataError("c1: the header of the series does not allow a DICOM-SEG")
+        return saved(self, *args, **kwargs)
+
+    monkeypatch.setattr(Segmentation, "save", save)
+    files = find_inputs([tmp_path / "in"], data=config.data)
+    finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
+    assert [image["name"] for image in finished.done] == ["c2"]
+    assert ["the model expects 2" in e or "DICOM-SEG" in e for e in finished.failed.values()] == [True, True]
+
+
+def test_a_picture_is_refused_by_a_model_of_ct(tmp_path: Path) -> None:
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[a]", "data.modalities=[ct]")
+    segmenter = Segmenter(randomised(build_model(config)), config, device="cpu")
+    with pytest.raises(DataError, match="holds no Hounsfield units"):
+        segmenter(np.random.default_rng(0).integers(-1000, 1000, (32, 32), dtype=np.int16), members=1, steps=1)

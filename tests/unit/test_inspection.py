@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from medsegdiff.config import DataConfig
 from medsegdiff.inspection import inspect_folder, near_duplicates, thumbnail
 from tests.makers import write_png
+from tests.volumes import save
 
 
 def test_a_sound_folder_is_described(folder: Path, tmp_path: Path) -> None:
@@ -81,3 +83,25 @@ def test_a_copy_that_was_resized_and_brightened_is_found_and_another_image_is_no
 @pytest.mark.parametrize("name", ["isic2016", "chase_db1", "curvas_ct"])
 def test_real_folders_are_sound(real_data: object, name: str, tmp_path: Path) -> None:
     assert inspect_folder(real_data(name), DataConfig(), picture=tmp_path / "p.png").problems == []
+
+
+def test_what_training_would_refuse_is_a_problem(tmp_path: Path) -> None:
+    root = tmp_path / "Dataset001_A"
+    for number in range(4):
+        write_png(root / "imagesTr" / f"c{number}_0000.png", np.eye(16, dtype=np.uint8) * (number + 9))
+        write_png(root / "labelsTr" / f"c{number}.png", np.eye(16, dtype=np.uint8) * (7 if number else 1))
+    told = {"channel_names": {"0": "a"}, "labels": {"background": 0, "a": 1}, "numTraining": 4, "file_ending": ".png"}
+    (root / "dataset.json").write_text(json.dumps(told))
+    assert any("mask value 7 has no meaning" in problem for problem in inspect_folder(root, DataConfig()).problems)
+    for number, channels in enumerate((1, 2, 1)):
+        voxels = np.random.default_rng(0).integers(1, 99, (4, 4, 3, channels), dtype=np.int16)
+        save(tmp_path / "v" / "images" / f"{number}.nii", voxels)
+        save(tmp_path / "v" / "masks" / f"{number}.nii", np.ones((4, 4, 3), np.uint8))
+    found = inspect_folder(tmp_path / "v", DataConfig())
+    assert any("The volumes differ in their channels" in problem for problem in found.problems)
+
+
+def test_patients_in_several_parts_are_leaks(folder: Path) -> None:
+    lines = [f"case{i:02d},{('train', 'val', 'test')[i % 3]},p{i // 3}" for i in range(12)]
+    (folder / "split.csv").write_text("\n".join(["id,split,patient", *lines]))
+    assert inspect_folder(folder, DataConfig()).leaks[0] == "p0 (test, train, val)"

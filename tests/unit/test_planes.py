@@ -35,6 +35,9 @@ def test_a_clearly_thicker_axis_is_cut_and_in_doubt_the_axial_one() -> None:
     assert pick_plane((1.0, 4.0, 1.0)) == "coronal"
     assert pick_plane((1.0, 1.0, 1.0)) == pick_plane((0.7, 0.7, 5.0)) == pick_plane((0.98, 0.98, 0.9)) == "axial"
     assert pick_plane((4.0, 1.0, 1.0), "coronal") == "coronal"
+    assert pick_plane((1.4, 1.4, 1.0)) == "axial"  # no other axis is clearly the thickest
+    assert pick_plane((1.5, 1.0, 1.0), shape=(20, 20, 1)) == "axial"  # a picture is the slice that it is
+    assert pick_plane((1.0, 1.0, 5.0), shape=(20, 1, 9)) == "coronal"
 
 
 def test_spacing_of_a_slice_is_that_of_its_rows_and_columns() -> None:

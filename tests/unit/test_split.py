@@ -83,3 +83,13 @@ def test_a_split_is_written_with_its_hash_and_read_back(tmp_path: Path) -> None:
 def test_tiny_data_sets_keep_a_case_in_each_part(tmp_path: Path) -> None:
     split = parts(["a", "b", "c"], tmp_path / "none.csv", DataConfig())
     assert sorted(split.values()) == ["test", "train", "val"]
+
+
+def test_groups_alone_keep_held_out_cases_held_out(tmp_path: Path) -> None:
+    cases = {n: CaseFiles(n, (Path(n),), part="test" if i < 5 else "train") for i, n in enumerate(NAMES)}
+    file = rows(tmp_path / "split.csv", "id,patient\n" + "\n".join(f"{n},p{i // 2}" for i, n in enumerate(NAMES)))
+    found = assign(cases, file)
+    assert [case.part for case in found.values()].count("test") == 5
+    assert found["n0"].group == found["n1"].group == "p0"
+    split = make_split(found, DataConfig())
+    assert {split[n] for n in NAMES[:5]} == {"test"}

@@ -108,6 +108,8 @@ def _of_regions(coding: MaskCoding, found: Iterable[int]) -> LabelScheme:
     ranked = sorted(occurring, key=lambda code: (last.get(code, len(order)), code.bit_count(), code))
     values = {code: value for value, code in enumerate(ranked, start=1)}
     crossing = set(own.values()) != occurring
+    if taken := sorted({"background", "ignore"} & set(coding.classes)):
+        raise DataError(f"A region is called '{taken[0]}', a word that nnU-Net keeps for itself. Rename the region.")
     named: dict[str, int | list[int]] = {"background": 0}
     classes_order = []
     for bit in order:

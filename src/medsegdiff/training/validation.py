@@ -98,7 +98,7 @@ class Validator:
         share = case.mask.float().mean(dim=0).numpy()[int(exclusive) :]  # of raters; the background is not scored
         truth = share >= 0.5
         if case.ignored is not None:  # what nobody labelled is not scored
-            known = ~case.ignored.any(dim=0).numpy()
+            known = ~case.ignored.bool().any(dim=0).numpy()
             mask, anchor, truth, masks = mask & known, anchor & known, truth & known, [m & known for m in masks]
         pairs = itertools.combinations(masks, 2)
         score = _mean_dice(mask, truth)

@@ -18,6 +18,7 @@ from medsegdiff.data.masks import Masks, kind_of
 from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.image import SUFFIXES
+from medsegdiff.io.names import file_name
 
 NAMES = ("manifest.csv", "manifest.json")
 """What a manifest is called where a folder is given."""
@@ -104,6 +105,8 @@ def _rows_of_csv(file: Path) -> Iterator[Row]:
             f"and split, separated by commas; found: {some(columns, most=12)}."
             f"{nearest('image', columns) if name else ''}"
         )
+    if wrong := sorted({"masks", "label", "labels", "images", "segmentation"} & {*columns}):
+        raise DataError(f"{file}: the column {wrong[0]} has no meaning; masks are in mask, or mask_NAME for several.")
     group = next((column for column in GROUP_COLUMNS if column in columns), "")
     for entry in reader:
         where = f"{file}, row {reader.line_num}"
@@ -112,7 +115,7 @@ def _rows_of_csv(file: Path) -> Iterator[Row]:
         cells = {column: value.strip() for column, value in entry.items()}
         yield Row(
             where,
-            cells[name],
+            file_name(cells[name]),
             {channel: cells[column] for channel, column in images.items()},
             {folder: cells[column] for folder, column in masks.items() if cells[column]},
             cells.get(group, ""),
@@ -141,7 +144,7 @@ def _rows_of_json(file: Path) -> Iterator[Row]:
             raise DataError(f'{where}: is {entry}; expected {{"id": name, "image": path, "mask": path}}.')
         yield Row(
             where,
-            next((str(entry[key]) for key in ID_COLUMNS if key in entry), ""),
+            file_name(next((str(entry[key]) for key in ID_COLUMNS if key in entry), "")),
             _named(entry["image"], where, "image"),
             {folder: path for folder, path in _named(entry.get("mask"), where, "mask").items() if path},
             next((str(entry[key]) for key in GROUP_COLUMNS if entry.get(key) is not None), ""),
@@ -195,5 +198,6 @@ def _there(path: str, file: Path, row: Row) -> Path:
 DATASETS.register(
     "manifest",
     kind="layout",
-    layout="manifest.csv (or any .csv given itself) with id, image or image_NAME …, mask or mask_NAME …, group, split; or .json",
+    layout="manifest.csv (or any .csv given itself) with id, image or image_NAME …, mask or mask_NAME …, group, split; "
+    "or .json",
 )(Layout(looks_like_manifest, list_manifest))
