@@ -17,7 +17,8 @@ from scipy.stats import bootstrap
 from medsegdiff.config import DataConfig
 from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.masks import Masks, mask_folder
+from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import detect, list_cases, looks_like
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some

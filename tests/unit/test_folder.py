@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medsegdiff.config import DataConfig
-from medsegdiff.data.masks import case_name, mask_folder
+from medsegdiff.data.mask_folder import case_name, mask_folder
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.source import ListedSource
 from medsegdiff.errors import DataError, GeometryError

@@ -13,7 +13,8 @@ from medsegdiff.conversion.files import PICTURE, VOLUME, CaseOutput, copy, endin
 from medsegdiff.conversion.msd import write_volume
 from medsegdiff.conversion.survey import Survey, Target
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.masks import RATER_WORDS, MaskReader
+from medsegdiff.data.mask_folder import RATER_WORDS
+from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_channels, write_labels, write_mask
 from medsegdiff.types import Geometry

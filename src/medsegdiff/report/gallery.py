@@ -9,7 +9,8 @@ import numpy as np
 
 from medsegdiff.config import DataConfig
 from medsegdiff.data.coding import MaskCoding
-from medsegdiff.data.masks import Masks, mask_folder
+from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import list_cases
 from medsegdiff.io.raster import read_image, read_map, read_mask
 from medsegdiff.report.figures import CaseRow

@@ -13,7 +13,8 @@ from medsegdiff.config import DataConfig
 from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
-from medsegdiff.data.masks import Masks, by_name
+from medsegdiff.data.mask_folder import by_name
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import images_in

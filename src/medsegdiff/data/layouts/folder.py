@@ -9,7 +9,8 @@ from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.drawn import drawn_files, drawn_masks
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, indexed
-from medsegdiff.data.masks import Masks, mask_folder
+from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import SUFFIXES, image_name, images_in

@@ -14,7 +14,8 @@ from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import read_json
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected
-from medsegdiff.data.masks import Masks, kind_of
+from medsegdiff.data.mask_folder import kind_of
+from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.image import SUFFIXES

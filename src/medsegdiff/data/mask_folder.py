@@ -1,0 +1,102 @@
+"""Folders of masks: flat, or in sub-folders that stand for raters or for structures."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Literal
+
+from medsegdiff.data.masks import Kind, Masks
+from medsegdiff.errors import DataError, some
+from medsegdiff.io.image import image_name, images_in
+
+MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
+"""What people append to an image's name to name its mask."""
+RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
+
+
+def mask_folder(
+    root: Path,
+    *,
+    kind: Literal["auto", "raters", "structures"] = "auto",
+    names: Collection[str] = (),
+) -> Masks:
+    """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures.
+
+    Args:
+        root: The folder.
+        kind: What sub-folders are; ``auto`` takes them for raters if their names say so.
+        names: Cases that are known; a mask of exactly that name belongs to it.
+
+    Returns:
+        The masks.
+
+    Raises:
+        DataError: If there is no mask, or masks lie both here and in sub-folders.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; masks are expected there.")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and images_in(p))
+    flat = images_in(root)
+    if flat and folders:
+        raise DataError(
+            f"{root}: holds both pictures ({flat[0].name}, …) and folders of pictures "
+            f"({some([p.name for p in folders])}). "
+            "Masks lie either here or in one folder per rater or structure; move the others away."
+        )
+    if not flat and not folders:
+        raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
+    if flat:
+        return Masks({"": by_name(flat, names)}, kind="flat", where=root)
+    files = {folder.name: by_name(images_in(folder), names) for folder in folders}
+    return Masks(files, kind=kind_of(files) if kind == "auto" else kind, where=root)
+
+
+def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Path]:
+    """Index files by case name: the stem, without what marks it as a mask.
+
+    Args:
+        paths: Files.
+        names: Cases that are known; a stem that is one of them is kept as it is.
+
+    Returns:
+        Name → path.
+
+    Raises:
+        DataError: If two files have the same name.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = image_name(path)
+        name = stem if stem in names else case_name(stem)
+        if name in found:
+            raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
+        found[name] = path
+    return found
+
+
+def case_name(stem: str) -> str:
+    """Drop the ending that marks a file as a mask: ``a_Segmentation`` → ``a``.
+
+    Args:
+        stem: Name of a file without its suffix.
+
+    Returns:
+        Name of the case.
+    """
+    for ending in MASK_ENDINGS:
+        if stem.lower().endswith(ending) and len(stem) > len(ending):
+            return stem[: -len(ending)]
+    return stem
+
+
+def kind_of(folders: Iterable[str]) -> Kind:
+    """Tell raters from structures by their names.
+
+    Args:
+        folders: Names of folders, or of columns.
+
+    Returns:
+        ``raters`` if all begin with a word for one.
+    """
+    return "raters" if all(name.lower().startswith(RATER_WORDS) for name in folders) else "structures"
