@@ -98,3 +98,17 @@ def machine_memory() -> float:
     if not hasattr(os, "sysconf"):
         return 16e9
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def on_cpu(device: str | None) -> bool:
+    """Decide whether to keep off accelerators; several processes without GPUs would else not find each other.
+
+    Args:
+        device: ``cpu``, or ``None``.
+
+    Returns:
+        Whether to compute on the CPU.
+    """
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return device == "cpu" or (not alone and (kind is None or kind.type == "mps"))

@@ -22,10 +22,11 @@ from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingE
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training import trainer
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
+from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
 from medsegdiff.training.stop import stop_signals
-from medsegdiff.training.train import plan, summary, train
+from medsegdiff.training.train import summary, train
 from tests.makers import small_config, write_png
 
 STEPS = ("train.max_steps=6", "train.val_every=3", "train.save_every=3")

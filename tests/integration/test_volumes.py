@@ -20,7 +20,8 @@ from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.training.train import plan, train
+from medsegdiff.training.plan import plan
+from medsegdiff.training.train import train
 from medsegdiff.types import Condition
 from tests.makers import randomised, small_config
 from tests.volumes import oblique, save

@@ -18,7 +18,8 @@ from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
-from medsegdiff.training.train import plan, summary, train
+from medsegdiff.training.plan import plan
+from medsegdiff.training.train import summary, train
 from tests.makers import make_folder, small_config, write_png
 from tests.scans import make_scans
 

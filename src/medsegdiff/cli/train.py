@@ -45,7 +45,7 @@ def train(
         raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
     config = _of_run(out, set_ or []) if resume else load_preset(preset or "v2-tiny", set_ or [])
     if dry_run:
-        from medsegdiff.training.train import plan
+        from medsegdiff.training.plan import plan
 
         resolved = plan(data, config, device=device, track=track).config
         give(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -16,95 +13,18 @@ from accelerate.utils import DataLoaderConfiguration
 from rich.console import Console
 
 from medsegdiff.checkpoint import load_config
-from medsegdiff.config import Config, DataConfig
-from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, in_silence
-from medsegdiff.data.fingerprint import settle
+from medsegdiff.config import Config
+from medsegdiff.data.dataset import SPLITS, DataInfo, Track, in_silence
 from medsegdiff.data.loader import PreparedCases
-from medsegdiff.data.modality import check_neighbours, shown_modalities
-from medsegdiff.data.opening import open_source
-from medsegdiff.diffusion.schedule import schedule_of
-from medsegdiff.diffusion.spacing import table_of
+from medsegdiff.data.modality import shown_modalities
 from medsegdiff.errors import ConfigError, some
-from medsegdiff.fusion import FUSERS
-from medsegdiff.hardware import pick_precision
+from medsegdiff.hardware import on_cpu
 from medsegdiff.models.base import build_model
+from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.trainer import Outcome, Trainer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What training would do: the data, and the configuration completed by them."""
-
-    source: DataSource
-    config: Config
-
-
-def plan(
-    data: str | Path,
-    config: Config,
-    *,
-    device: str | None = None,
-    begun: Config | None = None,
-    track: Track = in_silence,
-) -> Plan:
-    """Look at the data and complete the configuration: channels, task, classes, modalities, window, precision.
-
-    Args:
-        data: A folder, or the name of a built-in data set.
-        config: Preset and overrides.
-        device: ``cpu``, or ``None`` for the best there is.
-        begun: Of the run that is gone on with: images stay normalised as they were, whatever the data say now.
-        track: Shows progress.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ConfigError: If the configuration contradicts the data or itself.
-    """
-    source = open_source(data, config.data, track=track)
-    info = source.info
-    for key, given, found in (("task", config.data.task, info.task), ("channels", config.data.channels, info.channels)):
-        if given is not None and given != found:
-            raise ConfigError(
-                f"data.{key} is {given!r}, but the data in {data} are {found!r}. Leave it out, or change the data."
-            )
-    check_neighbours(info, config.data)
-    check_sampling(config)
-    state = PartialState(cpu=on_cpu(device))
-    normalised = _as_before(config, begun) if begun else settle(source, config.data, track=track)
-    data_config = normalised.model_copy(
-        update={"channels": info.channels, "task": info.task, "classes": info.classes, **_files(info)}
-    )
-    train_config = config.train.model_copy(update={"precision": pick_precision(config.train.precision, state.device)})
-    return Plan(source, config.model_copy(update={"data": data_config, "train": train_config}))
-
-
-def _as_before(config: Config, begun: Config) -> DataConfig:
-    """Normalise as a run began; where the user asks for something else, the run refuses it later."""
-    kept = {key: getattr(begun.data, key) for key in ("modalities", "window") if getattr(config.data, key) is None}
-    return config.data.model_copy(update=kept)
-
-
-def _files(info: DataInfo) -> dict[str, Any]:
-    """Fix how files are found and volumes are cut, so that it is done alike when others are segmented."""
-    found = {"layout": info.layout, "channel_files": info.channel_files, "label_values": info.label_values}
-    return {key: value for key, value in found.items() if value} | ({"plane": info.plane} if info.plane else {})
-
-
-def check_sampling(config: Config) -> None:
-    """Find out now, not at the first validation, whether samples can be drawn and fused as asked.
-
-    Args:
-        config: Preset and overrides.
-    """
-    schedule = schedule_of(config.diffusion)
-    for steps in (config.sampling.num_steps, config.train.val_steps):
-        table_of(config.sampling.model_copy(update={"num_steps": steps}), schedule)
-    FUSERS[config.sampling.fusion]
 
 
 def train(
@@ -229,20 +149,6 @@ def fresh_state(device: str | None) -> PartialState:
     if not torch.distributed.is_initialized():  # an earlier training in this process may have used another device
         AcceleratorState._reset_state(reset_partial_state=True)
     return PartialState(cpu=on_cpu(device))
-
-
-def on_cpu(device: str | None) -> bool:
-    """Decide whether to keep off accelerators; several processes without GPUs would else not find each other.
-
-    Args:
-        device: ``cpu``, or ``None``.
-
-    Returns:
-        Whether to compute on the CPU.
-    """
-    kind = torch.accelerator.current_accelerator(check_available=True)
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    return device == "cpu" or (not alone and (kind is None or kind.type == "mps"))
 
 
 def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerator:
