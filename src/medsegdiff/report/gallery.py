@@ -12,6 +12,7 @@ from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import list_cases
+from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import read_image, read_map, read_mask
 from medsegdiff.report.figures import CaseRow
 
@@ -40,9 +41,9 @@ def saved_rows(
             name=name,
             image=read_image(listing.cases[name].images[0])[0],
             reference=_share(reference, name, coding),
-            members=[_masks(folder, name) for folder in members],
-            fused=_masks(segmented, name),
-            anchor=_masks(segmented / "anchor", name),
+            members=[_masks(folder, name, coding) for folder in members],
+            fused=_masks(segmented, name, coding),
+            anchor=_masks(segmented / "anchor", name, coding),
             uncertainty=read_map(segmented / "uncertainty" / f"{name}.png"),
             note=note,
         )
@@ -50,9 +51,12 @@ def saved_rows(
     ]
 
 
-def _masks(folder: Path, name: str) -> np.ndarray:
-    """Read the foreground masks of a case (k h w), one per structure."""
+def _masks(folder: Path, name: str, coding: MaskCoding) -> np.ndarray:
+    """Read the foreground masks of a case (k h w), one per structure, in the order of the classes."""
     found = mask_folder(folder / "masks", kind="structures")
+    if found.kind == "structures":
+        structures = coding.classes[int(coding.task == "exclusive") :]
+        found = found.ordered([file_name(structure) for structure in structures])
     return np.stack([read_mask(path) > 0 for path in found.files(name)])
 
 
