@@ -270,12 +270,6 @@ def _pairs(
 ) -> Iterator[tuple[Bool[np.ndarray, "*s"], Bool[np.ndarray, "*s"]]]:
     """Give prediction and reference of each structure: the majority of raters, a tie is foreground."""
     drawn, predicted = reference.stored(name), prediction.stored(name)
-    given, wanted = (stored[0][1].shape for stored in (predicted, drawn))
-    if given != wanted:
-        raise GeometryError(
-            f"'{name}': the prediction is {size(given)}, the reference {size(wanted)}. "
-            "Score masks on the grid of the reference."
-        )
     ignored, written = reference.ignored(drawn, coding), _written(coding, prediction, name)
     for index in range(int(coding.task == "exclusive"), len(coding.classes)):
         raters = reference.channel(drawn, coding, index)
@@ -288,6 +282,11 @@ def _common_grid(name: str, *masks: Masks) -> Geometry:
     """Make sure that all masks of a case lie on one grid."""
     (file, geometry), *others = [(path, of.reader.geometry(path)) for of in masks for path in of.files(name)]
     for path, other in others:
+        if other.shape != geometry.shape:
+            raise GeometryError(
+                f"'{name}': the prediction is {size(other.shape)}, the reference {size(geometry.shape)}. "
+                f"Score masks on the grid of the reference ({file}, {path})."
+            )
         check_same_grid(geometry, other, names=(str(file), str(path)))
     return geometry
 

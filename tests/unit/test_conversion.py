@@ -319,7 +319,7 @@ def test_a_manifest_of_channel_files_is_converted(tmp_path: Path) -> None:
     for root in (there, plain, convert(table, tmp_path / "msd", to="msd").out):
         after = source(root)
         for i in range(3):
-            x, y = before.load(f"pat {i}/a"), after.load(f"pat_{i}_a")
+            x, y = before.load(f"pat {i}-a"), after.load(f"pat_{i}-a")
             assert np.array_equal(x.image, y.image)
             assert np.array_equal(x.mask, y.mask)
             assert np.array_equal(x.geometry.affine, y.geometry.affine)
@@ -471,7 +471,7 @@ def test_what_is_asked_wrongly_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_names_that_would_clash_are_refused(folder: Path, tmp_path: Path) -> None:
     table = folder / "cases.csv"
-    table.write_text("id,image\na/b,images/case00.png\na b,images/case01.png\n")
+    table.write_text("id,image\na_b,images/case00.png\na b,images/case01.png\n")
     with pytest.raises(DataError, match="would be written as a_b"):
         convert(table, tmp_path / "o", to="folder")
 
