@@ -46,7 +46,8 @@ def main() -> None:
         f"`python benchmarks/data.py --steps {given.steps}`: training steps of `v2-tiny` at 128 px, batch 16, with "
         f"augmentation, after {WARM} steps to warm up. {platform.machine()}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}, {pick_precision('auto', torch.device('cpu'))}. With two workers, these share the two "
-        "cores with training.",
+        "cores with training. There is one training volume, which stays in memory when its slices are read anew; of "
+        "several, each slice costs the reading of its volume.",
         "",
         "| data | cases | workers | filled in (s) | step (ms) | of it waiting for data |",
         "|---|---|---|---|---|---|",
