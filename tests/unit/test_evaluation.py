@@ -195,7 +195,8 @@ def test_all_foreground_as_one_is_scored_as_one(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "pred" / "masks", tmp_path / "pred" / "members" / "00" / "masks")
     for part in (".", "members/00"):
         scored = evaluate(tmp_path / "pred" / part, tmp_path / "data").cases[0]
-        assert scored == {"name": "a", "dice": 1, "iou": 1, "hd95": 0}
+        assert {"name": "a", "dice": 1, "iou": 1, "hd95": 0}.items() <= scored.items()
+        assert not any("/" in name for name in scored)
 
 
 def test_classes_saved_from_python_are_scored_by_their_labels(tmp_path: Path) -> None:

@@ -67,6 +67,20 @@ def check_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
         raise ShapeError(f"The prediction is {prediction.shape}, the reference {reference.shape}; they must be equal.")
 
 
+def check_shapes(**arrays: np.ndarray) -> None:
+    """Refuse arrays that do not lie on the same grid.
+
+    Args:
+        **arrays: By what they are.
+
+    Raises:
+        ShapeError: If the shapes differ.
+    """
+    if len({array.shape for array in arrays.values()}) > 1:
+        given = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ShapeError(f"The shapes are {given}; they must be equal.")
+
+
 def value_if_empty(prediction: np.ndarray, reference: np.ndarray, empty: Empty) -> float | None:
     """Apply a table of empty cases.
 
