@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.checkpoint import load_config
+from medsegdiff.cli.info import describe
 from medsegdiff.models.budget import budget
+from medsegdiff.report.costs import costs
 from tests.integration.test_cli import call
 
 
@@ -73,21 +75,20 @@ def test_table_5_takes_what_each_folder_knows(
     ]
     assert call("report", "table5", *results, "--format", "csv", "--out", file) == 0
     assert str(file) in capsys.readouterr().err
-    rows = {
-        row["method"]: row for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines()) if row["method"]
-    }
-    config, costs = load_config(scored["run"]), budget(load_config(scored["run"]))
+    read = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    rows = {row["method"]: row for row in read if row["whose"] in ("paper", "ours")}
+    config, price = load_config(scored["run"]), budget(load_config(scored["run"]))
     made = json.loads((scored["out"] / "segment.json").read_text(encoding="utf-8"))
     summary = json.loads((scored["fused"] / "metrics.json").read_text(encoding="utf-8"))["summary"]
     agreement = sum(image["agreement"] for image in made["images"]) / 12
     assert {key: value for key, value in rows["all"].items() if value} == {
         "method": "all",
         "whose": "ours",
-        "Params (M)": f"{costs.parameters / 1e6:.1f}",
-        "GMAC per forward": f"{costs.condition_gmac + costs.denoiser_gmac:.1f}",
+        "Params (M)": f"{price.parameters / 1e6:.1f}",
+        "GMAC per forward": f"{price.condition_gmac + price.denoiser_gmac:.1f}",
         "calls": "6",
         "members": "3",
-        "GMAC in all": f"{costs.condition_gmac + 6 * costs.denoiser_gmac:.1f}",
+        "GMAC in all": f"{price.condition_gmac + 6 * price.denoiser_gmac:.1f}",
         "agreement": f"{100 * agreement:.1f}",
         "Dice": f"{100 * summary['dice']['mean']:.1f}",
         "s per image": f"{made['seconds'] / 12:.2f}",
@@ -98,6 +99,15 @@ def test_table_5_takes_what_each_folder_knows(
     assert rows["scores"]["Dice"] == rows["all"]["Dice"]
     assert rows["scores"]["Params (M)"] == rows["scores"]["members"] == ""
     assert rows["MedSegDiff-V2"]["Gflops"] == "983"
+
+
+def test_operations_are_those_of_info(scored: dict[str, Path]) -> None:
+    facts, found = describe(str(scored["run"]), None), costs([scored["run"]])
+    assert found["parameters"].mean == facts["parameters"]
+    assert found["gmac_forward"].mean == pytest.approx(facts["gmac"]["forward"], abs=0.0005)
+    price, sampling = budget(load_config(scored["run"])), load_config(scored["run"]).sampling
+    assert found["calls"].mean == sampling.num_samples * sampling.num_steps
+    assert found["gmac_all"].mean == pytest.approx(price.condition_gmac + found["calls"].mean * price.denoiser_gmac)
 
 
 def test_one_member_agrees_with_nobody(scored: dict[str, Path], tmp_path: Path) -> None:

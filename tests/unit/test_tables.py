@@ -313,6 +313,7 @@ def test_csv_holds_numbers_alone() -> None:
     assert (mine["BraTs HD95"], low["BraTs HD95"], mine["TNMIX Dice"]) == ("4.00", "", "")
     assert "REFUGE2-Disc IoU: impossible" in theirs["errors"]
     assert mine["errors"] == ""
+    assert {row["method"] for row in rows[-4:]} == {"MedSegDiff-V2"}
 
 
 @pytest.mark.parametrize("name", TABLES)

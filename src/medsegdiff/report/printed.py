@@ -98,7 +98,7 @@ def _our_lines(table: PaperTable, mine: Ours, row: Row | None, columns: Sequence
     yield (*_words(table, row, mine.name, OURS), *numbers)
     if any(score and score.interval for score in scores):
         intervals = (_interval(score, column) for score, column in zip(scores, columns, strict=True))
-        yield (*_words(table, None, "", INTERVAL), *intervals)
+        yield (*_words(table, None, mine.name, INTERVAL), *intervals)
 
 
 def _words(table: PaperTable, row: Row | None, name: str, whose: str) -> list[Cell]:
