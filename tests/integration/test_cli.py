@@ -22,6 +22,8 @@ COMMANDS = [
     ["train"],
     ["segment"],
     ["evaluate"],
+    ["compare"],
+    ["report"],
     ["data", "check"],
     ["data", "masks"],
     ["data", "convert"],
