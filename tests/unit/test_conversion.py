@@ -30,7 +30,7 @@ def source(root: Path, **values: object) -> ListedSource:
     return ListedSource(list_cases(root, config), config)
 
 
-def same(one: Path, other: Path, *, masks: bool = True) -> None:
+def assert_same(one: Path, other: Path, *, masks: bool = True) -> None:
     """Every case is the same, and so is its part."""
     a, b = source(one), source(other)
     assert set(a.info.split) == set(b.info.split)
@@ -69,7 +69,7 @@ def split_folder(folder: Path) -> Path:
 def test_folder_to_nnunet_and_back_loses_nothing(split_folder: Path, tmp_path: Path) -> None:
     there = convert(split_folder, tmp_path / "Dataset001_Disc", to="nnunet")
     assert (len(there.done), there.failed) == (12, {})
-    same(split_folder, there.out)
+    assert_same(split_folder, there.out)
     assert described(there.out) == {
         "channel_names": {"0": "grey"},
         "labels": {"background": 0, "foreground": 1},
@@ -78,7 +78,7 @@ def test_folder_to_nnunet_and_back_loses_nothing(split_folder: Path, tmp_path: P
     }
     assert len(list((there.out / "imagesTs").iterdir())) == len(list((there.out / "labelsTs").iterdir())) == 4
     back = convert(there.out, tmp_path / "back", to="folder")
-    same(split_folder, back.out)
+    assert_same(split_folder, back.out)
     for path in (split_folder / "images").iterdir():
         assert (back.out / "images" / path.name).read_bytes() == path.read_bytes()
 
@@ -86,7 +86,7 @@ def test_folder_to_nnunet_and_back_loses_nothing(split_folder: Path, tmp_path: P
 def test_without_parts_the_split_is_drawn_as_before(folder: Path, tmp_path: Path) -> None:
     there = convert(folder, tmp_path / "Dataset001_Disc", to="nnunet")
     assert not list_cases(there.out, DataConfig()).cases["case00"].part
-    same(folder, there.out)
+    assert_same(folder, there.out)
     assert not (convert(folder, tmp_path / "plain", to="folder").out / "split.csv").exists()
 
 
@@ -94,14 +94,14 @@ def test_without_parts_the_split_is_drawn_as_before(folder: Path, tmp_path: Path
 def test_msd_to_nnunet_to_msd_loses_nothing(tmp_path: Path, channels: tuple[str, ...]) -> None:
     make_msd(tmp_path / "a", channels=channels)
     there = convert(tmp_path / "a", tmp_path / "Dataset002_Liver", to="nnunet").out
-    same(tmp_path / "a", there)
+    assert_same(tmp_path / "a", there)
     told = described(there)
     assert told["channel_names"] == {str(number): name for number, name in enumerate(channels)}
     assert told["labels"] == {"background": 0, "liver": 1, "tumour": 2}
     assert (told["numTraining"], told["file_ending"]) == (4, ".nii.gz")
     assert len(list((there / "imagesTs").iterdir())) == len(channels)
     back = convert(there, tmp_path / "b", to="msd").out
-    same(tmp_path / "a", back)
+    assert_same(tmp_path / "a", back)
     first = described(tmp_path / "a")
     assert {
         key: value for key, value in described(back).items() if key in ("modality", "labels", "training", "test")
@@ -116,7 +116,7 @@ def test_msd_validation_stays_validation(tmp_path: Path) -> None:
     make_volumes(tmp_path / "a")
     (tmp_path / "a" / "split.csv").write_text("id,split\nv0,train\nv1,val\nv2,test\nv3,train\n")
     there = convert(tmp_path / "a", tmp_path / "b", to="msd").out
-    same(tmp_path / "a", there)
+    assert_same(tmp_path / "a", there)
     (there / "split.csv").unlink()
     parts = {name: case.part for name, case in list_cases(there, DataConfig()).cases.items()}
     assert parts == {"v0": "train", "v1": "val", "v2": "test", "v3": "train"}
@@ -129,7 +129,7 @@ def test_labels_with_gaps_are_numbered_anew(tmp_path: Path) -> None:
         labels = np.array([0, 2, 7], np.uint8)[nested(i)]
         save(tmp_path / "a" / "labelsTr" / f"v_{i:03d}.nii.gz", labels, oblique())
     there = convert(tmp_path / "a", tmp_path / "Dataset002_Liver", to="nnunet").out
-    same(tmp_path / "a", there)
+    assert_same(tmp_path / "a", there)
     assert described(there)["labels"] == {"background": 0, "liver": 1, "spleen": 2, "tumour": 3}
 
 
@@ -137,7 +137,7 @@ def test_regions_and_pixels_to_ignore_come_back(tmp_path: Path) -> None:
     labels = {"background": 0, "whole": [1, 2, 3], "core": [1, 3], "core of core": [3], "ignore": 4}
     make_nnunet(tmp_path / "a", labels=labels, regions_class_order=[2, 1, 3])
     there = convert(tmp_path / "a", tmp_path / "Dataset003_Again", to="nnunet").out
-    same(tmp_path / "a", there)
+    assert_same(tmp_path / "a", there)
     told = described(there)
     assert told["labels"] == {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "core of core": [3], "ignore": 4}
     assert told["regions_class_order"] == [1, 2, 3]
@@ -155,7 +155,7 @@ def test_regions_of_labels_become_folders_and_regions_again(tmp_path: Path) -> N
     a, b = source(tmp_path / "a"), source(plain)
     assert np.array_equal(a.load("c1").mask[:, ::-1], b.load("c1").mask)  # sorted by name
     there = convert(plain, tmp_path / "Dataset003_Again", to="nnunet").out
-    same(tmp_path / "a", there)  # the outer region first, for it is painted first
+    assert_same(tmp_path / "a", there)  # the outer region first, for it is painted first
     assert described(there)["regions_class_order"] == [1, 2]
 
 
@@ -244,7 +244,7 @@ def test_raters_become_their_majority_and_a_tie_is_foreground(tmp_path: Path) ->
     assert np.array_equal(source(done.out).load("a0").mask[0, 0], ROWS < 4)
     three = convert(raters(tmp_path / "b", [ROWS < 4, ROWS < 2, ROWS < 1]), tmp_path / "Dataset002_R", to="nnunet")
     assert np.array_equal(source(three.out).load("a0").mask[0, 0], ROWS < 2)
-    same(root, convert(root, tmp_path / "plain", to="folder").out)
+    assert_same(root, convert(root, tmp_path / "plain", to="folder").out)
 
 
 def test_raters_of_classes_and_of_parts() -> None:
@@ -300,7 +300,7 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     for i, ending in enumerate(("png", "tif", "tif")):
         write_png(tmp_path / "a" / "images" / f"a{i}.{ending}", rng.integers(0, 65536, (8, 8)).astype(np.uint16))
         write_png(tmp_path / "a" / "masks" / f"a{i}.png", rng.integers(0, 2, (8, 8), dtype=np.uint8))
-    same(tmp_path / "a", convert(tmp_path / "a", tmp_path / "Dataset001_Deep", to="nnunet").out)
+    assert_same(tmp_path / "a", convert(tmp_path / "a", tmp_path / "Dataset001_Deep", to="nnunet").out)
 
 
 def test_a_manifest_of_channel_files_is_converted(tmp_path: Path) -> None:
@@ -487,9 +487,9 @@ def test_pictures_of_channel_files_need_a_layout_for_them(tmp_path: Path) -> Non
     three, two = tmp_path / "three.csv", tmp_path / "two.csv"
     three.write_text("\n".join(["id,image_a,image_b,image_c,mask", *lines]))
     two.write_text("\n".join(["id,image_a,image_b,ignored,mask", *lines]))
-    same(three, convert(three, tmp_path / "Dataset001_P", to="nnunet").out)
-    same(three, convert(three, tmp_path / "plain", to="folder").out)
-    same(two, convert(two, tmp_path / "Dataset002_P", to="nnunet").out)
+    assert_same(three, convert(three, tmp_path / "Dataset001_P", to="nnunet").out)
+    assert_same(three, convert(three, tmp_path / "plain", to="folder").out)
+    assert_same(two, convert(two, tmp_path / "Dataset002_P", to="nnunet").out)
     with pytest.raises(DataError, match="none of the 3 cases could be converted. a0: PNG holds"):
         convert(two, tmp_path / "o", to="folder")
     assert not (tmp_path / "o").exists()
