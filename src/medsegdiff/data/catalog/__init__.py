@@ -6,6 +6,7 @@ from medsegdiff.data.catalog import (  # noqa: F401  (they register themselves)
     brats_slices,
     btcv,
     ddti,
+    drishti,
     isic,
     lidc,
     refuge2,
