@@ -18,7 +18,7 @@ LEVELS = np.array([[0, 64, 128, 191, 255, 255]] * 4, np.uint8)
 
 def make_drishti(root: Path) -> None:
     for name in ("drishtiGS_001", "drishtiGS_002"):
-        write_png(root / "images" / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+        write_png(root / "images" / f"{name}.png", np.repeat(LEVELS[..., None], 3, axis=2))
         write_png(root / "softmaps" / "disc" / f"{name}.png", LEVELS)
         write_png(root / "softmaps" / "cup" / f"{name}.png", np.array([[0, 0, 0, 0, 0, 128]] * 4, np.uint8))
 
