@@ -191,6 +191,26 @@ def write_map(folder: Path, name: str, values: Float[np.ndarray, " *s"], geometr
         nifti.write_map(folder / f"{name}.nii.gz", values, geometry)
 
 
+def read_map(path: Path) -> Float[np.ndarray, " *s"]:
+    """Read values between 0 and 1.
+
+    Args:
+        path: A grey picture, scaled by the range of its type, or a volume of one channel.
+
+    Returns:
+        The values.
+
+    Raises:
+        DataError: If the file can't be read, or has several channels.
+    """
+    values = nifti.read_volume(path)[0] if nifti.is_volume(path) else raster.read_map(path)[None]
+    if len(values) > 1 or values.ndim not in (3, 4):
+        raise DataError(
+            f"{path}: holds {len(values)} channels; expected one map. Save each class in a folder of its own."
+        )
+    return values[0]
+
+
 def read_geometry(path: Path) -> tuple[Geometry, int]:
     """Read where an image lies and how many channels it has; of files, from the header alone.
 

@@ -1,0 +1,224 @@
+"""Finding what is scored: which files are references and which predictions, and what their values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medsegdiff.config import DataConfig
+from medsegdiff.data.coding import TWO_VALUES, MaskCoding
+from medsegdiff.data.dataset import Track
+from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.masks import Masks
+from medsegdiff.data.opening import detect, list_cases, looks_like
+from medsegdiff.data.split import names_in, read_split, resolve
+from medsegdiff.errors import DataError, GeometryError, size, some
+from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner, made_in, told_of, values_of
+from medsegdiff.io.grid import check_same_grid
+from medsegdiff.types import Geometry
+
+Kind = Literal["auto", "masks", "probabilities", "members"]
+"""What predictions are; ``auto`` goes by the names of folders."""
+KINDS = {"members": "members", "probability": "probabilities", "probabilities": "probabilities"}
+"""Folders that say what they hold by their names."""
+
+
+@dataclass(frozen=True)
+class References:
+    """The masks of the raters, and what is told of the cases."""
+
+    masks: Masks
+    cases: Mapping[str, CaseFiles]
+    """Of a data set; empty for a folder of masks."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The files to compare, by case."""
+
+    names: tuple[str, ...]
+    reference: Masks
+    predictions: Predictions
+    coding: MaskCoding
+    groups: Mapping[str, str]
+    """Case → group (patient), where there is one."""
+
+    @property
+    def channels(self) -> range:
+        """The channels that are scored; the background is not."""
+        return range(int(self.coding.task == "exclusive"), len(self.coding.classes))
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(self.coding.classes[index] for index in self.channels)
+
+
+def pair(
+    predictions: Path,
+    references: Path,
+    *,
+    split: str | None,
+    present_only: bool,
+    data: DataConfig,
+    kind: Kind,
+    fusion: str,
+    track: Track,
+) -> Pairing:
+    """Find out what is compared with what.
+
+    Args:
+        predictions: A folder of masks, probabilities or members, or what ``medsegdiff segment`` wrote.
+        references: A folder of masks, or a data folder.
+        split: Part that the predictions must cover; ``None``: all references.
+        present_only: Whether references without a prediction are left out.
+        data: How to read the references.
+        kind: What the predictions are.
+        fusion: How members are fused where no fused mask is given.
+        track: Shows progress.
+
+    Returns:
+        The files, by case.
+
+    Raises:
+        DataError: If a case is missing on either side, or masks can't be understood.
+    """
+    root = inner(references, data.mask_dir)
+    places = (made_in(predictions), references, root.parent)
+    listed = None if split is None else _listed(split, places)
+    data = data.model_copy(update={"layout": _layout(predictions, references, data)})
+    found = _references(references, root, data, known=listed or ())
+    reference = found.masks
+    asked = _names_of(split, found, references) if split is not None and listed is None else listed
+    asked = None if asked is None else [resolve(name, reference.names) for name in asked]
+    coding = _coding(reference, predictions, data, track)
+    what = KINDS.get(predictions.resolve().name, "masks") if kind == "auto" else kind
+    given = find_predictions(
+        predictions, what, coding, names=reference.names, cases=found.cases, fusion=fusion, checked=data.task is None
+    )
+    names = reference.names if asked is None else asked
+    if present_only:
+        names = [name for name in names if name in given.names]
+    _check_names(names, given, reference)
+    return Pairing(tuple(names), reference, given, coding, _groups(names, found, places))
+
+
+def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
+    """Read references as those were read that the model was trained on, where it is told and they look alike."""
+    told = told_of(predictions).get("layout")
+    return str(told) if data.layout == "auto" and told and looks_like(str(told), references) else data.layout
+
+
+def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[str]) -> References:
+    """Find reference masks: of a data set in any layout, or of a folder of masks."""
+    if data.layout != "auto" or detect(whole) is not None:
+        listing = list_cases(whole, data)
+        if listing.masks.names:
+            return References(listing.masks, listing.cases)
+    return References(mask_folder(root, kind=data.mask_folders, names=known), {})
+
+
+def _listed(split: str, places: Sequence[Path]) -> list[str] | None:
+    """List the cases of a part by the first ``split.csv`` that there is."""
+    file = next((folder / "split.csv" for folder in places if (folder / "split.csv").is_file()), None)
+    return None if file is None else sorted(names_in(file, split))
+
+
+def _names_of(split: str, found: References, references: Path) -> list[str]:
+    """List the cases of a part as the data set itself says."""
+    names = sorted(name for name, case in found.cases.items() if split in (case.part, "all"))
+    if not names:
+        raise DataError(
+            f"There is no split.csv beside the predictions or in {references}, so '{split}' is not known. "
+            f"'medsegdiff segment --split {split}' puts the run's split beside its masks."
+        )
+    return names
+
+
+def _groups(names: Collection[str], found: References, places: Sequence[Path]) -> dict[str, str]:
+    """Find out which patient each case is of: the data set says so, or a ``split.csv``."""
+    groups = {name: case.group for name, case in found.cases.items() if case.group}
+    for file in (folder / "split.csv" for folder in places):
+        if not groups and file.is_file():
+            known = found.masks.names
+            groups = {resolve(entry.name, known): entry.group for entry in read_split(file) if entry.group}
+    return {name: groups[name] for name in names if name in groups}
+
+
+def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track) -> MaskCoding:
+    """Say what the values of references and predictions mean: from all of them, not from the cases scored alone."""
+    task, classes = data.task, data.classes
+    if reference.declared is not None:
+        return reference.coding((), task=task, classes=classes)
+    values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
+    told = told_of(predictions)
+    if told and reference.kind != "structures" and task is None:
+        if told["task"] in ("binary", "exclusive"):
+            task, classes = told["task"], classes or tuple(told["classes"])
+    elif task is None and reference.kind != "structures" and values not in TWO_VALUES:
+        values |= values_of(mask_folder(inner(predictions, "labels", "masks")))
+    return reference.coding(values, task=task, classes=classes)
+
+
+def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> None:
+    if missing := sorted(set(names) - set(given.names)):
+        raise DataError(
+            f"{len(missing)} of {len(names)} references have no prediction in {given.where}: {some(missing)}. "
+            "Segment them too, or name a part of split.csv with --split."
+        )
+    if missing := sorted(set(names) - set(reference.names)):
+        raise DataError(f"{len(missing)} of {len(names)} cases have no reference in {reference.root}: {some(missing)}.")
+    for folder in (*given.folders(), reference):
+        if missing := sorted(set(names) - set(folder.names)):
+            raise DataError(f"{folder.root}: {len(missing)} of {len(names)} cases are missing: {some(missing)}.")
+        if incomplete := folder.incomplete(names):
+            raise DataError(f"{folder.root}: structures are missing: {some(incomplete)}. Save an empty mask for each.")
+    if given.maps is not None and (missing := sorted(set(names) - set(given.maps.names))):
+        raise DataError(f"{given.maps.root}: {len(missing)} of {len(names)} cases have no map: {some(missing)}.")
+    if strange := sorted(set(given.names) - set(reference.names)):
+        raise DataError(
+            f"{len(strange)} predictions have no reference in {reference.root}: {some(strange)}. "
+            "Names must be equal but for endings such as _mask."
+        )
+
+
+def common_grid(name: str, pairing: Pairing) -> Geometry:
+    """Make sure that all masks of a case lie on one grid.
+
+    Args:
+        name: The case.
+        pairing: Its files.
+
+    Returns:
+        The grid.
+
+    Raises:
+        GeometryError: If they do not.
+    """
+    reference = pairing.reference
+    found = [(path, reference.reader.geometry(path)) for path in reference.files(name)]
+    (file, geometry), *others = found + pairing.predictions.grids(name)
+    for path, other in others:
+        if other.shape != geometry.shape:
+            raise GeometryError(
+                f"'{name}': the prediction is {size(other.shape)}, the reference {size(geometry.shape)}. "
+                f"Score masks on the grid of the reference ({file}, {path})."
+            )
+        check_same_grid(geometry, other, names=(str(file), str(path)))
+    return geometry
+
+
+def grid_of(name: str, masks: Masks) -> Geometry:
+    """Find out where the first mask of a case lies.
+
+    Args:
+        name: The case.
+        masks: Of all cases.
+
+    Returns:
+        Its grid.
+    """
+    return masks.reader.geometry(masks.files(name)[0])

@@ -1,0 +1,182 @@
+"""What an evaluation gives: scores by case, their means with intervals, and sums pooled over all pixels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from medsegdiff.evaluation.pool import Pool
+from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.metrics.base import METRICS
+
+WORDS = ("name", "group")
+"""Keys of a case that are no scores."""
+ENSEMBLE = {
+    "ged": "Squared generalised energy distance of members and raters, 2E[d(S,R)] − E[d(S,S')] − E[d(R,R')] with d = "
+    "1 − IoU over all pairs, 0 for two empty masks; only for cases with two raters or more; compares only at the same "
+    "number of members.",
+    "hm_iou": "IoU of members and raters matched one to one (Hungarian), both repeated to their least common multiple; "
+    "two empty masks 1.",
+    "d_max": "Mean over raters of the Dice of the member that suits each best; two empty masks 1.",
+    "rater_dice": "Mean Dice of each member with each rater; two empty masks 1. dice@RATER: of the fused mask.",
+    "agreement": "Mean Dice of all pairs of members; two empty masks 1; the paper's CI is not defined, this stands for "
+    "it.",
+    "ece": "Expected calibration error of the foreground's probability, 15 bins of equal width, over all pixels of a "
+    "case; against the share of raters.",
+    "ece_near": "The same over pixels up to 10 steps away from the masks, where it is not easy; left out where "
+    "both are empty.",
+    "brier": "Mean squared difference of the probability and the share of raters.",
+    "aurc": "Area under the error rate of the pixels kept, against the share kept, the most certain first; "
+    "uncertainty is the entropy of the probability.",
+    "excess_aurc": "aurc minus that of the best order there can be.",
+}
+"""Definitions of what needs members, probabilities or several raters."""
+CONVENTIONS = {
+    "case": "Each case is scored on its native grid; of several structures, a case has the mean.",
+    "mean": "The mean over cases; where cases belong to groups (patients), over the means of groups.",
+    "ci95": "Bootstrap over cases, or groups: 2000 resamples, percentile interval, seed 0.",
+    "reference": "Several raters: the majority of them, a tie is foreground.",
+    **{entry.name: entry.facts.get("definition", "") for entry in METRICS},
+}
+"""How the numbers are defined; written with every result."""
+LOWER_IS_BETTER = frozenset({"ged", "ece", "ece_near", "brier", "aurc", "excess_aurc"})
+"""Of the numbers in `ENSEMBLE`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores by case, and over all cases."""
+
+    cases: list[dict[str, Any]]
+    """``name``, ``group`` where there is one, each metric (mean over structures), and ``metric/structure`` where there
+    are several."""
+    summary: dict[str, dict[str, Any]]
+    """By metric: ``mean`` and ``ci95``."""
+    empty: dict[str, int]
+    """How many masks were empty: ``no_reference``, ``no_prediction``, ``both``."""
+    made: dict[str, Any] = field(default_factory=dict)
+    """What was scored: paths, ``members``, ``raters``, ``probability``, ``groups``, ``structures``."""
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """By structure: sums over the pixels of all cases; without probabilities there are none."""
+    correlation: dict[str, float] = field(default_factory=dict)
+    """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
+    doubts: tuple[str, ...] = ()
+    """What looks wrong with the masks."""
+
+    @property
+    def conventions(self) -> dict[str, str]:
+        """How the numbers of this evaluation are defined."""
+        used = {name: text for name, text in ENSEMBLE.items() if name in self.summary}
+        told = self.made.get("probability_is")
+        return CONVENTIONS | ({"probability": told} if told else {}) | used
+
+    @property
+    def pooled(self) -> Pool | None:
+        """Sums over all pixels of all structures."""
+        pools = list(self.pools.values())
+        return sum(pools[1:], pools[0]) if pools else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the content of ``metrics.json``.
+
+        Returns:
+            Summary, cases, what was scored, curves over all pixels, counts of empty masks and conventions.
+        """
+        pools = {"all": self.pooled, **self.pools} if len(self.pools) > 1 else {"all": self.pooled}
+        return {
+            "summary": self.summary,
+            "cases": self.cases,
+            "empty": self.empty,
+            "made": self.made,
+            "pooled": {name: pool.to_dict() for name, pool in pools.items() if pool is not None},
+            "correlation": self.correlation,
+            "doubts": list(self.doubts),
+            "conventions": self.conventions,
+        }
+
+    def shown(self, metric: str, *, digits: int = 4) -> str:
+        """Write a mean with its interval.
+
+        Args:
+            metric: Its name.
+            digits: After the point.
+
+        Returns:
+            ``0.9012 [0.8811, 0.9200]``.
+        """
+        numbers = self.summary[metric]
+        interval = "" if numbers["ci95"] is None else " [{:.{d}f}, {:.{d}f}]".format(*numbers["ci95"], d=digits)
+        return f"{numbers['mean']:.{digits}f}{interval}"
+
+    def save(self, out: Path) -> None:
+        """Write ``metrics.json`` and ``metrics.csv``.
+
+        Args:
+            out: Folder.
+        """
+        write_json(out / "metrics.json", self.to_dict())
+        text = io.StringIO()
+        columns = list(dict.fromkeys(key for case in self.cases for key in case))
+        writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(self.cases)
+        write_text(out / "metrics.csv", text.getvalue())
+
+
+def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Average scores over cases, or over the means of groups, with 95 % bootstrap intervals.
+
+    Args:
+        cases: Rows with ``name``, maybe ``group``, and numbers; one that is missing or NaN is left out.
+
+    Returns:
+        By number: ``mean`` and ``ci95`` (``None`` for a single case).
+    """
+    keys = dict.fromkeys(key for case in cases for key in case if key not in WORDS)
+    columns = {key: group_means(cases, key) for key in keys}
+    return {
+        key: {"mean": float(np.mean(column)) if column else float("nan"), "ci95": interval(column)}
+        for key, column in columns.items()
+    }
+
+
+def group_means(cases: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    """Average the cases of each group; a case without one is its own.
+
+    Args:
+        cases: Rows.
+        key: A number in them.
+
+    Returns:
+        One mean per group that has the number.
+    """
+    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for case in cases:
+        if key in case and not np.isnan(case[key]):
+            group = case.get("group", "")
+            groups["group" if group else "case", group or case["name"]].append(float(case[key]))
+    return [float(np.mean(values)) for values in groups.values()]
+
+
+def interval(values: Sequence[float]) -> list[float] | None:
+    """Estimate the 95 % interval of a mean by the bootstrap: 2000 resamples, percentiles, seed 0.
+
+    Args:
+        values: One per case or group.
+
+    Returns:
+        Low and high; ``None`` for fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    rng = np.random.default_rng(0)
+    drawn = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=rng)
+    return [float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)]
