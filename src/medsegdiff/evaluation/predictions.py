@@ -118,11 +118,13 @@ class Predictions:
 def _channels(masks: Masks, coding: MaskCoding, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:
     """Read the files of a case; give the mask of a channel."""
     stored = masks.stored(name)
-    written = coding
-    plain = len(coding.classes) == 1 and all({*np.unique(values).tolist()} in TWO_VALUES for _, values in stored)
-    if masks.kind == "structures" or coding.task == "binary" or plain:
-        written = MaskCoding(coding.task, coding.classes)  # 0 and 1, or class indices, not the data set's own values
-    return lambda channel: masks.channel(stored, written, channel)[0].astype(bool)
+    if masks.kind == "structures" or coding.task == "binary" or (len(coding.classes) == 1 and _two_valued(stored)):
+        coding = MaskCoding(coding.task, coding.classes)  # 0 and 1, or class indices, not the data set's own values
+    return lambda channel: masks.channel(stored, coding, channel)[0].astype(bool)
+
+
+def _two_valued(stored: Sequence[tuple[Path, np.ndarray]]) -> bool:
+    return all({*np.unique(values).tolist()} in TWO_VALUES for _, values in stored)
 
 
 def find_predictions(
