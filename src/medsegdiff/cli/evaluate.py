@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -16,25 +16,43 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of masks, or what 'medsegdiff segment' wrote.")],
+    predictions: Annotated[
+        Path, typer.Argument(help="Masks, probabilities or members, or what 'medsegdiff segment' wrote.")
+    ],
     references: Annotated[Path, typer.Argument(help="Folder of masks, or a data folder with masks/.")],
-    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for metrics.csv and metrics.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for metrics.csv, metrics.json and report.html.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Part of split.csv that the predictions must cover.")] = None,
+    as_: Annotated[
+        Literal["auto", "masks", "probabilities", "members"],
+        typer.Option("--as", help="What the predictions are; members: a folder of masks for each."),
+    ] = "auto",
+    fusion: Annotated[str, typer.Option(help="How members are fused where no fused mask lies beside them.")] = "staple",
+    tolerance: Annotated[float, typer.Option(min=0, help="Of NSD, in mm; pixels for pictures.")] = 1.0,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="How to read the references: data.mask_folders=raters, data.task=binary, …"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
 ) -> None:
-    """Score masks against references: Dice, IoU, HD95, with bootstrap intervals.
+    """Score segmentations: overlap, borders, calibration and uncertainty, against one or several raters.
 
-    Example: `medsegdiff evaluate masks data/isic/masks --out scores`
+    Example: `medsegdiff evaluate masks data/isic --split test --out scores`
     """
     from medsegdiff.evaluation import evaluate as score
     from medsegdiff.io.atomic import to_json
 
-    data = load_preset("v2-tiny", set_ or []).data
-    result = score(predictions, references, split=split, data=data, track=track)
+    result = score(
+        predictions,
+        references,
+        split=split,
+        data=load_preset("v2-tiny", set_ or []).data,
+        kind=as_,
+        fusion=fusion,
+        tolerance=tolerance,
+        track=track,
+    )
     if out is not None:
         result.save(out)
         say(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
@@ -42,6 +60,8 @@ def evaluate(
         give(to_json(result.to_dict()))
     else:
         show(result)
+    for doubt in result.doubts:
+        say(f"Warning: {doubt}")
 
 
 def show(result: Evaluation) -> None:
@@ -50,17 +70,26 @@ def show(result: Evaluation) -> None:
     Args:
         result: The scores.
     """
-    from medsegdiff.evaluation import CONVENTIONS
-
-    table = Table(title=f"{len(result.cases)} cases")
-    for heading in ("metric", "mean", "95 % interval"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for name, numbers in result.summary.items():
-        interval = "–" if numbers["ci95"] is None else "{:.4f} – {:.4f}".format(*numbers["ci95"])
-        table.add_row(name, f"{numbers['mean']:.4f}", interval)
-    err.print(table)
-    for name, text in CONVENTIONS.items():
+    err.print(_table(result))
+    for name, text in result.conventions.items():
         say(f"{name}: {text}")
     say(f"empty masks: {result.empty}")
     for name, numbers in result.summary.items():
         give(f"{name} {numbers['mean']:.6f}")
+
+
+def _table(result: Evaluation) -> Table:
+    """List the means: a column for all structures, and one for each where there are several."""
+    made, several = result.made, len(result.made["structures"]) > 1
+    groups = f", {made['groups']} groups" if made["groups"] else ""
+    members = f", {made['members']} members" if made["members"] else ""
+    table = Table(title=f"{len(result.cases)} cases{groups}{members}, raters {'–'.join(map(str, {*made['raters']}))}")
+    for heading in ("metric", "mean", "95 % interval", *(made["structures"] if several else ())):
+        table.add_column(heading, justify="left" if heading == "metric" else "right")
+    for name in (name for name in result.summary if "/" not in name):
+        numbers = result.summary[name]
+        interval = "–" if numbers["ci95"] is None else "{:.4f} – {:.4f}".format(*numbers["ci95"])
+        each = [result.summary.get(f"{name}/{of}") for of in made["structures"]] if several else []
+        shown = [f"{of['mean']:.4f}" if of else "–" for of in each]
+        table.add_row(name, f"{numbers['mean']:.4f}", interval, *shown)
+    return table

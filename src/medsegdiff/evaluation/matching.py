@@ -94,8 +94,8 @@ def pair(
     reference = found.masks
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     asked = None if asked is None else [resolve(name, reference.names) for name in asked]
-    coding = _coding(reference, predictions, data, track)
     what = KINDS.get(predictions.resolve().name, "masks") if kind == "auto" else kind
+    coding = _coding(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
         predictions, what, coding, names=reference.names, cases=found.cases, fusion=fusion, checked=data.task is None
     )
@@ -148,8 +148,8 @@ def _groups(names: Collection[str], found: References, places: Sequence[Path]) -
     return {name: groups[name] for name in names if name in groups}
 
 
-def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track) -> MaskCoding:
-    """Say what the values of references and predictions mean: from all of them, not from the cases scored alone."""
+def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> MaskCoding:
+    """Say what the values of references and predicted masks mean: from all of them, not from those scored alone."""
     task, classes = data.task, data.classes
     if reference.declared is not None:
         return reference.coding((), task=task, classes=classes)
@@ -158,7 +158,7 @@ def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track)
     if told and reference.kind != "structures" and task is None:
         if told["task"] in ("binary", "exclusive"):
             task, classes = told["task"], classes or tuple(told["classes"])
-    elif task is None and reference.kind != "structures" and values not in TWO_VALUES:
+    elif indices and task is None and reference.kind != "structures" and values not in TWO_VALUES:
         values |= values_of(mask_folder(inner(predictions, "labels", "masks")))
     return reference.coding(values, task=task, classes=classes)
 
