@@ -62,8 +62,8 @@ class Segmentation:
 
         ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/`` class
         indices, with their names and colours for ITK-SNAP and 3D Slicer, ``probability/`` and ``uncertainty/``
-        (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, ``overlay/`` the contours
-        on the image, of a volume on some of its slices. For a DICOM series ``dicom-seg/`` holds the masks as
+        (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, of pictures its probability
+        too, ``overlay/`` the contours on the image, of a volume on some of its slices. For a DICOM series ``dicom-seg/`` holds the masks as
         DICOM-SEG that refers to its slices, and the probabilities (``NAME_probability.dcm``, one per structure).
 
         Args:
@@ -84,9 +84,9 @@ class Segmentation:
         if members:
             for number, mask in enumerate(self.members):
                 self._save_labels(out / "members" / f"{number:02d}", mask)
-        for folder, values in self._by_class(out / "probability", self.probability):
-            write_map(folder, self.name, values, self.geometry)
-            release(self.probability)
+        self._save_maps(out / "probability", self.probability)
+        if self.anchor_probability is not None:
+            self._save_maps(out / "anchor" / "probability", self.anchor_probability)
         write_map(out / "uncertainty", self.name, self.uncertainty.entropy, self.geometry)
         if isinstance(self.geometry.header, DicomHeader):
             self._save_dicom(out / "dicom-seg")
@@ -163,10 +163,11 @@ class Segmentation:
         lead = 2 if self.task == "regions" else 1
         return pairwise_dice(self.members, self.structure, len(self.structures), lead=lead)
 
-    def _by_class(self, folder: Path, values: np.ndarray) -> list[tuple[Path, np.ndarray]]:
-        if len(self.classes) == 1:
-            return [(folder, values[0])]
-        return [(folder / file_name(name), v) for name, v in zip(self.classes, values, strict=True)]
+    def _save_maps(self, folder: Path, values: np.ndarray) -> None:
+        for name, of_class in zip(self.classes, values, strict=True):
+            inner = folder if len(self.classes) == 1 else folder / file_name(name)
+            write_map(inner, self.name, of_class, self.geometry)
+            release(values)
 
 
 def _painted(regions: UInt8[np.ndarray, "k *s"], values: Sequence[int]) -> UInt8[np.ndarray, " *s"]:
