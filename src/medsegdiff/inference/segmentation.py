@@ -60,11 +60,12 @@ class Segmentation:
     def save(self, out: str | Path, *, members: bool = False) -> Path:
         """Write masks, probability, uncertainty, the anchor and an overlay to look at: as PNG, volumes as NIfTI.
 
-        ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/`` class
-        indices, with their names and colours for ITK-SNAP and 3D Slicer, ``probability/`` and ``uncertainty/``
-        (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, of pictures its probability
-        too, ``overlay/`` the contours on the image, of a volume on some of its slices. For a DICOM series ``dicom-seg/`` holds the masks as
-        DICOM-SEG that refers to its slices, and the probabilities (``NAME_probability.dcm``, one per structure).
+        ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/``
+        class indices, with their names and colours for ITK-SNAP and 3D Slicer, ``probability/`` and
+        ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, of
+        pictures its probability too, ``overlay/`` the contours on the image, of a volume on some of its slices.
+        For a DICOM series ``dicom-seg/`` holds the masks as DICOM-SEG that refers to its slices, and the
+        probabilities (``NAME_probability.dcm``, one per structure).
 
         Args:
             out: Folder; made if it is missing.
