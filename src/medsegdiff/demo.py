@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.phantom import PhantomSource, write_phantom
+from medsegdiff.data.phantom import NUM_RATERS, PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
+from medsegdiff.metrics.distribution import expected_ged
+from medsegdiff.metrics.pairs import dice_of, intersections
 from medsegdiff.presets import load_preset
 from medsegdiff.report.figures import case_grid
 from medsegdiff.report.gallery import saved_rows
@@ -25,6 +29,7 @@ from medsegdiff.training.train import train
 
 MARK = ".medsegdiff-demo"
 """Marks a folder as the demonstration's own, which it may empty."""
+MEMBERS = 10
 RECIPE = ("data.image_size=64", "train.max_steps=500", "train.val_every=125", "train.val_cases=16")
 
 
@@ -63,16 +68,34 @@ def run_demo(
     console.print(f"2/4 Training a small MedSegDiff-V2 for {config.train.max_steps} steps")
     if train(data, run, config, console=console, track=track).reason == "interrupted":
         raise KeyboardInterrupt
-    console.print("3/4 Segmenting the test images, 10 members each")
+    console.print(f"3/4 Segmenting the test images, {MEMBERS} members each")
     files = find_inputs([data], split_file=run / "split.csv", split="test")
-    options = {"members": 10, "seed": seed}
+    options = {"members": MEMBERS, "seed": seed}
     segment_files(Segmenter.from_pretrained(run), files, segmented, options=options, save_members=True, track=track)
     console.print("4/4 Scoring against the majority of the raters")
     scores = [evaluate(segmented / part, data, split="test") for part in (".", "members/00", "anchor")]
     for name, score in zip(("fused", "member", "anchor"), scores, strict=True):
         score.save(out / "scores" / name)
     fused, member, anchor = (score.summary["dice"]["mean"] for score in scores)
-    return DemoResult(_write(out, *scores), fused, member, anchor)
+    perfect = perfect_sampler(PhantomSource(config.data), [case["name"] for case in scores[0].cases], members=MEMBERS)
+    return DemoResult(_write(out, scores[0], scores[1], scores[2], perfect), fused, member, anchor)
+
+
+def perfect_sampler(source: PhantomSource, names: Sequence[str], *, members: int) -> dict[str, float]:
+    """Work out what a sampler scores on average that draws masks just as the raters do.
+
+    Args:
+        source: The phantom, which knows how probable each mask is.
+        names: The cases that are scored.
+        members: Size of the ensemble.
+
+    Returns:
+        ``ged`` and ``agreement``, expected, as means over the cases.
+    """
+    known = [source.lesion(name).distribution() for name in names]
+    ged = [expected_ged(masks, weights, num_samples=members, num_raters=NUM_RATERS) for masks, weights in known]
+    agreement = [weights @ dice_of(intersections(masks, masks)) @ weights for masks, weights in known]
+    return {"ged": float(np.mean(ged)), "agreement": float(np.mean(agreement))}
 
 
 def make_room(out: Path) -> None:
@@ -91,7 +114,7 @@ def make_room(out: Path) -> None:
     write_text(out / MARK, "This folder is replaced by the next 'medsegdiff demo'.\n")
 
 
-def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation) -> Path:
+def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> Path:
     """Write the report."""
     shown = fused.cases[:: max(1, len(fused.cases) // 8)][:8]
     notes = {case["name"]: f"Dice {case['dice']:.3f}" for case in shown}
@@ -110,6 +133,14 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation)
             "reference, grey is the share of raters. Members differ where raters do, and the uncertainty map shows it.",
             picture=out / "cases.png",
         ),
+        Section(
+            "Uncertainty",
+            f"Against the five raters of each image. How raters draw the phantom is known exactly, so it is known too "
+            f"what {MEMBERS} members score on average that are drawn just as the raters draw: the row of the perfect "
+            "sampler. The anchor and one member count as ensembles of one. Lower GED² and ECE are better; agreement is "
+            "best where it equals the perfect sampler's.",
+            table=_uncertainty(fused, anchor, perfect),
+        ),
         Section("Training", "Loss, and Dice of validation images by sampling.", picture=Run(out / "run").curves),
         Section(
             "With your own images",
@@ -120,6 +151,21 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation)
     ]
     write_report(out / "report.html", "medsegdiff: the demonstration", sections)
     return out / "report.html"
+
+
+def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> list[dict[str, str]]:
+    def shown(score: Evaluation, metric: str) -> str:
+        return score.shown(metric, digits=3) if metric in score.summary else "–"
+
+    columns = {"GED²": "ged", "agreement": "agreement", "ECE near the lesion": "ece_near", "Brier": "brier"}
+    ours = {title: shown(fused, metric) for title, metric in columns.items()}
+    alone = {title: shown(anchor, metric) for title, metric in columns.items()}
+    ideal = {title: f"{perfect[metric]:.3f}" if metric in perfect else "0" for title, metric in columns.items()}
+    return [
+        {"": f"{MEMBERS} members"} | ours,
+        {"": "perfect sampler, expected"} | ideal | {"Brier": "–"},
+        {"": "anchor"} | alone,
+    ]
 
 
 def _row(name: str, score: Evaluation) -> dict[str, str]:
