@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_a_volume_of_nothing_has_finite_rates_and_one_of_another_fusion_none() -
     assert rates.result() == (None, None)
     rates.add(segmentation(empty, Fused(empty[:1]), "binary", ("lesion",)))
     assert rates.result() == (None, None)
-    rates.add(segmentation(empty, staple(empty[:, None]), "binary", ("lesion",)))
+    fused = replace(staple(empty[:, None]), probability=torch.zeros(1, 1, 8, 8))
+    rates.add(segmentation(empty, fused, "binary", ("lesion",)))
     sensitivity, specificity = rates.result()
     assert np.isfinite(sensitivity).all()
     assert specificity == pytest.approx(1, abs=1e-4)
