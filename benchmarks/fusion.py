@@ -44,10 +44,11 @@ def main() -> None:
         "## Costs",
         "",
         f"Processor time on one core, so that other work on the machine counts little; medians of {given.repeats} "
-        "rounds (3 from 100 members on, 1 of volumes) in which all methods take turns, without making images for SimpleITK. Ours stops when no "
-        "rate moves by 1e-6, SimpleITK at its defaults; steps are those of either. Independent: each pixel of each "
-        "member errs by itself (sensitivity 0.9, specificity 0.95), so that hardly two pixels share their votes. "
-        "Borders: smooth borders that differ between members, as those of an ensemble do.",
+        "rounds (3 from 100 members on, 1 of volumes) in which all methods take turns, without making images for "
+        "SimpleITK. Ours stops when no rate moves by 1e-6, SimpleITK at its defaults; steps are those of either. "
+        "Independent: each pixel of each member errs by itself (sensitivity 0.9, specificity 0.95), so that "
+        "hardly two pixels share their votes. Borders: smooth borders that differ between members, as those of an "
+        "ensemble do.",
         "",
         *table(HEAD, itertools.chain(costs_of_pictures(given.repeats), costs_of_volumes())),
         "",
@@ -59,11 +60,11 @@ def main() -> None:
         "",
         *table(("raters", "one rater", "STAPLE", "STAPLE, union", "majority"), scores(given.draws)),
         "",
-        "STAPLE is worth its steps where members differ in quality, and where part of them draw a narrower outline; "
-        "among equal members it is about the majority, a little below it where borders wander by themselves. Leaving out the "
-        "pixels that no member marks helps where part of the members draw a wider outline, and on five raters of the "
-        "phantom, but costs far more where part draw a narrower one, and something where borders wander; so "
-        "`medsegdiff` takes the whole image, as SimpleITK does.",
+        "STAPLE is worth its steps where members differ in quality, and where part of them draw a narrower "
+        "outline; among equal members it is about the majority, a little below it where borders wander by "
+        "themselves. Leaving out the pixels that no member marks helps where part of the members draw a wider "
+        "outline, and on five raters of the phantom, but costs far more where part draw a narrower one, and "
+        "something where borders wander; so `medsegdiff` takes the whole image, as SimpleITK does.",
     ]
     PAGE.write_text("\n".join([*lines, ""]), encoding="utf-8")
 

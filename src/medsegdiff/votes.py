@@ -47,7 +47,7 @@ class Votes:
         of_pixel, places, codes = _unanimous_and_others(votes, num_labels)
         count = torch.bincount(of_pixel + 1, minlength=num_labels + 1)[1:]
         codes, own, own_count = _distinct(codes, len(votes), num_labels)
-        of_pixel[places] = num_labels + own
+        of_pixel.scatter_(0, places, own + num_labels)
         unanimous = torch.arange(num_labels).expand(len(votes), -1)
         codes = torch.cat([_coded(unanimous, num_labels), codes], dim=1).int()
         return cls(codes, torch.cat([count, own_count]).double(), of_pixel, len(votes), num_labels)
@@ -120,8 +120,9 @@ def _coded(votes: Tensor, num_labels: int) -> Tensor:
     """Read the labels of each group of samples as the digits of a number (g, n)."""
     size = _group_size(num_labels)
     codes = torch.zeros(math.ceil(len(votes) / size), votes.shape[1], dtype=_kind(num_labels**size))
-    for number, row in enumerate(votes):
-        codes[number // size].mul_(num_labels).add_(row)
+    for code, rows in zip(codes.unbind(), votes.split(size), strict=True):
+        for row in rows.unbind():
+            code.mul_(num_labels).add_(row)
     return codes
 
 
@@ -130,13 +131,12 @@ def _unanimous_and_others(votes: Tensor, num_labels: int) -> tuple[Tensor, Tenso
     of_pixel, places, codes = torch.empty(votes.shape[1], dtype=torch.int32), [], []
     for start in range(0, votes.shape[1], BLOCK):
         part = votes[:, start : start + BLOCK].to(_kind(num_labels))
-        differing = (part.amin(dim=0) != part.amax(dim=0)).nonzero().flatten()
-        of_pixel[start : start + BLOCK] = part[0]
+        differ = part.amin(dim=0) != part.amax(dim=0)
+        of_pixel[start : start + BLOCK] = part[0].int().masked_fill(differ, -1)
+        differing = differ.nonzero().flatten()
         places.append(differing + start)
         codes.append(torch.stack([row.index_select(0, differing) for row in _coded(part, num_labels)]))
-    where = torch.cat(places)
-    of_pixel[where] = -1
-    return of_pixel, where, torch.cat(codes, dim=1)
+    return of_pixel, torch.cat(places), torch.cat(codes, dim=1)
 
 
 def _distinct(codes: Tensor, num_samples: int, num_labels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,9 +28,11 @@ def unpacked(packed: Votes) -> torch.Tensor:
 
 @pytest.mark.parametrize(("m", "num_labels"), CASES)
 def test_nothing_is_lost_by_packing(m: int, num_labels: int) -> None:
-    votes = drawn(m, num_labels)
+    votes = drawn(m, num_labels).int()
+    before = votes.clone()
     packed = Votes.of(votes, num_labels)
-    assert torch.equal(unpacked(packed).argmax(dim=1), votes)
+    assert torch.equal(votes, before)
+    assert torch.equal(unpacked(packed).argmax(dim=1).int(), votes)
     assert torch.equal(unpacked(packed).sum(dim=1), torch.ones(m, 1000, dtype=torch.float64))
 
 
