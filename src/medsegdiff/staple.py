@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from torch import Tensor
+
+from medsegdiff.votes import Votes
 
 LIMIT = 1e-7
 """Distance that probabilities keep from 0 and 1, so that no logarithm is infinite."""
@@ -26,47 +28,8 @@ class Estimate:
     sensitivity: Float[Tensor, "m k"]
     specificity: Float[Tensor, "m k"]
     converged: bool
-
-
-@dataclass(frozen=True)
-class Patterns:
-    """The distinct columns of a table of votes: pixels with the same votes share all computations."""
-
-    votes: Integer[Tensor, "m p"]
-    count: Float[Tensor, " p"]
-    of_pixel: Int[Tensor, " n"]
-
-    @classmethod
-    def of(cls, votes: Integer[Tensor, "m n"], num_labels: int) -> Patterns:
-        """Find the distinct columns.
-
-        Args:
-            votes: Labels from 0 to ``num_labels`` − 1 by sample and pixel.
-            num_labels: Number of labels.
-
-        Returns:
-            The patterns, how many pixels have each, and which each pixel has.
-        """
-        code = torch.zeros(votes.shape[1], dtype=torch.int64, device=votes.device)
-        for row in votes:
-            if int(code.max()) > 2**62 // num_labels - num_labels:
-                code = torch.unique(code, return_inverse=True)[1]  # short names again, same distinctions
-            code = code * num_labels + row
-        names, of_pixel, count = torch.unique(code, return_inverse=True, return_counts=True)
-        pixels = torch.arange(len(code), device=code.device)
-        example = torch.empty_like(names).scatter_(0, of_pixel, pixels)  # some pixel of each pattern
-        return cls(votes[:, example], count.double(), of_pixel)
-
-    def share(self, label: int) -> Float[Tensor, ""]:
-        """Compute the share of all votes that name a label.
-
-        Args:
-            label: The label.
-
-        Returns:
-            0 … 1.
-        """
-        return ((self.votes == label).double() @ self.count).sum() / (len(self.votes) * self.count.sum())
+    steps: int
+    """Of expectation-maximisation."""
 
 
 def binary_staple(
@@ -91,33 +54,35 @@ def binary_staple(
     Returns:
         The estimate, with k = 1. Votes that are all empty or all full give that vote back.
     """
-    patterns = Patterns.of(votes, 2)
-    yes, count = patterns.votes.double(), patterns.count
-    f = patterns.share(1) if prior is None else torch.full_like(count[0], prior)
+    packed = Votes.of(votes, 2)
+    m, n = votes.shape
+    tally = packed.totals(packed.count[None])[0]  # (m, 2): how many pixels each sample leaves out, and finds
+    f = tally[:, 1].sum() / (m * n) if prior is None else torch.tensor(prior, dtype=torch.float64)
     prior_odds = torch.logit(f.clamp(LIMIT, 1 - LIMIT))
-    p = q = torch.full_like(yes[:, 0], START)
-    converged = False
-    for _ in range(max_iterations):
-        w = torch.sigmoid(prior_odds + _log_ratio(yes, p, q))
-        next_p = _share(w * count, yes, p)
-        next_q = _share((1 - w) * count, 1 - yes, q)
-        moved = torch.maximum((next_p - p).abs().max(), (next_q - q).abs().max())
-        p, q = next_p, next_q
-        if converged := bool(moved <= tolerance):
-            break
-    w = torch.sigmoid(prior_odds + _log_ratio(yes, p, q))
-    return Estimate(w[None, patterns.of_pixel], p[:, None], q[:, None], converged)
+    rates = torch.full((2, m), START, dtype=torch.float64)  # p and q
+    converged, steps = False, 0
+    while not converged and steps < max_iterations:
+        w = torch.sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
+        found = packed.totals((w * packed.count)[None])[0]  # (m, 2): foreground left out, and found
+        hit, foreground = torch.stack([found[:, 1], tally[:, 0] - found[:, 0]]), found[0].sum()
+        next_rates = _shares(hit, torch.stack([foreground, n - foreground]), rates)
+        moved = (next_rates - rates).abs().max()
+        rates, converged, steps = next_rates, bool(moved <= tolerance), steps + 1
+    w = torch.sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
+    sensitivity, specificity = rates[..., None]
+    return Estimate(w.float().index_select(0, packed.of_pixel)[None], sensitivity, specificity, converged, steps)
 
 
-def _log_ratio(yes: Tensor, p: Tensor, q: Tensor) -> Tensor:
-    """Compute how much each pattern of votes speaks for foreground: log of the ratio of likelihoods."""
-    return (torch.log(p) - torch.log1p(-q)) @ yes + (torch.log1p(-p) - torch.log(q)) @ (1 - yes)
+def _log_ratios(rates: Tensor) -> Tensor:
+    """Compute how much each sample's 0, and its 1, speaks for foreground (1, m, 2): log of the ratio of likelihoods."""
+    (log_p, log_q), (log_not_p, log_not_q) = torch.log(rates), torch.log1p(-rates)
+    return torch.stack([log_not_p - log_q, log_p - log_not_q], dim=1)[None]
 
 
-def _share(weight: Tensor, hit: Tensor, before: Tensor) -> Tensor:
-    """Average hits by weight; where there is nothing to average (all votes empty, say), nothing is learned."""
-    total = weight.sum()
-    return before if total < LIMIT else ((hit * weight).sum(dim=1) / total).clamp(LIMIT, 1 - LIMIT)
+def _shares(hit: Tensor, total: Tensor, before: Tensor) -> Tensor:
+    """Divide (2, m) by (2,); where there is nothing to divide (all votes empty, say), nothing is learned."""
+    shares = (hit / total.clamp(min=LIMIT)[:, None]).clamp(LIMIT, 1 - LIMIT)
+    return torch.where(total[:, None] < LIMIT, before, shares)
 
 
 def multi_label_staple(
@@ -140,32 +105,30 @@ def multi_label_staple(
     Returns:
         The estimate, with k = K.
     """
-    patterns = Patterns.of(votes, num_labels)
-    said = torch.nn.functional.one_hot(patterns.votes.long(), num_labels).double()  # (m, p, K)
-    tally = said.sum(dim=0)  # (p, K)
-    prior = (patterns.count @ tally / (len(votes) * votes.shape[1])).clamp(min=LIMIT)
-    w = torch.nn.functional.one_hot(tally.argmax(dim=1), num_labels).double()
-    theta, converged = _confusion(said, w, patterns.count), False
-    for _ in range(max_iterations):
-        w = torch.softmax(torch.log(prior) + torch.einsum("mpr,mrs->ps", said, torch.log(theta)), dim=1)
-        next_theta = _confusion(said, w, patterns.count)
-        converged = bool((next_theta - theta).abs().max() <= tolerance)
-        theta = next_theta
-        if converged:
-            break
-    return Estimate(w.T[:, patterns.of_pixel], *_rates(theta, w, patterns.count), converged)
+    packed = Votes.of(votes, num_labels)
+    m, n = votes.shape
+    own = torch.eye(num_labels, dtype=torch.float64)
+    tally = packed.sums(own[:, None].expand(-1, m, -1))  # (K, p): votes for each label
+    prior = (tally @ packed.count / (m * n)).clamp(min=LIMIT)
+    w = own[:, tally.argmax(dim=0)]
+    theta, converged, steps = _confusion(packed, w), False, 0
+    while not converged and steps < max_iterations:
+        w = torch.softmax(torch.log(prior)[:, None] + packed.sums(torch.log(theta)), dim=0)
+        next_theta = _confusion(packed, w)
+        moved = (next_theta - theta).abs().max()
+        theta, converged, steps = next_theta, bool(moved <= tolerance), steps + 1
+    return Estimate(w.float().index_select(1, packed.of_pixel), *_rates(theta, w @ packed.count / n), converged, steps)
 
 
-def _confusion(said: Tensor, w: Tensor, count: Tensor) -> Tensor:
-    """Estimate θ (m, said, true) from the labels said and the weights of the true ones."""
-    weight = w * count[:, None]
-    joint = torch.einsum("mpr,ps->mrs", said, weight)
-    return (joint / weight.sum(dim=0).clamp(min=LIMIT**2)).clamp(LIMIT, 1 - LIMIT)
+def _confusion(packed: Votes, w: Tensor) -> Tensor:
+    """Estimate θ (true, m, said) from the votes and the weights of the true labels (K, p)."""
+    weight = w * packed.count
+    total = weight.sum(dim=1)[:, None, None].clamp(min=LIMIT**2)
+    return (packed.totals(weight) / total).clamp(LIMIT, 1 - LIMIT)
 
 
-def _rates(theta: Tensor, w: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Read sensitivity and specificity of each label from the confusion matrices."""
-    share = count @ w / count.sum()
-    sensitivity = theta.diagonal(dim1=1, dim2=2)
-    said_though_other = (theta * share).sum(dim=2) - sensitivity * share
+def _rates(theta: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Read sensitivity and specificity of each label from the confusion matrices and the labels' shares."""
+    sensitivity = theta.diagonal(dim1=0, dim2=2)  # (m, K)
+    said_though_other = torch.einsum("smr,s->mr", theta, share) - sensitivity * share
     return sensitivity, 1 - said_though_other / (1 - share).clamp(min=LIMIT)

@@ -187,6 +187,18 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
     assert not (out / "split.csv").exists()
 
 
+def test_rates_of_members_lie_beside_the_results_of_staple_alone(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    segmenter, out = Segmenter.from_pretrained(trained[0], device="cpu"), tmp_path / "out"
+    files = find_inputs([trained[1] / "images" / f"case{i:02d}.png" for i in range(2)])
+    options = {"members": 3, "steps": 1, "fusion": "staple"}
+    segment_files(segmenter, files, out, options=options)
+    rows = [line.split(",") for line in (out / "staple.csv").read_text().splitlines()]
+    assert rows[0] == ["name", "structure", "member", "sensitivity", "specificity"]
+    assert [row[0] for row in rows[1:]] == ["case00"] * 3 + ["case01"] * 3
+    segment_files(segmenter, files, out, options=options | {"fusion": "mean"}, overwrite=True)
+    assert not (out / "staple.csv").exists()
+
+
 def test_results_may_lie_beside_the_run_and_leave_its_split(trained: tuple[Path, Path], tmp_path: Path) -> None:
     run = shutil.copytree(trained[0], tmp_path / "results")
     before = (run / "split.csv").read_text()

@@ -156,6 +156,8 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
         options={"members": 2, "steps": 2},
         split_file=tmp_path / "run" / "split.csv",
     )
+    rates = (tmp_path / "out" / "staple.csv").read_text().splitlines()
+    assert len(rates) == 1 + len(files) * (classes - 1) * 2
     told = json.loads((tmp_path / "out" / "segment.json").read_text())
     assert [image["name"] for image in told["images"]] == [path.name[:2] for path in files]
     scored = evaluate(tmp_path / "out", tmp_path / "data", split="test")

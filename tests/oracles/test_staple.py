@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medsegdiff.fusion import majority, mean, one_hot, staple
+from medsegdiff.staple import binary_staple, multi_label_staple
 
 sitk = pytest.importorskip("SimpleITK")
 
@@ -62,6 +63,62 @@ def test_votes_that_are_all_empty_or_full_come_back_where_simpleitk_gives_nan(va
     assert ((fused.probability >= 0.5).float() == value).all()
     assert torch.isfinite(fused.sensitivity).all()
     assert torch.isfinite(fused.specificity).all()
+
+
+def plain_staple(votes: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Warfield's E-step and M-step as they are printed, pixel by pixel and rater by rater (m, n)."""
+    f, p, q = votes.mean(), np.full(len(votes), 0.99999), np.full(len(votes), 0.99999)
+
+    def expected() -> np.ndarray:
+        a = f * np.where(votes == 1, p[:, None], 1 - p[:, None]).prod(axis=0)
+        b = (1 - f) * np.where(votes == 0, q[:, None], 1 - q[:, None]).prod(axis=0)
+        return a / (a + b)
+
+    for _ in range(steps):
+        w = expected()
+        p, q = (votes * w).sum(axis=1) / w.sum(), ((1 - votes) * (1 - w)).sum(axis=1) / (1 - w).sum()
+    return expected(), p, q
+
+
+@pytest.mark.parametrize("m", [2, 5, 9, 17, 26, 65])
+def test_shared_votes_and_sums_by_groups_are_the_plain_algorithm(m: int) -> None:
+    rng = np.random.default_rng(m)
+    votes = raters(blob(), rng.uniform(0.6, 0.9, m).tolist(), rng.uniform(0.7, 0.95, m).tolist(), m)
+    votes[:, :, :, :20] = blob()[:20]  # there they agree
+    votes = votes.to(torch.uint8).flatten(1)
+    estimate = binary_staple(votes, tolerance=0.0, max_iterations=3)
+    posterior, p, q = plain_staple(votes.numpy(), 3)
+    assert estimate.steps == 3
+    assert np.allclose(estimate.posterior[0], posterior, atol=1e-6)  # kept in 32 bits
+    assert estimate.sensitivity[:, 0].numpy() == pytest.approx(p, abs=1e-12)
+    assert estimate.specificity[:, 0].numpy() == pytest.approx(q, abs=1e-12)
+
+
+def plain_multi_label(votes: np.ndarray, num_labels: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The multi-category E-step and M-step with a confusion matrix per rater; gives W (s, n) and θ (m, said, true)."""
+    own = np.eye(num_labels)
+    share = np.array([(votes == label).mean() for label in range(num_labels)])
+    w = own[:, own[votes].sum(axis=0).argmax(axis=1)]
+    for _ in range(steps):
+        theta = np.stack([own[row].T @ w.T / w.sum(axis=1) for row in votes])
+        w = share[:, None] * np.stack([row[vote].T for row, vote in zip(theta, votes, strict=True)]).prod(axis=0)
+        w /= w.sum(axis=0)
+    return w, np.stack([own[row].T @ w.T / w.sum(axis=1) for row in votes])
+
+
+@pytest.mark.parametrize(("m", "num_labels"), [(4, 3), (7, 4), (40, 4), (3, 20)])
+def test_labels_are_estimated_as_the_plain_algorithm_does(m: int, num_labels: int) -> None:
+    rng = np.random.default_rng(m)
+    truth = np.repeat(rng.integers(0, num_labels, 3000), 7)
+    votes = np.where(rng.random((m, len(truth))) < 0.4, rng.integers(0, num_labels, (m, len(truth))), truth)
+    estimate = multi_label_staple(torch.from_numpy(votes), num_labels, tolerance=0.0, max_iterations=3)
+    w, theta = plain_multi_label(votes, num_labels, 3)
+    assert np.allclose(estimate.posterior, w, atol=1e-6)
+    sensitivity = np.stack([np.diagonal(row) for row in theta])
+    assert estimate.sensitivity.numpy() == pytest.approx(sensitivity, abs=1e-6)
+    outside = 1 - w
+    left_out = np.stack([[(outside[s] * (row != s)).sum() for s in range(num_labels)] for row in votes])
+    assert estimate.specificity.numpy() == pytest.approx(left_out / outside.sum(axis=1), abs=1e-6)
 
 
 def test_identical_raters_give_that_rater() -> None:
@@ -121,6 +178,21 @@ def test_multi_label_recovers_truth_and_quality() -> None:
     assert (fused.probability.argmax(dim=1)[0] == truth).float().mean() > 0.9
     right = torch.stack([(vote == truth).float().mean() for vote in votes])
     assert torch.allclose(fused.sensitivity[:, 0].mean(dim=1), right, atol=0.05)
+
+
+def test_rates_of_simulated_readers_of_four_labels_come_back() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.zeros(256, 256).long()
+    truth[:100, :110], truth[100:, :120], truth[:90, 150:] = 1, 2, 3
+    right = [0.9, 0.85, 0.8, 0.75, 0.7]
+    wrong = torch.stack([torch.rand(256, 256, generator=generator) > chance for chance in right])
+    slip = torch.randint(1, 4, (5, 256, 256), generator=generator)  # to each of the other labels alike
+    votes = torch.where(wrong, (truth + slip) % 4, truth)
+    fused = staple(one_hot(votes[:, None], 4), exclusive=True)
+    assert fused.converged
+    for rate, sensitivity, specificity in zip(right, fused.sensitivity[:, 0], fused.specificity[:, 0], strict=True):
+        assert sensitivity.tolist() == pytest.approx([rate] * 4, abs=0.01)
+        assert specificity.tolist() == pytest.approx([1 - (1 - rate) / 3] * 4, abs=0.01)
 
 
 def test_multi_label_of_one_class_alone_is_finite() -> None:

@@ -21,6 +21,7 @@ from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import ConfigError, DataError, GeometryError, MedSegDiffError, some
 from medsegdiff.inference.finding import check_files
 from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.rates import rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
@@ -32,6 +33,7 @@ MADE = "segment.json"
 """Marks a folder of results, and tells how they were made."""
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 SPLIT = "split.csv"
+RATES = "staple.csv"
 UNTRAINED = 0.3
 """Agreement below which members hardly overlap."""
 
@@ -71,7 +73,7 @@ def check_room(out: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: If the folder holds something that must stay.
     """
-    guarded = ("images", *PARTS) if _is_run(out) else ("images", *PARTS, SPLIT)
+    guarded = ("images", *PARTS, RATES) if _is_run(out) else ("images", *PARTS, RATES, SPLIT)
     taken = [part for part in guarded if (out / part).exists()]
     if not taken:
         return
@@ -116,7 +118,7 @@ def segment_files(
         What was done, what failed.
     """
     check_room(out, overwrite=overwrite)
-    finished, start = Finished(), time.monotonic()
+    finished, rates, start = Finished(), list[dict[str, Any]](), time.monotonic()
     readable = _readable(track(files, "Segmenting"), finished, segmenter.config.data)
     paths = {file.name: str(file.images[0]) for file in files}
 
@@ -131,11 +133,13 @@ def segment_files(
         try:
             result.save(out, members=save_members)
             finished.done.append(_facts(result))
+            rates += rates_of(result)
         except (DataError, GeometryError) as error:
             refused(result.name, error)
         del result  # a volume is large, and the next one is made before this name would be taken again
     finished.seconds = time.monotonic() - start
     if finished.done:
+        write_rates(out / RATES, rates)
         told = json.loads((out / MADE).read_text(encoding="utf-8"))
         write_json(out / MADE, told | {"seconds": finished.seconds, "images": finished.done, "failed": finished.failed})
     return finished
@@ -158,6 +162,7 @@ def _clear(out: Path) -> None:
         return
     for part in PARTS:
         shutil.rmtree(out / part, ignore_errors=True)
+    (out / RATES).unlink(missing_ok=True)
     if not _is_run(out):
         (out / SPLIT).unlink(missing_ok=True)
 

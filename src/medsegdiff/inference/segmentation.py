@@ -47,7 +47,7 @@ class Segmentation:
     anchor_probability: Float[np.ndarray, "k *s"] | None
     """``None`` for volumes, where it would take as much room as all the rest."""
     sensitivity: Float[np.ndarray, "m k"] | None
-    """By member, as STAPLE estimates it; ``None`` with another fusion."""
+    """By member and channel, as STAPLE estimates it, in volumes slice by slice; ``None`` with another fusion."""
     specificity: Float[np.ndarray, "m k"] | None
     image: Float[np.ndarray, "c *s"]
     """The image as it was read."""

@@ -13,6 +13,7 @@ from jaxtyping import Shaped
 from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
 from medsegdiff.data.volumes import intensity_of, with_neighbours
 from medsegdiff.inference.inputs import image_key
+from medsegdiff.inference.rates import VolumeRates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.grid import canonical_geometry, canonical_view, native_axis
@@ -77,21 +78,24 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
     arrays = {name: room(getattr(first, name)) for name in MAPS}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
     views = {name: canonical_view(array, volume.geometry) for name, array in (arrays | maps).items()}
+    rates = VolumeRates()
     for index, result in enumerate(itertools.chain([first], slices)):
         for name in MAPS:
             slice_of(views[name], cut, index)[...] = getattr(result, name)
         for name in UNCERTAINTY:
             slice_of(views[name], cut, index)[...] = getattr(result.uncertainty, name)
+        rates.add(result)
         if index % RELEASED == RELEASED - 1:
             release(*arrays.values(), *maps.values())
     release(*arrays.values(), *maps.values())
+    sensitivity, specificity = rates.result()
     return Segmentation(
         name=volume.name,
         **arrays,
         anchor_probability=None,
         uncertainty=Uncertainty(**maps),
-        sensitivity=None,  # each slice is fused by itself
-        specificity=None,
+        sensitivity=sensitivity,
+        specificity=specificity,
         image=volume.image,
         geometry=volume.geometry,
         task=first.task,
