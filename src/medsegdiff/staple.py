@@ -37,12 +37,13 @@ class Patterns:
     of_pixel: Int[Tensor, " n"]
 
     @classmethod
-    def of(cls, votes: Integer[Tensor, "m n"], num_labels: int) -> Patterns:
+    def of(cls, votes: Integer[Tensor, "m n"], num_labels: int, weight: Float[Tensor, " n"] | None = None) -> Patterns:
         """Find the distinct columns.
 
         Args:
             votes: Labels from 0 to ``num_labels`` − 1 by sample and pixel.
             num_labels: Number of labels.
+            weight: How many pixels each column stands for; ``None``: one.
 
         Returns:
             The patterns, how many pixels have each, and which each pixel has.
@@ -52,7 +53,8 @@ class Patterns:
             if int(code.max()) > 2**62 // num_labels - num_labels:
                 code = torch.unique(code, return_inverse=True)[1]  # short names again, same distinctions
             code = code * num_labels + row
-        names, of_pixel, count = torch.unique(code, return_inverse=True, return_counts=True)
+        names, of_pixel = torch.unique(code, return_inverse=True)
+        count = torch.bincount(of_pixel, weights=weight, minlength=len(names))
         pixels = torch.arange(len(code), device=code.device)
         example = torch.empty_like(names).scatter_(0, of_pixel, pixels)  # some pixel of each pattern
         return cls(votes[:, example], count.double(), of_pixel)
@@ -70,7 +72,12 @@ class Patterns:
 
 
 def binary_staple(
-    votes: Integer[Tensor, "m n"], *, prior: float | None = None, tolerance: float = 1e-6, max_iterations: int = 200
+    votes: Integer[Tensor, "m n"],
+    *,
+    prior: float | None = None,
+    tolerance: float = 1e-6,
+    max_iterations: int = 200,
+    weight: Float[Tensor, " n"] | None = None,
 ) -> Estimate:
     r"""Estimate a foreground that m samples have voted on.
 
@@ -87,11 +94,12 @@ def binary_staple(
         prior: f, the expected share of foreground in (0, 1); ``None`` takes the mean of the votes.
         tolerance: Largest change of any p or q at which to stop.
         max_iterations: Upper bound on steps.
+        weight: How many pixels each column of ``votes`` stands for; ``None``: one.
 
     Returns:
         The estimate, with k = 1. Votes that are all empty or all full give that vote back.
     """
-    patterns = Patterns.of(votes, 2)
+    patterns = Patterns.of(votes, 2, weight)
     yes, count = patterns.votes.double(), patterns.count
     f = patterns.share(1) if prior is None else torch.full_like(count[0], prior)
     prior_odds = torch.logit(f.clamp(LIMIT, 1 - LIMIT))
@@ -121,7 +129,12 @@ def _share(weight: Tensor, hit: Tensor, before: Tensor) -> Tensor:
 
 
 def multi_label_staple(
-    votes: Integer[Tensor, "m n"], num_labels: int, *, tolerance: float = 1e-6, max_iterations: int = 200
+    votes: Integer[Tensor, "m n"],
+    num_labels: int,
+    *,
+    tolerance: float = 1e-6,
+    max_iterations: int = 200,
+    weight: Float[Tensor, " n"] | None = None,
 ) -> Estimate:
     r"""Estimate a label map that m samples have voted on.
 
@@ -136,14 +149,15 @@ def multi_label_staple(
         num_labels: K.
         tolerance: Largest change of any entry of a confusion matrix at which to stop.
         max_iterations: Upper bound on steps.
+        weight: How many pixels each column of ``votes`` stands for; ``None``: one.
 
     Returns:
         The estimate, with k = K.
     """
-    patterns = Patterns.of(votes, num_labels)
+    patterns = Patterns.of(votes, num_labels, weight)
     said = torch.nn.functional.one_hot(patterns.votes.long(), num_labels).double()  # (m, p, K)
     tally = said.sum(dim=0)  # (p, K)
-    prior = (patterns.count @ tally / (len(votes) * votes.shape[1])).clamp(min=LIMIT)
+    prior = (patterns.count @ tally / (len(votes) * patterns.count.sum())).clamp(min=LIMIT)
     w = torch.nn.functional.one_hot(tally.argmax(dim=1), num_labels).double()
     theta, converged = _confusion(said, w, patterns.count), False
     for _ in range(max_iterations):
