@@ -63,14 +63,14 @@ def by_every_pixel(members: np.ndarray, truth: np.ndarray, fusion: str, *, exclu
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize(("structures", "exclusive"), [(1, False), (2, False), (1, True), (2, True)])
 def test_every_subset_scores_as_if_all_pixels_were_fused(fusion: str, structures: int, exclusive: bool) -> None:
-    members, truth = raters(6, structures)
+    members, truth = raters(5, structures)
     members, truth = (apart(members), apart(truth)) if exclusive else (members, truth)
-    subsets = {n: np.array(list(itertools.combinations(range(6), n))) for n in range(1, 7)}
+    subsets = {n: np.array(list(itertools.combinations(range(5), n))) for n in range(1, 6)}
     scores = score_subsets(tables_of(members, truth, exclusive=exclusive), subsets, fusion=fusion)
     for size, rows in subsets.items():
         expected = [by_every_pixel(members[row], truth, fusion, exclusive=exclusive) for row in rows]
         assert scores[size] == pytest.approx(expected, abs=1e-12)
-    assert len({round(value, 6) for values in scores.values() for value in values}) > 20
+    assert len({round(value, 6) for values in scores.values() for value in values}) > 10
 
 
 def test_a_curve_is_the_mean_over_cases_and_then_over_draws() -> None:
