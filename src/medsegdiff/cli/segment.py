@@ -10,6 +10,7 @@ import typer
 
 from medsegdiff.cli.console import give, say, track
 from medsegdiff.config import Precision
+from medsegdiff.errors import ConfigError
 
 
 def segment(
@@ -17,7 +18,11 @@ def segment(
     model: Annotated[Path, typer.Option(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for masks, maps and overlays.")],
     members: Annotated[
-        int | None, typer.Option(min=1, help="Size of the ensemble; default: the model's (10).", show_default=False)
+        str | None,
+        typer.Option(
+            help="Size of the ensemble, or auto: each image until its mask is stable. Default: the model's (10).",
+            show_default=False,
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the sampler; default: the model's (20).", show_default=False)
@@ -51,19 +56,13 @@ def segment(
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
+    options = {"members": parse_members(members), "steps": steps, "sampler": sampler, "spacing": spacing}
+    options |= {"fusion": fusion, "seed": seed}
+    options["shared_noise"] = None if slice_noise is None else slice_noise == "shared"
     logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
     split_file = model / "split.csv" if split else None
     files = find_inputs(images, data=segmenter.config.data, split_file=split_file, split=split)
-    options = {
-        "members": members,
-        "steps": steps,
-        "sampler": sampler,
-        "spacing": spacing,
-        "fusion": fusion,
-        "shared_noise": None if slice_noise is None else slice_noise == "shared",
-        "seed": seed,
-    }
     finished = segment_files(
         segmenter,
         files,
@@ -75,6 +74,8 @@ def segment(
         track=track,
     )
     say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
+    if members == "auto" and finished.done:
+        say(f"Members: {finished.members()}.")
     if finished.doubts():
         say(f"Warning: {finished.doubts()}")
     if as_json:
@@ -85,3 +86,22 @@ def segment(
     if finished.failed:
         say(f"{len(finished.failed)} files could not be read; the reasons are above.")
         raise typer.Exit(1)
+
+
+def parse_members(text: str | None) -> int | str | None:
+    """Read the size of an ensemble.
+
+    Args:
+        text: A number, ``auto``, or ``None`` for the model's default.
+
+    Returns:
+        What `Segmenter.stream` takes.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if text in (None, "auto"):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
+    return int(text)
