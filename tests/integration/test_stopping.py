@@ -57,12 +57,12 @@ def slope(seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("fusion", ["staple", "majority", "mean"])
 def test_it_stops_as_soon_as_the_rule_holds_and_not_before(fusion: str) -> None:
     """The rule, from ensembles of 5, 10, 15 … members, each compared with that of ten less."""
-    segmenter, images = doubtful(), [slope(seed) for seed in range(3)]
+    segmenter, images = doubtful(batch_size=100), [slope(seed) for seed in range(2)]
     found = [len(one.members) for one in segmenter(images, members="auto", fusion=fusion)]
-    fused = {n: segmenter(images, members=n, fusion=fusion) for n in range(5, 101, 5)}
+    fused = {n: segmenter(images, members=n, fusion=fusion) for n in range(5, max(found) + 1, 5)}
     for index, number in enumerate(found):
         masks = {n: results[index].mask > 0 for n, results in fused.items()}
-        stable = [n for n in range(15, 101, 5) if dice(masks[n], masks[n - 10]) > 0.999]
+        stable = [n for n in masks if n > 10 and dice(masks[n], masks[n - 10]) > 0.999]
         assert number == (stable or [100])[0]
     assert max(found) > 15
 
@@ -133,15 +133,24 @@ def test_a_volume_has_one_number_and_is_as_if_it_were_asked_for(tmp_path: Path, 
 
 def test_numbers_are_told(trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, data = trained
-    images = [data / "images" / f"case0{i}.png" for i in range(2)]
-    called = ("segment", *images, "--model", run, "--out", tmp_path / "out", "--steps", "1", "--fusion", "majority")
-    assert call(*called, "--members", "auto", "--save-members", "--json") == 0
+    called = (
+        "segment",
+        data / "images" / "case00.png",
+        "--model",
+        run,
+        "--out",
+        tmp_path / "out",
+        "--steps",
+        "1",
+        "--fusion",
+        "majority",
+    )
+    assert call(*called, "--members", "auto", "--json") == 0
     shown = capsys.readouterr()
     told = json.loads((tmp_path / "out" / "segment.json").read_text())
     numbers = [image["members"] for image in told["images"]]
     assert numbers == [image["members"] for image in json.loads(shown.out)["done"]]
     assert f"Members: mean {np.mean(numbers):.1f} ({min(numbers)}–{max(numbers)})." in shown.err
-    assert len(list((tmp_path / "out" / "members").iterdir())) == max(numbers)
     assert (told["members"], told["sampling"]["num_samples"]) == ("auto", 100)
     assert costs([tmp_path / "out"])["members"].mean == np.mean(numbers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -56,9 +56,7 @@ def segment(
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
-    options = {"members": parse_members(members), "steps": steps, "sampler": sampler, "spacing": spacing}
-    options |= {"fusion": fusion, "seed": seed}
-    options["shared_noise"] = None if slice_noise is None else slice_noise == "shared"
+    options = asked(members, slice_noise, steps=steps, sampler=sampler, spacing=spacing, fusion=fusion, seed=seed)
     logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
     split_file = model / "split.csv" if split else None
@@ -88,20 +86,22 @@ def segment(
         raise typer.Exit(1)
 
 
-def parse_members(text: str | None) -> int | str | None:
-    """Read the size of an ensemble.
+def asked(members: str | None, slice_noise: str | None, **others: Any) -> dict[str, Any]:
+    """Collect what is asked of the sampler.
 
     Args:
-        text: A number, ``auto``, or ``None`` for the model's default.
+        members: A number, ``auto``, or ``None`` for the model's default, as everywhere.
+        slice_noise: ``shared`` or ``own``.
+        **others: Passed on.
 
     Returns:
-        What `Segmenter.stream` takes.
+        Options of `Segmenter.stream`.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If ``members`` is neither a number nor ``auto``.
     """
-    if text in (None, "auto"):
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
-    return int(text)
+    if members not in (None, "auto") and (not members.isdecimal() or int(members) < 1):
+        raise ConfigError(f"--members is {members}; allowed are numbers from 1, and auto.")
+    number = members if members in (None, "auto") else int(members)
+    shared_noise = None if slice_noise is None else slice_noise == "shared"
+    return {"members": number, "shared_noise": shared_noise, **others}
