@@ -33,7 +33,12 @@ class Estimate:
 
 
 def binary_staple(
-    votes: Integer[Tensor, "m n"], *, prior: float | None = None, tolerance: float = 1e-6, max_iterations: int = 200
+    votes: Integer[Tensor, "m n"],
+    *,
+    prior: float | None = None,
+    tolerance: float = 1e-6,
+    max_iterations: int = 200,
+    weight: Float[Tensor, " n"] | None = None,
 ) -> Estimate:
     r"""Estimate a foreground that m samples have voted on.
 
@@ -50,12 +55,13 @@ def binary_staple(
         prior: f, the expected share of foreground in (0, 1); ``None`` takes the mean of the votes.
         tolerance: Largest change of any p or q at which to stop.
         max_iterations: Upper bound on steps.
+        weight: How many pixels each column of ``votes`` stands for; ``None``: one.
 
     Returns:
         The estimate, with k = 1. Votes that are all empty or all full give that vote back.
     """
-    packed = Votes.of(votes, 2)
-    m, n = votes.shape
+    packed = Votes.of(votes, 2, weight)
+    m, n = len(votes), packed.count.sum()
     tally = packed.totals(packed.count[None])[0]  # (m, 2): how many pixels each sample leaves out, and finds
     f = tally[:, 1].sum() / (m * n) if prior is None else torch.tensor(prior, dtype=torch.float64)
     prior_odds = torch.logit(f.clamp(LIMIT, 1 - LIMIT))
@@ -86,7 +92,12 @@ def _shares(hit: Tensor, total: Tensor, before: Tensor) -> Tensor:
 
 
 def multi_label_staple(
-    votes: Integer[Tensor, "m n"], num_labels: int, *, tolerance: float = 1e-6, max_iterations: int = 200
+    votes: Integer[Tensor, "m n"],
+    num_labels: int,
+    *,
+    tolerance: float = 1e-6,
+    max_iterations: int = 200,
+    weight: Float[Tensor, " n"] | None = None,
 ) -> Estimate:
     r"""Estimate a label map that m samples have voted on.
 
@@ -101,12 +112,13 @@ def multi_label_staple(
         num_labels: K.
         tolerance: Largest change of any entry of a confusion matrix at which to stop.
         max_iterations: Upper bound on steps.
+        weight: How many pixels each column of ``votes`` stands for; ``None``: one.
 
     Returns:
         The estimate, with k = K.
     """
-    packed = Votes.of(votes, num_labels)
-    m, n = votes.shape
+    packed = Votes.of(votes, num_labels, weight)
+    m, n = len(votes), packed.count.sum()
     own = torch.eye(num_labels, dtype=torch.float64)
     tally = packed.sums(own[:, None].expand(-1, m, -1))  # (K, p): votes for each label
     prior = (tally @ packed.count / (m * n)).clamp(min=LIMIT)

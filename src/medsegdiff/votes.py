@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from jaxtyping import Float, Int32, Integer
+from jaxtyping import Float, Int32, Integer, UInt8
 from torch import Tensor
 
 CODES = 256
@@ -34,12 +34,13 @@ class Votes:
     num_labels: int
 
     @classmethod
-    def of(cls, votes: Integer[Tensor, "m n"], num_labels: int) -> Votes:
+    def of(cls, votes: Integer[Tensor, "m n"], num_labels: int, weight: Float[Tensor, " n"] | None = None) -> Votes:
         """Pack votes.
 
         Args:
             votes: Labels from 0 to ``num_labels`` − 1 by sample and pixel.
             num_labels: K.
+            weight: How many pixels each column stands for; ``None``: one.
 
         Returns:
             The same votes, packed.
@@ -50,7 +51,19 @@ class Votes:
         of_pixel.scatter_(0, places, own + num_labels)
         unanimous = torch.arange(num_labels).expand(len(votes), -1)
         codes = torch.cat([_coded(unanimous, num_labels), codes], dim=1).int()
-        return cls(codes, torch.cat([count, own_count]).double(), of_pixel, len(votes), num_labels)
+        counts = torch.cat([count, own_count]).double()
+        if weight is not None:
+            counts = torch.bincount(of_pixel, weights=weight.double(), minlength=len(counts))
+        return cls(codes, counts, of_pixel, len(votes), num_labels)
+
+    @property
+    def labels(self) -> UInt8[Tensor, "m p"]:
+        """What each sample says in each pattern."""
+        rows = []
+        for codes, samples in self._groups():
+            places = self.num_labels ** torch.arange(len(samples) - 1, -1, -1)
+            rows.append(codes // places[:, None] % self.num_labels)
+        return torch.cat(rows).to(torch.uint8)
 
     def sums(self, table: Float[Tensor, "c m k"]) -> Float[Tensor, "c p"]:
         r"""Sum what a table says to each sample's vote: :math:`\sum_j T_{c, j, D_j}` for each pattern D.

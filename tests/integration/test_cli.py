@@ -24,6 +24,7 @@ COMMANDS = [
     ["evaluate"],
     ["compare"],
     ["report"],
+    ["benchmark", "ensemble"],
     ["data", "check"],
     ["data", "masks"],
     ["data", "convert"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from medsegdiff.cli.console import give, say, track
 from medsegdiff.config import Precision
+from medsegdiff.errors import ConfigError
 
 
 def segment(
@@ -17,7 +18,11 @@ def segment(
     model: Annotated[Path, typer.Option(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for masks, maps and overlays.")],
     members: Annotated[
-        int | None, typer.Option(min=1, help="Size of the ensemble; default: the model's (10).", show_default=False)
+        str | None,
+        typer.Option(
+            help="Size of the ensemble, or auto: each image until its mask is stable. Default: the model's (10).",
+            show_default=False,
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the sampler; default: the model's (20).", show_default=False)
@@ -51,19 +56,11 @@ def segment(
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
+    options = asked(members, slice_noise, steps=steps, sampler=sampler, spacing=spacing, fusion=fusion, seed=seed)
     logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
     split_file = model / "split.csv" if split else None
     files = find_inputs(images, data=segmenter.config.data, split_file=split_file, split=split)
-    options = {
-        "members": members,
-        "steps": steps,
-        "sampler": sampler,
-        "spacing": spacing,
-        "fusion": fusion,
-        "shared_noise": None if slice_noise is None else slice_noise == "shared",
-        "seed": seed,
-    }
     finished = segment_files(
         segmenter,
         files,
@@ -75,6 +72,8 @@ def segment(
         track=track,
     )
     say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
+    if members == "auto" and finished.done:
+        say(f"Members: {finished.members()}.")
     if finished.doubts():
         say(f"Warning: {finished.doubts()}")
     if as_json:
@@ -85,3 +84,24 @@ def segment(
     if finished.failed:
         say(f"{len(finished.failed)} files could not be read; the reasons are above.")
         raise typer.Exit(1)
+
+
+def asked(members: str | None, slice_noise: str | None, **others: Any) -> dict[str, Any]:
+    """Collect what is asked of the sampler.
+
+    Args:
+        members: A number, ``auto``, or ``None`` for the model's default, as everywhere.
+        slice_noise: ``shared`` or ``own``.
+        **others: Passed on.
+
+    Returns:
+        Options of `Segmenter.stream`.
+
+    Raises:
+        ConfigError: If ``members`` is neither a number nor ``auto``.
+    """
+    if members not in (None, "auto") and (not members.isdecimal() or int(members) < 1):
+        raise ConfigError(f"--members is {members}; allowed are numbers from 1, and auto.")
+    number = members if members in (None, "auto") else int(members)
+    shared_noise = None if slice_noise is None else slice_noise == "shared"
+    return {"members": number, "shared_noise": shared_noise, **others}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,15 +44,30 @@ class EnsembleSampler:
     """Draws members with fixed settings: looks at each image once, tabulates the NBP-Filters once."""
 
     def __init__(
-        self, model: DiffusionModel, config: Config, sampling: SamplingConfig, *, precision: Precision = "auto"
+        self,
+        model: DiffusionModel,
+        config: Config,
+        sampling: SamplingConfig,
+        *,
+        precision: Precision = "auto",
+        auto: bool = False,
     ) -> None:
+        """Take settings into use.
+
+        Args:
+            model: The network.
+            config: Its configuration.
+            sampling: How to sample.
+            precision: ``auto``, ``fp32`` or ``bf16``.
+            auto: Whether ``num_samples`` is only the largest number of members, and each image decides on its own.
+        """
+        self.auto = auto
         self.model, self.sampling, self.precision = model, sampling, precision
         self.diffusion, self.exclusive = config.diffusion, config.data.task == "exclusive"
         self.schedule = schedule_of(config.diffusion)
         self.table = table_of(sampling, self.schedule)
         self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
 
-    @torch.inference_mode()
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
         """Draw the ensembles of a batch of images.
 
@@ -64,17 +79,57 @@ class EnsembleSampler:
         Returns:
             The members and the anchor.
         """
-        num_members, (b, _, h, w) = self.sampling.num_samples, image.shape
-        members = [(number, index) for number in range(num_members) for index in range(b)]
-        size = self.sampling.batch_size
+        return next(self.rounds(image, keys, seed=seed, size=self.sampling.num_samples))
+
+    def rounds(
+        self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int, size: int
+    ) -> Iterator[Ensemble]:
+        """Draw the ensembles some members at a time, as they are asked for; the images are looked at once.
+
+        Args:
+            image: Normalised images on the model grid.
+            keys: As for `draw`.
+            seed: The user's seed.
+            size: Members at a time. Member number k is the same whatever it is.
+
+        Yields:
+            The next members, and the anchor.
+        """
+        h, w = image.shape[-2:]
+        condition, anchor = self._looked_at(image)
+        for start in range(0, self.sampling.num_samples, size):
+            numbers = range(start, min(start + size, self.sampling.num_samples))
+            yield Ensemble(self._drawn(condition, numbers, keys, seed=seed, size=(h, w)), anchor)
+
+    def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Look at images without drawing members.
+
+        Args:
+            image: Normalised images on the model grid.
+
+        Returns:
+            The Condition Model's own probabilities.
+        """
+        return self._looked_at(image)[1]
+
+    @torch.inference_mode()
+    def _looked_at(self, image: Tensor) -> tuple[Condition, Tensor]:
         with autocast(self.precision, image.device):
             condition = self.model.condition(image)
+        return condition, activate(condition.logits.float(), exclusive=self.exclusive)
+
+    @torch.inference_mode()
+    def _drawn(
+        self, condition: Condition, numbers: Sequence[int], keys: Sequence[str], *, seed: int, size: tuple[int, int]
+    ) -> Float[Tensor, "m b k h w"]:
+        members = [(number, index) for number in numbers for index in range(len(keys))]
+        most = self.sampling.batch_size
+        with autocast(self.precision, condition.logits.device):
             chunks = [
-                self._denoised(condition, members[start : start + size], keys, seed=seed, size=(h, w))
-                for start in range(0, len(members), size)
+                self._denoised(condition, members[start : start + most], keys, seed=seed, size=size)
+                for start in range(0, len(members), most)
             ]
-        probability = decode(torch.cat(chunks)).unflatten(0, (num_members, b))
-        return Ensemble(probability, activate(condition.logits.float(), exclusive=self.exclusive))
+        return decode(torch.cat(chunks)).unflatten(0, (len(numbers), len(keys)))
 
     def _denoised(
         self,

@@ -43,10 +43,19 @@ class Finished:
     """What became of the files."""
 
     done: list[dict[str, Any]] = field(default_factory=list)
-    """By image: name, share of foreground, mean uncertainty, agreement of the members."""
+    """By image: name, share of foreground, number of members, mean uncertainty, agreement of the members."""
     failed: dict[str, str] = field(default_factory=dict)
     """Path → why."""
     seconds: float = 0.0
+
+    def members(self) -> str:
+        """Say how many members the images have.
+
+        Returns:
+            ``mean 21.7 (15–40)``.
+        """
+        counts = [image["members"] for image in self.done] or [0]
+        return f"mean {np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
 
     def doubts(self) -> str:
         """Say so if the results look like those of a model that has not been trained long enough.
@@ -149,8 +158,8 @@ def _mark(out: Path, segmenter: Segmenter, options: dict[str, Any], split_file: 
     """Mark the folder as ours before the first result is in it."""
     config = segmenter.config
     sampling = complete_sampling(config.sampling, {k: v for k, v in options.items() if k != "seed"})
-    facts = {"task": config.data.task, "classes": config.data.classes, "model": segmenter.origin}
-    facts["layout"] = config.data.layout
+    facts: dict[str, Any] = {"task": config.data.task, "classes": config.data.classes, "model": segmenter.origin}
+    facts |= {"layout": config.data.layout, "members": options.get("members") or sampling.num_samples}
     write_json(out / MADE, facts | {"sampling": sampling.model_dump(mode="json"), "seed": options.get("seed", 0)})
     if split_file is not None and not _is_run(out):
         shutil.copyfile(split_file, out / SPLIT)
@@ -185,6 +194,7 @@ def _facts(result: Segmentation) -> dict[str, Any]:
         "foreground": {
             name: float(result.structure(result.mask, index).mean()) for index, name in enumerate(result.structures)
         },
+        "members": len(result.members),
         "mean_entropy": float(result.uncertainty.entropy.mean()),
         "agreement": result.agreement(),
     }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medsegdiff.checkpoint import Weights, load_model
 from medsegdiff.config import Config, Precision, SamplingConfig
@@ -22,6 +24,7 @@ from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
 from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.stopping import AUTO, MOST, Growing, spread, together, until_stable
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import assemble, slices_of
 from medsegdiff.io.dicom import DicomHeader
@@ -118,7 +121,7 @@ class Segmenter:
         self,
         images: Iterable[ImageLike],
         *,
-        members: int | None = None,
+        members: int | Literal["auto"] | None = None,
         steps: int | None = None,
         sampler: str | None = None,
         spacing: str | None = None,
@@ -131,7 +134,8 @@ class Segmenter:
 
         Args:
             images: Paths, arrays or tensors.
-            members: Size of the ensemble; ``None`` takes the model's default, here and below.
+            members: Size of the ensemble; ``auto`` adds members to each image until its fused mask is stable
+                (`medsegdiff.inference.stopping.until_stable`); ``None`` takes the model's default, here and below.
             steps: Steps of the sampler.
             sampler: One of `SAMPLERS`.
             spacing: One of `SPACINGS`.
@@ -146,7 +150,8 @@ class Segmenter:
         asked = {"members": members, "steps": steps, "sampler": sampler, "spacing": spacing, "fusion": fusion}
         asked["shared_noise"] = shared_noise
         sampling = complete_sampling(self.config.sampling, asked)
-        ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
+        auto = members == AUTO
+        ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision, auto=auto)
         return self._in_batches(images, ensembles, sampling, seed, refused)
 
     def _in_batches(
@@ -183,6 +188,12 @@ class Segmenter:
             yield from self._segment(batch, ensembles, sampling.fusion, seed)
 
     def _volume(self, case: Case, ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int) -> Segmentation:
+        plane, neighbours = self.config.data.plane, self.config.data.neighbours
+        slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
+        if ensembles.auto:
+            number = self._number_for(slices, ensembles, sampling.fusion, seed)
+            sampling = sampling.model_copy(update={"num_samples": number})
+            ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
         needs = needs_of(
             case.geometry.shape,
             channels=len(case.image),
@@ -193,9 +204,7 @@ class Segmenter:
             dicom=isinstance(case.geometry.header, DicomHeader),
         )
         check_needs(case.name, needs)
-        plane, neighbours = self.config.data.plane, self.config.data.neighbours
-        slices = slices_of(case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
-        return assemble(case, plane, self._in_batches(slices, ensembles, sampling, seed))
+        return assemble(case, plane, self._in_batches(slices(), ensembles, sampling, seed))
 
     def _item(self, case: Case) -> _Item:
         data = self.config.data
@@ -205,20 +214,37 @@ class Segmenter:
     def _segment(
         self, batch: Sequence[_Item], ensembles: EnsembleSampler, fusion: str, seed: int
     ) -> Iterator[Segmentation]:
+        if ensembles.auto:
+            yield from (self._until_stable(item, ensembles, fusion, seed) for item in batch)
+            return
         image = torch.stack([item.prepared.image for item in batch]).to(self.device)
         ensemble = ensembles.draw(image, [item.key for item in batch], seed=seed)
         for index, item in enumerate(batch):
-            yield self._restored(item, ensemble, index, fusion)
+            members, anchor = _restored(ensemble, index, item)
+            yield self._result(item, members, anchor, fusion)
 
-    def _restored(self, item: _Item, ensemble: Ensemble, index: int, fusion: str) -> Segmentation:
-        """Bring the members of one image to its native grid, and fuse them there.
+    def _until_stable(self, item: _Item, ensembles: EnsembleSampler, fusion: str, seed: int) -> Segmentation:
+        growing = self._growing(item, ensembles, fusion, seed)
+        until_stable(growing)
+        return self._result(item, *_restored(growing.whole(), 0, item), fusion)
 
-        Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
-        members is the saved mask, and contours keep the precision of the members' continuous values.
-        """
+    def _growing(self, item: _Item, ensembles: EnsembleSampler, fusion: str, seed: int) -> Growing:
+        task = self.config.data.task or "binary"
+        return Growing(ensembles, item.prepared, key=item.key, seed=seed, fusion=fusion, task=task, device=self.device)
+
+    def _number_for(
+        self, slices: Callable[[], Iterator[Case]], ensembles: EnsembleSampler, fusion: str, seed: int
+    ) -> int:
+        """Find how many members a volume needs, from some of the slices in which the anchor sees something."""
+        images = map(self._item, slices())
+        held = [index for index, item in enumerate(images) if self._growing(item, ensembles, fusion, seed).holds()]
+        chosen = spread(held or range(sum(1 for _ in slices())))
+        items = [self._item(piece) for index, piece in enumerate(slices()) if index in chosen]
+        return until_stable(together([self._growing(item, ensembles, fusion, seed) for item in items]))
+
+    def _result(self, item: _Item, members: Tensor, anchor: Tensor, fusion: str) -> Segmentation:
+        """Fuse the members of one image on its native grid."""
         task, classes = self.config.data.task or "binary", self.config.data.classes or ("foreground",)
-        members = from_grid(ensemble.probability[:, index], item.prepared.placement)  # (m, k, h, w)
-        anchor = from_grid(ensemble.anchor[index, None], item.prepared.placement)[0]
         fused = FUSERS[fusion].factory(members[:, None], exclusive=task == "exclusive")
         if not fused.converged:
             log.warning("%s: STAPLE did not come to rest; look at the members.", item.case.name)
@@ -245,7 +271,8 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
 
     Args:
         defaults: Of the model.
-        asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default.
+        asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default, ``auto``
+            for as many members as are drawn at most.
 
     Returns:
         How to sample and fuse.
@@ -255,12 +282,25 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
     """
     names = {"members": "num_samples", "steps": "num_steps"}
     given = {key: value for key, value in asked.items() if value is not None}
+    if given.get("members") == AUTO:
+        given["members"] = MOST
     for key in names:
-        if given.get(key, 1) < 1:
-            raise ConfigError(f"{key} is {given[key]}; it must be at least 1.")
+        if isinstance(number := given.get(key, 1), str) or number < 1:
+            also = ", or 'auto'" if key == "members" else ""
+            raise ConfigError(f"{key} is {number!r}; it must be at least 1{also}.")
     sampling = defaults.model_copy(update={names.get(key, key): value for key, value in given.items()})
     FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
     return sampling
+
+
+def _restored(ensemble: Ensemble, index: int, item: _Item) -> tuple[Tensor, Tensor]:
+    """Bring the members (m k h w) and the anchor (k h w) of one image to its native grid.
+
+    Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
+    members is the saved mask, and contours keep the precision of the members' continuous values.
+    """
+    placement = item.prepared.placement
+    return from_grid(ensemble.probability[:, index], placement), from_grid(ensemble.anchor[index, None], placement)[0]
 
 
 def _differ(a: _Item, b: _Item) -> bool:

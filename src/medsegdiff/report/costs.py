@@ -57,11 +57,12 @@ def _sampling(made: dict[str, Any], config: Config | None) -> dict[str, Any]:
 
 
 def _ensemble(made: dict[str, Any], config: Config | None) -> dict[str, Score]:
-    """Count members, and calls of the denoiser for one image: one per step and member."""
+    """Count members, on average over the images, and calls of the denoiser: one per step of each."""
     sampling = _sampling(made, config)
     if not {"num_samples", "num_steps"} <= set(sampling):
         return {}
-    members, steps = float(sampling["num_samples"]), float(sampling["num_steps"])
+    own = [image["members"] for image in made.get("images", []) if "members" in image]
+    members, steps = sum(own) / len(own) if own else float(sampling["num_samples"]), float(sampling["num_steps"])
     return {"members": Score(members), "calls": Score(members * steps)}
 
 
