@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
-from medsegdiff.cli import compare, console, data, demo, evaluate, info, list_, plan, report, segment, train
+from medsegdiff.cli import benchmark, compare, console, data, demo, evaluate, info, list_, plan, report, segment, train
 from medsegdiff.errors import ConfigError, DataError, MedSegDiffError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 data.app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
+app.add_typer(benchmark.app, name="benchmark")
 app.command("info")(info.info)
 app.command("list")(list_.list_)
 
