@@ -28,6 +28,8 @@ COMMANDS = [
     ["data", "masks"],
     ["data", "convert"],
     ["data", "plan"],
+    ["benchmark", "speed"],
+    ["benchmark", "train"],
     ["info"],
     ["list"],
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +17,6 @@ from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import build_model
-
-Reading = TypeVar("Reading", float, np.ndarray)
 
 WATCHED = {"condition": "condition", "filters": "tables", "denoise": "steps"}
 """Method of the network → stage."""
@@ -106,7 +103,7 @@ def as_pass(spans: Mapping[str, Sequence[float]], *, made: int, steps: int) -> P
     )
 
 
-def extended(spans: Sequence[Reading], *, made: int, steps: int) -> Reading | float:
+def extended(spans: Sequence[float] | Sequence[np.ndarray], *, made: int, steps: int) -> float | np.ndarray:
     """Add up what steps took, and for those that were not made, the mean of the later ones.
 
     Args:
@@ -117,9 +114,10 @@ def extended(spans: Sequence[Reading], *, made: int, steps: int) -> Reading | fl
     Returns:
         The sum. What was not taken step by step is summed as it is.
     """
+    values = np.asarray(spans, float)
     if not spans or len(spans) % made:
-        return sum(spans)
-    by_chunk = np.asarray(spans).reshape(-1, made, *np.shape(spans[0]))
+        return values.sum(axis=0)
+    by_chunk = values.reshape(-1, made, *values.shape[1:])
     later = by_chunk[:, 1:] if made > 1 else by_chunk
     return by_chunk.sum(axis=(0, 1)) + (steps - made) * later.mean(axis=1).sum(axis=0)
 

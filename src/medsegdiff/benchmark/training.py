@@ -32,8 +32,8 @@ DEFAULTS = ("v2-tiny",)
 NOTES = (
     "step_seconds: median of whole steps: waiting for the batch, forward and backward pass, AdamW, moving average.",
     "waiting_share: of the time of all steps, what was spent waiting for batches of cases that are prepared already.",
-    "peak_memory_gb: what memory grows by, weights and what the libraries load at first use included; "
-    "estimated_memory_gb: what 'medsegdiff data plan' reckons with.",
+    "peak_memory_gb: what memory grows by, weights included; estimated_memory_gb: what 'medsegdiff data plan' reckons "
+    "with.",
     "Validation and checkpoints are left out. Gradients are not accumulated.",
 )
 
@@ -71,6 +71,7 @@ def measure_training(
     """
     device = pick_device(conditions.device)
     configs = {name: training_config(name, conditions) for name in presets}
+    wake_up(device)
     found = {}
     for name, config in configs.items():
         say(f"Training {name}: {config.train.max_steps} steps of {config.train.batch_size} images")
@@ -127,6 +128,19 @@ def report_training(config: Config, device: torch.device) -> dict[str, Any]:
         "peak_memory_gb": None if grown is None else grown / 1e9,
         "estimated_memory_gb": estimated / 1e9,
     }
+
+
+def wake_up(device: torch.device) -> None:
+    """Train a tiny network for a moment, so that no preset is charged with what the libraries load at first use.
+
+    Args:
+        device: Where it computes.
+    """
+    tiny = training_config("v2-tiny", TrainingConditions(size=32, batch=1, steps=1, workers=0))
+    narrow = tiny.model.model_copy(
+        update={"condition_widths": (8, 8), "diffusion_widths": (8, 8), "anchor_levels": (0,)}
+    )
+    take_steps(tiny.model_copy(update={"model": narrow}), device, stopwatch(device))
 
 
 def take_steps(config: Config, device: torch.device, watch: Meter[float]) -> None:
