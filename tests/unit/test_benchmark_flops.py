@@ -72,7 +72,7 @@ def test_the_reference_gives_logits_at_full_resolution_and_stops_halving_at_four
 def test_operations_of_an_image_are_condition_and_members_times_steps_of_the_denoiser() -> None:
     config = small_config("data.channels=3", "data.task=binary", "data.classes=[a]")
     price, counted = budget(config), counted_pass(config, members=5, steps=7)
-    assert counted["condition"].counted == pytest.approx(2e9 * price.condition_gmac)
+    assert counted["condition"].counted == pytest.approx(2e9 * price.condition_gmac, rel=0.02)
     assert counted["steps"].counted == pytest.approx(2e9 * 5 * 7 * price.denoiser_gmac, rel=0.02)
     assert counted["tables"].counted > 0
     for stage in ("tables", "steps"):

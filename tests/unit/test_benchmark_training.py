@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medsegdiff.benchmark import training
-from medsegdiff.benchmark.training import TrainingConditions, report_training, training_config
+from medsegdiff.benchmark.training import TrainingConditions, rates, report_training, training_config
 from medsegdiff.data.loader import TrainingStream, as_batch, collate
 from tests.makers import small_config
 
@@ -31,6 +31,12 @@ def test_the_time_spent_waiting_for_late_samples_is_seen(monkeypatch: pytest.Mon
     assert found["steps"] == 3
     assert found["waiting_share"] * step == pytest.approx(2 * LATE, rel=0.3)
     assert found["step_seconds"] > 2 * LATE
+
+
+def test_rates_of_steps_by_hand() -> None:
+    """A step of 6 seconds weighs on the speed, not on the median."""
+    found = rates([1.0, 1.0, 6.0], [0.5, 0.5, 3.0], batch_size=4)
+    assert found == {"steps": 3, "images_per_second": 1.5, "step_seconds": 1.0, "waiting_share": 0.5}
 
 
 def test_what_is_asked_for_is_trained_and_else_the_preset_s_own() -> None:

@@ -119,14 +119,30 @@ def report_training(config: Config, device: torch.device) -> dict[str, Any]:
     return {
         "size": config.data.image_size,
         "batch": train.batch_size,
-        "steps": len(steps),
         "workers": train.num_workers,
         "precision": precision,
-        "images_per_second": train.batch_size * len(steps) / sum(steps),
-        "step_seconds": median(steps),
-        "waiting_share": sum(waits) / sum(steps),
+        **rates(steps, waits, batch_size=train.batch_size),
         "peak_memory_gb": None if grown is None else grown / 1e9,
         "estimated_memory_gb": estimated / 1e9,
+    }
+
+
+def rates(steps: Sequence[float], waits: Sequence[float], *, batch_size: int) -> dict[str, Any]:
+    """Sum the times of steps up.
+
+    Args:
+        steps: Seconds of each.
+        waits: Seconds of it until the batch was there.
+        batch_size: Images of a step.
+
+    Returns:
+        Number of steps, images per second, median of the seconds of a step, share of the time spent waiting.
+    """
+    return {
+        "steps": len(steps),
+        "images_per_second": batch_size * len(steps) / sum(steps),
+        "step_seconds": median(steps),
+        "waiting_share": sum(waits) / sum(steps),
     }
 
 
