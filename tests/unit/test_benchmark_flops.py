@@ -51,7 +51,7 @@ def test_a_real_fourier_transform_there_and_back_is_five_n_log_n(device: str) ->
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_reference_has_the_size_of_the_plan_of_nnunet(channels: int) -> None:
-    """33.5 M parameters and 29.6 GFLOP at 256×256, as the plan of nnU-Net 2.7 gives; 592 GFLOP for an image."""
+    """33.5 M parameters and 29.6 GFLOP at 256×256; 592 GFLOP for an image."""
     with torch.device("meta"):
         net, image = ReferenceUNet(planned_widths(256), image_channels=channels), torch.empty(1, channels, 256, 256)
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(33.5e6, rel=0.01)

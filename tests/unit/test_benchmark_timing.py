@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from medsegdiff.benchmark.contestants import affordable
+from medsegdiff.benchmark.flops import Operations
+from medsegdiff.benchmark.speed import report_stages
 from medsegdiff.benchmark.stages import Pass, as_pass
 from medsegdiff.benchmark.timing import Meter, in_turn, peak_memory, stopwatch
 
@@ -95,6 +97,13 @@ def test_the_stages_of_an_image_add_up_to_the_whole() -> None:
     assert whole.seconds == 100
     longer = as_pass(spans, made=2, steps=5)
     assert (longer.tables, longer.steps, longer.seconds) == (4 + 3 * 2, 50 + 3 * 30, 100 + 3 * 32)
+
+
+def test_stages_are_told_as_medians_over_the_rounds() -> None:
+    passes = [Pass(1.0, 2.0, 3.0, 2 * step, (step, step), 5.0, 6.0, 7.0) for step in (4.0, 90.0, 5.0)]
+    told = report_stages({"steps": Operations(3e9, 1.0, 1.0)}, passes)
+    assert told["steps"] == {"seconds": 10.0, "gflop": 3.0, "each": [5.0, 5.0]}
+    assert told["write"] == {"seconds": 7.0}
 
 
 def test_only_as_many_steps_are_made_as_there_is_time_for() -> None:

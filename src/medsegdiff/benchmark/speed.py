@@ -81,7 +81,7 @@ def measure_speed(
         for name, config in configs.items():
             say(f"Warming up: {name}")
             contestants[name] = prepare_contestant(config, conditions, device, picture)
-        say(f"Measuring in turn, {conditions.repeats} times: reference, {', '.join(presets)}")
+        say(f"Measuring in turn, rounds: {conditions.repeats}; reference, {', '.join(presets)}")
         seconds, passes = race(reference, contestants, conditions, picture)
     precision = pick_precision(conditions.precision, device)
     return {
