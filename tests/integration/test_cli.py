@@ -25,6 +25,8 @@ COMMANDS = [
     ["compare"],
     ["report"],
     ["benchmark", "ensemble"],
+    ["benchmark", "speed"],
+    ["benchmark", "train"],
     ["data", "check"],
     ["data", "masks"],
     ["data", "convert"],

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from medsegdiff import Segmenter
-from medsegdiff.ensemble_benchmark import Plan, benchmark_ensemble, scores_of, source_of, tables, titles
+from medsegdiff.benchmark.ensemble import Plan, benchmark_ensemble, scores_of, source_of, tables, titles
 from medsegdiff.ensembles.curve import Curve, score_subsets
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation import evaluate

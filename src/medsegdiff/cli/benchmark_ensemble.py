@@ -14,7 +14,7 @@ from medsegdiff.cli.console import give, out, say, track
 from medsegdiff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medsegdiff.ensemble_benchmark import EnsembleBenchmark
+    from medsegdiff.benchmark.ensemble import EnsembleBenchmark
 
 
 def ensemble(
@@ -43,7 +43,7 @@ def ensemble(
 
     Example: `medsegdiff benchmark ensemble runs/v2 runs/unet data/isic --out figure3`
     """
-    from medsegdiff.ensemble_benchmark import Plan, benchmark_ensemble
+    from medsegdiff.benchmark.ensemble import Plan, benchmark_ensemble
     from medsegdiff.io.atomic import to_json
 
     *runs, data = paths
@@ -66,7 +66,7 @@ def show(found: EnsembleBenchmark) -> None:
     Args:
         found: The curves.
     """
-    from medsegdiff.ensemble_benchmark import CONVENTIONS
+    from medsegdiff.benchmark.ensemble import CONVENTIONS
 
     table = Table(title=f"Dice by members, {found.plan.fusion}", box=box.SIMPLE, padding=(0, 1, 0, 0))
     rows = found.rows()

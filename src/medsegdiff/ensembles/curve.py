@@ -1,6 +1,6 @@
 """Dice against the number of members, and how many members are enough: figure 3 of the paper.
 
-Works on masks that were drawn already; `ensemble_benchmark` draws them.
+Works on masks that were drawn already; `benchmark.ensemble` draws them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""What is timed in turn: presets, and the reference beside them, built, warmed up and ready."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medsegdiff.benchmark.reference import FORWARDS, ReferenceUNet, planned_widths
+from medsegdiff.benchmark.stages import Pass, timed_pass
+from medsegdiff.benchmark.timing import peak_memory, stopwatch
+from medsegdiff.config import Config, Precision
+from medsegdiff.hardware import autocast
+from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.io.raster import write_picture
+from medsegdiff.models.base import build_model
+from medsegdiff.presets import load_preset
+
+MADE_AT_LEAST = 2
+"""Steps, where there is no time for all."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which speed is measured."""
+
+    size: int = 256
+    """Side of the image."""
+    members: int = 10
+    """Of the ensemble."""
+    steps: int | None = None
+    """Of the sampler; ``None`` takes the preset's."""
+    repeats: int = 3
+    """How often each is run, in turn."""
+    device: str | None = None
+    """``None`` takes the best there is."""
+    precision: Precision = "auto"
+    """With ``auto`` the reference takes the faster of fp32 and bf16."""
+    patience: float = 60.0
+    """Seconds for all repeats of a preset beyond which only its first steps are made."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A preset's network, ready to be timed."""
+
+    segmenter: Segmenter
+    steps: int
+    """Of the sampler."""
+    made: int
+    """Steps that are really made; fewer where they take long."""
+    memory: float | None = None
+    """Bytes at the peak of a pass; ``None`` where the system does not tell."""
+
+    def run(self, picture: Path, members: int) -> Pass:
+        """Segment a picture into a folder that is thrown away.
+
+        Args:
+            picture: The file.
+            members: Of the ensemble.
+
+        Returns:
+            The times.
+        """
+        with tempfile.TemporaryDirectory(prefix="medsegdiff-speed-") as out:
+            return timed_pass(self.segmenter, picture, Path(out), members=members, made=self.made, steps=self.steps)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The network that the presets are compared with, ready to be timed."""
+
+    run: Callable[[], float]
+    """Makes all forward passes, one after the other, and gives the seconds."""
+    precision: Precision
+    memory: float | None = None
+    """Bytes at the peak of a forward pass."""
+
+
+def config_for(name: str, size: int) -> Config:
+    """Read a preset, and say for what images: colour pictures with one structure.
+
+    Args:
+        name: Of a preset, or a YAML file.
+        size: Side of the images.
+
+    Returns:
+        The configuration.
+    """
+    about = ["data.channels=3", "data.task=binary", "data.classes=[structure]", f"data.image_size={size}"]
+    return load_preset(name, about)
+
+
+def random_picture(path: Path, size: int) -> Path:
+    """Write a colour picture of random pixels.
+
+    Args:
+        path: Where.
+        size: Its side.
+
+    Returns:
+        The path.
+    """
+    write_picture(path, np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return path
+
+
+def prepare_contestant(config: Config, conditions: Conditions, device: torch.device, picture: Path) -> Contestant:
+    """Build a network, warm it up, measure its memory, and decide how many steps there is time for.
+
+    Args:
+        config: Of the network, which gets random weights.
+        conditions: Members, steps, repeats, precision.
+        device: Where it computes.
+        picture: To try it on.
+
+    Returns:
+        The contestant.
+    """
+    steps = conditions.steps or config.sampling.num_steps
+    torch.manual_seed(0)
+    segmenter = Segmenter(build_model(config), config, device=str(device), precision=conditions.precision)
+    few = Contestant(segmenter, steps, min(MADE_AT_LEAST, steps))
+    passes: list[Pass] = []
+    grown = peak_memory(lambda: passes.append(few.run(picture, conditions.members)), device)
+    made = affordable(passes[0].each_step[-1], steps, repeats=conditions.repeats, patience=conditions.patience)
+    return Contestant(segmenter, steps, made, with_weights(grown, segmenter.model))
+
+
+def affordable(step: float, steps: int, *, repeats: int, patience: float) -> int:
+    """Decide how many steps are made.
+
+    Args:
+        step: Seconds of one.
+        steps: That are wanted.
+        repeats: How often they are made.
+        patience: Seconds for all.
+
+    Returns:
+        All, or as many as there is time for, but `MADE_AT_LEAST`.
+
+    Example:
+        >>> affordable(2.0, 20, repeats=3, patience=60.0)
+        10
+    """
+    return min(steps, max(MADE_AT_LEAST, int(patience / (step * repeats))))
+
+
+def prepare_reference(conditions: Conditions, device: torch.device) -> Reference:
+    """Build the reference, warm it up, measure its memory and choose its precision: the faster one.
+
+    Args:
+        conditions: Size, precision.
+        device: Where it computes.
+
+    Returns:
+        The reference.
+    """
+    net, image = reference_for(conditions.size)
+    net, image = net.to(device).eval(), image.to(device)
+
+    @torch.inference_mode()
+    def forwards(precision: Precision, count: int = FORWARDS) -> float:
+        watch = stopwatch(device)
+        with watch.stage("forwards"), autocast(precision, device):
+            for _ in range(count):
+                net(image)
+        return watch.spans["forwards"][0]
+
+    ways: tuple[Precision, ...] = ("fp32", "bf16") if conditions.precision == "auto" else (conditions.precision,)
+    grown = {way: peak_memory(partial(forwards, way, 1), device) for way in ways}
+    chosen = min(ways, key=lambda way: forwards(way, 2))
+    return Reference(partial(forwards, chosen), chosen, with_weights(grown[chosen], net))
+
+
+def reference_for(size: int) -> tuple[ReferenceUNet, torch.Tensor]:
+    """Build the reference that is planned for images of a size.
+
+    Args:
+        size: Side of the image.
+
+    Returns:
+        The network and a random image, padded as the network needs it.
+    """
+    net = ReferenceUNet(planned_widths(size))
+    side = -(-size // net.stride) * net.stride
+    return net, torch.rand(1, 3, side, side)
+
+
+def with_weights(grown: float | None, net: torch.nn.Module) -> float | None:
+    """Add what the weights take to what memory grew by.
+
+    Args:
+        grown: Bytes, if they are known.
+        net: The network.
+
+    Returns:
+        Bytes.
+    """
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    return None if grown is None else grown + weights

@@ -1,0 +1,146 @@
+"""Measuring: what grows stage by stage, runs in turn, and the peak of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+Reading = TypeVar("Reading", float, np.ndarray)
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Meter(Generic[Reading]):
+    """Notes by how much a reading (of a clock, of a counter) grows in each stage."""
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self.read: Callable[[], Reading] = read
+        self.spans: dict[str, list[Reading]] = {}
+        """Stage → what each pass through it took."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Note what is done here under a name; stages may lie in each other.
+
+        Args:
+            name: Of the stage.
+
+        Yields:
+            Nothing.
+        """
+        start = self.read()
+        yield
+        self.spans.setdefault(name, []).append(self.read() - start)
+
+    @contextmanager
+    def watch(self, owner: object, methods: Mapping[str, str]) -> Iterator[None]:
+        """Note each call of some methods of an object.
+
+        Args:
+            owner: The object; it gets its methods back in the end.
+            methods: Method → name of the stage.
+
+        Yields:
+            Nothing.
+        """
+        for method, name in methods.items():
+            setattr(owner, method, self._noted(getattr(owner, method), name))
+        try:
+            yield
+        finally:
+            for method in methods:
+                delattr(owner, method)
+
+    def _noted(self, method: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            with self.stage(name):
+                return method(*args, **options)
+
+        return call
+
+
+def stopwatch(device: torch.device) -> Meter[float]:
+    """Make a meter of seconds.
+
+    Args:
+        device: Which has to finish its work before the clock is read.
+
+    Returns:
+        The meter.
+    """
+
+    def read() -> float:
+        wait_for(device)
+        return time.perf_counter()
+
+    return Meter(read)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was asked to.
+
+    Args:
+        device: A CPU has always.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def in_turn(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Any]]:
+    """Run A B A B …, so that what slows the machine for a while slows all of them.
+
+    Args:
+        runs: By name.
+        repeats: How often each is run.
+
+    Returns:
+        Name → what its runs gave, in order.
+    """
+    results: dict[str, list[Any]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            results[name].append(run())
+    return results
+
+
+def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
+    """Measure how far memory grows while something runs.
+
+    On a GPU that is what PyTorch allocates there, elsewhere the resident memory of the process, as Linux knows it.
+
+    Args:
+        run: Is called once.
+        device: Where it computes.
+
+    Returns:
+        Bytes at the peak over those at the start; ``None`` where the system does not tell.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before: float | None = torch.cuda.memory_allocated(device)
+        run()
+        after: float | None = torch.cuda.max_memory_allocated(device)
+    else:
+        with contextlib.suppress(OSError):
+            RESET.write_text("5", encoding="ascii")  # the peak of the resident memory starts anew
+        before = _resident("VmRSS")
+        run()
+        after = _resident("VmHWM")
+    return None if before is None or after is None else max(0.0, float(after - before))
+
+
+def _resident(field: str) -> float | None:
+    """Read a line of what Linux tells of the process, in bytes."""
+    if not STATUS.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines() if ":" in line)
+    return float(lines[field].split()[0]) * 1024 if field in lines else None

@@ -1,0 +1,124 @@
+"""``medsegdiff benchmark speed``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from medsegdiff.cli.console import give, out, say
+from medsegdiff.config import Precision
+
+
+def speed(
+    presets: Annotated[
+        list[str] | None, typer.Argument(help="Names of presets, or YAML files. [default: v2-fast and v2]")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, help="Side of the image.")] = 256,
+    members: Annotated[int, typer.Option(min=1, help="Members of the ensemble.")] = 10,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the sampler. [default: the preset's]", show_default=False)
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each is run, in turn.")] = 3,
+    device: Annotated[str | None, typer.Option(help="Where: cpu, cuda, mps. [default: the best]")] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="auto: as the device is faster; of the reference, what is measured faster.")
+    ] = "auto",
+    patience: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for the steps of a preset; beyond, the rest is extrapolated.")
+    ] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Measure how long an ensemble takes, beside 20 forward passes of the UNet that nnU-Net would plan.
+
+    Networks are untrained, the image is random; nothing is downloaded or kept.
+
+    Example: `medsegdiff benchmark speed v2-tiny --size 128 --members 10 --json`
+    """
+    from medsegdiff.benchmark.contestants import Conditions
+    from medsegdiff.benchmark.speed import default_presets, measure_speed
+    from medsegdiff.io.atomic import to_json
+
+    conditions = Conditions(size, members, steps, repeats, device, precision, patience)
+    found = measure_speed(presets or default_presets(), conditions, say=say)
+    if as_json:
+        give(to_json(found))
+        return
+    show_machine(found["machine"])
+    show_reference(found["reference"])
+    for name, preset in found["presets"].items():
+        show_preset(name, preset)
+    for note in found["notes"]:
+        say(note)
+
+
+def show_machine(machine: dict[str, Any]) -> None:
+    """Print on which machine it was measured.
+
+    Args:
+        machine: From `describe_machine`.
+    """
+    give(
+        f"{machine['name']}, {machine['device']}, {machine['threads']} threads, {machine['system']}, "
+        f"torch {machine['torch']}"
+    )
+
+
+def show_reference(reference: dict[str, Any]) -> None:
+    """Print what the reference costs.
+
+    Args:
+        reference: From `measure_speed`.
+    """
+    give(
+        f"reference: {reference['forwards']} forward passes of {reference['gflop_per_forward']:.1f} GFLOP "
+        f"({reference['parameters'] / 1e6:.1f} M parameters, {reference['precision']}): "
+        f"{reference['gflop']:.0f} GFLOP, {reference['seconds']:.3f} s, peak {shown_memory(reference)}"
+    )
+
+
+def show_preset(name: str, preset: dict[str, Any]) -> None:
+    """Print what a preset costs, stage by stage.
+
+    Args:
+        name: Of the preset.
+        preset: From `measure_speed`.
+    """
+    title = (
+        f"{name}: {preset['members']} members × {preset['steps']} steps, "
+        f"{preset['parameters'] / 1e6:.1f} M parameters, {preset['precision']}"
+    )
+    table = Table(title=escape(title))
+    table.add_column("stage")
+    for heading in ("GFLOP", "seconds"):
+        table.add_column(heading, justify="right")
+    for stage, took in preset["stages"].items():
+        gflop = f"{took['gflop']:.2f}" if "gflop" in took else "–"
+        table.add_row(stage, gflop, f"{took['seconds']:.4f}")
+    table.add_section()
+    table.add_row("without files", f"{preset['gflop']:.1f}", f"{preset['seconds']:.3f}")
+    out.print(table)
+    estimated = preset["gflop_estimated"]
+    give(
+        f"about {estimated['fft']:.2f} GFLOP more of Fourier transforms, {estimated['elementwise']:.2f} value by value"
+    )
+    made = f" (extrapolated from {preset['steps_made']} steps)" if preset["extrapolated"] else ""
+    give(
+        f"{preset['ratio']:.3f} × the seconds of the reference{made}; "
+        f"{preset['images_per_second']:.3g} images/s with files; peak {shown_memory(preset)}"
+    )
+
+
+def shown_memory(of: dict[str, Any]) -> str:
+    """Word the memory.
+
+    Args:
+        of: With ``peak_memory_gb``.
+
+    Returns:
+        ``1.23 GB``, or that it is not known.
+    """
+    peak = of["peak_memory_gb"]
+    return "memory not known" if peak is None else f"{peak:.2f} GB"
