@@ -29,8 +29,10 @@ def distributions(evaluation: Evaluation) -> Section | None:
         evaluation: The scores.
 
     Returns:
-        A plot per metric; ``None`` without cases.
+        A plot per metric; ``None`` for fewer than two cases.
     """
+    if len(evaluation.cases) < 2:
+        return None
     unit = str(evaluation.made.get("unit", ""))
     columns = columns_of(evaluation)
     figures = []
@@ -42,6 +44,8 @@ def distributions(evaluation: Evaluation) -> Section | None:
         title = label(metric, unit=unit)
         figures.append(_drawn(strips(values, title), f"Distribution of {title} over cases"))
     text = "A point per case; the middle half of them in the box, a line at the median, a red mark at the mean."
+    if evaluation.made.get("groups"):
+        text += " Here every case counts alike; the means above are those of groups."
     return Section("Distributions over cases", text, figures=figures) if figures else None
 
 
@@ -65,7 +69,9 @@ def reliability(evaluation: Evaluation) -> Section | None:
         return [_drawn(figure, f"Reliability diagram, {name}")]
 
     told = evaluation.made.get("probability_is", "")
-    return _by_structure(evaluation, "Reliability", f"{text} The probability: {told}" if told else text, draw)
+    return _by_structure(
+        evaluation, "Reliability", f"{text} Probability: {told[0].lower()}{told[1:]}" if told else text, draw
+    )
 
 
 def selective(evaluation: Evaluation) -> Section | None:

@@ -45,9 +45,22 @@ def label(metric: str, *, unit: str = "") -> str:
     Returns:
         ``HD95 (px) ↓``, say.
     """
+    return f"{plain_label(metric, unit=unit)} {arrow(metric)}".rstrip()
+
+
+def plain_label(metric: str, *, unit: str = "") -> str:
+    """Name a metric, with its unit.
+
+    Args:
+        metric: As in the summary.
+        unit: Of lengths: ``mm`` or ``px``; empty leaves it out.
+
+    Returns:
+        ``HD95 (px)``, say.
+    """
     of = "%" if metric in PERCENT else unit if metric in LENGTH else ""
     words = f"Dice with {metric[5:]}" if metric.startswith("dice@") else LABELS.get(metric, metric.replace("_", " "))
-    return " ".join(part for part in (words, f"({of})" if of else "", arrow(metric)) if part)
+    return f"{words} ({of})" if of else words
 
 
 def arrow(metric: str) -> str:
@@ -133,22 +146,21 @@ def _mean(numbers: Mapping[str, Any] | None, metric: str) -> Cell:
     return Cell(number(numbers["mean"], metric), below=between)
 
 
-def case_table(evaluation: Evaluation, *, cases: Sequence[Mapping[str, Any]] | None = None) -> Table:
+def case_table(evaluation: Evaluation) -> Table:
     """Lay out every case, to be sorted.
 
     Args:
         evaluation: The scores.
-        cases: Some of the rows; ``None``: all.
 
     Returns:
         A row per case: name, group where there is one, each metric, and Dice of each structure.
     """
-    rows = evaluation.cases if cases is None else cases
+    rows = evaluation.cases
     unit = str(evaluation.made.get("unit", ""))
     metrics = base_metrics(evaluation) + [f"dice/{name}" for name in columns_of(evaluation)[1:]]
     words = ["name", *(["group"] if any("group" in row for row in rows) else [])]
     heads = [Cell("case"), *map(Cell, words[1:])]
-    heads += [Cell(f"Dice {key[5:]} ↑" if "/" in key else label(key, unit=unit)) for key in metrics]
+    heads += [Cell(f"Dice {key[5:]}" if "/" in key else plain_label(key, unit=unit)) for key in metrics]
     return Table(heads, [_case(row, words, metrics) for row in rows], sortable=True)
 
 

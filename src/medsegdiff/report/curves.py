@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
@@ -69,7 +70,7 @@ def risk_plot(selection: Selection, *, title: str) -> Figure:
     axis.set_title(f"{title}: AURC {found:.5f}, ideal {found - excess_aurc(risk):.5f}", fontsize=10)
     axis.set_ylabel("error rate of the pixels kept", fontsize=9)
     axis.set_ylim(bottom=0)
-    axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
@@ -128,6 +129,7 @@ def _by_coverage(curve: Curve) -> tuple[Figure, Axes, np.ndarray]:
     first = float(curve.coverage[0])
     low = max(0.0, first - 0.25 * (1 - first)) if first < 1 else 0.9
     axis.set_xlim(low, 1 + 0.02 * (1 - low))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_xlabel("coverage: share of pixels kept, the most certain first", fontsize=9)
     _tidy(axis)
     return figure, axis, np.linspace(low, 1, STEPS)

@@ -98,8 +98,8 @@ def coloured(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> UInt8[n
 
 def _border(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Enlarge or shrink a mask with smooth borders, and find its inner border."""
-    grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size[::-1], Image.Resampling.BILINEAR)
-    inside = np.asarray(grey) >= (128 if np.asarray(grey).max() >= 128 else 1)  # what is tiny stays to be seen
+    share = np.asarray(Image.fromarray(mask.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR))
+    inside = (share > 0) & (share >= min(0.5, share.max() / 2))  # what is tiny stays to be seen
     border: np.ndarray = inside & ~binary_erosion(inside, iterations=THICKNESS, border_value=1)
     return border
 
