@@ -77,18 +77,22 @@ def evaluate(
         made=_made(pairing, predictions, references, tolerance),
         pools=_pooled(scored),
         correlation=_correlation(rows),
+        pairing=pairing,
     )
 
 
 def _scores(pairing: Pairing, tolerance: float, track: Track) -> list[CaseScores]:
     """Score the cases, several pictures at a time; of volumes one, for the sake of memory."""
-    volumes = len(grid_of(pairing.names[0], pairing.reference).shape) > 2 if pairing.names else False
-    with ThreadPoolExecutor(1 if volumes else min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
+    with ThreadPoolExecutor(1 if _volumes(pairing) else min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
         pending = [pool.submit(score_case, name, pairing, tolerance=tolerance) for name in pairing.names]
         try:
             return [case.result() for case in track(pending, "Scoring")]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _volumes(pairing: Pairing) -> bool:
+    return bool(pairing.names) and len(grid_of(pairing.names[0], pairing.reference).shape) > 2
 
 
 def _pooled(scored: Sequence[CaseScores]) -> dict[str, Pool]:
@@ -114,6 +118,7 @@ def _made(pairing: Pairing, predictions: Path, references: Path, tolerance: floa
         "raters": [min(raters), max(raters)] if several and raters else [1, 1],
         "groups": len(set(pairing.groups.values())),
         "tolerance": tolerance,
+        "unit": "mm" if _volumes(pairing) else "px",
         "probability_is": given.probability_is,
     }
 

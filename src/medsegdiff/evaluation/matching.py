@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +45,8 @@ class Pairing:
     coding: MaskCoding
     groups: Mapping[str, str]
     """Case → group (patient), where there is one."""
+    cases: Mapping[str, CaseFiles] = field(default_factory=dict)
+    """The images, where the references are a data set."""
 
     @property
     def channels(self) -> range:
@@ -103,7 +105,7 @@ def pair(
     if present_only:
         names = [name for name in names if name in given.names]
     _check_names(names, given, reference)
-    return Pairing(tuple(names), reference, given, coding, _groups(names, found, places))
+    return Pairing(tuple(names), reference, given, coding, _groups(names, found, places), found.cases)
 
 
 def _layout(predictions: Path, references: Path, data: DataConfig) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from medsegdiff.evaluation.matching import Pairing
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.metrics.base import METRICS
@@ -70,6 +71,8 @@ class Evaluation:
     """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
     doubts: tuple[str, ...] = ()
     """What looks wrong with the masks."""
+    pairing: Pairing | None = field(default=None, repr=False, compare=False)
+    """The files, from which pictures of cases can be drawn."""
 
     @property
     def conventions(self) -> dict[str, str]:

@@ -2,51 +2,95 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment
 
 from medsegdiff.io.atomic import write_text
+from medsegdiff.report.embedded import embed
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the page."""
+
+    source: str
+    """A data URI."""
+    alt: str
+    """What it shows, for who can't see it."""
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A case in a gallery: pictures side by side."""
+
+    title: str
+    pictures: Sequence[Picture]
+    note: str = ""
+    """Said beside the title: its scores."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in a table, or the head of a column."""
+
+    text: str
+    hint: str = ""
+    """Shown when pointed at."""
+    below: str = ""
+    """A second line, in small type."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column is words."""
+
+    heads: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    sortable: bool = False
+    """Whether a click on a head sorts the rows."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, some words, and what is shown under them."""
+    """A heading, some words, and what is shown under them, in this order."""
 
     title: str
     text: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What is counted → how many."""
     table: Sequence[Mapping[str, str]] = ()
     """Rows with the same keys, which head the columns."""
+    tables: Sequence[Table] = ()
     picture: Path | None = None
     """A PNG, taken into the page."""
+    figures: Sequence[Picture] = ()
+    """Plots, next to each other where there is room."""
+    swatches: Mapping[str, str] = field(default_factory=dict)
+    """What is drawn in the gallery → its colour, as CSS writes it."""
+    cards: Mapping[str, Sequence[Card]] = field(default_factory=dict)
+    """A gallery by heading."""
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """Words → what they mean."""
     code: str = ""
     """Commands to copy."""
+    folded: Sequence[Section] = ()
+    """Shown after a click on their titles."""
 
 
-def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
+def write_report(path: Path, title: str, sections: Sequence[Section], *, warnings: Sequence[str] = ()) -> None:
     """Write a page.
 
     Args:
         path: Ends in ``.html``.
         title: Of the page.
         sections: What it shows, in order.
+        warnings: Shown in a box on top.
     """
     template = resources.files("medsegdiff.report").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    write_text(path, page.render(title=title, sections=sections, embed=embed))
-
-
-def embed(picture: Path) -> str:
-    """Turn a picture into an address that carries it.
-
-    Args:
-        picture: A PNG.
-
-    Returns:
-        A data URI.
-    """
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    write_text(path, page.render(title=title, sections=sections, warnings=warnings, embed=embed))
