@@ -76,7 +76,7 @@ def segment(
     )
     say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
     if finished.doubts():
-        say(f"Warning: {finished.doubts()}")
+        say(f"Warning: {finished.doubts()} 'medsegdiff doctor {model}' looks closer.")
     if as_json:
         give(to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds}))
     elif finished.done:

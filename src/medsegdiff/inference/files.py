@@ -24,6 +24,7 @@ from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
+from medsegdiff.suspicion import Appearance, doubts, look
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,6 @@ MADE = "segment.json"
 """Marks a folder of results, and tells how they were made."""
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 SPLIT = "split.csv"
-UNTRAINED = 0.3
-"""Agreement below which members hardly overlap."""
 
 
 @dataclass
@@ -45,6 +44,8 @@ class Finished:
     failed: dict[str, str] = field(default_factory=dict)
     """Path → why."""
     seconds: float = 0.0
+    seen: list[Appearance] = field(default_factory=list)
+    """By image: what its mask looks like."""
 
     def doubts(self) -> str:
         """Say so if the results look like those of a model that has not been trained long enough.
@@ -52,13 +53,7 @@ class Finished:
         Returns:
             A sentence, or nothing.
         """
-        if not self.done:
-            return ""
-        if not any(share for image in self.done for share in image["foreground"].values()):
-            return "Every mask is empty. Is the model trained, and are these images like those it was trained on?"
-        if np.median([image["agreement"] for image in self.done]) < UNTRAINED:
-            return "The members hardly agree: the model looks untrained, or the images are unlike its training images."
-        return ""
+        return doubts(self.seen)
 
 
 def check_room(out: Path, *, overwrite: bool) -> None:
@@ -130,7 +125,9 @@ def segment_files(
             _mark(out, segmenter, options, split_file)
         try:
             result.save(out, members=save_members)
-            finished.done.append(_facts(result))
+            facts = _facts(result)
+            finished.done.append(facts)
+            finished.seen.append(_look(result, facts))
         except (DataError, GeometryError) as error:
             refused(result.name, error)
         del result  # a volume is large, and the next one is made before this name would be taken again
@@ -183,3 +180,13 @@ def _facts(result: Segmentation) -> dict[str, Any]:
         "mean_entropy": float(result.uncertainty.entropy.mean()),
         "agreement": result.agreement(),
     }
+
+
+def _look(result: Segmentation, facts: dict[str, Any]) -> Appearance:
+    """Look at the structure that members draw largest."""
+    shares = np.zeros(len(result.structures))
+    for index in range(len(result.structures)):
+        shares[index] = np.mean([result.structure(member, index).mean() for member in result.members])
+    largest = int(shares.argmax())
+    mask = result.structure(result.mask, largest)
+    return look(mask, agreement=facts["agreement"], members=float(shares[largest]))
