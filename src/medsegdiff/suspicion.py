@@ -92,7 +92,7 @@ def roughness(mask: Bool[np.ndarray, "*s"] | UInt8[np.ndarray, "*s"]) -> float:
     Returns:
         From 0; 0 for a mask of one value.
     """
-    coarse = mask[tuple(slice(None, None, -(-size // GRID)) for size in mask.shape)].astype(bool)
+    coarse = mask[tuple(slice(None, None, max(1, -(-size // GRID))) for size in mask.shape)].astype(bool)
     share = float(coarse.mean()) if coarse.size else 0.0
     pairs = [np.diff(coarse, axis=axis) for axis in range(coarse.ndim)]
     count = sum(pair.size for pair in pairs)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from medsegdiff.checkpoint import Weights, load_config
 from medsegdiff.config import Precision
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.diagnosis.finding import Diagnosis, Finding, guarded, record_of
+from medsegdiff.diagnosis.finding import Diagnosis, Finding, guarded
 from medsegdiff.diagnosis.history import examine_history
 from medsegdiff.diagnosis.machine import examine_machine
 from medsegdiff.diagnosis.output import examine_output
 from medsegdiff.diagnosis.pictures import pictures_for
 from medsegdiff.diagnosis.raters import examine_raters
-from medsegdiff.diagnosis.recorded import examine_recorded
+from medsegdiff.diagnosis.recorded import examine_recorded, record_of
 from medsegdiff.diagnosis.sampling import examine_sampling
 from medsegdiff.diagnosis.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, MedSegDiffError
@@ -67,18 +68,35 @@ def examine(
         broken = Finding("weights", "configuration", "wrong", str(error), "Without it nothing can be examined.")
         return Diagnosis(str(folder), (broken,), time.monotonic() - start)
     found, model = examine_weights(run, config, weights)
-    found += guarded("training", lambda: examine_history(run, config))
-    found += guarded("data", lambda: examine_recorded(run, config))
-    found += guarded("sampler", lambda: examine_sampling(config))
+    record, damage = _record(run)
+    found += guarded("training", lambda: examine_history(run, config), advice="Restore the file; masks do without.")
+    found += damage + guarded("data", lambda: examine_recorded(run, config, record), advice="Restore the file.")
+    found += guarded("sampler", lambda: examine_sampling(config), advice="Mend the section sampling of config.json.")
     if model is not None:
         segmenter = Segmenter(model, config, device=chosen, precision=precision)
-        found += guarded("masks", lambda: _masks(run, segmenter, data, cases, track))
-        found += guarded("raters", lambda: examine_raters(run, segmenter, data=data, count=2 * cases, track=track))
-    found += guarded("machine", lambda: examine_machine(record_of(run.folder), config, chosen, precision))
+        found += _drawn(run, segmenter, data, str(record.get("data") or ""), cases, track)
+    found += guarded("machine", lambda: examine_machine(record, config, chosen, precision), advice="Restore run.json.")
     return Diagnosis(str(folder), tuple(found), time.monotonic() - start)
 
 
-def _masks(run: Run, segmenter: Segmenter, data: Path | None, cases: int, track: Track) -> list[Finding]:
-    stride = segmenter.model.stride
-    pictures = pictures_for(run, segmenter.config, data=data, count=max(2, cases), stride=stride)
-    return examine_output(segmenter, pictures, track=track)
+def _record(run: Run) -> tuple[dict[str, Any], list[Finding]]:
+    """Read the record of a run, or say that it is damaged and go on without."""
+    try:
+        return record_of(run.folder), []
+    except DataError as error:
+        return {}, [Finding("data", "record", "wrong", str(error), "Restore run.json; masks do without.")]
+
+
+def _drawn(run: Run, segmenter: Segmenter, data: Path | None, recorded: str, cases: int, track: Track) -> list[Finding]:
+    """Examine what the model draws."""
+
+    def masks() -> list[Finding]:
+        stride, count = segmenter.model.stride, max(2, cases)  # one image does not tell whether it is looked at
+        pictures = pictures_for(run, segmenter.config, data=data, recorded=recorded, count=count, stride=stride)
+        return examine_output(segmenter, pictures, track=track)
+
+    def raters() -> list[Finding]:
+        return examine_raters(run, segmenter, data=data, recorded=recorded, count=2 * cases, track=track)
+
+    advice = "Give --data with images like those it was trained on; try 'medsegdiff data check'."
+    return guarded("masks", masks, advice=advice) + guarded("raters", raters, advice=advice)

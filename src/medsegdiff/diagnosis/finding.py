@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from medsegdiff.errors import DataError
+from medsegdiff.errors import MedSegDiffError
 
 Verdict = Literal["good", "to look at", "wrong", "skipped"]
 
@@ -69,12 +67,13 @@ class Diagnosis:
         return asdict(self) | {"ok": self.ok}
 
 
-def guarded(group: str, examine: Callable[[], list[Finding]]) -> list[Finding]:
+def guarded(group: str, examine: Callable[[], list[Finding]], *, advice: str) -> list[Finding]:
     """Examine something that may be broken: what can't be read is a finding, not the end.
 
     Args:
         group: Of the findings.
         examine: Gives them.
+        advice: What to do if it can't be done.
 
     Returns:
         The findings, or one that says what stopped them.
@@ -82,28 +81,5 @@ def guarded(group: str, examine: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return examine()
     except (ValueError, KeyError, TypeError, OSError) as error:  # those of ours are ValueErrors
-        return [Finding(group, "readable", "wrong", f"{type(error).__name__}: {error}", "Mend or restore this file.")]
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    """Read what a run wrote down of how it was made.
-
-    Args:
-        folder: The run.
-
-    Returns:
-        The contents of ``run.json``; empty without that file.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
-    file = folder / "run.json"
-    if not file.is_file():
-        return {}
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{file}: holds no record of a run. It was not written by medsegdiff.")
-    return record
+        told = str(error) if isinstance(error, MedSegDiffError) else f"{type(error).__name__}: {error}"
+        return [Finding(group, "readable", "wrong", told, advice)]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.checkpoint import LAST
+from medsegdiff.checkpoint import BEST, LAST
 from medsegdiff.config import Config
 from medsegdiff.diagnosis.finding import Finding
 from medsegdiff.diagnosis.weights import header_of
-from medsegdiff.errors import CheckpointError
+from medsegdiff.errors import CheckpointError, DataError
 from medsegdiff.training.run import Run
 
 LOGGED = 5
@@ -34,11 +34,14 @@ def examine_history(run: Run, config: Config) -> list[Finding]:
     Returns:
         The findings.
     """
-    lines = run.lines()
+    try:
+        lines = run.lines()
+    except ValueError as error:
+        raise DataError(f"{run.log}: can't be read ({error}). The file is damaged.") from error
     losses = [line for line in lines if "loss" in line]
     validations = [line for line in lines if line.get("dice") is not None]
     progress = _progress(run)
-    step = int(progress.get("step", max((line["step"] for line in lines), default=0)))
+    step = progress.get("step", max((line["step"] for line in lines), default=None))
     return [
         _end(step, int(progress.get("worse_validations", 0)), config),
         _loss(losses),
@@ -49,17 +52,21 @@ def examine_history(run: Run, config: Config) -> list[Finding]:
 
 def _progress(run: Run) -> dict[str, Any]:
     """Find out how far training came: from the checkpoint, else from the last weights."""
-    for file in (run.state, run.folder / LAST):
+    for file in (run.state, run.folder / LAST, run.folder / BEST):
         try:
             facts = header_of(file)
-            return dict(facts.get("progress", facts))
         except CheckpointError:
             continue
+        if found := dict(facts.get("progress", facts)):
+            return found
     return {}
 
 
-def _end(step: int, worse: int, config: Config) -> Finding:
+def _end(step: int | None, worse: int, config: Config) -> Finding:
     train = config.train
+    if step is None:
+        found = "Nothing tells how long it was trained: no log, no step beside the weights."
+        return Finding("training", "end", "to look at", found, "Restore log.jsonl, if there was one.")
     numbers = {"step": step, "max_steps": train.max_steps}
     done = f"{step} of {train.max_steps} steps"
     if step >= train.max_steps:
@@ -97,6 +104,8 @@ def _loss(lines: Sequence[dict[str, Any]]) -> Finding:
 def _skipped(lines: Sequence[dict[str, Any]], progress: dict[str, Any]) -> Finding:
     skipped = int(progress.get("skipped", lines[-1].get("skipped", 0) if lines else 0))
     steps = max(1, int(progress.get("step", lines[-1]["step"] if lines else 1)))
+    if not lines and not progress:
+        return Finding("training", "skipped steps", "skipped", "The log holds no steps.")
     found = f"{skipped} of {steps} steps were skipped for a loss or gradient that was not finite."
     if skipped > 0.01 * steps:
         advice = "Lower train.learning_rate, or set train.precision=fp32."

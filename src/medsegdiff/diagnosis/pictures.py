@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,15 @@ from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.phantom import PhantomSource, make_lesion
 from medsegdiff.data.planes import AXES, pick_plane
 from medsegdiff.data.transforms import place, prepare, to_grid
-from medsegdiff.diagnosis.finding import record_of
-from medsegdiff.errors import DataError
+from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
 from medsegdiff.io.grid import canonical_geometry
 from medsegdiff.training.run import Run
 from medsegdiff.types import Case
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,33 +40,44 @@ class Pictures:
     """Whether they are of the kind that the model was trained on, as far as can be known."""
 
 
-def pictures_for(run: Run, config: Config, *, data: Path | None, count: int, stride: int) -> Pictures:
+def pictures_for(run: Run, config: Config, *, data: Path | None, recorded: str, count: int, stride: int) -> Pictures:
     """Find images to look at with a model.
 
     Args:
         run: The run.
         config: Its configuration.
         data: What the user gives; ``None`` takes the data of the run if they are still there.
+        recorded: What the run was trained on, as it was named then.
         count: How many at most.
         stride: Of the network.
 
     Returns:
         The images.
     """
-    recorded = str(record_of(run.folder).get("data") or "")
-    if data is None and recorded == "phantom":
+    if data is not None:
+        return _opened(data, run, config, count, stride)
+    if recorded == "phantom":
         source = PhantomSource(config.data)
-        cases: Sequence[Case] = [source.load(name) for name in source.info.names("val")[:count]]
-        what, real = f"{len(cases)} validation images of the phantom", True
-    elif data is not None or (recorded and Path(recorded).exists()):
-        where = data or Path(recorded)
-        files = _spread(_validation(where, run, config), count)
-        cases = [_picture(read_case(file), config) for file in files]
-        what, real = f"{len(cases)} images of {where}", True
-    else:
-        return Pictures(_made_up(config, count, stride), f"{count} made-up images (give --data for real ones)", False)
+        cases = [source.load(name) for name in source.info.names("val")[:count]]
+        return _prepared(cases, "the phantom", config, stride)
+    if recorded and Path(recorded).exists():
+        try:
+            return _opened(Path(recorded), run, config, count, stride)
+        except MedSegDiffError as error:  # nobody asked for these
+            log.info("%s", error)
+    return Pictures(_made_up(config, count, stride), f"{count} made-up images; --data gives real ones", real=False)
+
+
+def _opened(where: Path, run: Run, config: Config, count: int, stride: int) -> Pictures:
+    files = _spread(_validation(where, run, config), count)
+    return _prepared([_picture(read_case(file), config) for file in files], str(where), config, stride)
+
+
+def _prepared(cases: Sequence[Case], where: str, config: Config, stride: int) -> Pictures:
+    """Bring cases onto the model grid; those of another size than the first are left out."""
     prepared = [prepare(case, config.data, channels=config.image_channels, stride=stride).image for case in cases]
-    return Pictures([image for image in prepared if image.shape == prepared[0].shape], what, real)
+    images = [image for image in prepared if image.shape == prepared[0].shape]
+    return Pictures(images, f"{len(images)} images of {where}", real=True)
 
 
 def _validation(where: Path, run: Run, config: Config) -> list[CaseFiles]:

@@ -18,7 +18,7 @@ from medsegdiff.data.dataset import DataSource, Track, in_silence
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.data.split import names_in, resolve
-from medsegdiff.diagnosis.finding import Finding, record_of
+from medsegdiff.diagnosis.finding import Finding
 from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmentation import Segmentation
@@ -79,7 +79,7 @@ class Drawn:
 
 
 def examine_raters(
-    run: Run, segmenter: Segmenter, *, data: Path | None, count: int, track: Track = in_silence
+    run: Run, segmenter: Segmenter, *, data: Path | None, recorded: str, count: int, track: Track = in_silence
 ) -> list[Finding]:
     """Compare an ensemble with raters, if the model has learned from data with several.
 
@@ -87,13 +87,14 @@ def examine_raters(
         run: The run.
         segmenter: The model.
         data: What the user gives; ``None`` takes the phantom if the run was trained on it.
+        recorded: What the run was trained on, as it was named then.
         count: Cases at most.
         track: Shows progress.
 
     Returns:
         The findings.
     """
-    where: str | Path = data or str(record_of(run.folder).get("data") or "")
+    where: str | Path = data or recorded
     source: DataSource | None = phantom_of(where, segmenter.config)
     if source is None and data is None:
         found = "The run was not trained on the phantom, so nothing exact is known of its raters."
@@ -123,12 +124,12 @@ def phantom_of(where: str | Path, config: Config) -> PhantomSource | None:
     source = PhantomSource(config.data)
     if str(where) == "phantom":
         return source
-    name = source.info.names("test")[0]
-    file = Path(where) / "images" / f"{name}.png"
-    if not str(where) or not file.is_file():
+    files = {name: Path(where) / "images" / f"{name}.png" for name in source.info.names("all")}
+    name = next((name for name, file in files.items() if file.is_file()), None)
+    if name is None:
         return None
     try:
-        given, made = read_case(file).image, source.load(name).image
+        given, made = read_case(files[name]).image, source.load(name).image
     except MedSegDiffError:
         return None
     return source if given.shape == made.shape and np.allclose(given, made, atol=1e-3) else None

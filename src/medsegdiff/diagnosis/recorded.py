@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from medsegdiff.config import Config
 from medsegdiff.data.dataset import SPLITS
 from medsegdiff.data.modality import shown_modalities
-from medsegdiff.diagnosis.finding import Finding, record_of
+from medsegdiff.diagnosis.finding import Finding
+from medsegdiff.errors import DataError
 from medsegdiff.training.run import Run
 
 
-def examine_recorded(run: Run, config: Config) -> list[Finding]:
+def record_of(folder: Path) -> dict[str, Any]:
+    """Read what a run wrote down of how it was made.
+
+    Args:
+        folder: The run.
+
+    Returns:
+        The contents of ``run.json``; empty without that file.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    file = folder / "run.json"
+    if not file.is_file():
+        return {}
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{file}: holds no record of a run. It was not written by medsegdiff.")
+    return record
+
+
+def examine_recorded(run: Run, config: Config, record: dict[str, Any]) -> list[Finding]:
     """Examine what ``segment`` and ``evaluate`` rely on.
 
     Args:
         run: The run.
         config: Its configuration.
+        record: From `record_of`.
 
     Returns:
         The findings.
     """
-    record = record_of(run.folder)
     return [
         _split(run, record.get("split_sha256")),
         _classes(config),
@@ -37,11 +64,14 @@ def _split(run: Run, expected: object) -> Finding:
     if not run.split.is_file():
         advice = "'segment --split test' needs it; restore split.csv, or train anew."
         return Finding("data", "split", "to look at", f"There is no {run.split.name}.", advice)
-    with run.split.open(newline="", encoding="utf-8") as file:
-        counts = Counter(row.get("split", "") for row in csv.DictReader(file))
+    try:
+        text = run.split.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise DataError(f"{run.split}: is no text ({error}). The file is damaged.") from error
+    counts = Counter(row.get("split", "") for row in csv.DictReader(text.splitlines()))
     found = ", ".join(f"{counts[part]} {part}" for part in SPLITS) + "."
     numbers = {part: counts[part] for part in SPLITS}
-    if expected and hashlib.sha256(run.split.read_text(encoding="utf-8").encode()).hexdigest() != expected:
+    if expected and hashlib.sha256(text.encode()).hexdigest() != expected:
         advice = "Test cases may have been trained on; restore the file."
         return Finding("data", "split", "wrong", f"{found} The file was changed after training.", advice, numbers)
     if missing := [part for part in SPLITS if not counts[part]]:
@@ -61,9 +91,12 @@ def _classes(config: Config) -> Finding:
 
 def _normalisation(config: Config) -> Finding:
     data = config.data
-    if data.modalities:
-        return Finding("data", "normalisation", "good", f"{shown_modalities(data.modalities, data.window)}.")
-    return Finding("data", "normalisation", "good", "Mean 0 and standard deviation 1 by channel of each image.")
+    how = "mean 0 and standard deviation 1 by channel of each image or volume"
+    if not data.modalities:
+        return Finding("data", "normalisation", "good", f"Images get {how}.")
+    told = shown_modalities(data.modalities, data.window)
+    found = f"{told}." if set(data.modalities) == {"ct"} else f"{told}: {how}, except CT."
+    return Finding("data", "normalisation", "good", found)
 
 
 def _origin(where: object) -> Finding:
