@@ -58,8 +58,8 @@ class Drawn:
 
     @property
     def where(self) -> Bool[np.ndarray, "h w"]:
-        """The pixels around the structure, where calibration is not easy."""
-        return near(*self.masks, *self.members)
+        """The pixels that a rater or a member draws: elsewhere calibration is easy, and would hide the rest."""
+        return near(*self.masks, *self.members, margin=0)
 
     def expected_ged(self) -> float:
         """GED² of a perfect sampler; where raters stand for the distribution, their own pairs are left out."""
@@ -177,7 +177,7 @@ def _compared(drawn: Sequence[Drawn], how: str) -> list[Finding]:
 def calibration_error(
     drawn: Sequence[Drawn], members_of: Callable[[Drawn], Bool[np.ndarray, "m h w"]] = lambda one: one.members
 ) -> float:
-    """Compute the calibration error of the mean of members near the structures, over all cases.
+    """Compute the calibration error of the mean of members where anybody draws, over all cases.
 
     Args:
         drawn: The cases.
@@ -196,7 +196,7 @@ def _calibration(drawn: Sequence[Drawn], how: str) -> Finding:
     rng = np.random.default_rng(0)
     measured = calibration_error(drawn)
     perfect = float(np.mean([calibration_error(drawn, lambda one: one.perfect(rng)) for _ in range(DRAWS)]))
-    found = f"ECE of the pixel mean near structures {measured:.3f}; a perfect sampler has {perfect:.3f} ({how})."
+    found = f"ECE of the pixel mean where anybody draws {measured:.3f}; a perfect sampler has {perfect:.3f} ({how})."
     numbers = {"ece": measured, "perfect": perfect, "cases": len(drawn), "members": MEMBERS}
     if measured <= perfect + ECE_EXCESS:
         return Finding("raters", "calibration", "good", found, numbers=numbers)
