@@ -21,6 +21,7 @@ COMMANDS = [
     ["demo"],
     ["train"],
     ["segment"],
+    ["doctor"],
     ["evaluate"],
     ["compare"],
     ["report"],

@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
-from medsegdiff.cli import benchmark, compare, console, data, demo, evaluate, info, list_, plan, report, segment, train
+from medsegdiff.cli import (
+    benchmark,
+    compare,
+    console,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    info,
+    list_,
+    plan,
+    report,
+    segment,
+    train,
+)
 from medsegdiff.errors import ConfigError, DataError, MedSegDiffError
 
 app = typer.Typer(
@@ -26,6 +40,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("segment")(segment.segment)
+app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

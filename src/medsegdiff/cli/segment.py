@@ -75,7 +75,7 @@ def segment(
     if members == "auto" and finished.done:
         say(f"Members: {finished.members()}.")
     if finished.doubts():
-        say(f"Warning: {finished.doubts()}")
+        say(f"Warning: {finished.doubts()} 'medsegdiff doctor {model}' looks closer.")
     if as_json:
         give(to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds}))
     elif finished.done:

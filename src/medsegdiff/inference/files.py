@@ -25,6 +25,7 @@ from medsegdiff.inference.rates import rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
+from medsegdiff.suspicion import Appearance, doubts, look
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ MADE = "segment.json"
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 SPLIT = "split.csv"
 RATES = "staple.csv"
-UNTRAINED = 0.3
-"""Agreement below which members hardly overlap."""
 
 
 @dataclass
@@ -47,6 +46,8 @@ class Finished:
     failed: dict[str, str] = field(default_factory=dict)
     """Path → why."""
     seconds: float = 0.0
+    seen: list[Appearance] = field(default_factory=list)
+    """By image: what its mask looks like."""
 
     def members(self) -> str:
         """Say how many members the images have.
@@ -63,13 +64,7 @@ class Finished:
         Returns:
             A sentence, or nothing.
         """
-        if not self.done:
-            return ""
-        if not any(share for image in self.done for share in image["foreground"].values()):
-            return "Every mask is empty. Is the model trained, and are these images like those it was trained on?"
-        if np.median([image["agreement"] for image in self.done]) < UNTRAINED:
-            return "The members hardly agree: the model looks untrained, or the images are unlike its training images."
-        return ""
+        return doubts(self.seen)
 
 
 def check_room(out: Path, *, overwrite: bool) -> None:
@@ -141,7 +136,9 @@ def segment_files(
             _mark(out, segmenter, options, split_file)
         try:
             result.save(out, members=save_members)
-            finished.done.append(_facts(result))
+            facts = _facts(result)
+            finished.done.append(facts)
+            finished.seen.append(_look(result, facts))
             rates += rates_of(result)
         except (DataError, GeometryError) as error:
             refused(result.name, error)
@@ -198,3 +195,13 @@ def _facts(result: Segmentation) -> dict[str, Any]:
         "mean_entropy": float(result.uncertainty.entropy.mean()),
         "agreement": result.agreement(),
     }
+
+
+def _look(result: Segmentation, facts: dict[str, Any]) -> Appearance:
+    """Look at the structure that members draw largest."""
+    shares = np.zeros(len(result.structures))
+    for index in range(len(result.structures)):
+        shares[index] = np.mean([result.structure(member, index).mean() for member in result.members])
+    largest = int(shares.argmax())
+    mask = result.structure(result.mask, largest)
+    return look(mask, agreement=facts["agreement"], members=float(shares[largest]))

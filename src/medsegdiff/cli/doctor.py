@@ -1,0 +1,71 @@
+"""``medsegdiff doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+
+from medsegdiff.cli.console import give, out, say, track
+from medsegdiff.config import Precision
+
+if TYPE_CHECKING:
+    from medsegdiff.diagnosis.finding import Diagnosis
+
+COLOURS = {"good": "green", "to look at": "yellow", "wrong": "bold red", "skipped": "dim"}
+
+
+def doctor(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images to look at, with masks of several raters perhaps; default: the run's own.", show_default=False
+        ),
+    ] = None,
+    cases: Annotated[int, typer.Option(min=1, help="Images to segment; fewer if they take long.")] = 4,
+    weights: Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")] = "best",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
+    precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Explain a run whose masks look wrong: its files, its training, its sampler, its masks.
+
+    Example: `medsegdiff doctor runs/isic --data photos/`
+
+    The sampler is tried on problems whose answer is known exactly. Exit status 1 if something is wrong.
+    """
+    from medsegdiff.diagnosis.examination import examine
+    from medsegdiff.io.atomic import to_json
+
+    result = examine(run, data=data, weights=weights, cases=cases, device=device, precision=precision, track=track)
+    if as_json:
+        give(to_json(result.to_dict()))
+    else:
+        show(result)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def show(result: Diagnosis) -> None:
+    """Print the findings as a table, and count them.
+
+    Args:
+        result: The findings.
+    """
+    table = Table(title=result.run, box=SIMPLE)
+    for heading in ("", "verdict", "found → what to do"):
+        table.add_column(heading, no_wrap=heading == "verdict")
+    for finding in result.findings:
+        verdict = f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]"
+        what = f"{finding.group}: {finding.name}"
+        advice = f"\n→ {finding.advice}" if finding.advice else ""
+        table.add_row(escape(what), verdict, escape(finding.found + advice))
+    out.print(table)
+    verdicts = [finding.verdict for finding in result.findings]
+    counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in COLOURS if verdict in verdicts)
+    say(f"{counted}; {result.seconds:.0f} s.")

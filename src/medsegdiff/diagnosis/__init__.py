@@ -1,0 +1,1 @@
+"""Explaining a run to somebody whose masks look wrong: one file per group of findings, `examination` has them all."""
