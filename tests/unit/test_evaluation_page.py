@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsegdiff.ensembles.curve import Curve
 from medsegdiff.evaluation import Evaluation, evaluate, summarise, write_page
 from medsegdiff.evaluation.gallery import choose
 from medsegdiff.evaluation.matching import Pairing
@@ -26,7 +27,6 @@ from medsegdiff.evaluation.tables import case_table, number, summary_table
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection
 from medsegdiff.report.curves import referral_bounds
-from medsegdiff.report.html import Section
 from medsegdiff.report.panels import SIDE, outlined, panel_size
 from tests.makers import disc
 from tests.raters import make_rated
@@ -113,11 +113,11 @@ def test_sections_are_there_only_where_there_is_something_to_show(tmp_path: Path
     one = (tmp_path / "one.html").read_text(encoding="utf-8")
     assert "Scores" in one
     assert not any(title in one for title in ("Reliability", "Risk and coverage", "foretell", "Distributions", "worst"))
-    curve = Section("Dice by number of members")
-    write_page(made(rows(0.5, 0.6)), tmp_path / "two.html", curve=curve)
+    curve = Curve(np.array([1, 2]), np.array([0.5, 0.6]), np.array([0.1, 0.0]), 2)
+    write_page(replace(made(rows(0.5, 0.6)), curve=curve), tmp_path / "two.html")
     two = (tmp_path / "two.html").read_text(encoding="utf-8")
     assert "Distributions" in two
-    assert "Dice by number of members" in two
+    assert "How many members?" in two
     assert 'role="alert"' not in two
 
 

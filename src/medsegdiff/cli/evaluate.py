@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +32,7 @@ def evaluate(
     ] = "auto",
     fusion: Annotated[str, typer.Option(help="How members are fused where no fused mask lies beside them.")] = "staple",
     tolerance: Annotated[float, typer.Option(min=0, help="Of NSD, in mm; pixels for pictures.")] = 1.0,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")] = True,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="How to read the references: data.mask_folders=raters, data.task=binary, …"),
@@ -41,6 +44,7 @@ def evaluate(
     Example: `medsegdiff evaluate masks data/isic --split test --out scores`
     """
     from medsegdiff.evaluation import evaluate as score
+    from medsegdiff.evaluation import write_page
     from medsegdiff.io.atomic import to_json
 
     result = score(
@@ -56,6 +60,9 @@ def evaluate(
     if out is not None:
         result.save(out)
         say(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
+        if report:
+            write_page(result, out / "report.html", command=shlex.join(["medsegdiff", *sys.argv[1:]]))
+            say(f"Look at {out / 'report.html'}")
     if as_json:
         give(to_json(result.to_dict()))
     else:

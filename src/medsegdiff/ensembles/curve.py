@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,15 @@ class Curve:
     """Standard deviation, over draws, of the mean Dice over cases. Draws share members: near the full ensemble it
     understates how much new ensembles would differ, and there it is 0."""
     num_cases: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the curve as plain values.
+
+        Returns:
+            ``members``, ``mean``, ``spread`` and ``cases``.
+        """
+        columns = {"members": self.num_members, "mean": self.mean, "spread": self.spread}
+        return {**{name: column.tolist() for name, column in columns.items()}, "cases": self.num_cases}
 
     def at(self, num_members: int) -> float | None:
         """Look a value up.

@@ -15,6 +15,7 @@ from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
 from medsegdiff.metrics.scoring import all_scores
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
+from medsegdiff.suspicion import Appearance, look
 
 EMPTY = {
     (True, False): "no_reference",
@@ -37,8 +38,8 @@ class CaseScores:
     """Which of prediction and reference is empty, by structure."""
     pools: dict[str, Pool]
     """Sums over pixels by structure; none without probabilities."""
-    foreground: tuple[float, ...]
-    """Share of pixels by structure."""
+    seen: Appearance
+    """What the largest predicted structure looks like."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         Its scores.
     """
     geometry = common_grid(name, pairing)
-    scores, empty, pools, foreground = [], [], {}, []
+    scores, empty, pools, seen = [], [], {}, []
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
         truth = structure.reference
         values = all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance)
@@ -83,10 +84,10 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
             values |= found
         scores.append(values)
         empty.append(EMPTY[bool(structure.predicted.any()), bool(truth.any())])
-        foreground.append(float(structure.predicted.mean()))
+        seen.append(_look(structure, values.get("agreement")))
     group = pairing.groups.get(name, "")
     row = {"name": name} | ({"group": group} if group else {}) | _over_structures(scores, pairing.structures)
-    return CaseScores(row, tuple(empty), pools, tuple(foreground))
+    return CaseScores(row, tuple(empty), pools, max(seen, key=lambda of: of.foreground))
 
 
 def ensemble_scores(structure: Structure) -> dict[str, float]:
@@ -181,6 +182,11 @@ def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
             raters, predicted = raters & counted, predicted & counted
             members = None if members is None else members & counted
         yield Structure(pairing.structures[number], dict(zip(who, raters, strict=True)), predicted, members, p, counted)
+
+
+def _look(structure: Structure, agreement: float | None) -> Appearance:
+    share = None if structure.members is None else float(structure.members.mean())
+    return look(structure.predicted, agreement=agreement if structure.members is not None else None, members=share)
 
 
 def _over_structures(scores: list[dict[str, float]], structures: tuple[str, ...]) -> dict[str, float]:

@@ -14,10 +14,12 @@ from medsegdiff.config import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.evaluation.case import CaseScores, score_case
 from medsegdiff.evaluation.matching import Kind, Pairing, grid_of, pair
+from medsegdiff.evaluation.members import curve_of
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.result import Evaluation, summarise
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.metrics.surface import TOLERANCE
+from medsegdiff.suspicion import doubts
 
 MOST_AT_ONCE = 8
 """Pictures that are scored at the same time."""
@@ -77,6 +79,8 @@ def evaluate(
         made=_made(pairing, predictions, references, tolerance),
         pools=_pooled(scored),
         correlation=_correlation(rows),
+        doubts=tuple(filter(None, [doubts([case.seen for case in scored])])),
+        curve=curve_of(pairing, track),
         pairing=pairing,
     )
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from medsegdiff.evaluation.gallery import choose, gallery, swatches
-from medsegdiff.evaluation.plots import disagreement, distributions, reliability, selective
+from medsegdiff.evaluation.plots import disagreement, distributions, ensemble, reliability, selective
 from medsegdiff.evaluation.result import Evaluation
 from medsegdiff.evaluation.tables import case_table, summary_table
 from medsegdiff.report.html import Section, write_report
@@ -17,14 +17,13 @@ MOST_OPEN = 40
 """Cases in the table of all cases before it is folded."""
 
 
-def write_page(evaluation: Evaluation, path: Path, *, command: str = "", curve: Section | None = None) -> None:
+def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None:
     """Write the report of an evaluation. Of the images only those of the gallery are read again.
 
     Args:
         evaluation: The scores; the gallery needs the `Evaluation.pairing` that ``evaluate`` leaves in it.
         path: Ends in ``.html``.
         command: What was called, to be written down; empty: the plain command on the same folders.
-        curve: The ensemble curve, if there is one.
     """
     sections = (
         headline(evaluation),
@@ -33,7 +32,7 @@ def write_page(evaluation: Evaluation, path: Path, *, command: str = "", curve: 
         reliability(evaluation),
         selective(evaluation),
         disagreement(evaluation),
-        curve,
+        ensemble(evaluation),
         pictures(evaluation),
         every_case(evaluation),
         reproduction(evaluation, command),

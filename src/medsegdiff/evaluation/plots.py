@@ -13,6 +13,7 @@ from medsegdiff.evaluation.tables import columns_of, label
 from medsegdiff.report.curves import referral_plot, reliability_diagram, risk_plot
 from medsegdiff.report.distributions import disagreement_plot, strips
 from medsegdiff.report.embedded import svg_uri
+from medsegdiff.report.ensemble_curve import curves_plot
 from medsegdiff.report.html import Picture, Section
 
 HEADLINE = ("dice", "iou", "hd95", "nsd", "ged")
@@ -118,6 +119,26 @@ def disagreement(evaluation: Evaluation) -> Section | None:
     )
     text = "A point per case. Where members agree the mask should be good; where they do not, look at it."
     return Section("Does disagreement foretell error?", text, figures=[_drawn(figure, "Error against disagreement")])
+
+
+def ensemble(evaluation: Evaluation) -> Section | None:
+    """Draw Dice against the number of members.
+
+    Args:
+        evaluation: The scores.
+
+    Returns:
+        The curve; ``None`` for fewer than three members.
+    """
+    curve = evaluation.curve
+    if curve is None:
+        return None
+    figure = curves_plot({"majority of n members": curve})
+    text = (
+        f"Random subsets of the members, fused by majority, over {curve.num_cases} cases; the band is the standard "
+        "deviation over subsets. More draws, STAPLE and several runs: medsegdiff benchmark ensemble."
+    )
+    return Section("How many members?", text, figures=[_drawn(figure, "Dice against the number of members")])
 
 
 def _by_structure(

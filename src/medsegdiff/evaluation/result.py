@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from medsegdiff.ensembles.curve import Curve
 from medsegdiff.evaluation.matching import Pairing
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.io.atomic import write_json, write_text
@@ -71,6 +72,8 @@ class Evaluation:
     """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
     doubts: tuple[str, ...] = ()
     """What looks wrong with the masks."""
+    curve: Curve | None = None
+    """Dice against the number of members, of saved ones."""
     pairing: Pairing | None = field(default=None, repr=False, compare=False)
     """The files, from which pictures of cases can be drawn."""
 
@@ -101,6 +104,7 @@ class Evaluation:
             "made": self.made,
             "pooled": {name: pool.to_dict() for name, pool in pools.items() if pool is not None},
             "correlation": self.correlation,
+            "ensemble_curve": None if self.curve is None else self.curve.to_dict(),
             "doubts": list(self.doubts),
             "conventions": self.conventions,
         }

@@ -13,13 +13,25 @@ from medsegdiff.report.figures import save
 
 
 def draw_curves(curves: Mapping[str, Curve], path: Path) -> None:
+    """Draw curves into one plot.
+
+    Args:
+        curves: By name.
+        path: Ends in ``.png``.
+    """
+    save(curves_plot(curves), path)
+
+
+def curves_plot(curves: Mapping[str, Curve]) -> Figure:
     """Draw curves into one plot: the mean, a band of one standard deviation, and a ring where each converges.
 
     Source: Wu et al. (2024), figure 3.
 
     Args:
         curves: By name.
-        path: Ends in ``.png``.
+
+    Returns:
+        The plot.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axis = figure.subplots()
@@ -29,7 +41,7 @@ def draw_curves(curves: Mapping[str, Curve], path: Path) -> None:
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, loc="lower right")
     figure.suptitle("fused mask of n members; ring: the last ten changed Dice by less than 0.1 %", fontsize=9)
-    save(figure, path)
+    return figure
 
 
 def _draw(axis: Axes, name: str, curve: Curve, *, colour: str) -> None:
