@@ -130,7 +130,7 @@ class SamplingConfig(Component):
     """Entry of the registry of samplers."""
     num_steps: int = Field(default=20, ge=1)
     """Steps of the sampler; 100 in the paper."""
-    spacing: Literal["trailing", "linspace", "logsnr"] = "logsnr"
+    spacing: Literal["trailing", "linspace", "logsnr", "regions"] = "logsnr"
     """How the steps are spaced."""
     eta: float = Field(default=0.0, ge=0, le=1)
     """DDIM's share of ancestral noise."""
@@ -138,6 +138,8 @@ class SamplingConfig(Component):
     """Members of the ensemble; 10 in the paper."""
     fusion: str = "staple"
     """Entry of the registry of fusions; STAPLE in the paper."""
+    antithetic: bool = False
+    """Whether members come in pairs with opposite noise: a steadier mean, but pairs that disagree too much."""
     shared_noise: bool = True
     """Whether a member starts from the same noise in all slices of a volume, so that neighbours agree."""
     batch_size: int = Field(default=16, ge=1)

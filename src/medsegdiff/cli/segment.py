@@ -25,7 +25,7 @@ def segment(
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", show_default=False)
     ] = None,
-    spacing: Annotated[str | None, typer.Option(help="trailing, linspace or logsnr.", show_default=False)] = None,
+    spacing: Annotated[str | None, typer.Option(help="trailing, linspace, logsnr or regions.", show_default=False)] = None,
     fusion: Annotated[str | None, typer.Option(help="staple, mean or majority.", show_default=False)] = None,
     slice_noise: Annotated[
         Literal["shared", "own"] | None,

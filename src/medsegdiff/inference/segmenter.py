@@ -16,7 +16,7 @@ from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import ConfigError, MedSegDiffError
 from medsegdiff.fusion import FUSERS
-from medsegdiff.hardware import pick_device
+from medsegdiff.hardware import pick_device, place
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
@@ -68,7 +68,8 @@ class Segmenter:
             origin: Where the weights come from, to be written beside results.
         """
         self.device = pick_device(None if device is None else str(device))
-        self.model = model.to(self.device).eval()
+        self.model = model
+        place(model, self.device).eval()
         self.config = config
         self.precision = precision
         self.origin = origin

@@ -50,7 +50,8 @@ class DetailHead(nn.Module):
         Returns:
             The detail.
         """
-        return self.unfold_c(self.from_condition(F.silu(self.norm_c(f_c)))).contiguous()
+        detail: Tensor = self.unfold_c(self.from_condition(F.silu(self.norm_c(f_c))))
+        return detail
 
     def forward(self, f_d: Float[Tensor, "b c h w"], detail: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b k gh gw"]:
         """Give one map per output channel, the last layer in full precision.
@@ -63,7 +64,7 @@ class DetailHead(nn.Module):
             Maps at full resolution.
         """
         cells = self.from_cells(F.silu(self.norm_d(f_d)))
-        h = F.silu(self.unfold_d(cells).contiguous() + detail)
+        h = F.silu(self.unfold_d(cells) + detail)
         with full_precision(h):
             maps: Tensor = self.to_maps(h.float())
         return maps
