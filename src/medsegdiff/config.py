@@ -64,8 +64,8 @@ class ModelConfig(Component):
             raise ValueError("condition_widths and diffusion_widths must have as many levels as each other")
         if len(self.condition_widths) - above != len(self.diffusion_widths):
             raise ValueError(
-                f"with diffusion_patch {its} and condition_patch {own}, diffusion_widths must have {above} fewer levels "
-                "than condition_widths: both end on the same grid"
+                f"with condition_patch {own} and diffusion_patch {its}, diffusion_widths must have {above} fewer "
+                "levels than condition_widths: both end on the same grid"
             )
         known = range(len(self.diffusion_widths) - 1)
         if any(level not in known for level in self.anchor_levels) or len(set(self.anchor_levels)) < len(
@@ -126,6 +126,8 @@ class LossConfig(Component):
 class SamplingConfig(Component):
     """How masks are drawn and fused."""
 
+    mode: Literal["ensemble", "mean"] = "ensemble"
+    """``mean`` asks the network once, from pure noise, for the mean of all masks; it draws none of them."""
     sampler: str = "dpmpp-2m"
     """Entry of the registry of samplers."""
     num_steps: int = Field(default=20, ge=1)

@@ -88,7 +88,7 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
         The network.
     """
     moved = model.to(device)
-    return moved if device.type == "mps" else moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return moved if device.type == "mps" else moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def device_memory(device: torch.device) -> float:

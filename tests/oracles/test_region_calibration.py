@@ -1,12 +1,13 @@
 """A few steps must still give each region its probability, whatever its size: the exact denoiser tells.
 
 The mask is one region of n pixels, all foreground with probability p, else all background. Then the sum of x_t over
-the region is all that matters, and the best prediction of x_0 is tanh(n ᾱ-mean … ) in closed form.
+the region is all that matters, and the best prediction of x_0 has a closed form: tanh(α Σx_t / σ² + ½ logit p).
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -56,8 +57,8 @@ def test_times_fall_and_end_where_regions_are_settled(schedule: str, scale: floa
         times = SPACINGS["regions"](made, steps)
         assert len(times) == steps
         assert times[0] == 999
-        assert all(a > b for a, b in zip(times, times[1:], strict=False))
+        assert all(a > b for a, b in pairwise(times))
     assert made.lam_at(times[-1]) == pytest.approx(min(REGION_RANGE[1], float(made.lam[0])), abs=1e-3)
     levels = [made.lam_at(t) for t in times[1:]]
-    steps_in_lam = [b - a for a, b in zip(levels, levels[1:], strict=False)]
+    steps_in_lam = [b - a for a, b in pairwise(levels)]
     assert max(steps_in_lam) == pytest.approx(min(steps_in_lam), rel=0.01)

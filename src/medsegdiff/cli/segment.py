@@ -25,7 +25,13 @@ def segment(
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", show_default=False)
     ] = None,
-    spacing: Annotated[str | None, typer.Option(help="trailing, linspace, logsnr or regions.", show_default=False)] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="trailing, linspace, logsnr or regions.", show_default=False)
+    ] = None,
+    mode: Annotated[
+        Literal["ensemble", "mean"] | None,
+        typer.Option(help="mean: the probability alone, in one step, without members.", show_default=False),
+    ] = None,
     fusion: Annotated[str | None, typer.Option(help="staple, mean or majority.", show_default=False)] = None,
     slice_noise: Annotated[
         Literal["shared", "own"] | None,
@@ -61,6 +67,7 @@ def segment(
         "sampler": sampler,
         "spacing": spacing,
         "fusion": fusion,
+        "mode": mode,
         "shared_noise": None if slice_noise is None else slice_noise == "shared",
         "seed": seed,
     }

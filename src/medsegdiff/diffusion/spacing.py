@@ -73,9 +73,9 @@ def regions(schedule: NoiseSchedule, num_steps: int) -> list[float]:
     r"""Space times evenly in λ where regions are decided: for ensembles of 4 to 8 steps.
 
     A region of n pixels that are all foreground or all background is read from x_t as well as one pixel at
-    :math:`\lambda + \tfrac12 \ln n`. So its fate is open before :math:`\lambda = -\tfrac12 \ln n - 2` and settled soon
-    after :math:`-\tfrac12 \ln n`, whatever the schedule; steps before and after are spent on nothing. From the last step,
-    where nothing is decided, the second goes straight to `REGION_RANGE`; the last gives x_0 from its end.
+    :math:`\lambda + \tfrac12 \ln n`. So its fate is open before :math:`\lambda = -\tfrac12 \ln n - 2` and settled
+    soon after :math:`-\tfrac12 \ln n`, whatever the schedule; steps before and after are spent on nothing. From the
+    last step, where nothing is decided, the second goes straight to `REGION_RANGE`; the last gives x_0 from its end.
 
     With the exact denoiser, 5 steps of DPM-Solver++(2M) give a region of 64 to 16,384 pixels with probability .1 or
     .3 in .065–.076 and .265–.280 of the samples; with `logsnr` between less than .01 and .05, and .15 and .25

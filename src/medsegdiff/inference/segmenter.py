@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from medsegdiff.hardware import pick_device, place
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
+from medsegdiff.inference.mean import in_one_step
 from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
@@ -125,6 +126,7 @@ class Segmenter:
         spacing: str | None = None,
         fusion: str | None = None,
         shared_noise: bool | None = None,
+        mode: Literal["ensemble", "mean"] | None = None,
         seed: int = 0,
         refused: Callable[[Case, MedSegDiffError], None] | None = None,
     ) -> Iterator[Segmentation]:
@@ -138,15 +140,22 @@ class Segmenter:
             spacing: One of `SPACINGS`.
             fusion: One of `FUSERS`.
             shared_noise: Whether a member starts from the same noise in all slices of a volume.
+            mode: ``mean`` gives the probability alone, in one step: see `medsegdiff.inference.mean`.
             seed: Noise follows from the seed, the image's pixels and the member's number alone.
             refused: Told of images that the model can't take, which are passed over; ``None``: the first ends all.
 
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        asked = {"members": members, "steps": steps, "sampler": sampler, "spacing": spacing, "fusion": fusion}
-        asked["shared_noise"] = shared_noise
-        sampling = complete_sampling(self.config.sampling, asked)
+        asked: dict[str, Any] = {
+            "members": members,
+            "steps": steps,
+            "sampler": sampler,
+            "spacing": spacing,
+            "fusion": fusion,
+        }
+        asked |= {"shared_noise": shared_noise, "mode": mode}
+        sampling = complete_sampling(self.config.sampling, asked, target=self.config.diffusion.target)
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
         return self._in_batches(images, ensembles, sampling, seed, refused)
 
@@ -241,12 +250,13 @@ class Segmenter:
         )
 
 
-def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> SamplingConfig:
+def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any], *, target: str = "x0") -> SamplingConfig:
     """Complete what the user asks for with the model's defaults.
 
     Args:
         defaults: Of the model.
         asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default.
+        target: What the network predicts; mode ``mean`` asks.
 
     Returns:
         How to sample and fuse.
@@ -261,7 +271,7 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
             raise ConfigError(f"{key} is {given[key]}; it must be at least 1.")
     sampling = defaults.model_copy(update={names.get(key, key): value for key, value in given.items()})
     FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
-    return sampling
+    return in_one_step(sampling, given, target=target) if sampling.mode == "mean" else sampling
 
 
 def _differ(a: _Item, b: _Item) -> bool:
