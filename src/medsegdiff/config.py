@@ -30,10 +30,16 @@ class ModelConfig(Component):
     """Residual blocks per level, in encoders and decoders alike."""
     patch: int = Field(default=1, ge=1)
     """Side in pixels of the cells that are folded into channels before the first level; 1 keeps full resolution."""
+    condition_patch: int | None = Field(default=None, ge=1)
+    """``patch`` of the Condition Model alone; ``null`` takes ``patch``."""
+    diffusion_patch: int | None = Field(default=None, ge=1)
+    """``patch`` of the Diffusion Model alone: 1, 2, 4 … times that of the Condition Model, with as many levels less."""
+    detail_channels: int = Field(default=0, ge=0)
+    """Channels at full resolution in which the Condition Model's last features refine the Diffusion Model's output."""
     time_dim: int = Field(default=256, ge=8, multiple_of=4)
     """Channels of the time embedding."""
     anchor_levels: tuple[int, ...] = (0, 1)
-    """Levels at which decoder features of the Condition Model enter the Diffusion Model (U-SA; figure 1 shows two)."""
+    """Levels of the Diffusion Model that decoder features of the Condition Model enter (U-SA; figure 1 shows two)."""
     anchor_sigma: float = Field(default=4.0, gt=0)
     """Standard deviation in pixels, at full resolution, with which the learned Gaussians of U-SA start."""
     ss_former_dim: int = Field(default=512, ge=4, multiple_of=4)
@@ -51,14 +57,34 @@ class ModelConfig(Component):
 
     @model_validator(mode="after")
     def _levels_fit(self) -> ModelConfig:
-        if len(self.condition_widths) != len(self.diffusion_widths):
+        own, its = self.patches
+        if its % own or (ratio := its // own) & (ratio - 1):
+            raise ValueError(f"diffusion_patch is {its}; it must be 1, 2, 4 … times {own}, that of the Condition Model")
+        if not (above := self.levels_above) and len(self.condition_widths) != len(self.diffusion_widths):
             raise ValueError("condition_widths and diffusion_widths must have as many levels as each other")
-        known = range(len(self.condition_widths) - 1)
+        if len(self.condition_widths) - above != len(self.diffusion_widths):
+            raise ValueError(
+                f"with condition_patch {own} and diffusion_patch {its}, diffusion_widths must have {above} fewer "
+                "levels than condition_widths: both end on the same grid"
+            )
+        known = range(len(self.diffusion_widths) - 1)
         if any(level not in known for level in self.anchor_levels) or len(set(self.anchor_levels)) < len(
             self.anchor_levels
         ):
             raise ValueError(f"anchor_levels must lie in 0 … {known[-1]}, each once")
         return self
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Sides of the cells of the Condition Model and of the Diffusion Model, in pixels."""
+        condition = self.condition_patch or self.patch
+        return condition, self.diffusion_patch or (self.patch if self.condition_patch is None else condition)
+
+    @property
+    def levels_above(self) -> int:
+        """Levels of the Condition Model that are finer than the finest of the Diffusion Model."""
+        condition, diffusion = self.patches
+        return (diffusion // condition).bit_length() - 1
 
 
 class DiffusionConfig(Component):
@@ -100,11 +126,13 @@ class LossConfig(Component):
 class SamplingConfig(Component):
     """How masks are drawn and fused."""
 
+    mode: Literal["ensemble", "mean"] = "ensemble"
+    """``mean`` asks the network once, from pure noise, for the mean of all masks; it draws none of them."""
     sampler: str = "dpmpp-2m"
     """Entry of the registry of samplers."""
     num_steps: int = Field(default=20, ge=1)
     """Steps of the sampler; 100 in the paper."""
-    spacing: Literal["trailing", "linspace", "logsnr"] = "logsnr"
+    spacing: Literal["trailing", "linspace", "logsnr", "regions"] = "logsnr"
     """How the steps are spaced."""
     eta: float = Field(default=0.0, ge=0, le=1)
     """DDIM's share of ancestral noise."""
@@ -112,6 +140,8 @@ class SamplingConfig(Component):
     """Members of the ensemble; 10 in the paper."""
     fusion: str = "staple"
     """Entry of the registry of fusions; STAPLE in the paper."""
+    antithetic: bool = False
+    """Whether members come in pairs with opposite noise: a steadier mean, but pairs that disagree too much."""
     shared_noise: bool = True
     """Whether a member starts from the same noise in all slices of a volume, so that neighbours agree."""
     batch_size: int = Field(default=16, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -72,6 +73,23 @@ class Condition:
     """The Condition Model's own segmentation, the anchor."""
     image: Float[Tensor, "b c h w"] | None = None
     """The image, where the Diffusion Model sees it (``see_image``)."""
+    semantics: tuple[Tensor, ...] = ()
+    """What the SS-Former makes of the embedding alone (b l d): tokens, and keys and values of its first module;
+    empty where it does so at each step."""
+    detail: Float[Tensor, "b c h w"] | None = None
+    """The Condition Model's finest features at full resolution, where they refine the output."""
+
+    def shared(self, image: int, count: int) -> Condition:
+        """Let the members of one image share its condition: views, no copies.
+
+        Args:
+            image: Its number in the batch.
+            count: Of members.
+
+        Returns:
+            The condition of so many members.
+        """
+        return self._each(lambda tensor: tensor[image : image + 1].expand(count, *tensor.shape[1:]))
 
     def select(self, index: Int[Tensor, " n"]) -> Condition:
         """Repeat or pick images, so that each member of a batch has the condition of its image.
@@ -82,10 +100,15 @@ class Condition:
         Returns:
             The condition of n members.
         """
+        return self._each(lambda tensor: tensor[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
         return replace(
             self,
-            gates=tuple(gate[index] for gate in self.gates),
-            embedding=self.embedding[index],
-            logits=self.logits[index],
-            image=None if self.image is None else self.image[index],
+            gates=tuple(change(gate) for gate in self.gates),
+            embedding=change(self.embedding),
+            logits=change(self.logits),
+            image=None if self.image is None else change(self.image),
+            semantics=tuple(change(part) for part in self.semantics),
+            detail=None if self.detail is None else change(self.detail),
         )

@@ -30,7 +30,13 @@ def segment(
     sampler: Annotated[
         str | None, typer.Option(help="ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", show_default=False)
     ] = None,
-    spacing: Annotated[str | None, typer.Option(help="trailing, linspace or logsnr.", show_default=False)] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="trailing, linspace, logsnr or regions.", show_default=False)
+    ] = None,
+    mode: Annotated[
+        Literal["ensemble", "mean"] | None,
+        typer.Option(help="mean: the probability alone, in one step, without members.", show_default=False),
+    ] = None,
     fusion: Annotated[str | None, typer.Option(help="staple, mean or majority.", show_default=False)] = None,
     slice_noise: Annotated[
         Literal["shared", "own"] | None,
@@ -56,7 +62,9 @@ def segment(
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
-    options = asked(members, slice_noise, steps=steps, sampler=sampler, spacing=spacing, fusion=fusion, seed=seed)
+    options = asked(
+        members, slice_noise, steps=steps, sampler=sampler, spacing=spacing, fusion=fusion, mode=mode, seed=seed
+    )
     logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
     split_file = model / "split.csv" if split else None

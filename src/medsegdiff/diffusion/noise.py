@@ -16,10 +16,23 @@ class MemberNoise:
 
     Drawn on the CPU in single precision and then moved, so that it does not depend on the device, the batch,
     the order or the number of processes.
+
+    With ``antithetic`` members 2j and 2j + 1 draw opposite noise, that of member 2j being the same as without.
+    Each member alone is as random as before; the two of a pair are more unlike than two others, and what is odd in
+    the noise cancels in their mean. So the fused mask needs fewer members, but pairs do not tell the agreement of
+    independent members.
+
+    Source: Hammersley & Morton (1956), A new Monte Carlo technique: antithetic variates.
     """
 
     def __init__(
-        self, seed: int, members: Sequence[tuple[str, int]], shape: tuple[int, int, int], *, device: torch.device
+        self,
+        seed: int,
+        members: Sequence[tuple[str, int]],
+        shape: tuple[int, int, int],
+        *,
+        device: torch.device,
+        antithetic: bool = False,
     ) -> None:
         """Seed the generators.
 
@@ -28,10 +41,14 @@ class MemberNoise:
             members: (key of the image, number of the member) for each member of the batch.
             shape: Channels, height and width of a mask.
             device: Where the noise shall be.
+            antithetic: Whether odd members draw the opposite of what the member before them draws.
         """
         self.shape, self.device = shape, device
+        mirrored = [antithetic and number % 2 == 1 for _, number in members]
+        self.signs = torch.tensor([-1.0 if turned else 1.0 for turned in mirrored]).reshape(-1, 1, 1, 1)
         self.generators = [
-            torch.Generator().manual_seed(derive_seed(seed, "member", key, number)) for key, number in members
+            torch.Generator().manual_seed(derive_seed(seed, "member", key, number - turned))
+            for (key, number), turned in zip(members, mirrored, strict=True)
         ]
 
     def __call__(self) -> Float[Tensor, "n k h w"]:
@@ -41,4 +58,4 @@ class MemberNoise:
             Standard normal noise.
         """
         drawn = [torch.randn(self.shape, generator=generator) for generator in self.generators]
-        return torch.stack(drawn).to(self.device)
+        return (self.signs * torch.stack(drawn)).to(self.device)

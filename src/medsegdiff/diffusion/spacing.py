@@ -65,10 +65,44 @@ def logsnr(schedule: NoiseSchedule, num_steps: int) -> list[float]:
     return [float(last), *(schedule.t_of(lam) for lam in grid[1:-1]), 0.0]
 
 
+REGION_RANGE = (-6.0, -1.25)
+"""λ between which regions of about 64 to 16,384 pixels are decided."""
+
+
+def regions(schedule: NoiseSchedule, num_steps: int) -> list[float]:
+    r"""Space times evenly in λ where regions are decided: for ensembles of 4 to 8 steps.
+
+    A region of n pixels that are all foreground or all background is read from x_t as well as one pixel at
+    :math:`\lambda + \tfrac12 \ln n`. So its fate is open before :math:`\lambda = -\tfrac12 \ln n - 2` and settled
+    soon after :math:`-\tfrac12 \ln n`, whatever the schedule; steps before and after are spent on nothing. From the
+    last step, where nothing is decided, the second goes straight to `REGION_RANGE`; the last gives x_0 from its end.
+
+    With the exact denoiser, 5 steps of DPM-Solver++(2M) give a region of 64 to 16,384 pixels with probability .1 or
+    .3 in .065–.076 and .265–.280 of the samples; with `logsnr` between less than .01 and .05, and .15 and .25
+    (tests/oracles/test_region_calibration.py). What is smaller than about 16 pixels is rounded to its more probable
+    state.
+
+    Args:
+        schedule: The noise schedule.
+        num_steps: How many times.
+
+    Returns:
+        Falling times, the last step first.
+    """
+    last = float(schedule.num_train_timesteps - 1)
+    no_signal = math.isinf(schedule.lam[-1])
+    lowest, end = float(schedule.lam[-2 if no_signal else -1]), min(REGION_RANGE[1], float(schedule.lam[0]))
+    first = max(lowest, REGION_RANGE[0])
+    begins_late = not no_signal and first - lowest < 1  # the last step is where regions are decided already
+    grid = np.linspace(first, end, num_steps)[1:] if begins_late else np.linspace(first, end, max(num_steps - 1, 0))
+    return [last, *(schedule.t_of(float(lam)) for lam in grid)]
+
+
 SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
     "trailing": trailing,
     "linspace": linspace,
     "logsnr": logsnr,
+    "regions": regions,
 }
 
 

@@ -115,21 +115,20 @@ class EnsembleSampler:
     @torch.inference_mode()
     def _looked_at(self, image: Tensor) -> tuple[Condition, Tensor]:
         with autocast(self.precision, image.device):
-            condition = self.model.condition(image)
+            condition = self.model.prepare(self.model.condition(image))
         return condition, activate(condition.logits.float(), exclusive=self.exclusive)
 
     @torch.inference_mode()
     def _drawn(
         self, condition: Condition, numbers: Sequence[int], keys: Sequence[str], *, seed: int, size: tuple[int, int]
     ) -> Float[Tensor, "m b k h w"]:
-        members = [(number, index) for number in numbers for index in range(len(keys))]
-        most = self.sampling.batch_size
+        b = len(keys)
         with autocast(self.precision, condition.logits.device):
             chunks = [
-                self._denoised(condition, members[start : start + most], keys, seed=seed, size=size)
-                for start in range(0, len(members), most)
+                self._denoised(condition, members, keys, seed=seed, size=size)
+                for members in in_chunks(b, numbers, size=self.sampling.batch_size)
             ]
-        return decode(torch.cat(chunks)).unflatten(0, (len(numbers), len(keys)))
+        return decode(torch.cat(chunks)).unflatten(0, (b, len(numbers))).transpose(0, 1)
 
     def _denoised(
         self,
@@ -142,9 +141,10 @@ class EnsembleSampler:
     ) -> Float[Tensor, "n k h w"]:
         """Walk some members from noise to x_0, together."""
         device = condition.logits.device
-        own = condition.select(torch.tensor([index for _, index in members], device=device))
+        own = _of(condition, [index for _, index in members])
         shape = (condition.logits.shape[1], *size)
-        noise = MemberNoise(seed, [(keys[index], number) for number, index in members], shape, device=device)
+        named = [(keys[index], number) for number, index in members]
+        noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
         moments = self._tabulated(size, device)
 
         def denoise(x_t: Tensor, t: float) -> Tensor:
@@ -170,3 +170,30 @@ class EnsembleSampler:
     def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
         time = torch.tensor([t], device=device)
         return Moment(time, Level.of(self.schedule.lam_at(t)), self.model.filters(time, size))
+
+
+def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[list[tuple[int, int]]]:
+    """Cut all members of a batch of images into chunks, image by image.
+
+    Where the members of one image fill more than half of a chunk, no chunk holds members of two: they can then
+    share the condition of their image without copies of it.
+
+    Args:
+        num_images: Images.
+        numbers: Those of the members of each.
+        size: Masks in a chunk, at most.
+
+    Returns:
+        Chunks of (number of the member, number of the image).
+    """
+    members = [[(number, image) for number in numbers] for image in range(num_images)]
+    if 2 * len(numbers) <= size:
+        members = [[pair for of_image in members for pair in of_image]]
+    return [of[start : start + size] for of in members for start in range(0, len(of), size)]
+
+
+def _of(condition: Condition, images: Sequence[int]) -> Condition:
+    """Give each member the condition of its image: a view where all have the same."""
+    if len(set(images)) == 1:
+        return condition.shared(images[0], len(images))
+    return condition.select(torch.tensor(images, device=condition.logits.device))

@@ -18,10 +18,11 @@ from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import ConfigError, MedSegDiffError
 from medsegdiff.fusion import FUSERS
-from medsegdiff.hardware import pick_device
+from medsegdiff.hardware import pick_device, place
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
+from medsegdiff.inference.mean import in_one_step
 from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.stopping import AUTO, MOST, Growing, spread, together, until_stable
@@ -71,7 +72,8 @@ class Segmenter:
             origin: Where the weights come from, to be written beside results.
         """
         self.device = pick_device(None if device is None else str(device))
-        self.model = model.to(self.device).eval()
+        self.model = model
+        place(model, self.device).eval()
         self.config = config
         self.precision = precision
         self.origin = origin
@@ -127,6 +129,7 @@ class Segmenter:
         spacing: str | None = None,
         fusion: str | None = None,
         shared_noise: bool | None = None,
+        mode: Literal["ensemble", "mean"] | None = None,
         seed: int = 0,
         refused: Callable[[Case, MedSegDiffError], None] | None = None,
     ) -> Iterator[Segmentation]:
@@ -141,15 +144,22 @@ class Segmenter:
             spacing: One of `SPACINGS`.
             fusion: One of `FUSERS`.
             shared_noise: Whether a member starts from the same noise in all slices of a volume.
+            mode: ``mean`` gives the probability alone, in one step: see `medsegdiff.inference.mean`.
             seed: Noise follows from the seed, the image's pixels and the member's number alone.
             refused: Told of images that the model can't take, which are passed over; ``None``: the first ends all.
 
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        asked = {"members": members, "steps": steps, "sampler": sampler, "spacing": spacing, "fusion": fusion}
-        asked["shared_noise"] = shared_noise
-        sampling = complete_sampling(self.config.sampling, asked)
+        asked: dict[str, Any] = {
+            "members": members,
+            "steps": steps,
+            "sampler": sampler,
+            "spacing": spacing,
+            "fusion": fusion,
+        }
+        asked |= {"shared_noise": shared_noise, "mode": mode}
+        sampling = complete_sampling(self.config.sampling, asked, target=self.config.diffusion.target)
         auto = members == AUTO
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision, auto=auto)
         return self._in_batches(images, ensembles, sampling, seed, refused)
@@ -266,13 +276,14 @@ class Segmenter:
         )
 
 
-def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> SamplingConfig:
+def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any], *, target: str = "x0") -> SamplingConfig:
     """Complete what the user asks for with the model's defaults.
 
     Args:
         defaults: Of the model.
         asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default, ``auto``
             for as many members as are drawn at most.
+        target: What the network predicts; mode ``mean`` asks.
 
     Returns:
         How to sample and fuse.
@@ -290,7 +301,7 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any]) -> Sampli
             raise ConfigError(f"{key} is {number!r}; it must be at least 1{also}.")
     sampling = defaults.model_copy(update={names.get(key, key): value for key, value in given.items()})
     FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
-    return sampling
+    return in_one_step(sampling, given, target=target) if sampling.mode == "mean" else sampling
 
 
 def _restored(ensemble: Ensemble, index: int, item: _Item) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,17 @@ class DiffusionModel(nn.Module, ABC):
             The prediction.
         """
 
+    def prepare(self, condition: Condition) -> Condition:
+        """Compute beforehand what each step would compute anew from the condition alone; a sampler does so once.
+
+        Args:
+            condition: From `condition`.
+
+        Returns:
+            The condition, with more in it where a model has such a part.
+        """
+        return condition
+
     def filters(self, t: Float[Tensor, " b"], image_size: tuple[int, int]) -> list[Tensor]:
         """Compute what depends on the time alone, so that a sampler does it once for all images.
 

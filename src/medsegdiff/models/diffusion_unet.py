@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medsegdiff.config import ModelConfig
 from medsegdiff.nn.blocks import TimeEmbedding
+from medsegdiff.nn.detail import DetailHead
 from medsegdiff.nn.ss_former import SSFormer
 from medsegdiff.nn.u_sa import UncertainSpatialAttention, apply_gate
 from medsegdiff.nn.unet import Decoder, Encoder
@@ -22,17 +23,21 @@ class DiffusionUNet(nn.Module):
 
     :math:`\epsilon_\theta(x_t, I, t) = D(\mathrm{TransF}(E_t^I, E_t^x), t)`: the SS-Former is TransF, D the decoder.
 
+    It may work on larger cells of pixels than the Condition Model does. Its levels then stand beside those of the same
+    resolution: level l beside level l + ``levels_above``, and the two embeddings lie on the same grid.
+
     Source: MedSegDiff-V2, equation 2; figure 1 (a).
     """
 
     def __init__(self, image_channels: int, mask_channels: int, config: ModelConfig) -> None:
         super().__init__()
-        widths, blocks = config.diffusion_widths, config.num_blocks
+        widths, blocks, patch = config.diffusion_widths, config.num_blocks, config.patches[1]
+        self.levels_above = config.levels_above
         self.time = TimeEmbedding(config.time_dim)
         self.anchors = nn.ModuleDict(
             {
                 str(level): UncertainSpatialAttention(
-                    config.condition_widths[level], sigma=config.anchor_sigma / (config.patch * 2**level)
+                    config.condition_widths[level + self.levels_above], sigma=config.anchor_sigma / (patch * 2**level)
                 )
                 for level in config.anchor_levels
             }
@@ -41,7 +46,7 @@ class DiffusionUNet(nn.Module):
             mask_channels + image_channels * config.see_image,
             widths,
             num_blocks=blocks,
-            patch=config.patch,
+            patch=patch,
             time_dim=config.time_dim,
         )
         self.ss_former = SSFormer(
@@ -54,7 +59,20 @@ class DiffusionUNet(nn.Module):
             filter_channels=config.filter_channels,
             filter_blocks=config.filter_blocks,
         )
-        self.decoder = Decoder(mask_channels, widths, num_blocks=blocks, patch=config.patch, time_dim=config.time_dim)
+        head = (
+            DetailHead(
+                widths[0],
+                config.condition_widths[0],
+                mask_channels,
+                patches=config.patches,
+                width=config.detail_channels,
+            )
+            if config.detail_channels
+            else None
+        )
+        self.decoder = Decoder(
+            mask_channels, widths, num_blocks=blocks, patch=patch, time_dim=config.time_dim, head=head
+        )
 
     def gates(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the U-SA maps from the decoder features of the Condition Model (equations 4 and 5).
@@ -65,7 +83,22 @@ class DiffusionUNet(nn.Module):
         Returns:
             One map (b 1 h w) per anchor level.
         """
-        return tuple(cast(UncertainSpatialAttention, a).gate(features[int(level)]) for level, a in self.anchors.items())
+        return tuple(
+            cast(UncertainSpatialAttention, u_sa).gate(features[int(level) + self.levels_above])
+            for level, u_sa in self.anchors.items()
+        )
+
+    def detail(self, features: Sequence[Tensor]) -> Tensor | None:
+        """Bring the finest features of the Condition Model to full resolution, where they refine the output.
+
+        Args:
+            features: By level, finest first.
+
+        Returns:
+            The detail (b d h w); ``None`` without a `DetailHead`.
+        """
+        head = self.decoder.head
+        return head.look(features[0]) if isinstance(head, DetailHead) else None
 
     def filters(self, t: Float[Tensor, " b"], h: int, w: int) -> list[Tensor]:
         """Evaluate the NBP-Filters.
@@ -109,5 +142,9 @@ class DiffusionUNet(nn.Module):
         *skips, e = self.encoder(x, time, modulate=anchor)
         if filters is None:
             filters = self.ss_former.tabulate(time, e.shape[-2], e.shape[-1])
-        features = self.decoder(self.ss_former(e, condition.embedding, filters), skips, time)
-        return self.decoder.maps(features[0])
+        semantics = condition.semantics or self.ss_former.look(condition.embedding)
+        finest = self.decoder(self.ss_former.mix(e, semantics, filters), skips, time)[0]
+        if condition.detail is None:
+            return self.decoder.maps(finest)
+        refined: Tensor = self.decoder.head(finest, condition.detail)
+        return refined

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -35,14 +36,14 @@ class MedSegDiffV2(DiffusionModel):
     """
 
     def __init__(self, config: ModelConfig, *, image_channels: int, mask_channels: int) -> None:
-        super().__init__(stride=config.patch * 2 ** (len(config.condition_widths) - 1))
+        super().__init__(stride=config.patches[0] * 2 ** (len(config.condition_widths) - 1))
         self.see_image = config.see_image
         self.condition_model = ConditionUNet(
             image_channels,
             mask_channels,
             widths=config.condition_widths,
             num_blocks=config.num_blocks,
-            patch=config.patch,
+            patch=config.patches[0],
         )
         self.diffusion_model = DiffusionUNet(image_channels, mask_channels, config)
 
@@ -53,15 +54,31 @@ class MedSegDiffV2(DiffusionModel):
             image: Normalised image; height and width are multiples of the stride.
 
         Returns:
-            U-SA maps, embedding and the anchor's logits.
+            U-SA maps, embedding, the anchor's logits, and its detail where that refines the output.
 
         Raises:
             ShapeError: If the size is not a multiple of the stride.
         """
         self.check_size(image.shape[-2], image.shape[-1])
         features, embedding, logits = self.condition_model(image)
-        gates = self.diffusion_model.gates(features)
-        return Condition(gates, embedding, logits, image if self.see_image else None)
+        return Condition(
+            self.diffusion_model.gates(features),
+            embedding,
+            logits,
+            image if self.see_image else None,
+            detail=self.diffusion_model.detail(features),
+        )
+
+    def prepare(self, condition: Condition) -> Condition:
+        """Add what the SS-Former makes of c⁰ alone: its tokens, and keys and values of the first module.
+
+        Args:
+            condition: From `condition`.
+
+        Returns:
+            The condition, for many steps and members.
+        """
+        return replace(condition, semantics=self.diffusion_model.ss_former.look(condition.embedding))
 
     def filters(self, t: Float[Tensor, " b"], image_size: tuple[int, int]) -> list[Tensor]:
         """Evaluate the NBP-Filters for the times of a sampler.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -112,8 +113,40 @@ class SpectrumAttention(nn.Module):
         Returns:
             f, before the output projection.
         """
-        a = affinity(self.to_q(self.norm_q(query)), self.to_k(self.norm_k(source)))
-        values = self.to_v(source)
+        return self.gather(query, self.offer(source), h_filter, grid=grid)
+
+    def offer(self, source: Float[Tensor, "b l d"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]:
+        """Make keys and values; of c⁰ they depend on the image alone.
+
+        Args:
+            source: Tokens.
+
+        Returns:
+            Keys and values.
+        """
+        return self.to_k(self.norm_k(source)), self.to_v(source)
+
+    def gather(
+        self,
+        query: Float[Tensor, "b l d"],
+        offer: tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]],
+        h_filter: Float[Tensor, "#b h w h half"],
+        *,
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "b l d"]:
+        """Gather values through the filtered affinity.
+
+        Args:
+            query: Tokens that ask.
+            offer: Keys and values.
+            h_filter: H on the half spectrum.
+            grid: Rows and columns of tokens.
+
+        Returns:
+            f, before the output projection.
+        """
+        keys, values = offer
+        a = affinity(self.to_q(self.norm_q(query)), keys)
         return band_pass(a, h_filter, *grid).to(values.dtype) @ values
 
     def forward(
@@ -124,6 +157,7 @@ class SpectrumAttention(nn.Module):
         *,
         around: Float[Tensor, "b l d"],
         grid: tuple[int, int],
+        offer: tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]] | None = None,
     ) -> Float[Tensor, "b l d"]:
         """Apply the module.
 
@@ -133,11 +167,12 @@ class SpectrumAttention(nn.Module):
             h_filter: H on the half spectrum.
             around: What the result is added to: the condition, which flows from module to module.
             grid: Rows and columns of tokens.
+            offer: Keys and values of the source, where they are known already.
 
         Returns:
             The next condition tokens.
         """
-        c = around + self.out(self.attend(query, source, h_filter, grid=grid))
+        c = around + self.out(self.gather(query, offer or self.offer(source), h_filter, grid=grid))
         refined: Tensor = c + self.mlp(self.norm_mlp(c))
         return refined
 
@@ -151,7 +186,13 @@ class SSFormerBlock(nn.Module):
         self.encode_semantics = SpectrumAttention(dim, mlp_ratio=mlp_ratio)
 
     def forward(
-        self, c: Tensor, e: Tensor, filters: Sequence[Tensor], *, grid: tuple[int, int]
+        self,
+        c: Tensor,
+        e: Tensor,
+        filters: Sequence[Tensor],
+        *,
+        grid: tuple[int, int],
+        offer: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "b l d"]:
         """Apply the block.
 
@@ -160,11 +201,12 @@ class SSFormerBlock(nn.Module):
             e: Diffusion tokens (b l d), the same in all blocks.
             filters: H of the two modules.
             grid: Rows and columns of tokens.
+            offer: Keys and values of c, where they are known already.
 
         Returns:
             Condition tokens for the next block.
         """
-        c_tilde = self.encode_noise(e, c, filters[0], around=c, grid=grid)
+        c_tilde = self.encode_noise(e, c, filters[0], around=c, grid=grid, offer=offer)
         next_c: Tensor = self.encode_semantics(c_tilde, e, filters[1], around=c_tilde, grid=grid)
         return next_c
 
@@ -226,11 +268,41 @@ class SSFormer(nn.Module):
         Returns:
             e plus the projected c^N, for the decoder.
         """
+        return self.mix(e, self.look(c), filters)
+
+    def look(self, c: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute what depends on the image alone.
+
+        Args:
+            c: Deepest features of the Condition Model, c⁰.
+
+        Returns:
+            Its tokens, and keys and values of the first module (b l d).
+        """
+        tokens = self._tokens(self.embed_c(c))
+        first = cast(SSFormerBlock, self.blocks[0]).encode_noise
+        return (tokens, *first.offer(tokens))
+
+    def mix(
+        self, e: Float[Tensor, "b c h w"], semantics: Sequence[Tensor], filters: Sequence[Tensor]
+    ) -> Float[Tensor, "b c h w"]:
+        """Condition the embedding of the noisy mask on what is known of the image.
+
+        Args:
+            e: Deepest features of the Diffusion Model.
+            semantics: From `look`.
+            filters: From `tabulate`.
+
+        Returns:
+            e plus the projected c^N, for the decoder.
+        """
         grid = (e.shape[-2], e.shape[-1])
-        e_tokens, c_tokens = self._tokens(self.embed_e(e)), self._tokens(self.embed_c(c))
+        c_tokens, keys, values = semantics
+        e_tokens = self._tokens(self.embed_e(e))
         laid_out = [spread(table, *grid) for table in filters]
         for index, block in enumerate(self.blocks):
-            c_tokens = block(c_tokens, e_tokens, laid_out[2 * index : 2 * index + 2], grid=grid)
+            offer = (keys, values) if index == 0 else None
+            c_tokens = block(c_tokens, e_tokens, laid_out[2 * index : 2 * index + 2], grid=grid, offer=offer)
         out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))
         return out
 

@@ -87,17 +87,27 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way up: features at each level but the coarsest, and a head that gives one map per output channel."""
+    """The way up: features at each level but the coarsest, and a head that gives one map per output channel.
+
+    Another ``head`` takes the place of the plain one.
+    """
 
     def __init__(
-        self, out_channels: int, widths: Sequence[int], *, num_blocks: int, patch: int = 1, time_dim: int | None = None
+        self,
+        out_channels: int,
+        widths: Sequence[int],
+        *,
+        num_blocks: int,
+        patch: int = 1,
+        time_dim: int | None = None,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.up = nn.ModuleList(Upsample(b, a) for a, b in pairwise(widths))
         self.levels = nn.ModuleList(
             Level(2 * width, width, num_blocks=num_blocks, time_dim=time_dim) for width in widths[:-1]
         )
-        self.head = nn.Sequential(
+        self.head = head or nn.Sequential(
             group_norm(widths[0]),
             nn.SiLU(),
             nn.Conv2d(widths[0], out_channels * patch**2, 3, padding=1),

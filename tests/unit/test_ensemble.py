@@ -1,0 +1,177 @@
+"""Drawing ensembles: nothing is computed twice, nothing copied, and the result is that of the plain way."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+
+from medsegdiff.config import SamplingConfig
+from medsegdiff.diffusion.noise import MemberNoise
+from medsegdiff.diffusion.samplers import sample
+from medsegdiff.diffusion.schedule import schedule_of
+from medsegdiff.diffusion.spacing import table_of
+from medsegdiff.errors import ConfigError
+from medsegdiff.inference.ensemble import EnsembleSampler, in_chunks
+from medsegdiff.inference.mean import in_one_step
+from medsegdiff.inference.segmenter import Segmenter, complete_sampling
+from medsegdiff.models.base import DiffusionModel, build_model
+from tests.makers import randomised, small_config
+
+CONFIG = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", "model.detail_channels=4")
+KEYS = ("a", "b", "c")
+
+
+@pytest.fixture
+def drawn_from() -> DiffusionModel:
+    return randomised(build_model(CONFIG))
+
+
+def images() -> torch.Tensor:
+    return torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def ensemble_sampler(model: DiffusionModel, **settings: object) -> EnsembleSampler:
+    return EnsembleSampler(model, CONFIG, CONFIG.sampling.model_copy(update=settings), precision="fp32")
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 16), (3, 4, 16), (2, 10, 4), (3, 1, 2), (2, 5, 10), (2, 6, 10)])
+def test_chunks_hold_every_member_once_and_are_no_larger_than_asked(shape: tuple[int, int, int]) -> None:
+    num_images, num_members, size = shape
+    chunks = in_chunks(num_images, range(num_members), size=size)
+    assert list(chain(*chunks)) == [(m, i) for i in range(num_images) for m in range(num_members)]
+    assert max(map(len, chunks)) <= size
+    if 2 * num_members > size:
+        assert all(len({image for _, image in chunk}) == 1 for chunk in chunks)
+    else:
+        assert len(chunks) == -(-num_images * num_members // size)
+
+
+def test_the_ensemble_is_that_of_members_drawn_one_by_one_without_anything_kept(drawn_from: DiffusionModel) -> None:
+    schedule = schedule_of(CONFIG.diffusion)
+    table = table_of(CONFIG.sampling, schedule)
+    expected = torch.empty(3, 3, 1, 32, 32)
+    with torch.no_grad():
+        for index, key in enumerate(KEYS):
+            for member in range(3):
+                image, noise = (
+                    images()[index, None],
+                    MemberNoise(5, [(key, member)], (1, 32, 32), device=torch.device("cpu")),
+                )
+
+                def denoise(x_t: torch.Tensor, t: float, image: torch.Tensor = image) -> torch.Tensor:
+                    logits = drawn_from.denoise(x_t, torch.tensor([t]), drawn_from.condition(image))
+                    return 2 * torch.sigmoid(logits) - 1
+
+                expected[member, index] = (sample(denoise, noise(), table)[0] + 1) / 2
+    for size in (1, 2, 3, 4, 16):
+        drawn = ensemble_sampler(drawn_from, batch_size=size).draw(images(), KEYS, seed=5)
+        assert torch.allclose(drawn.probability, expected, atol=1e-4)
+
+
+def test_what_depends_on_the_image_alone_is_computed_once_per_image(drawn_from: DiffusionModel) -> None:
+    seen: dict[str, int] = {}
+    former = drawn_from.diffusion_model.ss_former
+    first = former.blocks[0].encode_noise
+    parts = {
+        "condition": drawn_from.condition_model,
+        "tokens": former.embed_c,
+        "keys": first.to_k,
+        "values": first.to_v,
+        "u_sa": drawn_from.diffusion_model.anchors["0"].to_map,
+        "detail": drawn_from.diffusion_model.decoder.head.from_condition,
+        "filters": former.filters[0],
+        "steps": former.embed_e,
+    }
+    for name, part in parts.items():
+        forward = part.forward
+
+        def counted(*args: object, name: str = name, forward: object = forward) -> object:
+            seen[name] = seen.get(name, 0) + 1
+            return forward(*args)
+
+        part.forward = counted
+    sampler = ensemble_sampler(drawn_from, batch_size=2, num_samples=6, num_steps=4)
+    filters = former.filters[0].at
+    tables: list[int] = []
+    former.filters[0].at = lambda *args: tables.append(1) or filters(*args)
+    sampler.draw(images()[:1], KEYS[:1], seed=0)
+    assert seen["steps"] == 3 * 4  # chunks × steps
+    assert {seen[name] for name in ("condition", "tokens", "keys", "values", "u_sa", "detail")} == {1}
+    sampler.draw(images()[1:2], KEYS[:1], seed=0)
+    assert len(tables) == 4  # one by step, for both images
+
+
+def test_members_of_one_image_share_its_condition_without_copies(drawn_from: DiffusionModel) -> None:
+    with torch.inference_mode():
+        condition = drawn_from.prepare(drawn_from.condition(images()))
+        shared, copied = condition.shared(1, 5), condition.select(torch.tensor([1] * 5))
+        parts = [
+            (getattr(shared, name), getattr(copied, name), getattr(condition, name))
+            for name in ("embedding", "logits", "detail")
+        ]
+        parts += list(
+            zip(
+                shared.gates + shared.semantics,
+                copied.gates + copied.semantics,
+                condition.gates + condition.semantics,
+                strict=True,
+            )
+        )
+        assert len(parts) == 3 + 2 + 3
+        for view, copy, whole in parts:
+            assert torch.equal(view, copy)
+            assert view.data_ptr() == whole[1].data_ptr()
+            assert view.stride(0) == 0
+        x_t, t = torch.randn(5, 1, 32, 32), torch.tensor([400.0])
+        assert torch.allclose(drawn_from.denoise(x_t, t, shared), drawn_from.denoise(x_t, t, copied), atol=1e-5)
+
+
+def test_antithetic_members_come_in_pairs_whatever_the_batch(drawn_from: DiffusionModel) -> None:
+    def noise(members: list[int], antithetic: bool) -> MemberNoise:
+        named = [("a", member) for member in members]
+        return MemberNoise(1, named, (1, 4, 4), device=torch.device("cpu"), antithetic=antithetic)
+
+    pairs, plain, odd = noise([0, 1, 2, 3], True), noise([0, 2], False), noise([3], True)
+    for _ in range(2):
+        drawn = pairs()
+        assert torch.equal(drawn[1], -drawn[0])
+        assert torch.equal(drawn[3], -drawn[2])
+        assert torch.equal(drawn[::2], plain())
+        assert torch.equal(drawn[3:], odd())
+    a, b = (
+        ensemble_sampler(drawn_from, antithetic=on, num_samples=2).draw(images(), KEYS, seed=0) for on in (True, False)
+    )
+    assert torch.allclose(a.probability[0], b.probability[0], atol=1e-5)
+    assert not torch.allclose(a.probability[1], b.probability[1], atol=1e-3)
+
+
+def test_the_mean_is_one_prediction_from_pure_noise(drawn_from: DiffusionModel) -> None:
+    """Where x_T says nothing of the mask, the best prediction of x_0 is its mean."""
+    asked: list[float] = []
+    denoise = drawn_from.denoise
+    drawn_from.denoise = lambda x, t, *args, **more: asked.append(float(t)) or denoise(x, t, *args, **more)
+    segmenter = Segmenter(drawn_from, CONFIG, device="cpu", precision="fp32")
+    pixels = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)).numpy()
+    result = segmenter(pixels, mode="mean")
+    assert asked == [999.0]
+    assert result.members.shape == (1, 32, 32)
+    assert ((result.probability[0] >= 0.5) == (result.mask > 0)).all()
+    assert result.sensitivity is None
+    assert result.probability.std() > 0.01  # a probability, not a mask
+    assert ((result.probability > 0.02) & (result.probability < 0.98)).any()
+    alone = segmenter(pixels, members=1, steps=1, fusion="mean")
+    assert (alone.probability == result.probability).all()
+
+
+@pytest.mark.parametrize("unwanted", [{"members": 5}, {"steps": 3}, {"fusion": "staple"}])
+def test_the_mean_takes_no_members_steps_or_fusion(unwanted: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"mode mean with {next(iter(unwanted))}: it is one step"):
+        complete_sampling(SamplingConfig(), {"mode": "mean", "sampler": None, **unwanted})
+    assert complete_sampling(SamplingConfig(), {"mode": "mean", "members": None}).num_samples == 1
+
+
+def test_the_mean_can_not_be_read_from_noise() -> None:
+    with pytest.raises(ConfigError, match="target x0 or v"):
+        in_one_step(SamplingConfig(mode="mean"), {}, target="eps")
