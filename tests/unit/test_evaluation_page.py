@@ -28,7 +28,7 @@ from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection
 from medsegdiff.report.curves import referral_bounds
 from medsegdiff.report.panels import SIDE, outlined, panel_size
-from tests.makers import disc
+from tests.makers import disc, write_png
 from tests.raters import make_rated
 
 
@@ -184,7 +184,7 @@ def test_an_image_that_cannot_be_used_does_not_cost_the_report(tmp_path: Path, b
     if broken == "cut short":
         image.write_bytes(image.read_bytes()[:100])
     elif broken == "of another size":
-        Image.new("L", (9, 9)).save(image)
+        write_png(image, disc((9, 9), (4, 4), 3).astype(np.uint8) * np.uint8(255))
     else:
         image.unlink()
     shown = pictures(evaluation)
