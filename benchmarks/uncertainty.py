@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from isic2016 import learn, timed
+from matplotlib.figure import Figure
 from tiles import cut_all
 
 from medsegdiff.checkpoint import load_config
@@ -22,11 +24,16 @@ from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.selective import aurc, excess_aurc
 from medsegdiff.presets import load_preset
-from medsegdiff.report.curves import CurveOf, reliability_and_risk
+from medsegdiff.report.figures import case_grid, save
+from medsegdiff.report.gallery import saved_rows
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent
 MEMBERS = 16
+READING = """Read with care: the anchor counts as an ensemble of one, so its HM-IoU and D_max (which rise and fall with
+the number of members) do not compare with those of 16; GED² does. The probability of the ensemble is the share of its
+members, a number of 17 levels; uncertainty is the entropy of their mean probability, as it is saved.
+"""
 PARTS = {"16 members": ".", "anchor": "anchor"}
 
 
@@ -66,7 +73,14 @@ def main() -> None:
         ),
     )
     sections = [section(task, given.runs) for task in tasks]
-    page = ["# Uncertainty against real raters", "", "Command: `python benchmarks/uncertainty.py`.", "", *sections]
+    page = [
+        "# Uncertainty against real raters",
+        "",
+        "Command: `python benchmarks/uncertainty.py`.",
+        "",
+        READING,
+        *sections,
+    ]
     (HERE / "uncertainty.md").write_text("\n".join(page), encoding="utf-8")
     print("\n".join(page))
 
@@ -104,8 +118,14 @@ def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds:
     several = len(structures) > 1
     metrics = {"GED² (16)": "ged", "HM-IoU": "hm_iou", "D_max": "d_max", "agreement": "agreement"}
     metrics |= {"ECE": "ece", "ECE near": "ece_near", "Brier": "brier"}
-    curves = [CurveOf(row, pool) for row, score in scores.items() if (pool := score.pooled) is not None]
-    reliability_and_risk(curves, HERE / f"uncertainty_{task.name}.png")
+    draw(scores, HERE / f"uncertainty_{task.name}.png")
+    ranked = sorted(fused.cases, key=lambda case: -case["dice"])
+    shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+    notes = {case["name"]: f"Dice {case['dice']:.3f}, GED² {case['ged']:.3f}" for case in shown}
+    out = run.parent / f"{task.name}_masks"
+    case_grid(
+        saved_rows(out, task.data, notes, config=load_config(run).data), HERE / f"uncertainty_{task.name}_cases.png"
+    )
     (HERE / f"uncertainty_{task.name}_curves.png").write_bytes((run / "curves.png").read_bytes())
     config, log = load_config(run), Run(run).lines()
     facts = json.loads((run / "run.json").read_text())
@@ -136,10 +156,43 @@ def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds:
         "",
         f"![reliability, and risk by coverage](uncertainty_{task.name}.png)",
         "",
+        "Best, median and worst test image; reference: grey is the share of raters.",
+        "",
+        f"![cases](uncertainty_{task.name}_cases.png)",
+        "",
         f"![training](uncertainty_{task.name}_curves.png)",
         "",
     ]
     return "\n".join(lines)
+
+
+def draw(scores: dict[str, Evaluation], path: Path) -> None:
+    """Plot reliability near the masks and risk by coverage, ensemble and anchor side by side."""
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+    for row, score in scores.items():
+        pool = score.pooled
+        if pool is None:
+            continue
+        curve, risk = pool.near.curve(), pool.selection.risk_coverage()
+        used = curve.weight > 0
+        left.plot(
+            curve.predicted[used], curve.observed[used], "o-", markersize=4, label=f"{row}: ECE {pool.near.ece():.3f}"
+        )
+        right.plot(risk.coverage, risk.value, label=f"{row}: AURC {aurc(risk):.5f}")
+    left.set(xlabel="probability", ylabel="how often it was there", title="reliability near the masks")
+    right.set(
+        xlabel="coverage",
+        ylabel="error rate of the pixels kept",
+        title="risk by coverage",
+        xlim=(0.85, 1),
+        ylim=(0, None),
+    )
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    save(figure, path)
 
 
 def dice_row(row: str, score: Evaluation, structures: list[str]) -> str:
@@ -159,7 +212,7 @@ def selective_row(row: str, score: Evaluation) -> str:
     assert pool is not None
     risk = pool.selection.risk_coverage()
     rho = next(iter(score.correlation.values()), float("nan"))
-    return f"| {row} | {aurc(risk):.5f} | {excess_aurc(risk):.5f} | {rho:.2f} |"
+    return f"| {row} | {aurc(risk):.5f} | {excess_aurc(risk):.5f} | {'–' if isnan(rho) else f'{rho:.2f}'} |"
 
 
 if __name__ == "__main__":

@@ -71,9 +71,9 @@ def test_a_report_opens_from_a_file(page: tuple[Page, list[str]], evaluation: Ev
     cases = [row | {"name": name} for row, name in zip(evaluation.cases, long, strict=False)] + evaluation.cases
     doubts = ("Masks look as if they were mirrored: " + "y" * 200,)
     write_page(replace(evaluation, cases=cases, doubts=doubts, pairing=None), tmp_path / "long.html")
-    check(*page, tmp_path / "long.html", pictures=5 + 1 + 2 + 1)
+    check(*page, tmp_path / "long.html", pictures=5 + 1 + 2 + 1 + 1)
     write_page(evaluation, tmp_path / "r.html", command="medsegdiff evaluate " + "z" * 300)
-    check(*page, tmp_path / "r.html", pictures=5 + 1 + 2 + 1 + 9 * 4)
+    check(*page, tmp_path / "r.html", pictures=5 + 1 + 2 + 1 + 1 + 9 * 4)
 
 
 def test_the_gallery_has_four_columns_and_two_on_a_phone(

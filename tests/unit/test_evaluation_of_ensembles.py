@@ -193,3 +193,20 @@ def test_pixels_that_nobody_labelled_count_nowhere(tmp_path: Path) -> None:
     case = evaluate(tmp_path / "probability", root, data=DataConfig()).cases[0]
     assert case["dice"] == 1
     assert (case["ece"], case["brier"], case["aurc"]) == pytest.approx((0, 0, 0), abs=1e-9)
+
+
+def test_the_saved_map_of_uncertainty_orders_the_pixels(tmp_path: Path) -> None:
+    """All 40 wrong pixels are certain by their probability, and uncertain by the map."""
+    truth, predicted = box(slice(0, 10)), box(slice(0, 14))
+    write_png(tmp_path / "masks" / "a.png", truth)
+    write_png(tmp_path / "out" / "masks" / "a.png", predicted)
+    write_png(tmp_path / "out" / "probability" / "a.png", predicted)
+    blind = evaluate(tmp_path / "out", tmp_path / "masks").cases[0]
+    assert blind["aurc"] == pytest.approx(0.1)  # all pixels are equally certain: the error rate
+    write_png(tmp_path / "out" / "uncertainty" / "a.png", predicted - truth)
+    seeing = evaluate(tmp_path / "out", tmp_path / "masks").cases[0]
+    assert seeing["excess_aurc"] == pytest.approx(0.0, abs=1e-9)
+    assert seeing["ece"] == blind["ece"]
+    (tmp_path / "out" / "uncertainty" / "a.png").rename(tmp_path / "out" / "uncertainty" / "b.png")
+    with pytest.raises(DataError, match="1 of 1 cases have no map: a"):
+        evaluate(tmp_path / "out", tmp_path / "masks")

@@ -51,6 +51,8 @@ class Structure:
     predicted: Bool[np.ndarray, "*s"]
     members: Bool[np.ndarray, "m *s"] | None
     probability: Float[np.ndarray, "*s"] | None
+    uncertainty: Float[np.ndarray, "*s"] | None
+    """Of all structures together; ``None`` where no map was saved."""
     counted: Bool[np.ndarray, "*s"] | None
     """Pixels that are scored; ``None``: all."""
 
@@ -129,12 +131,9 @@ def uncertainty_scores(structure: Structure, truth: Bool[np.ndarray, "*s"]) -> t
     around = near(structure.predicted, *structure.raters.values())
     whole = Calibration.of(p, share, where=counted)
     close = Calibration.of(p, share, where=around if counted is None else around & counted)
-    chosen = (
-        (p, structure.predicted, truth)
-        if counted is None
-        else (p[counted], structure.predicted[counted], truth[counted])
-    )
-    selection = Selection.empty().add(entropy(chosen[0]), chosen[1], chosen[2])
+    doubt = entropy(p) if structure.uncertainty is None else structure.uncertainty
+    chosen = [a if counted is None else a[counted] for a in (doubt, structure.predicted, truth)]
+    selection = Selection.empty().add(*chosen)
     risk = selection.risk_coverage()
     return Pool(whole, close, selection), {
         "ece": whole.ece(),
@@ -174,14 +173,16 @@ def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
     who = list(pairing.reference.by_folder(name)) if pairing.reference.kind == "raters" else ["reference"]
     ignored = pairing.reference.ignored(drawn, pairing.coding)
     counted = None if ignored is None else np.asarray(~ignored.any(axis=0))
-    predictions = pairing.predictions.reader(name)
+    predictions, maps = pairing.predictions.reader(name), pairing.predictions.uncertainty
+    doubt = None if maps is None else maps.read(name, 0)
     for number, index in enumerate(pairing.channels):
         raters = pairing.reference.channel(drawn, pairing.coding, index).astype(bool)
         predicted, members, p = predictions(index)
         if counted is not None:
             raters, predicted = raters & counted, predicted & counted
             members = None if members is None else members & counted
-        yield Structure(pairing.structures[number], dict(zip(who, raters, strict=True)), predicted, members, p, counted)
+        masks = dict(zip(who, raters, strict=True))
+        yield Structure(pairing.structures[number], masks, predicted, members, p, doubt, counted)
 
 
 def _look(structure: Structure, agreement: float | None) -> Appearance:

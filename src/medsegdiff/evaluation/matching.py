@@ -178,8 +178,9 @@ def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> 
             raise DataError(f"{folder.root}: {len(missing)} of {len(names)} cases are missing: {some(missing)}.")
         if incomplete := folder.incomplete(names):
             raise DataError(f"{folder.root}: structures are missing: {some(incomplete)}. Save an empty mask for each.")
-    if given.maps is not None and (missing := sorted(set(names) - set(given.maps.names))):
-        raise DataError(f"{given.maps.root}: {len(missing)} of {len(names)} cases have no map: {some(missing)}.")
+    for maps in filter(None, (given.maps, given.uncertainty)):
+        if missing := sorted(set(names) - set(maps.names)):
+            raise DataError(f"{maps.root}: {len(missing)} of {len(names)} cases have no map: {some(missing)}.")
     if strange := sorted(set(given.names) - set(reference.names)):
         raise DataError(
             f"{len(strange)} predictions have no reference in {reference.root}: {some(strange)}. "

@@ -38,6 +38,8 @@ class Predictions:
     """Fused, or the only ones."""
     members: tuple[Masks, ...] = ()
     maps: Maps | None = None
+    uncertainty: Maps | None = None
+    """One map per case, 0 … 1, as ``segment`` writes it."""
     fusion: str = "staple"
     """How members are fused where there are no masks; each structure by itself."""
 
@@ -77,6 +79,8 @@ class Predictions:
             File and grid.
         """
         found = [(path, of.reader.geometry(path)) for of in self.folders() for path in of.files(name)]
+        if self.uncertainty is not None:
+            found += [(path, read_geometry(path)[0]) for path in self.uncertainty.paths(name)]
         if self.maps is not None:
             found += [(path, read_geometry(path)[0]) for path in self.maps.paths(name)]
         return found
@@ -165,13 +169,15 @@ def find_predictions(
         if not parts:
             raise DataError(f"{folder}: holds no folder; expected one folder of masks per member.")
         return Predictions(folder, coding, members=tuple(map(masks_in, parts)), fusion=fusion)
-    maps = folder / "probability"
+    maps, uncertainty = folder / "probability", folder / "uncertainty"
+    one = MaskCoding("binary", ("uncertainty",))
     return Predictions(
         folder,
         coding,
         masks=masks_in(folder),
         members=tuple(map(masks_in, _members(folder / "members"))),
         maps=find_maps(maps, coding, names=names) if maps.is_dir() else None,
+        uncertainty=find_maps(uncertainty, one, names=names) if uncertainty.is_dir() else None,
     )
 
 

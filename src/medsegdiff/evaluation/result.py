@@ -37,7 +37,7 @@ ENSEMBLE = {
     "both are empty.",
     "brier": "Mean squared difference of the probability and the share of raters.",
     "aurc": "Area under the error rate of the pixels kept, against the share kept, the most certain first; "
-    "uncertainty is the entropy of the probability.",
+    "uncertainty is the map that was saved with the masks, else the entropy of the probability.",
     "excess_aurc": "aurc minus that of the best order there can be.",
 }
 """Definitions of what needs members, probabilities or several raters."""
