@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from medsegdiff.networks import NETWORKS, Component, NetworkConfig
+from medsegdiff.networks.base import DEFAULT_NETWORK, settings_of
 
 Precision = Literal["auto", "fp32", "bf16"]
 Modality = Literal["ct", "mr", "natural"]
 """Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
 
 
-class Component(BaseModel):
-    """Base of all parts: frozen, and an unknown key is an error."""
+@NETWORKS.register(DEFAULT_NETWORK)
+class ModelConfig(NetworkConfig):
+    """MedSegDiff-V2; the defaults are the paper's, in widths that keep the budget of its table 5."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ModelConfig(Component):
-    """The network; the defaults are the paper's, in widths that keep the budget of its table 5."""
-
-    name: str = "medsegdiff-v2"
+    name: str = DEFAULT_NETWORK
     """Entry of the registry of models."""
     condition_widths: tuple[int, ...] = Field(default=(48, 80, 128, 192, 256), min_length=2)
     """Channels of the Condition Model by level, finest first; each level halves the resolution."""
@@ -215,8 +214,8 @@ class Config(Component):
     """What this preset is for."""
     reproduces: str = ""
     """The table or figure of the paper that it stands for, if any."""
-    model: ModelConfig = ModelConfig()
-    """The network."""
+    model: SerializeAsAny[NetworkConfig] = ModelConfig()
+    """The network; which settings there are, its name decides."""
     diffusion: DiffusionConfig = DiffusionConfig()
     """The forward process."""
     loss: LossConfig = LossConfig()
@@ -227,6 +226,14 @@ class Config(Component):
     """The data."""
     train: TrainConfig = TrainConfig()
     """Training."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _settings_by_name(cls, values: Any) -> Any:
+        """Read the settings as those of the network that they name."""
+        if not isinstance(values, Mapping):
+            return values
+        return settings_of(values.get("name")).model_validate(values)
 
     @property
     def image_channels(self) -> int:
