@@ -76,8 +76,8 @@ class ReleaseConfig(GuidedConfig):
         wanted = 2 * self.condition_widths[0] + self.condition_widths[1]
         if self.channels != wanted or self.multiples[0] != 1:
             raise ValueError(
-                f"channels is {self.channels} and multiples begin with {self.multiples[0]}; the anchors have "
-                f"2 × {self.condition_widths[0]} + {self.condition_widths[1]} = {wanted} channels: set channels to that, "
+                f"channels is {self.channels}, multiples begin with {self.multiples[0]}; the anchors have "
+                f"2 × {self.condition_widths[0]} + {self.condition_widths[1]} = {wanted} channels: set channels to it, "
                 "and let multiples begin with 1"
             )
         return self
