@@ -13,6 +13,10 @@ from medsegdiff.networks.base import DEFAULT_NETWORK, settings_of
 Precision = Literal["auto", "fp32", "bf16"]
 Modality = Literal["ct", "mr", "natural"]
 """Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
+Coding = Literal["signed", "unit"]
+"""Masks as −1 and +1, or as 0 and 1."""
+Values = Literal["standard", "unit", "raw"]
+"""Mean 0 and standard deviation 1; 8-bit values divided by 255; as in the file."""
 
 
 @NETWORKS.register(DEFAULT_NETWORK)
@@ -71,6 +75,8 @@ class DiffusionConfig(Component):
     """T."""
     signal_scale: float = Field(default=0.1, gt=0, le=2)
     """b: masks are coded −b and +b; below 1, less of the mask can be read from x_t alone."""
+    coding: Coding = "signed"
+    """What 0 and 1 of a mask are to the process: −1 and +1, or (``unit``, in the authors' code) 0 and 1."""
     zero_terminal_snr: bool = False
     """Whether x_T holds no trace of the mask."""
     clip: bool = True
@@ -142,6 +148,8 @@ class DataConfig(Component):
     """Slices above and below that a slice of a volume takes along as channels (2.5-D)."""
     modalities: tuple[Modality, ...] | None = None
     """Of the image channels: decides how they are normalised; ``null`` asks the data."""
+    values: Values = "standard"
+    """How channels other than CT enter the network; ``unit`` (pictures) and ``raw`` (volumes) as in the authors' code."""
     window: tuple[float, float] | None = None
     """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
     channel_files: int = Field(default=1, ge=1)

@@ -50,7 +50,9 @@ class DynamicGate(nn.Module):
         return gated
 
 
-@MODELS.register("medsegdiff-v1", kind="diffusion", paper="Wu et al., MedSegDiff, MIDL", year=2023, condition_cached=False)
+@MODELS.register(
+    "medsegdiff-v1", kind="diffusion", paper="Wu et al., MedSegDiff, MIDL", year=2023, condition_cached=False
+)
 class MedSegDiffV1(DiffusionModel):
     """Diffusion-based segmentation whose condition is encoded anew at each step, by the light of the noisy mask.
 

@@ -70,6 +70,8 @@ class ReleaseConfig(GuidedConfig):
 
     name: str = "release"
     """Entry of the registry of models."""
+    condition_widths: tuple[int, ...] = Field(default=(32, 64, 128, 256, 480), min_length=3)
+    """Channels of the network that looks at the image, by level."""
 
     @model_validator(mode="after")
     def _anchors_fit(self) -> ReleaseConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -76,13 +77,13 @@ class ResidualBlock(nn.Module):
         out_channels: int,
         *,
         time_dim: int | None = None,
-        groups: int = 8,
+        norm: Callable[[int], nn.Module] = group_norm,
         scale_shift: bool = True,
     ) -> None:
         super().__init__()
-        self.norm_in = group_norm(in_channels, groups)
+        self.norm_in = norm(in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm_out = group_norm(out_channels, groups)
+        self.norm_out = norm(out_channels)
         self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.scale_shift = scale_shift
         self.time = None if time_dim is None else nn.Linear(time_dim, (1 + scale_shift) * out_channels)

@@ -35,9 +35,7 @@ class ContextUNet(nn.Module):
     normalisation and bilinear upsampling.
     """
 
-    def __init__(
-        self, image_channels: int, mask_channels: int, *, widths: Sequence[int], dropout: float = 0.0
-    ) -> None:
+    def __init__(self, image_channels: int, mask_channels: int, *, widths: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
             nn.Sequential(NormedConv(a, b, dropout=dropout), NormedConv(b, b, dropout=dropout))

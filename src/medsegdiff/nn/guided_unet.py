@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -16,6 +17,21 @@ GROUPS = 32
 """Of the normalisations."""
 
 
+def norm_of(channels: int) -> nn.GroupNorm:
+    """Make the normalisation of these networks: 32 groups.
+
+    A time that is only added before the norm is lost where a group is a single channel, so widths that 32 does not
+    divide, which guided diffusion refuses, have groups of 4 channels or more.
+
+    Args:
+        channels: Number of channels.
+
+    Returns:
+        The layer.
+    """
+    return group_norm(channels, GROUPS if channels % GROUPS == 0 else math.gcd(GROUPS, max(1, channels // 4)))
+
+
 class SelfAttention(nn.Module):
     """Lets each pixel look at all others, by heads; a residual around it.
 
@@ -25,7 +41,7 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, *, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = group_norm(channels, GROUPS)
+        self.norm = norm_of(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.out = nn.Conv1d(channels, channels, 1)
 
@@ -52,9 +68,7 @@ class Rung(nn.Module):
         self, in_channels: int, out_channels: int, *, time_dim: int, scale_shift: bool, heads: int | None
     ) -> None:
         super().__init__()
-        self.block = ResidualBlock(
-            in_channels, out_channels, time_dim=time_dim, groups=GROUPS, scale_shift=scale_shift
-        )
+        self.block = ResidualBlock(in_channels, out_channels, time_dim=time_dim, norm=norm_of, scale_shift=scale_shift)
         self.attention = nn.Identity() if heads is None else SelfAttention(out_channels, heads=heads)
 
     def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"]) -> Float[Tensor, "b d h w"]:
@@ -119,9 +133,7 @@ class GuidedUNet(nn.Module):
                 rungs.append(rung(x + skips.pop(), width, level))
                 x = width
             self.levels_up.insert(0, rungs)
-        self.head = nn.Sequential(
-            group_norm(widths[0], GROUPS), nn.SiLU(), nn.Conv2d(widths[0], out_channels, 3, padding=1)
-        )
+        self.head = nn.Sequential(norm_of(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], out_channels, 3, padding=1))
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
