@@ -149,7 +149,7 @@ class DataConfig(Component):
     modalities: tuple[Modality, ...] | None = None
     """Of the image channels: decides how they are normalised; ``null`` asks the data."""
     values: Values = "standard"
-    """How channels other than CT enter the network; ``unit`` (pictures) and ``raw`` (volumes) as in the authors' code."""
+    """How channels other than CT enter the network; in the authors' code ``unit`` (pictures) or ``raw`` (volumes)."""
     window: tuple[float, float] | None = None
     """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
     channel_files: int = Field(default=1, ge=1)

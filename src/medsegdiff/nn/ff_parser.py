@@ -13,7 +13,8 @@ class FFParser(nn.Module):
     """Weighs each frequency of each channel, so that noise can be told from structure.
 
     The filter is kept for one size. For another it is interpolated over frequency in cycles per pixel, which keeps
-    what it does to structures of a given size in pixels; at its own size it is taken as it is. It starts as the identity.
+    what it does to structures of a given size in pixels; at its own size it is taken as it is. It starts next to the
+    identity.
 
     Source: Wu et al. (2024), MedSegDiff, MIDL, section FF-Parser.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -137,11 +138,11 @@ class GuidedUNet(nn.Module):
         self._start_at_zero()
 
     def _start_at_zero(self) -> None:
-        lasts = [m.conv_out for m in self.modules() if isinstance(m, ResidualBlock)]
-        lasts += [m.out for m in self.modules() if isinstance(m, SelfAttention)]
-        for layer in (*lasts, self.head[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        blocks = [m.conv_out for m in self.modules() if isinstance(m, ResidualBlock)]
+        attentions = [m.out for m in self.modules() if isinstance(m, SelfAttention)]
+        for layer in (*blocks, *attentions, self.head[-1]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def start(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Apply the first convolution.
@@ -169,7 +170,7 @@ class GuidedUNet(nn.Module):
         for index, level in enumerate(self.levels_down):
             if index:
                 features.append(self.down[index - 1](features[-1]))
-            for rung in level:
+            for rung in cast(nn.ModuleList, level):
                 features.append(rung(features[-1], time))
         return features
 
@@ -213,7 +214,7 @@ class GuidedUNet(nn.Module):
         """
         skips = list(features)
         for index in reversed(range(len(self.levels_up))):
-            for rung in self.levels_up[index]:  # type: ignore[attr-defined]
+            for rung in cast(nn.ModuleList, self.levels_up[index]):
                 x = rung(torch.cat([x, skips.pop()], dim=1), time)
             x = self.up[index - 1](x) if index else x
         with full_precision(x):
