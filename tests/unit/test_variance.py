@@ -12,6 +12,9 @@ from medsegdiff.diffusion.samplers import Denoised, sample
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
 from medsegdiff.diffusion.variance import WEIGHT, split, variance_loss
+from medsegdiff.training.objective import draw, training_losses
+from medsegdiff.types import Batch
+from tests.makers import small_config
 
 
 def test_an_output_of_twice_the_channels_is_prediction_and_share() -> None:
@@ -65,3 +68,29 @@ def test_other_samplers_take_the_prediction_alone(sampler: str) -> None:
     plain = sample(lambda x_t, t: torch.tanh(x_t), x, table, noise=lambda: noise)
     told = sample(lambda x_t, t: Denoised(torch.tanh(x_t), torch.ones_like(x_t)), x, table, noise=lambda: noise)
     assert torch.equal(plain, told)
+
+
+@pytest.mark.parametrize("coding", ["signed", "unit"])
+@pytest.mark.parametrize("target", ["eps", "v", "x0"])
+def test_a_perfect_network_that_asks_for_the_posteriors_variance_has_no_loss(target: str, coding: str) -> None:
+    config = small_config(f"diffusion.target={target}", "data.task=binary", f"diffusion.coding={coding}")
+    schedule, positions = make_schedule("cosine", signal_scale=0.3), (3, 7, 11, 20)
+    mask = (torch.rand(4, 1, 8, 8) > 0.5).float()
+    coded = mask if coding == "unit" else 2 * mask - 1
+    t, noise = draw(positions, schedule, mask, seed=config.train.seed)
+    alpha = schedule.alpha_bar[t].sqrt().reshape(-1, 1, 1, 1).float()
+    sigma = (1 - schedule.alpha_bar[t]).sqrt().reshape(-1, 1, 1, 1).float()
+    answer = {"eps": noise, "v": alpha * noise - sigma * coded, "x0": 40 * (2 * mask - 1)}[target]
+
+    class Perfect(torch.nn.Module):
+        def __init__(self, v: float) -> None:
+            super().__init__()
+            self.v = v
+
+        def forward(self, image: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            assert torch.allclose(x_t, alpha * coded + sigma * noise, atol=1e-6)
+            return torch.cat([answer, torch.full_like(answer, self.v)], dim=1), 40 * (2 * mask - 1)
+
+    batch = Batch(torch.zeros(4, 3, 8, 8), mask, positions)
+    assert training_losses(Perfect(-1.0), batch, schedule, config).noise.item() == pytest.approx(0, abs=1e-5)
+    assert training_losses(Perfect(1.0), batch, schedule, config).noise.item() > 1e-7
