@@ -32,9 +32,37 @@ SMALL = (
 )
 """Overrides that make a V2 of a few thousand parameters."""
 
+SMALL_NETWORKS = {
+    "medsegdiff-v1": (
+        "model.channels=8",
+        "model.multiples=[1, 1, 2]",
+        "model.num_blocks=1",
+        "model.attention_levels=[1]",
+        "model.num_heads=2",
+        "model.condition_widths=[4, 8]",
+        "model.filter_size=32",
+        "model.dropout=0.0",
+    ),
+    "release": (
+        "model.channels=16",
+        "model.multiples=[1, 2]",
+        "model.num_blocks=1",
+        "model.attention_levels=[]",
+        "model.condition_widths=[4, 8, 8]",
+        "model.scale_shift=true",
+        "model.learn_sigma=false",
+        "model.dropout=0.0",
+    ),
+}
+"""The same for networks with settings of their own, by name."""
+
 
 def small_config(*overrides: str) -> Config:
     return load_preset("v2-tiny", [*SMALL, *overrides])
+
+
+def small_network(name: str, *overrides: str) -> Config:
+    return small_config(f"model.name={name}", *SMALL_NETWORKS.get(name, ()), *overrides)
 
 
 def randomised(model: DiffusionModel, seed: int = 0) -> DiffusionModel:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from medsegdiff.networks import NETWORKS, Component, NetworkConfig
+from medsegdiff.networks.base import DEFAULT_NETWORK, settings_of
 
 Precision = Literal["auto", "fp32", "bf16"]
 Modality = Literal["ct", "mr", "natural"]
 """Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
+Coding = Literal["signed", "unit"]
+"""Masks as −1 and +1, or as 0 and 1."""
+Values = Literal["standard", "unit", "raw"]
+"""Mean 0 and standard deviation 1; 8-bit values divided by 255; as in the file."""
 
 
-class Component(BaseModel):
-    """Base of all parts: frozen, and an unknown key is an error."""
+@NETWORKS.register(DEFAULT_NETWORK)
+class ModelConfig(NetworkConfig):
+    """MedSegDiff-V2; the defaults are the paper's, in widths that keep the budget of its table 5."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ModelConfig(Component):
-    """The network; the defaults are the paper's, in widths that keep the budget of its table 5."""
-
-    name: str = "medsegdiff-v2"
+    name: str = DEFAULT_NETWORK
     """Entry of the registry of models."""
     condition_widths: tuple[int, ...] = Field(default=(48, 80, 128, 192, 256), min_length=2)
     """Channels of the Condition Model by level, finest first; each level halves the resolution."""
@@ -98,6 +101,8 @@ class DiffusionConfig(Component):
     """T."""
     signal_scale: float = Field(default=0.1, gt=0, le=2)
     """b: masks are coded −b and +b; below 1, less of the mask can be read from x_t alone."""
+    coding: Coding = "signed"
+    """What 0 and 1 of a mask are to the process: −1 and +1, or (``unit``, in the authors' code) 0 and 1."""
     zero_terminal_snr: bool = False
     """Whether x_T holds no trace of the mask."""
     clip: bool = True
@@ -173,6 +178,8 @@ class DataConfig(Component):
     """Slices above and below that a slice of a volume takes along as channels (2.5-D)."""
     modalities: tuple[Modality, ...] | None = None
     """Of the image channels: decides how they are normalised; ``null`` asks the data."""
+    values: Values = "standard"
+    """How channels other than CT enter the network; in the authors' code ``unit`` (pictures) or ``raw`` (volumes)."""
     window: tuple[float, float] | None = None
     """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
     channel_files: int = Field(default=1, ge=1)
@@ -245,8 +252,8 @@ class Config(Component):
     """What this preset is for."""
     reproduces: str = ""
     """The table or figure of the paper that it stands for, if any."""
-    model: ModelConfig = ModelConfig()
-    """The network."""
+    model: SerializeAsAny[NetworkConfig] = ModelConfig()
+    """The network; which settings there are, its name decides."""
     diffusion: DiffusionConfig = DiffusionConfig()
     """The forward process."""
     loss: LossConfig = LossConfig()
@@ -257,6 +264,14 @@ class Config(Component):
     """The data."""
     train: TrainConfig = TrainConfig()
     """Training."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _settings_by_name(cls, values: Any) -> Any:
+        """Read the settings as those of the network that they name."""
+        if not isinstance(values, Mapping):
+            return values
+        return settings_of(values.get("name")).model_validate(values)
 
     @property
     def image_channels(self) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from medsegdiff.checkpoint import BEST, load_model, save_config, save_weights
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ShapeError
 from medsegdiff.models.base import MODELS, build_model
+from medsegdiff.networks import NetworkConfig
 from medsegdiff.training.objective import training_losses
-from tests.makers import randomised, small_config
+from tests.makers import randomised, small_network
 
 TASKS = {
     "binary": ("lesion",),
@@ -21,9 +25,11 @@ TASKS = {
 
 def configured(name: str, task: str, *overrides: str):
     classes = "[" + ", ".join(TASKS[task]) + "]"
-    return small_config(
-        f"model.name={name}", f"data.task={task}", f"data.classes={classes}", "data.channels=2", *overrides
-    )
+    return small_network(name, f"data.task={task}", f"data.classes={classes}", "data.channels=2", *overrides)
+
+
+def model_config(name: str, task: str) -> NetworkConfig:
+    return configured(name, task).model
 
 
 @pytest.fixture(params=[entry.name for entry in MODELS])
@@ -32,7 +38,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_facts_name_the_paper(name: str) -> None:
-    assert {"kind", "paper", "year"} <= set(MODELS[name].facts)
+    assert {"kind", "paper", "year", "condition_cached"} <= set(MODELS[name].facts)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -42,7 +48,8 @@ def test_shapes(name: str, task: str) -> None:
     for h, w in ((model.stride, model.stride), (3 * model.stride, 2 * model.stride)):
         image, x_t, t = torch.randn(2, 2, h, w), torch.randn(2, k, h, w), torch.tensor([0.0, 999.0])
         prediction, logits = model(image, x_t, t)
-        assert prediction.shape == logits.shape == (2, k, h, w)
+        assert logits.shape == (2, k, h, w)
+        assert prediction.shape == (2, k * (1 + getattr(model_config(name, task), "learn_sigma", False)), h, w)
 
 
 def test_a_size_that_does_not_fit_says_which_would(name: str) -> None:
@@ -65,7 +72,8 @@ def test_gradient_reaches_every_parameter(name: str, target: str) -> None:
 
 
 def test_it_overfits_four_images(name: str) -> None:
-    config = configured(name, "binary", "model.condition_widths=[16, 16, 32]", "model.diffusion_widths=[16, 16, 32]")
+    wider = ("model.condition_widths=[16, 16, 32]", "model.diffusion_widths=[16, 16, 32]")
+    config = configured(name, "binary", *(wider if name == "medsegdiff-v2" else ()))
     torch.manual_seed(0)
     model, schedule = build_model(config), make_schedule("cosine", signal_scale=0.3)
     image = torch.randn(4, 2, 16, 16)
@@ -94,3 +102,38 @@ def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
     swapped = before.select(torch.tensor([1, 0]))
     assert torch.equal(swapped.embedding, before.embedding.flip(0))
     assert not torch.allclose(model.denoise(x_t, t, before), model.denoise(x_t, t, swapped), atol=1e-4)
+
+
+def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: str) -> None:
+    """Where a model says so, its anchor is one function of the image; a dynamic one follows x_t."""
+    model = randomised(build_model(configured(name, "binary")))
+    image, x_t, t = torch.randn(1, 2, 32, 32), torch.randn(2, 1, 1, 32, 32), torch.tensor([300.0])
+    logits = [model(image, noisy, t)[1] for noisy in x_t]
+    assert torch.equal(*logits) == torch.equal(logits[0], model.condition(image).logits)
+    assert torch.equal(*logits) == MODELS[name].facts["condition_cached"]
+
+
+def test_denoising_with_the_condition_is_the_forward_pass(name: str) -> None:
+    model = randomised(build_model(configured(name, "regions")))
+    image, x_t, t = torch.randn(2, 2, 16, 24), torch.randn(2, 2, 16, 24), torch.tensor([3.0, 700.0])
+    assert torch.equal(model(image, x_t, t)[0], model.denoise(x_t, t, model.condition(image)))
+    assert not torch.allclose(model(image, x_t, t)[0], model(image, x_t, t.flip(0))[0], atol=1e-4)
+
+
+def test_a_batch_equals_its_elements(name: str) -> None:
+    model = randomised(build_model(configured(name, "binary")))
+    image, x_t, t = torch.randn(2, 2, 16, 16), torch.randn(2, 1, 16, 16), torch.tensor([3.0, 700.0])
+    both = model(image, x_t, t)
+    alone = [model(image[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(2)]
+    assert all(torch.allclose(b, torch.cat(a), atol=1e-5) for b, a in zip(both, zip(*alone, strict=True), strict=True))
+
+
+def test_it_comes_back_from_a_run_folder(name: str, tmp_path: Path) -> None:
+    config = configured(name, "exclusive")
+    model = randomised(build_model(config))
+    save_config(tmp_path, config)
+    save_weights(tmp_path / BEST, model.state_dict())
+    loaded, its_config = load_model(tmp_path)
+    assert its_config == config
+    image, x_t, t = torch.randn(1, 2, 16, 16), torch.randn(1, 3, 16, 16), torch.tensor([7.0])
+    assert torch.equal(loaded(image, x_t, t)[0], model(image, x_t, t)[0])

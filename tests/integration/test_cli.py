@@ -32,6 +32,7 @@ COMMANDS = [
     ["data", "masks"],
     ["data", "convert"],
     ["data", "plan"],
+    ["import"],
     ["info"],
     ["list"],
 ]

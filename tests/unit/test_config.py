@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from medsegdiff.config import Config
 from medsegdiff.errors import ConfigError
+from medsegdiff.networks import NETWORKS
 from medsegdiff.presets import known_keys, load_preset, make_config
 
 
@@ -31,6 +33,7 @@ def test_overrides_change_one_value_and_nothing_else() -> None:
         ("description.foo=1", r"Unknown key 'description\.foo'"),
         ("train.max_steps=[1", r"train\.max_steps=\[1: is not valid YAML"),
         ("model.condition_widths=[8, 16]", "as many levels as each other"),
+        ("model.num_heads=2", r"Unknown key 'model\.num_heads' for the model 'medsegdiff-v2'"),
         ("diffusion={target: eps, zero_terminal_snr: true}", "not of the form"),
     ],
 )
@@ -67,6 +70,32 @@ def test_a_file_of_ones_own_is_a_preset(tmp_path: Path) -> None:
 
 def test_a_configuration_survives_being_written(config: Config) -> None:
     assert make_config(config.model_dump(mode="json")) == config
+    other = load_preset("v2-tiny", ["model.name=medsegdiff-v1", "model.channels=16"])
+    assert make_config(json.loads(other.model_dump_json())) == other
+
+
+def test_each_network_has_its_own_settings() -> None:
+    config = load_preset("v2-tiny", ["model.name=medsegdiff-v1", "model.channels=16"])
+    assert "patch" not in config.model.model_dump()
+    assert config.model == NETWORKS["medsegdiff-v1"].factory(channels=16)
+    with pytest.raises(ConfigError, match=r"Unknown key 'model.patch' for the model 'medsegdiff-v1'.*model.multiples"):
+        load_preset("v2-tiny", ["model.name=medsegdiff-v1", "model.patch=2"])
+    with pytest.raises(ConfigError, match=r"Unknown key 'model.channels' for the model 'medsegdiff-v2'"):
+        load_preset("v2-tiny", ["model.channels=16"])
+
+
+def test_another_network_starts_from_its_own_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: v2-tiny\nmodel: {name: medsegdiff-v1}\n", encoding="utf-8")
+    assert load_preset(str(file)).model == NETWORKS["medsegdiff-v1"].factory()
+    assert load_preset(str(file)).train == load_preset("v2-tiny").train
+
+
+def test_a_network_without_settings_of_its_own_takes_those_of_v2() -> None:
+    """As a plugin may: a registered model whose settings are those of MedSegDiff-V2."""
+    config = load_preset("v2-tiny", ["model.name=mine", "model.num_blocks=3"])
+    assert config.model.name == "mine"
+    assert config.model.condition_widths == load_preset("v2-tiny").model.condition_widths
 
 
 def test_every_key_is_documented() -> None:
@@ -76,6 +105,9 @@ def test_every_key_is_documented() -> None:
             continue
         for name, value in part.model_fields.items():
             assert value.description, f"{section}.{name}"
+    for entry in NETWORKS:
+        assert entry.factory.model_fields["name"].default == entry.name
+        assert all(value.description for value in entry.factory.model_fields.values()), entry.name
     assert "train.max_steps" in known_keys()
 
 

@@ -128,6 +128,11 @@ def test_masks_are_coded_and_decoded() -> None:
     mask = (torch.rand(2, 3, 4, 4) > 0.5).float()
     assert set(encode(mask).unique().tolist()) == {-1.0, 1.0}
     assert torch.equal(decode(encode(mask)), mask)
+    assert torch.equal(encode(mask, coding="unit"), mask)
+    assert torch.equal(decode(mask - 0.2, coding="unit"), (mask - 0.2).clamp(min=0))
+    logits = torch.randn(2, 3, 4, 4)
+    x_0 = predicted_x_0(logits, mask, 0.5, 0.5, target="x0", exclusive=False, clip=True, coding="unit")
+    assert torch.allclose(x_0, logits.sigmoid())
 
 
 def test_logits_become_x_0() -> None:

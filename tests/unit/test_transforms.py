@@ -75,6 +75,17 @@ def test_normalised_channels_have_mean_0_and_deviation_1_and_constant_ones_are_0
     assert out.std(dim=(1, 2)).tolist() == pytest.approx([1, 0], abs=1e-5)
 
 
+def test_values_may_enter_as_the_authors_code_lets_them() -> None:
+    image = np.array([[[0.0, 51.0], [102.0, 255.0]]])
+    assert normalise(image, values="unit").flatten().tolist() == pytest.approx([0, 0.2, 0.4, 1])
+    assert normalise(image, values="raw").flatten().tolist() == [0, 51, 102, 255]
+    ct = normalise(image, values="raw", modalities=("ct",), window=(0.0, 102.0))
+    assert ct.flatten().tolist() == [-1, 0, 1, 1]
+    case = Case("a", image.astype("f"), None, Geometry((2, 2), (1.0, 1.0)))
+    config = data(resize="none", values="unit")
+    assert prepare(case, config, channels=1, stride=1).image.max() == 1
+
+
 def test_grey_becomes_colour_and_colour_becomes_grey_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     grey, colour = np.random.rand(1, 4, 4).astype("f"), np.random.rand(3, 4, 4).astype("f")
     assert np.array_equal(match_channels(grey, 3, "a"), np.repeat(grey, 3, 0))

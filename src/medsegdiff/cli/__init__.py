@@ -20,6 +20,7 @@ from medsegdiff.cli import (
     demo,
     doctor,
     evaluate,
+    import_,
     info,
     list_,
     plan,
@@ -47,6 +48,7 @@ app.command("report")(report.report)
 app.add_typer(benchmark.app, name="benchmark")
 data.app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")
+app.command("import")(import_.import_)
 app.command("info")(info.info)
 app.command("list")(list_.list_)
 

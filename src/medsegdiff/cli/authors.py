@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from medsegdiff.cli.console import err, give, say, track
 from medsegdiff.cli.evaluate import show
-from medsegdiff.config import Config
+from medsegdiff.config import Config, ModelConfig
 from medsegdiff.errors import CheckpointError, DataError
 from medsegdiff.presets import load_preset
 
@@ -42,7 +42,7 @@ def truth(text: str) -> bool:
 
 
 def _widths(num_channels: int) -> list[str]:
-    base = load_preset("v2-paper").model.condition_widths
+    base = ModelConfig().condition_widths
     widths = [max(16, round(width * num_channels / BASE_WIDTH / 16) * 16) for width in base]
     return [f"model.condition_widths={widths}", f"model.diffusion_widths={widths}"]
 

@@ -31,6 +31,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, exactly where it stopped.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the weights of this run, in its network; its other settings are taken too."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu keeps training off the GPU.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print how training ended as JSON.")] = False,
@@ -41,9 +45,14 @@ def train(
 
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`
     """
+    if start and (resume or preset):
+        raise ConfigError("--start takes network and settings from that run: leave --preset and --resume out.")
     if resume and preset:
         raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
-    config = _of_run(out, set_ or []) if resume else load_preset(preset or "v2-tiny", set_ or [])
+    if start:
+        config = _begun(start, set_ or [])
+    else:
+        config = _of_run(out, set_ or []) if resume else load_preset(preset or "v2-tiny", set_ or [])
     if dry_run:
         from medsegdiff.training.plan import plan
 
@@ -54,7 +63,7 @@ def train(
 
     from medsegdiff.training.train import train as run
 
-    outcome = run(data, out, config, resume=resume, device=device, console=err, track=track)
+    outcome = run(data, out, config, resume=resume, start=start, device=device, console=err, track=track)
     if PartialState().is_main_process:
         _report(outcome, data, as_json=as_json)
     if outcome.reason == "interrupted":
@@ -65,6 +74,15 @@ def _of_run(out: Path, overrides: list[str]) -> Config:
     from medsegdiff.checkpoint import load_config
 
     return make_config(load_config(out).model_dump(mode="json"), overrides)
+
+
+def _begun(start: Path, overrides: list[str]) -> Config:
+    """Take a run's settings, but for what its data told."""
+    from medsegdiff.checkpoint import load_config
+
+    told = {"channels", "task", "classes", "layout", "modalities", "window", "channel_files", "label_values"}
+    values = load_config(start).model_dump(mode="json", exclude={"data": told})
+    return make_config(values, overrides)
 
 
 def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:

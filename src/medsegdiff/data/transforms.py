@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsegdiff.config import DataConfig, Modality
+from medsegdiff.config import DataConfig, Modality, Values
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_WINDOW = (-160.0, 240.0)
 """Hounsfield units of soft tissue: centre 40, width 400."""
+_DIVISOR = {"unit": 255.0, "raw": 1.0}
 LUMINANCE = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
 
 
@@ -114,8 +115,9 @@ def normalise(
     intensity: Float[np.ndarray, "v 2"] | None = None,
     modalities: tuple[Modality, ...] | None = None,
     window: tuple[float, float] | None = None,
+    values: Values = "standard",
 ) -> Float[Tensor, "c h w"]:
-    """Normalise by modality: CT by its window, everything else to mean 0 and standard deviation 1 by channel.
+    """Normalise by modality: CT by its window, everything else as ``values`` says.
 
     Args:
         image: In the file's own units; neighbouring slices are further channels.
@@ -123,15 +125,18 @@ def normalise(
             of the image.
         modalities: By channel of a file; ``None``: no CT among them.
         window: Hounsfield units that become −1 and 1; what is beyond is cut off.
+        values: ``standard`` gives mean 0 and standard deviation 1 by channel, ``unit`` divides by 255, ``raw`` changes
+            nothing.
 
     Returns:
-        The normalised image; a constant channel is 0.
+        The normalised image; a constant channel is 0 if ``standard``.
     """
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
     if intensity is not None:
         mean, std = torch.from_numpy(np.tile(intensity, (len(image) // len(intensity), 1))).T[..., None, None]
-    scaled = (tensor - mean) / torch.where(std > 0, std, 1.0)
+    standard = values == "standard"
+    scaled = (tensor - mean) / torch.where(std > 0, std, 1.0) if standard else tensor / _DIVISOR[values]
     for channel in _ct_channels(modalities, len(image)):
         low, high = window or DEFAULT_WINDOW
         scaled[channel] = ((tensor[channel] - low) / (high - low)).clamp(0, 1) * 2 - 1
@@ -222,7 +227,13 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
             "a volume: NIfTI, or the folder of a DICOM series."
         )
     matched = match_channels(case.image, channels, case.name)
-    normalised = normalise(matched, intensity=case.intensity, modalities=config.modalities, window=config.window)
+    normalised = normalise(
+        matched,
+        intensity=case.intensity,
+        modalities=config.modalities,
+        window=config.window,
+        values=config.values,
+    )
     mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")
     ignored = None if case.ignored is None else grid_mask(case.ignored[:, None], placement, exclusive=False)[:, 0]
     return Prepared(case.name, to_grid(normalised, placement), mask, placement, ignored)

@@ -100,6 +100,8 @@ def foreground_share(config: Config, probability: float) -> float:
         The share of foreground in what was drawn.
     """
     sampling = config.sampling.model_copy(update={"num_samples": MEMBERS, "batch_size": MEMBERS})
+    signed = config.diffusion.model_copy(update={"coding": "signed"})  # masks of 0 and 1 take the same steps, shifted
+    config = config.model_copy(update={"diffusion": signed})
     sampler = EnsembleSampler(ExactPixels(config, probability), config, sampling, precision="fp32")
     drawn = sampler.draw(torch.zeros(1, 1, SIDE, SIDE), ["pixels"], seed=0).probability
     if config.data.task == "exclusive":

@@ -17,6 +17,7 @@ def ddpm_table(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 
     \alpha_s\sigma_{t|s}^2/\sigma_t^2\, x_0` and the variance :math:`\sigma_{t|s}^2\sigma_s^2/\sigma_t^2`, with
     :math:`\alpha_{t|s} = \alpha_t/\alpha_s` and :math:`\sigma_{t|s}^2 = \sigma_t^2 - \alpha_{t|s}^2\sigma_s^2`:
     exact for any pair of times, so few steps do not break it as they break a table that is merely shortened.
+    A network that learned the variance may widen it, up to :math:`\sigma_{t|s}^2`, which is β_t of Ho et al.
 
     Source: Ho et al. (2020), equations 6 and 7; equation 1 of MedSegDiff-V2; in this form Kingma et al. (2021).
 
@@ -39,6 +40,7 @@ def _posterior(t: float, now: Level, to: Level) -> Row:
         x=alpha * (to.sigma / now.sigma) ** 2,
         x_0=to.alpha * variance / now.sigma**2,
         noise=to.sigma * math.sqrt(max(variance, 0.0)) / now.sigma,
+        widest=math.sqrt(max(variance, 0.0)),
     )
 
 

@@ -9,32 +9,36 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.config import Coding
+
 Scale = float | Tensor
 """α or σ: one number, or one per sample (b 1 1 1)."""
 
 
-def encode(mask: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+def encode(mask: Float[Tensor, "b k h w"], *, coding: Coding = "signed") -> Float[Tensor, "b k h w"]:
     """Code a mask for diffusion: 0 → −1, 1 → +1. The signal scale b is part of the schedule.
 
     Args:
         mask: 0 and 1 by channel.
+        coding: ``unit`` leaves 0 and 1.
 
     Returns:
         x_0.
     """
-    return 2 * mask - 1
+    return 2 * mask - 1 if coding == "signed" else mask
 
 
-def decode(x_0: Float[Tensor, "*n k h w"]) -> Float[Tensor, "*n k h w"]:
+def decode(x_0: Float[Tensor, "*n k h w"], *, coding: Coding = "signed") -> Float[Tensor, "*n k h w"]:
     """Read a sample as probabilities.
 
     Args:
-        x_0: Continuous, about −1 and +1.
+        x_0: Continuous, about −1 and +1, or about 0 and 1.
+        coding: Which of them.
 
     Returns:
         Values in [0, 1].
     """
-    return ((x_0 + 1) / 2).clamp(0, 1)
+    return ((x_0 + 1) / 2 if coding == "signed" else x_0).clamp(0, 1)
 
 
 def activate(logits: Float[Tensor, "b k h w"], *, exclusive: bool) -> Float[Tensor, "b k h w"]:
@@ -93,12 +97,13 @@ the network gives logits of the mask, which `predicted_x_0` activates."""
 def predicted_x_0(
     prediction: Float[Tensor, "b k h w"],
     x_t: Float[Tensor, "b k h w"],
-    alpha: float,
-    sigma: float,
+    alpha: Scale,
+    sigma: Scale,
     *,
     target: str,
     exclusive: bool,
     clip: bool,
+    coding: Coding = "signed",
 ) -> Float[Tensor, "b k h w"]:
     """Read the network's output as x_0.
 
@@ -110,12 +115,13 @@ def predicted_x_0(
         target: ``x0``, or one of `TARGETS`.
         exclusive: Whether the channels are classes of which each pixel has one.
         clip: Whether x_0 found from ε or v is clipped to [−1, 1].
+        coding: Of masks.
 
     Returns:
         x_0.
     """
     if target == "x0":
-        return encode(activate(prediction, exclusive=exclusive))
+        return encode(activate(prediction, exclusive=exclusive), coding=coding)
     x_0 = TARGETS[target].to_x_0(prediction, x_t, alpha, sigma)
     return x_0.clamp(-1, 1) if clip else x_0
 

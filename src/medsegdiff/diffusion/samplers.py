@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,16 @@ from torch import Tensor
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.registry import Registry
 
-Denoise = Callable[[Tensor, float], Tensor]
+
+class Denoised(NamedTuple):
+    """What a network says that learned the variance of the ancestral sampler."""
+
+    x_0: Float[Tensor, "n k h w"]
+    share: Float[Tensor, "n k h w"]
+    """By pixel: 0 for the noise of `Row.noise`, 1 for that of `Row.widest`, between them their logarithms."""
+
+
+Denoise = Callable[[Tensor, float], Tensor | Denoised]
 """(x_t, t) → the prediction of x_0."""
 
 
@@ -27,6 +36,8 @@ class Row:
     x_0: float
     previous: float = 0.0
     noise: float = 0.0
+    widest: float = 0.0
+    """The most noise that this step may add where the network learned how much; 0 where it has no say."""
 
 
 Table = tuple[Row, ...]
@@ -81,9 +92,20 @@ def sample(
         raise ValueError("This sampler adds noise at each step: pass noise=, a function that draws it.")
     x, previous = x_T, torch.zeros_like(x_T)
     for row in table:
-        x_0 = denoise(x, row.t)
+        denoised = denoise(x, row.t)
+        x_0, share = denoised if isinstance(denoised, Denoised) else (denoised, None)
         x = row.x * x + row.x_0 * x_0 + row.previous * previous
         if row.noise and noise is not None:
-            x = x + row.noise * noise()
+            x = x + _spread(row, share) * noise()
         previous = x_0
     return x
+
+
+def _spread(row: Row, share: Tensor | None) -> Tensor | float:
+    """Find the standard deviation of the noise of a step.
+
+    Source: Nichol & Dhariwal (2021), equation 15.
+    """
+    if share is None or not row.widest:
+        return row.noise
+    return row.noise * (row.widest / row.noise) ** share

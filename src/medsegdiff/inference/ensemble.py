@@ -12,9 +12,10 @@ from torch import Tensor
 from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import activate, decode, predicted_x_0
-from medsegdiff.diffusion.samplers import sample
+from medsegdiff.diffusion.samplers import Denoised, sample
 from medsegdiff.diffusion.schedule import Level, schedule_of
 from medsegdiff.diffusion.spacing import table_of
+from medsegdiff.diffusion.variance import split
 from medsegdiff.hardware import autocast
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
@@ -128,7 +129,8 @@ class EnsembleSampler:
                 self._denoised(condition, members, keys, seed=seed, size=size)
                 for members in in_chunks(b, numbers, size=self.sampling.batch_size)
             ]
-        return decode(torch.cat(chunks)).unflatten(0, (b, len(numbers))).transpose(0, 1)
+        probability = decode(torch.cat(chunks), coding=self.diffusion.coding)
+        return probability.unflatten(0, (b, len(numbers))).transpose(0, 1)
 
     def _denoised(
         self,
@@ -147,17 +149,21 @@ class EnsembleSampler:
         noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
         moments = self._tabulated(size, device)
 
-        def denoise(x_t: Tensor, t: float) -> Tensor:
+        def denoise(x_t: Tensor, t: float) -> Tensor | Denoised:
             now = moments[t]
-            return predicted_x_0(
-                self.model.denoise(x_t, now.t, own, filters=now.filters).float(),
+            output = self.model.denoise(x_t, now.t, own, filters=now.filters).float()
+            prediction, share = split(output, x_t.shape[1])
+            x_0 = predicted_x_0(
+                prediction,
                 x_t,
                 now.level.alpha,
                 now.level.sigma,
                 target=self.diffusion.target,
                 exclusive=self.exclusive,
                 clip=self.diffusion.clip,
+                coding=self.diffusion.coding,
             )
+            return x_0 if share is None else Denoised(x_0, share)
 
         return sample(denoise, noise(), self.table, noise=noise)
 

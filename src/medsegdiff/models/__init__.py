@@ -1,3 +1,3 @@
 """Whole networks, one file each, found by name in the registry `MODELS`."""
 
-from medsegdiff.models import medsegdiff_v2  # noqa: F401  (registers itself)
+from medsegdiff.models import medsegdiff_v1, medsegdiff_v2, release  # noqa: F401  (they register themselves)

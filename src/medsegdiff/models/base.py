@@ -43,7 +43,7 @@ class DiffusionModel(nn.Module, ABC):
         condition: Condition,
         *,
         filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k h w"]:
+    ) -> Float[Tensor, "b k2 h w"]:
         """Predict ε, x_0 or v.
 
         Args:
@@ -53,7 +53,7 @@ class DiffusionModel(nn.Module, ABC):
             filters: What `filters` gave for the same t.
 
         Returns:
-            The prediction.
+            The prediction; from a network that learns the variance, K more channels: see `diffusion.variance`.
         """
 
     def prepare(self, condition: Condition) -> Condition:
@@ -81,7 +81,7 @@ class DiffusionModel(nn.Module, ABC):
 
     def forward(
         self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
+    ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"]]:
         """Look and denoise at once, for training.
 
         Args:
@@ -90,7 +90,7 @@ class DiffusionModel(nn.Module, ABC):
             t: Times.
 
         Returns:
-            The prediction, and the logits of the anchor.
+            The prediction, as from `denoise`, and the logits of the anchor.
         """
         condition = self.condition(image)
         return self.denoise(x_t, t, condition), condition.logits

@@ -15,7 +15,9 @@ from medsegdiff.models.diffusion_unet import DiffusionUNet
 from medsegdiff.types import Condition
 
 
-@MODELS.register("medsegdiff-v2", kind="diffusion", paper="Wu et al., MedSegDiff-V2, AAAI", year=2024)
+@MODELS.register(
+    "medsegdiff-v2", kind="diffusion", paper="Wu et al., MedSegDiff-V2, AAAI", year=2024, condition_cached=True
+)
 class MedSegDiffV2(DiffusionModel):
     """Diffusion-based medical image segmentation with a transformer.
 

@@ -127,7 +127,8 @@ def saved_bytes(
             if where.type == "meta":
                 stack.enter_context(Autocast(on_gpu=device != "cpu"))
         prediction, logits = model(image, mask, torch.zeros(batch_size, device=where))
-        losses = [_loss(output.float(), mask, config.data.task == "exclusive") for output in (prediction, logits)]
+        outputs = (prediction[:, : mask.shape[1]], logits)  # a learned variance has no part in these losses
+        losses = [_loss(output.float(), mask, config.data.task == "exclusive") for output in outputs]
     held = sum(storage.nbytes() for storage in kept.values())
     del losses  # the graph lives until here
     return held

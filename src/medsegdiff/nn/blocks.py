@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -23,16 +24,17 @@ def full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False)
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Make the normalisation used throughout: at most 8 groups, so that a batch equals its elements.
+def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
+    """Make the normalisation used throughout: by groups, so that a batch equals its elements.
 
     Args:
         channels: Number of channels.
+        groups: How many, at most; fewer where they do not divide the channels.
 
     Returns:
         The layer.
     """
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.GroupNorm(math.gcd(groups, channels), channels)
 
 
 class TimeEmbedding(nn.Module):
@@ -41,9 +43,9 @@ class TimeEmbedding(nn.Module):
     Source: Ho et al. (2020), appendix B, as MedSegDiff-V2 follows it (Diffusion Process).
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, num_frequencies: int | None = None) -> None:
         super().__init__()
-        self.num_frequencies = dim // 4
+        self.num_frequencies = dim // 4 if num_frequencies is None else num_frequencies
         self.mlp = nn.Sequential(nn.Linear(2 * self.num_frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Float[Tensor, " b"]) -> Float[Tensor, "b dim"]:
@@ -62,18 +64,29 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3×3 convolutions and a way around them; the time, if any, scales and shifts between them.
+    """Two normalised 3×3 convolutions and a way around them; the time, if any, enters between them.
+
+    It scales and shifts the normalised features, or (without ``scale_shift``) is added before the normalisation.
 
     Source: Ho et al. (2020), with the scale-shift of Dhariwal & Nichol (2021), equation 1.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, time_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        time_dim: int | None = None,
+        norm: Callable[[int], nn.Module] = group_norm,
+        scale_shift: bool = True,
+    ) -> None:
         super().__init__()
-        self.norm_in = group_norm(in_channels)
+        self.norm_in = norm(in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm_out = group_norm(out_channels)
+        self.norm_out = norm(out_channels)
         self.conv_out = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.time = None if time_dim is None else nn.Linear(time_dim, 2 * out_channels)
+        self.scale_shift = scale_shift
+        self.time = None if time_dim is None else nn.Linear(time_dim, (1 + scale_shift) * out_channels)
         self.around = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(
@@ -88,10 +101,14 @@ class ResidualBlock(nn.Module):
         Returns:
             Features of the same size.
         """
-        h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
-        if self.time is not None and time is not None:
+        h = self.conv_in(F.silu(self.norm_in(x)))
+        if self.time is None or time is None:
+            h = self.norm_out(h)
+        elif self.scale_shift:
             scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
+            h = self.norm_out(h) * (1 + scale) + shift
+        else:
+            h = self.norm_out(h + self.time(F.silu(time))[:, :, None, None])
         out: Tensor = self.around(x) + self.conv_out(F.silu(h))
         return out
 

@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from medsegdiff.config import Component, Config
+from medsegdiff.config import Config
 from medsegdiff.errors import ConfigError, nearest
+from medsegdiff.networks import NETWORKS, Component, NetworkConfig
+from medsegdiff.networks.base import settings_of
 
 
 def preset_names() -> list[str]:
@@ -73,8 +75,19 @@ def _yaml(text: str, where: str) -> Any:
 
 
 def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over those of a base. Another network starts from its own defaults, unless it takes the same ones."""
+    if _settings(base) is not _settings(values, otherwise=base):
+        base = {**base, "model": {}}
     both = {key: {**(base.get(key) or {}), **part} for key, part in values.items() if isinstance(part, Mapping)}
     return {**base, **values, **both}
+
+
+def _settings(values: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None) -> type[Component]:
+    """Find the settings of the network that values name, or that others name."""
+    model = values.get("model")
+    if isinstance(model, Mapping) and "name" in model:
+        return settings_of(model["name"])
+    return settings_of(None) if otherwise is None else _settings(otherwise)
 
 
 def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
@@ -92,47 +105,54 @@ def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Con
     """
     merged = dict(values)
     for override in overrides:
-        merged = _laid_over(merged, _parsed(override))
+        merged = _laid_over(merged, _parsed(override, _settings(merged)))
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(dict(problem)) for problem in error.errors())) from None
+        settings = _settings(merged)
+        raise ConfigError("\n".join(_explain(dict(problem), settings) for problem in error.errors())) from None
 
 
-def _parsed(override: str) -> dict[str, dict[str, Any]]:
+def _parsed(override: str, settings: type[Component]) -> dict[str, dict[str, Any]]:
     path, equals, text = override.partition("=")
     section, dot, key = path.strip().partition(".")
     if not (equals and dot and key):
         raise ConfigError(f"'{override}' is not of the form section.key=value, as in train.max_steps=2000.")
     if path.strip() not in known_keys():
-        raise ConfigError(_unknown(path.strip()))
+        raise ConfigError(_unknown(path.strip(), settings))
     return {section: {key: _yaml(text, override)}}
 
 
-def _explain(problem: dict[str, Any]) -> str:
+def _explain(problem: dict[str, Any], settings: type[Component]) -> str:
     """Say in a sentence what pydantic found: the key, what was given, what is allowed."""
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return _unknown(key)
+        return _unknown(key, settings)
     return f"{key or 'configuration'}: {problem['msg']} (given: {problem.get('input')!r})."
 
 
-def _unknown(key: str) -> str:
+def _unknown(key: str, settings: type[Component]) -> str:
     """Name the nearest key, and those of its section."""
-    known = known_keys()
+    known = known_keys(settings)
     section = key.split(".")[0]
     alike = [k for k in known if k.startswith(f"{section}.")] or sorted({k.split(".")[0] for k in known})
-    return f"Unknown key '{key}'.{nearest(key, known)} Known: {', '.join(alike)}."
+    whose = f" for the model '{settings.model_fields['name'].default}'" if section == "model" else ""
+    return f"Unknown key '{key}'{whose}.{nearest(key, known)} Known: {', '.join(alike)}."
 
 
-def known_keys() -> list[str]:
+def known_keys(settings: type[Component] | None = None) -> list[str]:
     """List every key that can be set.
+
+    Args:
+        settings: Of the network; ``None`` lists the keys of all networks.
 
     Returns:
         ``section.key``, in order.
     """
+    networks = [entry.factory for entry in NETWORKS] if settings is None else [settings]
     keys = []
     for section, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Component):
-            keys += [f"{section}.{key}" for key in field.annotation.model_fields]
-    return keys
+            parts = networks if field.annotation is NetworkConfig else [field.annotation]
+            keys += [f"{section}.{key}" for part in parts for key in part.model_fields]
+    return list(dict.fromkeys(keys))

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from medsegdiff.config import Config, LossConfig
-from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, levels_at
+from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, levels_at, predicted_x_0
 from medsegdiff.diffusion.schedule import NoiseSchedule
+from medsegdiff.diffusion.variance import split, variance_loss
 from medsegdiff.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
@@ -31,6 +32,7 @@ class Losses:
 def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, config: Config) -> Losses:
     r"""Compute :math:`L = L_n + [t \equiv 0 \bmod \alpha](L_{dice} + \beta L_{ce})`.
 
+    A network that learns the variance of the ancestral sampler adds the loss of that to L_n.
     Steps and noise of a sample follow from its position in the training stream, whatever batch it is in.
 
     Source: MedSegDiff-V2, equation 3.
@@ -47,9 +49,10 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
     exclusive = config.data.task == "exclusive"
     steps, noise = draw(batch.positions, schedule, batch.mask, seed=config.train.seed)
     alpha, sigma = levels_at(schedule.alpha_bar, steps, batch.mask)
-    x_0, t = encode(batch.mask), steps.to(batch.mask.device, non_blocking=True)
-    prediction, logits = model(batch.image, add_noise(x_0, noise, alpha, sigma), t.float())
-    prediction, logits = prediction.float(), logits.float()
+    x_0, t = encode(batch.mask, coding=config.diffusion.coding), steps.to(batch.mask.device, non_blocking=True)
+    x_t = add_noise(x_0, noise, alpha, sigma)
+    prediction, logits = model(batch.image, x_t, t.float())
+    (prediction, share), logits = split(prediction.float(), x_0.shape[1]), logits.float()
     if config.diffusion.target == "x0":
         l_n = mask_loss(
             prediction, batch.mask, dice_weight=config.loss.x_0_dice, exclusive=exclusive, labelled=batch.labelled
@@ -57,6 +60,18 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
     else:
         target = TARGETS[config.diffusion.target].of(x_0, noise, alpha, sigma)
         l_n = mean_of((prediction - target).square(), batch.labelled)
+    if share is not None:
+        x_0_pred = predicted_x_0(
+            prediction,
+            x_t,
+            alpha,
+            sigma,
+            target=config.diffusion.target,
+            exclusive=exclusive,
+            clip=False,
+            coding=config.diffusion.coding,
+        )
+        l_n = l_n + mean_of(variance_loss(share, x_0 - x_0_pred, steps, schedule), batch.labelled)
     anchor = anchor_loss(logits, batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 

@@ -33,6 +33,7 @@ def train(
     config: Config,
     *,
     resume: bool = False,
+    start: Path | None = None,
     device: str | None = None,
     console: Console | None = None,
     track: Track = in_silence,
@@ -46,6 +47,7 @@ def train(
         out: Folder of the run.
         config: Preset and overrides.
         resume: Go on with the run in ``out``, with its split.
+        start: Another run, with whose averaged weights this one begins.
         device: ``cpu`` keeps training off the accelerator; ``None`` lets accelerate choose.
         console: Where to print; ``None`` is silent.
         track: Shows progress while data are read.
@@ -80,6 +82,8 @@ def train(
     trainer = Trainer(config, info, cases, run, accelerator, console)
     if resume:
         trainer.resume()
+    elif start:
+        trainer.begin_with(start)
     try:
         outcome = trainer.fit()
         accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch.optim.swa_utils import AveragedModel
 
-from medsegdiff.checkpoint import BEST, LAST, save_weights
+from medsegdiff.checkpoint import BEST, LAST, load_weights, save_weights
 from medsegdiff.config import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
@@ -82,6 +82,15 @@ class Trainer:
         optimizer = self.optimizer.optimizer
         self.progress, count = load_state(self.run.state, model=model, average=self.average, optimizer=optimizer)
         self.ema.n_averaged.fill_(count)
+
+    def begin_with(self, folder: Path) -> None:
+        """Take the weights of another run; the optimizer starts anew.
+
+        Args:
+            folder: The run, of the same network.
+        """
+        load_weights(folder / BEST, self.accelerator.unwrap_model(self.model))
+        load_weights(folder / BEST, self.average)
 
     def fit(self) -> Outcome:
         """Train until the last step, until validation gets no better, or until asked to stop.

@@ -1,0 +1,47 @@
+"""``medsegdiff import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsegdiff.cli.console import give, say
+from medsegdiff.config import Values
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of the authors' code: emasavedmodel….pt, savedmodel….pt.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run that is made of it.")],
+    heads: Annotated[int, typer.Option(min=1, help="Their --num_heads, which the weights do not tell.")] = 1,
+    image_size: Annotated[
+        int | None, typer.Option(min=8, help="Their --image_size; default: found from the weights.", show_default=False)
+    ] = None,
+    structure: Annotated[
+        list[str] | None, typer.Option(help="Name of a mask channel; once for each, in order.", show_default=False)
+    ] = None,
+    values: Annotated[
+        Values | None,
+        typer.Option(help="How images entered: unit (/255), raw or standard; default: unit for pictures, else raw."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was imported as JSON.")] = False,
+) -> None:
+    """Take over weights trained with the authors' code, version 1 or "new".
+
+    Only tensors are read from the file: code that it may hold does not run.
+
+    Example: `medsegdiff import emasavedmodel_0.9999_100000.pt --out runs/theirs`
+    """
+    from medsegdiff.importing import import_checkpoint
+    from medsegdiff.io.atomic import to_json
+
+    classes = tuple(structure) if structure else None
+    done = import_checkpoint(file, out, heads=heads, image_size=image_size, classes=classes, values=values)
+    data = done.config.data
+    say(f"{done.network}: {done.parameters / 1e6:.1f} M weights, {data.channels} image channels, {data.image_size} px.")
+    say(f"Images enter as '{data.values}', masks are 0 and 1, as in the authors' code; --values changes the first.")
+    say(f"Segment with: medsegdiff segment IMAGES --model {out} --out masks")
+    say(f"Train on with: medsegdiff train DATA --out NEW --start {out}")
+    facts = {"out": str(out), "network": done.network, "parameters": done.parameters, "made_anew": done.made_anew}
+    give(to_json(facts) if as_json else str(out))

@@ -1,0 +1,165 @@
+"""MedSegDiff, the first: dynamic conditional encoding and the FF-Parser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.networks.guided import V1Config
+from medsegdiff.nn.context_unet import ContextUNet
+from medsegdiff.nn.ff_parser import FFParser
+from medsegdiff.nn.guided_unet import GuidedUNet
+from medsegdiff.types import Condition
+
+ANCHOR_TIME = 999.0
+"""The last step of the authors' process: where the anchor is drawn, from a mask without noise or signal."""
+
+
+class DynamicGate(nn.Module):
+    """Weighs features of the image by what the denoiser sees at the moment.
+
+    Noisy features of the denoiser pass the FF-Parser; where the result is strong, as one map over the image and as one
+    number per channel, the image's features are let through. No sigmoid and no residual, as in the authors' code.
+
+    Source: Wu et al. (2024), MedSegDiff, MIDL, section Dynamic Conditional Encoding; the authors' released code.
+    """
+
+    def __init__(self, noisy_channels: int, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(noisy_channels, channels, 1)
+        self.parser = FFParser(channels, size)
+        self.map = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], noisy: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c h w"]:
+        """Gate.
+
+        Args:
+            x: Features of the image.
+            noisy: Features of the denoiser, of the same size.
+
+        Returns:
+            The features, weighed.
+        """
+        parsed = self.parser(self.enter(noisy))
+        gated: Tensor = x * self.map(parsed) * parsed.mean(dim=(2, 3), keepdim=True)
+        return gated
+
+
+@MODELS.register(
+    "medsegdiff-v1", kind="diffusion", paper="Wu et al., MedSegDiff, MIDL", year=2023, condition_cached=False
+)
+class MedSegDiffV1(DiffusionModel):
+    """Diffusion-based segmentation whose condition is encoded anew at each step, by the light of the noisy mask.
+
+    Nothing of the condition can be kept from step to step, so a step costs as much as a forward pass. The anchor that
+    `condition` gives is that of a mask without noise or signal at the last step; in training it is that of x_t.
+
+    Source: Wu et al. (2024), MedSegDiff, MIDL; the authors' released code, version 1.
+
+    Args:
+        config: Of the network.
+        image_channels: Channels of the image.
+        mask_channels: K, channels of the mask.
+    """
+
+    def __init__(self, config: V1Config, *, image_channels: int, mask_channels: int) -> None:
+        super().__init__(stride=2 ** len(config.condition_widths))
+        widths, noisy = config.condition_widths, [config.channels * multiple for multiple in config.multiples]
+        self.mask_channels = mask_channels
+        self.condition_model = ContextUNet(image_channels, mask_channels, widths=widths, dropout=config.dropout)
+        sides = [config.filter_size // 2**level for level in range(1, len(widths))]
+        self.gates = nn.ModuleList(
+            DynamicGate(wide, width, (side, side)) for wide, width, side in zip(noisy, widths, sides, strict=False)
+        )
+        self.embedding = nn.Conv2d(widths[-1], noisy[-1], 1)
+        self.diffusion_model = GuidedUNet(
+            image_channels + mask_channels,
+            mask_channels * (1 + config.learn_sigma),
+            channels=config.channels,
+            multiples=config.multiples,
+            num_blocks=config.num_blocks,
+            attention_levels=config.attention_levels,
+            num_heads=config.num_heads,
+            scale_shift=config.scale_shift,
+        )
+
+    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+        """Look at the image without a noisy mask, for the anchor.
+
+        Args:
+            image: Normalised image; height and width are multiples of the stride.
+
+        Returns:
+            The bottleneck, the anchor's logits, and the image itself, which each step looks at anew.
+
+        Raises:
+            ShapeError: If the size is not a multiple of the stride.
+        """
+        self.check_size(image.shape[-2], image.shape[-1])
+        nothing = image.new_zeros(len(image), self.mask_channels, *image.shape[-2:])
+        _, bottom, skips = self._look(image, nothing, self.diffusion_model.time(image.new_tensor([ANCHOR_TIME])))
+        return Condition((), bottom, self._anchor(bottom, skips), image)
+
+    def denoise(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Float[Tensor, " #b"],
+        condition: Condition,
+        *,
+        filters: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Predict ε, x_0 or v.
+
+        Args:
+            x_t: Noisy masks.
+            t: Times in [0, T − 1].
+            condition: Of the image of each mask.
+            filters: Not used.
+
+        Returns:
+            The prediction; with ``learn_sigma`` then the variance by channel.
+        """
+        time = self.diffusion_model.time(t)
+        features, bottom, _ = self._look(cast(Tensor, condition.image), x_t, time)
+        return self._predict(features, bottom, time)
+
+    def forward(
+        self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"]]:
+        """Look and denoise at once, for training.
+
+        Args:
+            image: Normalised image.
+            x_t: Noisy masks.
+            t: Times.
+
+        Returns:
+            The prediction, and the logits of the condition encoded by the light of x_t.
+        """
+        self.check_size(image.shape[-2], image.shape[-1])
+        time = self.diffusion_model.time(t)
+        features, bottom, skips = self._look(image, x_t, time)
+        return self._predict(features, bottom, time), self._anchor(bottom, skips)
+
+    def _look(self, image: Tensor, x_t: Tensor, time: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Encode the noisy mask, then the image by its light: features, bottleneck, skips."""
+        unet = self.diffusion_model
+        features = unet.encode(unet.start(torch.cat([image, x_t], dim=1)), time)
+
+        def gate(level: int, x: Tensor) -> Tensor:
+            gated: Tensor = self.gates[level - 1](x, unet.entering(features, level))
+            return gated
+
+        return features, *self.condition_model.encode(image, modulate=gate)
+
+    def _predict(self, features: Sequence[Tensor], bottom: Tensor, time: Tensor) -> Tensor:
+        unet = self.diffusion_model
+        return unet.decode(unet.middle(features[-1] + self.embedding(bottom), time), features, time)
+
+    def _anchor(self, bottom: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        return self.condition_model.maps(self.condition_model.decode(bottom, skips)[0])

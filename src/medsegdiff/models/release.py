@@ -1,0 +1,104 @@
+"""The network that the authors of MedSegDiff ship as version "new": two features of the image, added once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.networks.guided import ReleaseConfig
+from medsegdiff.nn.context_unet import ContextUNet
+from medsegdiff.nn.guided_unet import GuidedUNet
+from medsegdiff.types import Condition
+
+
+@MODELS.register(
+    "release",
+    kind="diffusion",
+    paper="the code released with Wu et al., MedSegDiff-V2, AAAI",
+    year=2024,
+    condition_cached=True,
+)
+class Release(DiffusionModel):
+    """A guided-diffusion UNet on image and noisy mask, with decoder features of a plain UNet added at its beginning.
+
+    It has neither a transformer nor a Fourier transform: it is what people have trained who trained the authors'
+    code, not what the paper of MedSegDiff-V2 describes.
+
+    Source: the authors' released code, version "new"; a checkpoint of theirs gives the same numbers here.
+
+    Args:
+        config: Of the network.
+        image_channels: Channels of the image.
+        mask_channels: K, channels of the mask.
+    """
+
+    def __init__(self, config: ReleaseConfig, *, image_channels: int, mask_channels: int) -> None:
+        super().__init__(stride=2 ** max(len(config.condition_widths), len(config.multiples) - 1))
+        self.condition_model = ContextUNet(
+            image_channels, mask_channels, widths=config.condition_widths, dropout=config.dropout
+        )
+        self.diffusion_model = GuidedUNet(
+            image_channels + mask_channels,
+            mask_channels * (1 + config.learn_sigma),
+            channels=config.channels,
+            multiples=config.multiples,
+            num_blocks=config.num_blocks,
+            attention_levels=config.attention_levels,
+            num_heads=config.num_heads,
+            scale_shift=config.scale_shift,
+        )
+
+    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+        """Look at the image, once.
+
+        Args:
+            image: Normalised image; height and width are multiples of the stride.
+
+        Returns:
+            What is added to the denoiser's first features, the bottleneck, the anchor's logits, the image.
+
+        Raises:
+            ShapeError: If the size is not a multiple of the stride.
+        """
+        self.check_size(image.shape[-2], image.shape[-1])
+        bottom, skips = self.condition_model.encode(image)
+        features = self.condition_model.decode(bottom, skips)
+        fine, coarse = (
+            F.interpolate(features[level].detach(), scale_factor=2.0**level, mode="bilinear") for level in (1, 2)
+        )
+        anchor = torch.cat([fine, fine, coarse], dim=1)
+        return Condition((anchor,), bottom, self.condition_model.maps(features[0]), image)
+
+    def denoise(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Float[Tensor, " #b"],
+        condition: Condition,
+        *,
+        filters: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Predict ε, x_0 or v.
+
+        Args:
+            x_t: Noisy masks.
+            t: Times in [0, T − 1].
+            condition: Of the image of each mask.
+            filters: Not used.
+
+        Returns:
+            The prediction; with ``learn_sigma`` then the variance by channel.
+        """
+        unet, time = self.diffusion_model, self.diffusion_model.time(t)
+        first = unet.start(torch.cat([_image(condition), x_t], dim=1)) + condition.gates[0]
+        features = unet.encode(first, time)
+        return unet.decode(unet.middle(features[-1], time), features, time)
+
+
+def _image(condition: Condition) -> Tensor:
+    assert condition.image is not None
+    return condition.image
