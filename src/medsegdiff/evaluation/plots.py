@@ -85,7 +85,7 @@ def selective(evaluation: Evaluation) -> Section | None:
         Risk and Dice against coverage; ``None`` without probabilities.
     """
     text = (
-        "Pixels are kept in the order of the entropy of their probability, over all cases. Left: the error rate of "
+        "Pixels are kept in the order of their uncertainty, over all cases. Left: the error rate of "
         "those kept. Right: Dice, if a person draws the rest. The curve begins at the pixels of which the model is "
         "certain; the ideal hands over every error first."
     )
