@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.atomic import write_json
-from medsegdiff.metrics.base import METRICS
+from medsegdiff.metrics.described import better
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
 from medsegdiff.report.differences import Panel, draw_differences
 
@@ -135,7 +135,7 @@ def compare(runs: Sequence[Scores], *, metrics: Sequence[str] = ()) -> Compariso
     for other in others:
         _check_cases(first, other)
     known = _common_metrics(runs)
-    asked = list(metrics) or [metric for metric in known if "/" not in metric]
+    asked = list(metrics) or [metric for metric in known if not {"/", "@"} & {*metric}]
     if strange := [metric for metric in asked if metric not in known]:
         close = nearest(strange[0], known)
         raise ConfigError(f"{some(strange)}: not a metric of all runs. There are {some(known, most=20)}.{close}")
@@ -174,14 +174,9 @@ def _difference(metric: str, run: Scores, against: Scores) -> dict[str, Any]:
         "mean": float(values.mean()),
         "ci95": bootstrap_interval(values),
         "p": signed_rank(values),
-        "better": _better(metric),
+        "better": better(metric),
         "values": tuple(values.tolist()),
     }
-
-
-def _better(metric: str) -> str:
-    name = metric.partition("/")[0]
-    return str(METRICS[name].facts.get("better", "")) if name in METRICS else ""
 
 
 def paired(metric: str, run: Scores, against: Scores) -> Float[np.ndarray, " n"]:

@@ -113,6 +113,7 @@ def test_operations_are_those_of_info(scored: dict[str, Path]) -> None:
 def test_one_member_agrees_with_nobody(scored: dict[str, Path], tmp_path: Path) -> None:
     made = json.loads((scored["out"] / "segment.json").read_text(encoding="utf-8"))
     made["sampling"]["num_samples"] = 1
+    made["images"] = [image | {"members": 1} for image in made["images"]]
     (tmp_path / "segment.json").write_text(json.dumps(made), encoding="utf-8")
     assert call("report", "table5", f"one={tmp_path}", "--format", "csv", "--out", tmp_path / "t.csv") == 0
     *_, row = csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines())

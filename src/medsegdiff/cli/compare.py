@@ -23,7 +23,9 @@ def compare(
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="dice, dice/CLASS, …; may be repeated. [default: all but those of single structures]"),
+        typer.Option(
+            help="dice, dice/CLASS, …; may be repeated. [default: all but those of single structures and raters]"
+        ),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", file_okay=False, help="Folder for comparison.json and differences.png.")
@@ -70,7 +72,9 @@ def show(found: Comparison) -> None:
     )
     words = ("metric", "run", "verdict")
     for heading in ("metric", "run", "difference", "95 % interval", "p", "p, Holm", "verdict"):
-        table.add_column(heading, justify="left" if heading in words else "right", no_wrap=heading not in words)
+        table.add_column(
+            heading, justify="left" if heading in words else "right", no_wrap=heading not in words, overflow="fold"
+        )
     for row in found.differences:
         interval = "–" if row.ci95 is None else "{:+.4f}…{:+.4f}".format(*row.ci95)
         numbers = (f"{row.mean:+.4f}", interval, f"{row.p:.3g}", f"{row.p_holm:.3g}")

@@ -18,29 +18,10 @@ from medsegdiff.evaluation.matching import Pairing
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.metrics.base import METRICS
+from medsegdiff.metrics.described import ENSEMBLE
 
 WORDS = ("name", "group")
 """Keys of a case that are no scores."""
-ENSEMBLE = {
-    "ged": "Squared generalised energy distance of members and raters, 2E[d(S,R)] − E[d(S,S')] − E[d(R,R')] with d = "
-    "1 − IoU over all pairs, 0 for two empty masks; only for cases with two raters or more; compares only at the same "
-    "number of members.",
-    "hm_iou": "IoU of members and raters matched one to one (Hungarian), both repeated to their least common multiple; "
-    "two empty masks 1.",
-    "d_max": "Mean over raters of the Dice of the member that suits each best; two empty masks 1.",
-    "rater_dice": "Mean Dice of each member with each rater; two empty masks 1. dice@RATER: of the fused mask.",
-    "agreement": "Mean Dice of all pairs of members; two empty masks 1; the paper's CI is not defined, this stands for "
-    "it.",
-    "ece": "Expected calibration error of the foreground's probability, 15 bins of equal width, over all pixels of a "
-    "case; against the share of raters.",
-    "ece_near": "The same over pixels up to 10 steps away from the masks, where it is not easy; left out where "
-    "both are empty.",
-    "brier": "Mean squared difference of the probability and the share of raters.",
-    "aurc": "Area under the error rate of the pixels kept, against the share kept, the most certain first; "
-    "uncertainty is the map that was saved with the masks, else the entropy of the probability.",
-    "excess_aurc": "aurc minus that of the best order there can be.",
-}
-"""Definitions of what needs members, probabilities or several raters."""
 CONVENTIONS = {
     "case": "Each case is scored on its native grid; of several structures, a case has the mean.",
     "mean": "The mean over cases; where cases belong to groups (patients), over the means of groups.",
@@ -49,8 +30,6 @@ CONVENTIONS = {
     **{entry.name: entry.facts.get("definition", "") for entry in METRICS},
 }
 """How the numbers are defined; written with every result."""
-LOWER_IS_BETTER = frozenset({"ged", "ece", "ece_near", "brier", "aurc", "excess_aurc"})
-"""Of the numbers in `ENSEMBLE`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +59,7 @@ class Evaluation:
     @property
     def conventions(self) -> dict[str, str]:
         """How the numbers of this evaluation are defined."""
-        used = {name: text for name, text in ENSEMBLE.items() if name in self.summary}
+        used = {name: said.definition for name, said in ENSEMBLE.items() if name in self.summary}
         told = self.made.get("probability_is")
         return CONVENTIONS | ({"probability": told} if told else {}) | used
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.evaluation.result import LOWER_IS_BETTER, Evaluation
-from medsegdiff.metrics.base import METRICS
+from medsegdiff.evaluation.result import Evaluation
+from medsegdiff.metrics.described import better
 from medsegdiff.report.html import Cell, Table
 
 LABELS = {
@@ -72,9 +72,7 @@ def arrow(metric: str) -> str:
     Returns:
         ↑, ↓, or nothing where neither is better.
     """
-    if metric in METRICS:
-        return {"higher": "↑", "lower": "↓"}.get(METRICS[metric].facts.get("better", ""), "")
-    return "↓" if metric in LOWER_IS_BETTER else "↑"
+    return {"higher": "↑", "lower": "↓"}.get(better(metric), "")
 
 
 def number(value: float, metric: str) -> str:
