@@ -209,6 +209,8 @@ class TrainConfig(Component):
     """Images per process and micro-batch; 32 in the paper."""
     accumulate: int = Field(default=1, ge=1)
     """Micro-batches per optimizer step."""
+    gradient_checkpointing: bool = False
+    """Whether the backward pass computes residual blocks anew instead of keeping them: less memory, more time."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Of AdamW; 1e-4 in the paper."""
     lr_schedule: Literal["constant", "cosine"] = "cosine"

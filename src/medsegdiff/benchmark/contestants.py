@@ -43,6 +43,8 @@ class Conditions:
     """With ``auto`` the reference takes the faster of fp32 and bf16."""
     patience: float = 60.0
     """Seconds for all repeats of a preset beyond which only its first steps are made."""
+    compiled: bool = False
+    """Whether the presets' steps are compiled; the reference is not."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,13 @@ def prepare_contestant(config: Config, conditions: Conditions, device: torch.dev
     """
     steps = conditions.steps or config.sampling.num_steps
     torch.manual_seed(0)
-    segmenter = Segmenter(build_model(config), config, device=str(device), precision=conditions.precision)
+    segmenter = Segmenter(
+        build_model(config),
+        config,
+        device=str(device),
+        precision=conditions.precision,
+        compiled=conditions.compiled,
+    )
     few = Contestant(segmenter, steps, min(MADE_AT_LEAST, steps))
     passes: list[Pass] = []
     grown = peak_memory(lambda: passes.append(few.run(picture, conditions.members)), device)

@@ -29,6 +29,7 @@ from medsegdiff.benchmark.stages import Pass, counted_pass
 from medsegdiff.benchmark.timing import in_turn
 from medsegdiff.config import Config
 from medsegdiff.hardware import pick_device, pick_precision
+from medsegdiff.inference.compiling import is_compiled
 from medsegdiff.presets import preset_names
 
 WANTED = ("v2-fast", "v2")
@@ -89,7 +90,7 @@ def measure_speed(
         "conditions": {"size": conditions.size, "members": conditions.members, "repeats": conditions.repeats},
         "reference": report_reference(reference, seconds, conditions.size),
         "presets": {
-            name: {"precision": precision}
+            name: {"precision": precision, "compiled": is_compiled(contestants[name].segmenter.model)}
             | report_preset(configs[name], contestants[name], passes[name], seconds, members=conditions.members)
             for name in configs
         },

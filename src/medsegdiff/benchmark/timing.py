@@ -50,6 +50,7 @@ class Meter(Generic[Reading]):
         Yields:
             Nothing.
         """
+        own = {method: vars(owner)[method] for method in methods if method in vars(owner)}  # not those of its class
         for method, name in methods.items():
             setattr(owner, method, self._noted(getattr(owner, method), name))
         try:
@@ -57,6 +58,8 @@ class Meter(Generic[Reading]):
         finally:
             for method in methods:
                 delattr(owner, method)
+            for method, before in own.items():
+                setattr(owner, method, before)
 
     def _noted(self, method: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:

@@ -19,6 +19,7 @@ from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.hardware import autocast, pick_device, pick_precision
 from medsegdiff.models.base import build_model
 from medsegdiff.models.memory import step_memory
+from medsegdiff.nn.blocks import recompute
 from medsegdiff.presets import load_preset
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import moving_average, parameter_groups
@@ -222,6 +223,8 @@ def make_step(config: Config, device: torch.device) -> Callable[[Batch], None]:
     """
     train = config.train
     model = build_model(config).to(device).train()
+    if train.gradient_checkpointing:
+        recompute(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
     average = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, lambda: 0))
     schedule = schedule_of(config.diffusion)

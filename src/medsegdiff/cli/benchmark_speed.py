@@ -29,6 +29,7 @@ def speed(
     patience: Annotated[
         float, typer.Option(min=0.1, help="Seconds for the steps of a preset; beyond, the rest is extrapolated.")
     ] = 60.0,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the presets' steps first.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Measure how long an ensemble takes, beside 20 forward passes of the UNet that nnU-Net would plan.
@@ -41,7 +42,7 @@ def speed(
     from medsegdiff.benchmark.speed import default_presets, measure_speed
     from medsegdiff.io.atomic import to_json
 
-    conditions = Conditions(size, members, steps, repeats, device, precision, patience)
+    conditions = Conditions(size, members, steps, repeats, device, precision, patience, compiled)
     found = measure_speed(presets or default_presets(), conditions, say=say)
     if as_json:
         give(to_json(found))
@@ -89,6 +90,7 @@ def show_preset(name: str, preset: dict[str, Any]) -> None:
     title = (
         f"{name}: {preset['members']} members × {preset['steps']} steps, "
         f"{preset['parameters'] / 1e6:.1f} M parameters, {preset['precision']}"
+        f"{', compiled' if preset['compiled'] else ''}"
     )
     table = Table(title=escape(title))
     table.add_column("stage")

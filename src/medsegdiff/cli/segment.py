@@ -51,6 +51,7 @@ def segment(
     weights: Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")] = "best",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
     precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile steps first: for many images on a GPU.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
 ) -> None:
     """Segment images with an ensemble of diffusion samples.
@@ -66,7 +67,7 @@ def segment(
         members, slice_noise, steps=steps, sampler=sampler, spacing=spacing, fusion=fusion, mode=mode, seed=seed
     )
     logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
-    segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, weights=weights)
+    segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, compiled=compiled, weights=weights)
     split_file = model / "split.csv" if split else None
     files = find_inputs(images, data=segmenter.config.data, split_file=split_file, split=split)
     finished = segment_files(

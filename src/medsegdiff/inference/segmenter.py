@@ -19,6 +19,7 @@ from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import ConfigError, MedSegDiffError
 from medsegdiff.fusion import FUSERS
 from medsegdiff.hardware import pick_device, place
+from medsegdiff.inference.compiling import compile_steps
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
@@ -60,6 +61,7 @@ class Segmenter:
         *,
         device: str | torch.device | None = None,
         precision: Precision = "auto",
+        compiled: bool = False,
         origin: str = "",
     ) -> None:
         """Take a model into use.
@@ -69,11 +71,14 @@ class Segmenter:
             config: Its configuration, with the data section filled in.
             device: Where to compute; ``None`` takes the best there is.
             precision: ``auto``, ``fp32`` or ``bf16``.
+            compiled: Whether steps are compiled: see `medsegdiff.inference.compiling`.
             origin: Where the weights come from, to be written beside results.
         """
         self.device = pick_device(None if device is None else str(device))
         self.model = model
         place(model, self.device).eval()
+        if compiled:
+            compile_steps(model, self.device)
         self.config = config
         self.precision = precision
         self.origin = origin
@@ -85,6 +90,7 @@ class Segmenter:
         *,
         device: str | None = None,
         precision: Precision = "auto",
+        compiled: bool = False,
         weights: Weights = "best",
     ) -> Segmenter:
         """Load a run: configuration and weights from one folder, no architecture to retype.
@@ -93,13 +99,15 @@ class Segmenter:
             folder: What ``medsegdiff train --out`` wrote.
             device: Where to compute; ``None`` takes the best there is.
             precision: ``auto``, ``fp32`` or ``bf16``.
+            compiled: Whether steps are compiled.
             weights: Which weights of the run.
 
         Returns:
             The segmenter.
         """
         model, config = load_model(folder, weights=weights)
-        return cls(model, config, device=device, precision=precision, origin=f"{folder}, {weights} weights")
+        origin = f"{folder}, {weights} weights"
+        return cls(model, config, device=device, precision=precision, compiled=compiled, origin=origin)
 
     @overload
     def __call__(self, images: ImageLike, **options: Any) -> Segmentation: ...

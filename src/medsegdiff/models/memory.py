@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from medsegdiff.config import Config
 from medsegdiff.losses import cross_entropy, soft_dice
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.nn.blocks import recompute
 
 COPIES = 5
 """Weights, their gradients, two moments of AdamW and the moving average, in 32 bits each."""
@@ -80,6 +81,8 @@ def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: s
     """
     with torch.device("meta"):
         model = build_model(config)
+    if config.train.gradient_checkpointing:
+        recompute(model)
     side = -(-config.data.image_size // model.stride) * model.stride
     one, two = (saved_bytes(model, config, batch, side, precision=precision, device=device) for batch in (1, 2))
     weights = sum(p.numel() for p in model.parameters()) * 4

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -71,6 +72,9 @@ class ResidualBlock(nn.Module):
     Source: Ho et al. (2020), with the scale-shift of Dhariwal & Nichol (2021), equation 1.
     """
 
+    recomputed = False
+    """Whether the backward pass computes the block once more, instead of keeping what is inside (`recompute`)."""
+
     def __init__(
         self,
         in_channels: int,
@@ -101,6 +105,12 @@ class ResidualBlock(nn.Module):
         Returns:
             Features of the same size.
         """
+        if self.recomputed and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(self._computed, x, time, use_reentrant=False, preserve_rng_state=False)
+            return kept
+        return self._computed(x, time)
+
+    def _computed(self, x: Tensor, time: Tensor | None) -> Tensor:
         h = self.conv_in(F.silu(self.norm_in(x)))
         if self.time is None or time is None:
             h = self.norm_out(h)
@@ -111,6 +121,21 @@ class ResidualBlock(nn.Module):
             h = self.norm_out(h + self.time(F.silu(time))[:, :, None, None])
         out: Tensor = self.around(x) + self.conv_out(F.silu(h))
         return out
+
+
+def recompute(model: nn.Module) -> None:
+    """Let the backward pass compute residual blocks once more, so that far less is kept for it.
+
+    The gradients are the same.
+
+    Source: Chen et al. (2016), Training Deep Nets with Sublinear Memory Cost.
+
+    Args:
+        model: The network; it is changed.
+    """
+    for module in model.modules():
+        if isinstance(module, ResidualBlock):
+            module.recomputed = True
 
 
 class Upsample(nn.Module):

@@ -16,8 +16,6 @@ PASS_THROUGH = 2.0
 """Bias before the sigmoid, so that an untrained filter lets most pass."""
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)  # what is kept must serve training too
 def distinct_radii(h: int, w: int, device: torch.device) -> tuple[Float[Tensor, " r"], Int[Tensor, "h w"]]:
     r"""List the radial frequencies of a grid, and which one each place of its 2-D FFT has.
 
@@ -32,6 +30,12 @@ def distinct_radii(h: int, w: int, device: torch.device) -> tuple[Float[Tensor, 
     Returns:
         Radii :math:`|\omega|` scaled to [0, 1], rising, and for each place the index of its radius.
     """
+    return _distinct_radii(h, w, device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept must serve training too
+def _distinct_radii(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64, device="cpu") for n in (h, w))
     squared = ((rows[:, None] ** 2 + columns[None, :] ** 2) * (h * w) ** 2).round()  # whole numbers compare exactly
     values, places = torch.unique(squared, return_inverse=True)

@@ -15,8 +15,6 @@ from medsegdiff.nn.blocks import full_precision
 from medsegdiff.nn.nbp_filter import NBPFilter, spread
 
 
-@lru_cache(maxsize=32)
-@torch.inference_mode(False)  # what is kept must serve training too
 def positions(h: int, w: int, dim: int, device: torch.device) -> Float[Tensor, "l dim"]:
     """Make fixed 2-D sin-cos positions: half of the channels tell the row, half the column.
 
@@ -29,6 +27,12 @@ def positions(h: int, w: int, dim: int, device: torch.device) -> Float[Tensor, "
     Returns:
         One vector per token, row by row.
     """
+    return _positions(h, w, dim, device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept must serve training too
+def _positions(h: int, w: int, dim: int, device: torch.device) -> Tensor:
     frequencies = torch.exp(-math.log(10_000) * torch.arange(dim // 4, device="cpu") / (dim // 4))
     rows, columns = (torch.arange(n, device="cpu")[:, None] * frequencies for n in (h, w))
     along_h = torch.cat([rows.sin(), rows.cos()], dim=1)[:, None].expand(h, w, dim // 2)

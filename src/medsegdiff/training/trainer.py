@@ -20,6 +20,7 @@ from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, trai
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import TrainingError
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.nn.blocks import recompute
 from medsegdiff.training.monitor import Monitor
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
@@ -54,6 +55,8 @@ class Trainer:
         torch.manual_seed(train.seed)
         self.config, self.run, self.accelerator, self.console = config, run, accelerator, console
         model = build_model(config)
+        if train.gradient_checkpointing:
+            recompute(model)
         self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, self._averaged))
         self.ema = self.ema.to(accelerator.device)
         groups = parameter_groups(model, train.weight_decay)
