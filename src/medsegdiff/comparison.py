@@ -29,8 +29,10 @@ CONVENTIONS = {
     "difference": "The run's score minus the first run's, of each case; several cases of a group are averaged first.",
     "ci95": "Bootstrap over cases, or groups where there are any: 2000 resamples, percentile interval, seed 0.",
     "p": "Wilcoxon's signed-rank test, two-sided, zeros left out; 1 where nothing differs.",
-    "p_holm": "p after Holm's correction for all comparisons of the table.",
-    "real": f"p_holm is below {LEVEL:g} and the interval does not hold 0; five cases or fewer can't show it.",
+    "p_holm": "p after Holm's correction for the runs that are compared; metrics are not corrected for each other: "
+    "choose the one that counts beforehand.",
+    "real": f"p_holm is below {LEVEL:g} and the interval does not hold 0; five cases or fewer can't show it, with "
+    "several runs more are needed.",
 }
 """How the numbers are defined; written with every result."""
 
@@ -44,6 +46,8 @@ class Scores:
     """By case and metric; what is not a number is left out."""
     groups: Mapping[str, str]
     """Group (patient) of each case; a case without one is its own."""
+    made: Mapping[str, Any] = field(default_factory=dict)
+    """What was scored, as the evaluation tells."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Comparison:
     num_cases: int
     num_groups: int
     differences: tuple[Difference, ...]
+    remarks: tuple[str, ...] = ()
+    """What to bear in mind."""
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values.
@@ -97,7 +103,7 @@ class Comparison:
         """
         rows = [asdict(row) | {"real": row.real, "verdict": row.verdict} for row in self.differences]
         facts = {"runs": self.runs, "cases": self.num_cases, "groups": self.num_groups}
-        return {**facts, "differences": rows, "conventions": CONVENTIONS}
+        return {**facts, "differences": rows, "remarks": self.remarks, "conventions": CONVENTIONS}
 
     def save(self, out: Path) -> None:
         """Write ``comparison.json`` and the plot ``differences.png``.
@@ -134,6 +140,7 @@ def compare(runs: Sequence[Scores], *, metrics: Sequence[str] = ()) -> Compariso
     first, *others = runs
     for other in others:
         _check_cases(first, other)
+        _check_made(first, other)
     known = _common_metrics(runs)
     asked = list(metrics) or [metric for metric in known if not {"/", "@"} & {*metric}]
     if strange := [metric for metric in asked if metric not in known]:
@@ -142,9 +149,11 @@ def compare(runs: Sequence[Scores], *, metrics: Sequence[str] = ()) -> Compariso
     if not asked:
         raise DataError(f"The runs {some([run.name for run in runs])} have no metric in common.")
     rows = [_difference(metric, other, first) for metric in asked for other in others]
-    adjusted = holm([row["p"] for row in rows])
+    adjusted = [p for metric in asked for p in holm([row["p"] for row in rows if row["metric"] == metric])]
     differences = tuple(Difference(**row, p_holm=p) for row, p in zip(rows, adjusted, strict=True))
-    return Comparison(tuple(run.name for run in runs), len(first.cases), len(set(first.groups.values())), differences)
+    return Comparison(
+        tuple(run.name for run in runs), len(first.cases), len(set(first.groups.values())), differences, remarks(runs)
+    )
 
 
 def _check_cases(first: Scores, other: Scores) -> None:
@@ -157,6 +166,37 @@ def _check_cases(first: Scores, other: Scores) -> None:
             )
     if moved := sorted(name for name, group in first.groups.items() if other.groups[name] != group):
         raise DataError(f"'{first.name}' and '{other.name}' have different groups for {some(moved)}.")
+
+
+def _check_made(first: Scores, other: Scores) -> None:
+    """Refuse scores that mean different things."""
+    for key, words in (
+        ("structures", "structures"),
+        ("tolerance", "tolerances of nsd"),
+        ("raters", "numbers of raters"),
+    ):
+        one, two = (run.made.get(key) for run in (first, other))
+        if one is not None and two is not None and one != two:
+            raise DataError(
+                f"'{first.name}' and '{other.name}' were scored with different {words}: {one} and {two}. Evaluate both "
+                "against the same references, with the same options."
+            )
+
+
+def remarks(runs: Sequence[Scores]) -> tuple[str, ...]:
+    """Say what to bear in mind with these runs.
+
+    Args:
+        runs: What is compared.
+
+    Returns:
+        Sentences.
+    """
+    counts = {run.name: run.made.get("members") for run in runs}
+    if len({count for count in counts.values() if count is not None}) < 2:
+        return ()
+    told = ", ".join(f"{name} {count or 'none'}" for name, count in counts.items())
+    return (f"Numbers of members differ ({told}): hm_iou and d_max rise with them, and ged falls.",)
 
 
 def _common_metrics(runs: Sequence[Scores]) -> list[str]:
@@ -228,7 +268,8 @@ def read_scores(folder: Path, name: str = "") -> Scores:
     if not cases:
         raise DataError(f"{file}: holds no case.")
     groups = {key: f"group {case['group']}" if case.get("group") else f"case {key}" for key, case in told.items()}
-    return Scores(name or str(folder), cases, groups)
+    made = json.loads(file.read_text(encoding="utf-8")).get("made", {})
+    return Scores(name or str(folder), cases, groups, made)
 
 
 def _numbers(case: Mapping[str, Any]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from medsegdiff.diffusion.oracles import (
 )
 from medsegdiff.diffusion.samplers import Row, sample
 from medsegdiff.diffusion.schedule import Level, make_schedule
-from medsegdiff.diffusion.spacing import SPACINGS, make_table
+from medsegdiff.diffusion.spacing import COVERING, make_table
 
 LEVELS = [Level.of(lam) for lam in (-2.0, 0.0, 1.0)]
 
@@ -80,7 +80,7 @@ def test_variance_preserving_noise_keeps_unit_data_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("sampler", "order"), [("ddpm", 1), ("ddim", 1), ("dpmpp-2m", 2), ("dpmpp-sde-2m", 2)])
-@pytest.mark.parametrize("spacing", list(SPACINGS))
+@pytest.mark.parametrize("spacing", COVERING)
 @pytest.mark.parametrize("schedule_name", ["linear", "cosine"])
 def test_order_of_every_sampler_spacing_and_schedule(
     sampler: str, order: int, spacing: str, schedule_name: str

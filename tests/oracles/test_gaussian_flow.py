@@ -10,7 +10,7 @@ import torch
 
 from medsegdiff.diffusion.samplers import SAMPLERS, sample
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, make_schedule
-from medsegdiff.diffusion.spacing import SPACINGS, make_table
+from medsegdiff.diffusion.spacing import COVERING, make_table
 
 STD = 0.5
 
@@ -52,7 +52,7 @@ def test_error_falls_with_the_order_of_the_sampler(sampler: str, order: int) -> 
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m"])
-@pytest.mark.parametrize("spacing", list(SPACINGS))
+@pytest.mark.parametrize("spacing", COVERING)
 def test_samples_have_the_spread_of_the_data(sampler: str, spacing: str) -> None:
     schedule, generator = make_schedule("cosine"), torch.Generator().manual_seed(0)
     x = torch.randn(20_000, 1, 1, 1, dtype=torch.float64, generator=generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,9 @@ def test_structures_are_compared_when_asked_for() -> None:
     asked = compare([a, b, c], metrics=["dice/cup", "dice"])
     assert [row.metric for row in asked.differences] == ["dice/cup", "dice/cup", "dice", "dice"]
     assert asked.differences[0].verdict == "b better"  # a structure's metric is better as the metric is
-    assert asked.differences[0].p_holm == pytest.approx(4 * asked.differences[0].p)
+    assert asked.differences[0].p_holm == pytest.approx(
+        2 * asked.differences[0].p
+    )  # two runs; metrics are not corrected for each other
     with pytest.raises(ConfigError, match=r"extra: not a metric of all runs\. There are dice, dice/cup"):
         compare([a, b], metrics=["extra"])
     with pytest.raises(ConfigError, match="Did you mean 'dice/cup'"):
@@ -218,3 +221,13 @@ def test_a_comparison_is_written_with_its_plot(tmp_path: Path) -> None:
         assert picture.width > 1000
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or []}
     assert {(0xB2, 0x18, 0x2B), (0x4D, 0x4D, 0x4D)} <= colours  # real and not
+
+
+def test_scores_that_mean_different_things_are_refused() -> None:
+    a, b = (
+        replace(run(name, dice=[0.1, 0.2]), made={"structures": of}) for name, of in (("a", ["x"]), ("b", ["x", "y"]))
+    )
+    with pytest.raises(DataError, match="different structures"):
+        compare([a, b])
+    a, b = (replace(run(name, dice=[0.1, 0.2]), made={"members": of}) for name, of in (("a", 16), ("b", 0)))
+    assert "a 16, b none" in compare([a, b]).remarks[0]

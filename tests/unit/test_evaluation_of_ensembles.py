@@ -118,7 +118,7 @@ def test_members_beside_masks_are_found(tmp_path: Path) -> None:
     (tmp_path / "out" / "members" / "01" / "masks" / "a.png").rename(
         tmp_path / "out" / "members" / "01" / "masks" / "b.png"
     )
-    with pytest.raises(DataError, match=r"members/01/masks: 1 of 1 cases are missing: a"):
+    with pytest.raises(DataError, match=r"members/01/masks: 'a' is missing, but later members have it"):
         evaluate(tmp_path / "out", tmp_path / "ref")
 
 
@@ -210,3 +210,50 @@ def test_the_saved_map_of_uncertainty_orders_the_pixels(tmp_path: Path) -> None:
     (tmp_path / "out" / "uncertainty" / "a.png").rename(tmp_path / "out" / "uncertainty" / "b.png")
     with pytest.raises(DataError, match="1 of 1 cases have no map: a"):
         evaluate(tmp_path / "out", tmp_path / "masks")
+
+
+def test_members_drawn_on_demand_differ_in_number(tmp_path: Path) -> None:
+    for name, count in (("a", 2), ("b", 4)):
+        write_png(tmp_path / "masks" / f"{name}.png", box(slice(0, 10)))
+        write_members(tmp_path / "members", *(box(slice(0, 7 + k)) for k in range(count)), name=name)
+    result = evaluate(tmp_path / "members", tmp_path / "masks")
+    assert (result.made["members_least"], result.made["members"]) == (2, 4)
+    assert result.cases[0]["agreement"] == pytest.approx(2 * 7 / 15)
+    assert result.curve is None  # of two members at most there is no curve over all cases
+    write_members(tmp_path / "members", *(box(slice(0, 7 + k)) for k in range(3)), name="a")
+    curve = evaluate(tmp_path / "members", tmp_path / "masks").curve
+    assert curve is not None
+    assert curve.num_members.tolist() == [1, 2, 3]
+
+
+def test_a_single_member_agrees_with_nobody(tmp_path: Path) -> None:
+    write_members(tmp_path / "members", box(slice(0, 10)))
+    write_png(tmp_path / "masks" / "a.png", box(slice(0, 10)))
+    result = evaluate(tmp_path / "members", tmp_path / "masks")
+    assert "agreement" not in result.summary
+    assert result.made["probability_is"] == ""
+
+
+def test_empty_masks_of_empty_references_are_no_cause_for_doubt(tmp_path: Path) -> None:
+    for folder in ("p", "r"):
+        write_png(tmp_path / folder / "a.png", box(slice(0, 0)))
+    assert evaluate(tmp_path / "p", tmp_path / "r").doubts == ()
+    write_png(tmp_path / "r" / "a.png", box(slice(0, 9)))
+    assert "1 empty" in evaluate(tmp_path / "p", tmp_path / "r").doubts[0]
+
+
+def test_what_cannot_be_understood_says_the_way_out(tmp_path: Path) -> None:
+    write_png(tmp_path / "masks" / "a.png", box(slice(0, 10)))
+    write_members(tmp_path / "out" / "members", box(slice(0, 10)))
+    with pytest.raises(DataError, match=r"holds no masks, but members/\. Score .*members"):
+        evaluate(tmp_path / "out", tmp_path / "masks")
+    write_png(tmp_path / "out" / "masks" / "a.png", box(slice(0, 10)))
+    (tmp_path / "out" / "segment.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"segment\.json: expected what 'medsegdiff segment' writes"):
+        evaluate(tmp_path / "out", tmp_path / "masks")
+
+
+def test_the_tolerance_is_told(tmp_path: Path) -> None:
+    for folder in ("p", "r"):
+        write_png(tmp_path / folder / "a.png", box(slice(0, 10)))
+    assert evaluate(tmp_path / "p", tmp_path / "r", tolerance=5.0).conventions["tolerance"] == "Of nsd here: 5 px."

@@ -80,5 +80,7 @@ def show(found: Comparison) -> None:
         numbers = (f"{row.mean:+.4f}", interval, f"{row.p:.3g}", f"{row.p_holm:.3g}")
         table.add_row(escape(row.metric), escape(row.run), *numbers, escape(row.verdict))
     out.print(table)
+    for remark in found.remarks:
+        say(f"Note: {remark}")
     for name, text in CONVENTIONS.items():
         say(f"{name}: {text}")

@@ -10,8 +10,8 @@ from rich.progress import track as rich_track
 
 Item = TypeVar("Item")
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+out = Console(soft_wrap=True, emoji=False)
+err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:

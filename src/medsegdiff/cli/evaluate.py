@@ -87,10 +87,12 @@ def show(result: Evaluation) -> None:
 
 def _table(result: Evaluation) -> Table:
     """List the means: a column for all structures, and one for each where there are several."""
+    from medsegdiff.evaluation.page import span
+
     made, several = result.made, len(result.made["structures"]) > 1
     groups = f", {made['groups']} groups" if made["groups"] else ""
-    members = f", {made['members']} members" if made["members"] else ""
-    table = Table(title=f"{len(result.cases)} cases{groups}{members}, raters {'–'.join(map(str, {*made['raters']}))}")
+    members = f", {span(made['members_least'], made['members'])} members" if made["members"] else ""
+    table = Table(title=f"{len(result.cases)} cases{groups}{members}, raters {span(*made['raters'])}")
     for heading in ("metric", "mean", "95 % interval", *(made["structures"] if several else ())):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for name in (name for name in result.summary if "/" not in name):

@@ -84,6 +84,17 @@ class Masks:
         files = {folder: self._files[folder] for folder in folders}
         return Masks(files, kind=self.kind, where=self.root, declared=self.declared, reader=self.reader)
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is any mask of a case.
+
+        Args:
+            name: The case.
+
+        Returns:
+            True if there is.
+        """
+        return any(name in of_cases for of_cases in self._files.values())
+
     def files(self, name: str) -> list[Path]:
         """List the files of a case.
 

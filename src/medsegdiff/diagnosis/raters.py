@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medsegdiff.config import Config
+from medsegdiff.config import Config, DataConfig
 from medsegdiff.data.dataset import DataSource, Track, in_silence
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.opening import detect, list_cases, looks_like, open_source
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.diagnosis.finding import Finding
@@ -99,7 +99,11 @@ def examine_raters(
     if source is None and data is None:
         found = "The run was not trained on the phantom, so nothing exact is known of its raters."
         return [Finding("raters", "calibration", "skipped", found, "Give --data with the masks of several raters.")]
-    source = source or open_source(where, segmenter.config.data, track=track)
+    if source is None:
+        source = _opened(Path(where), segmenter.config.data, track)
+    if source is None:
+        found = f"{where} holds no masks: there are no raters to compare with."
+        return [Finding("raters", "calibration", "skipped", found)]
     if len(source.info.raters) < 2:
         found = f"{where} has one rater: there is no disagreement to compare with."
         return [Finding("raters", "calibration", "skipped", found)]
@@ -109,6 +113,28 @@ def examine_raters(
     drawn = list(_draw(segmenter, source, names, track))
     exact = "known exactly" if drawn[0].known else f"{len(source.info.raters)} raters"
     return _compared(drawn, f"{len(drawn)} masks of {where}, {exact}, {MEMBERS} members")
+
+
+def _opened(where: Path, config: DataConfig, track: Track) -> DataSource | None:
+    """Open a data set in its own layout; ``None`` for images without masks."""
+    layout = config.layout if looks_like(config.layout, where) else "auto"
+    if layout == "auto" and (detect(where) is None or not list_cases(where, config_of(config, layout)).masks.names):
+        return None
+    return open_source(where, config_of(config, layout), track=track)
+
+
+def config_of(config: DataConfig, layout: str) -> DataConfig:
+    """Read other data than those of the run as the run's were read, but for what the data tell themselves.
+
+    Args:
+        config: Of the run.
+        layout: Of the data.
+
+    Returns:
+        The configuration.
+    """
+    told = config.layout != layout
+    return config.model_copy(update={"layout": layout} | ({"task": None, "classes": None} if told else {}))
 
 
 def phantom_of(where: str | Path, config: Config) -> PhantomSource | None:

@@ -15,7 +15,7 @@ from medsegdiff.diffusion.oracles import one_hot_logits, order_of, two_point_log
 from medsegdiff.diffusion.process import activate, encode
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, schedule_of
-from medsegdiff.diffusion.spacing import make_table
+from medsegdiff.diffusion.spacing import COVERING, make_table
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
@@ -40,7 +40,14 @@ def examine_sampling(config: Config) -> list[Finding]:
     Returns:
         The findings.
     """
-    return [_order(config), _shares(config)]
+    if config.sampling.spacing in COVERING:
+        return [_order(config), _shares(config)]
+    spacing, usual = config.sampling.spacing, config.sampling.model_copy(update={"spacing": COVERING[-1]})
+    found = f"{spacing} spacing decides regions, not the single pixels whose answer is known here."
+    return [
+        _order(config.model_copy(update={"sampling": usual})),
+        Finding("sampler", "calibration", "skipped", found, "Compare with segment --spacing logsnr --steps 20."),
+    ]
 
 
 def _order(config: Config) -> Finding:

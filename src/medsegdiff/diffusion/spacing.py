@@ -104,6 +104,9 @@ SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
     "logsnr": logsnr,
     "regions": regions,
 }
+COVERING = tuple(name for name in SPACINGS if name != "regions")
+"""Spacings that go through all noise levels, so that more steps come ever closer to the exact flow of any data.
+`regions` stops where larger structures are settled: single pixels are rounded to their likelier state."""
 
 
 def table_of(config: SamplingConfig, schedule: NoiseSchedule) -> Table:

@@ -24,6 +24,8 @@ EMPTY = {
     (True, True): "none",
 }
 """Whether prediction and reference hold anything → which is empty."""
+UNCERTAIN = ("ece", "ece_near", "brier", "aurc", "excess_aurc")
+"""Numbers of probabilities."""
 COUNTS = ("num_samples", "num_raters")
 """What `distribution_scores` tells beside scores."""
 
@@ -104,13 +106,14 @@ def ensemble_scores(structure: Structure) -> dict[str, float]:
     """
     several = len(structure.raters) > 1
     members = structure.predicted[None] if structure.members is None else structure.members
+    alone = len(members) < 2
     if not several:
-        return {} if structure.members is None else {"agreement": agreement(members)}
+        return {} if alone else {"agreement": agreement(members)}
     raters = np.stack(list(structure.raters.values()))
     found = distribution_scores(members, raters)
     single = rater_dice(structure.predicted[None], raters)[0].tolist()
     kept = {key: value for key, value in found.items() if key not in COUNTS}
-    if structure.members is None:
+    if alone:
         del kept["agreement"]  # of a mask with itself
     return kept | {f"dice@{rater}": dice for rater, dice in zip(structure.raters, single, strict=True)}
 
@@ -134,6 +137,8 @@ def uncertainty_scores(structure: Structure, truth: Bool[np.ndarray, "*s"]) -> t
     doubt = entropy(p) if structure.uncertainty is None else structure.uncertainty
     chosen = [a if counted is None else a[counted] for a in (doubt, structure.predicted, truth)]
     selection = Selection.empty().add(*chosen)
+    if not selection.pixels.any():  # nobody labelled anything
+        return Pool(whole, close, selection), dict.fromkeys(UNCERTAIN, float("nan"))
     risk = selection.risk_coverage()
     return Pool(whole, close, selection), {
         "ece": whole.ece(),

@@ -79,7 +79,7 @@ def evaluate(
         made=_made(pairing, predictions, references, tolerance),
         pools=_pooled(scored),
         correlation=_correlation(rows),
-        doubts=tuple(filter(None, [doubts([case.seen for case in scored])])),
+        doubts=tuple(filter(None, [doubts([case.seen for case in scored if "both" not in case.empty])])),
         curve=curve_of(pairing, track),
         pairing=pairing,
     )
@@ -111,13 +111,15 @@ def _pooled(scored: Sequence[CaseScores]) -> dict[str, Pool]:
 def _made(pairing: Pairing, predictions: Path, references: Path, tolerance: float) -> dict[str, Any]:
     """Say what was scored."""
     given = pairing.predictions
+    counts = [given.count(name) for name in pairing.names]
     raters = [len(pairing.reference.files(name)) for name in pairing.names]
     several = pairing.reference.kind == "raters"
     return {
         "predictions": str(predictions),
         "references": str(references),
         "structures": list(pairing.structures),
-        "members": len(given.members),
+        "members": max(counts, default=0),
+        "members_least": min(counts, default=0),
         "fused_by": given.fusion if given.masks is None and given.members else "",
         "raters": [min(raters), max(raters)] if several and raters else [1, 1],
         "groups": len(set(pairing.groups.values())),

@@ -17,6 +17,7 @@ from medsegdiff.data.opening import detect, list_cases, looks_like
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner, made_in, told_of, values_of
+from medsegdiff.fusion import FUSERS
 from medsegdiff.io.grid import check_same_grid
 from medsegdiff.types import Geometry
 
@@ -88,6 +89,7 @@ def pair(
     Raises:
         DataError: If a case is missing on either side, or masks can't be understood.
     """
+    FUSERS[fusion]  # an unknown name shows, whether or not anything is fused
     root = inner(references, data.mask_dir)
     places = (made_in(predictions), references, root.parent)
     listed = None if split is None else _listed(split, places)
@@ -161,7 +163,13 @@ def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track,
         if told["task"] in ("binary", "exclusive"):
             task, classes = told["task"], classes or tuple(told["classes"])
     elif indices and task is None and reference.kind != "structures" and values not in TWO_VALUES:
-        values |= values_of(mask_folder(inner(predictions, "labels", "masks")))
+        predicted = mask_folder(inner(predictions, "labels", "masks"))
+        if classes is not None and (beyond := sorted(values_of(predicted) - set(range(len(classes))))):
+            raise DataError(
+                f"{predicted.root}: predicted value {beyond[-1]} is out of range; data.classes names {len(classes)}: "
+                f"{some(classes, most=20)}."
+            )
+        values |= values_of(predicted)
     return reference.coding(values, task=task, classes=classes)
 
 
@@ -173,10 +181,10 @@ def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> 
         )
     if missing := sorted(set(names) - set(reference.names)):
         raise DataError(f"{len(missing)} of {len(names)} cases have no reference in {reference.root}: {some(missing)}.")
+    for name in names:
+        given.count(name)
     for folder in (*given.folders(), reference):
-        if missing := sorted(set(names) - set(folder.names)):
-            raise DataError(f"{folder.root}: {len(missing)} of {len(names)} cases are missing: {some(missing)}.")
-        if incomplete := folder.incomplete(names):
+        if incomplete := folder.incomplete(name for name in names if folder.has(name)):
             raise DataError(f"{folder.root}: structures are missing: {some(incomplete)}. Save an empty mask for each.")
     for maps in filter(None, (given.maps, given.uncertainty)):
         if missing := sorted(set(names) - set(maps.names)):

@@ -27,9 +27,10 @@ def curve_of(pairing: Pairing, track: Track) -> Curve | None:
         track: Shows progress.
 
     Returns:
-        The curve; ``None`` where there are fewer than three members.
+        The curve, up to the members that every case has; ``None`` where these are fewer than three.
     """
-    if len(pairing.predictions.members) < 3 or not pairing.names:
+    least = min((pairing.predictions.count(name) for name in pairing.names), default=0)
+    if least < 3:
         return None
     step = -(-len(pairing.names) // MOST_CASES)
 
@@ -37,6 +38,6 @@ def curve_of(pairing: Pairing, track: Track) -> Curve | None:
         for name in track(pairing.names[::step], "Members"):
             found = list(structures_of(name, pairing))
             members = [structure.members for structure in found if structure.members is not None]
-            yield np.stack(members, axis=1), np.stack([structure.reference for structure in found])
+            yield np.stack(members, axis=1)[:least], np.stack([structure.reference for structure in found])
 
     return ensemble_curve(cases(), fusion="majority", repeats=REPEATS)

@@ -56,8 +56,8 @@ def headline(evaluation: Evaluation) -> Section:
         facts["groups (patients)"] = str(made["groups"])
     if made:
         few, most = made["raters"]
-        facts["raters"] = str(few) if few == most else f"{few} – {most}"
-        facts["members"] = str(made["members"]) if made["members"] else "none saved"
+        facts["raters"] = span(few, most)
+        facts["members"] = span(made["members_least"], made["members"]) if made["members"] else "none saved"
         facts["structures"] = _several(made["structures"])
     if "dice" in evaluation.summary:
         facts["mean Dice"] = f"{evaluation.summary['dice']['mean']:.4f}"
@@ -71,6 +71,19 @@ def headline(evaluation: Evaluation) -> Section:
 
 EMPTY = {"no_reference": "reference alone", "no_prediction": "prediction alone", "both": "both masks"}
 """Counts of empty masks, in words."""
+
+
+def span(least: int, most: int) -> str:
+    """Write two counts, or one if they are the same.
+
+    Args:
+        least: The smaller.
+        most: The larger.
+
+    Returns:
+        ``4``, or ``3 – 5``.
+    """
+    return str(least) if least == most else f"{least} – {most}"
 
 
 def _several(names: Sequence[str], *, most: int = 6) -> str:

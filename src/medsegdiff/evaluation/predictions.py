@@ -20,7 +20,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.maps import Maps, find_maps
 from medsegdiff.fusion import FUSERS
-from medsegdiff.io.image import read_geometry
+from medsegdiff.io.image import images_in, read_geometry
 from medsegdiff.io.names import file_name
 from medsegdiff.types import Geometry
 
@@ -57,7 +57,7 @@ class Predictions:
     @property
     def probability_is(self) -> str:
         """Where the foreground's probability comes from, in words; empty where there is none."""
-        if self.members:
+        if len(self.members) > 1:
             return "The share of members that drew a pixel."
         return "" if self.maps is None else f"The values in {self.maps.root.name}/." + _surer(self.root)
 
@@ -68,6 +68,27 @@ class Predictions:
             Fused masks and members.
         """
         return ([] if self.masks is None else [self.masks]) + list(self.members)
+
+    def count(self, name: str) -> int:
+        """Count the members of a case; where they were drawn on demand, cases differ.
+
+        Args:
+            name: The case.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            DataError: If one is missing before others.
+        """
+        there = [member.has(name) for member in self.members]
+        if there and (not there[0] or there != sorted(there, reverse=True)):
+            missing = self.members[there.index(False)]
+            raise DataError(
+                f"{missing.root}: '{name}' is missing, but later members have it. Members of a case are numbered "
+                "without gaps; segment again, or remove the others of this case."
+            )
+        return sum(there)
 
     def grids(self, name: str) -> list[tuple[Path, Geometry]]:
         """Find out where the files of a case lie, from their headers.
@@ -95,7 +116,7 @@ class Predictions:
             Gives mask, members and probability of a channel.
         """
         fused = None if self.masks is None else _channels(self.masks, self.coding, name)
-        parts = [_channels(member, self.coding, name) for member in self.members]
+        parts = [_channels(member, self.coding, name) for member in self.members if member.has(name)]
 
         def predicted(channel: int) -> Predicted:
             members = np.stack([part(channel) for part in parts]) if parts else None
@@ -169,6 +190,10 @@ def find_predictions(
         if not parts:
             raise DataError(f"{folder}: holds no folder; expected one folder of masks per member.")
         return Predictions(folder, coding, members=tuple(map(masks_in, parts)), fusion=fusion)
+    if not (folder / "masks").is_dir() and not (folder / "labels").is_dir():
+        only = next((part for part in ("members", "probability") if (folder / part).is_dir()), "")
+        if only and not images_in(folder):
+            raise DataError(f"{folder}: holds no masks, but {only}/. Score {folder / only}.")
     maps, uncertainty = folder / "probability", folder / "uncertainty"
     one = MaskCoding("binary", ("uncertainty",))
     return Predictions(
@@ -209,7 +234,8 @@ def find_masks(
     if coding.task == "regions" and not single and set(found.folders) != set(map(file_name, coding.classes)):
         raise DataError(
             f"{found.root} holds {some([f or 'masks' for f in found.folders])}; the references hold the structures "
-            f"{some(coding.classes)}. Expected one folder of predictions for each."
+            f"{some(coding.classes)}. Expected one folder of predictions for each. If the folders of the references "
+            "are raters, set data.mask_folders=raters."
         )
     if coding.task != "regions" and found.kind != "flat":
         raise DataError(
@@ -267,7 +293,16 @@ def told_of(folder: Path) -> dict[str, Any]:
         The content of ``segment.json``; empty where there is none.
     """
     made = made_in(folder) / "segment.json"
-    return json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {}
+    if not made.is_file():
+        return {}
+    try:
+        told = json.loads(made.read_text(encoding="utf-8"))
+        return {"task": told["task"], "classes": told["classes"], **told}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{made}: expected what 'medsegdiff segment' writes; found {type(error).__name__}: {error}. Remove the "
+            "file to have the masks taken as they are."
+        ) from error
 
 
 def inner(folder: Path, *parts: str) -> Path:

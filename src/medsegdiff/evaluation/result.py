@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from medsegdiff.ensembles.curve import Curve
 from medsegdiff.evaluation.matching import Pairing
@@ -19,6 +18,7 @@ from medsegdiff.evaluation.pool import Pool
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.metrics.described import ENSEMBLE
+from medsegdiff.metrics.paired import bootstrap_interval
 
 WORDS = ("name", "group")
 """Keys of a case that are no scores."""
@@ -61,7 +61,10 @@ class Evaluation:
         """How the numbers of this evaluation are defined."""
         used = {name: said.definition for name, said in ENSEMBLE.items() if name in self.summary}
         told = self.made.get("probability_is")
-        return CONVENTIONS | ({"probability": told} if told else {}) | used
+        tolerance = self.made.get("tolerance")
+        unit = self.made.get("unit", "")
+        said = {} if tolerance is None else {"tolerance": f"Of nsd here: {tolerance:g} {unit}."}
+        return CONVENTIONS | said | ({"probability": told} if told else {}) | used
 
     @property
     def pooled(self) -> Pool | None:
@@ -161,8 +164,5 @@ def interval(values: Sequence[float]) -> list[float] | None:
     Returns:
         Low and high; ``None`` for fewer than two values.
     """
-    if len(values) < 2:
-        return None
-    rng = np.random.default_rng(0)
-    drawn = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=rng)
-    return [float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)]
+    found = bootstrap_interval(np.asarray(values, dtype=np.float64))
+    return None if found is None else list(found)

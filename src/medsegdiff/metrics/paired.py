@@ -10,7 +10,7 @@ from scipy.stats import bootstrap, wilcoxon
 
 
 def bootstrap_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
-    """Estimate the 95 % interval of a mean difference by the paired bootstrap: 2000 resamples, percentiles, seed 0.
+    """Estimate the 95 % interval of a mean by the bootstrap: 2000 resamples, percentiles, seed 0.
 
     Args:
         values: By case or group.

@@ -175,8 +175,8 @@ def assd(
 @METRICS.register(
     "nsd",
     better="higher",
-    definition="Share of the border pixels of both masks pooled that are within 1 mm (1 pixel for pictures) of the "
-    "other border; no reference 0, no prediction 0, both empty 1.",
+    definition="Share of the border pixels of both masks pooled that are within the tolerance (1 mm, 1 pixel for "
+    "pictures) of the other border; no reference 0, no prediction 0, both empty 1.",
 )
 def nsd(
     prediction: Bool[np.ndarray, "*s"],
