@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -123,7 +121,9 @@ def test_a_layer_of_the_transformer_is_pytorchs() -> None:
         "norm1.": ours.norm_attention,
         "norm2.": ours.norm_mlp,
     }
-    theirs.load_state_dict({name + kind: getattr(part, kind) for name, part in pairs.items() for kind in ("weight", "bias")})
+    theirs.load_state_dict(
+        {name + kind: getattr(part, kind) for name, part in pairs.items() for kind in ("weight", "bias")}
+    )
     tokens = torch.randn(2, 7, 12)
     assert torch.allclose(ours(tokens), theirs(tokens), atol=1e-5)
 
@@ -148,7 +148,7 @@ def test_members_of_the_anchor_are_its_own_probability_whatever_the_steps() -> N
     config = small_network("anchor", "sampling.num_samples=3", "sampling.num_steps=5")
     model = randomised(build_model(config))
     image = torch.randn(2, 3, 16, 16)
-    drawn = EnsembleSampler(model, config, config.sampling).draw(image, ["a", "b"], seed=0)
+    drawn = EnsembleSampler(model, config, config.sampling, precision="fp32").draw(image, ["a", "b"], seed=0)
     assert torch.allclose(drawn.probability, drawn.anchor.expand_as(drawn.probability), atol=1e-5)
     assert torch.allclose(drawn.anchor, model.condition(image).logits.sigmoid(), atol=1e-6)
     assert load_preset("anchor").sampling.mode == "mean"
@@ -178,6 +178,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients() -> None:
     image, x_t, t = torch.randn(2, 3, 32, 32), torch.randn(2, 1, 32, 32), torch.tensor([3.0, 700.0])
     gradients, kept = [], []
     for checkpointing in (False, True):
+        torch.manual_seed(0)
         config = small_network("ensdiff", *settings, f"model.checkpointing={checkpointing}".lower())
         model = randomised(build_model(config))
         model(image, x_t, t)[0].square().mean().backward()
@@ -187,4 +188,3 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients() -> None:
     assert kept[1] < 0.4 * kept[0]
     skips = 16 * 32 * 32 * 4 + 32 * 16 * 16 * 4  # what enters the blocks, at least: features of both levels
     assert kept[1] > 2 * skips
-    assert math.isfinite(kept[1])
