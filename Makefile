@@ -23,6 +23,7 @@ bench: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/lines.py
+	$(BIN)/python docs/models.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -53,6 +53,35 @@ SMALL_NETWORKS = {
         "model.learn_sigma=false",
         "model.dropout=0.0",
     ),
+    "ensdiff": (
+        "model.channels=16",
+        "model.multiples=[1, 2]",
+        "model.num_blocks=1",
+        "model.attention_levels=[1]",
+        "model.checkpointing=true",
+    ),
+    "segdiff": (
+        "model.channels=16",
+        "model.multiples=[1, 2]",
+        "model.num_blocks=1",
+        "model.attention_levels=[1]",
+        "model.num_heads=2",
+        "model.encoder_blocks=1",
+        "model.encoder_channels=8",
+        "model.encoder_growth=4",
+    ),
+    "medsegdiff-transunet": (
+        "model.channels=8",
+        "model.multiples=[1, 1, 2]",
+        "model.num_blocks=1",
+        "model.condition_widths=[4, 8]",
+        "model.filter_size=32",
+        "model.dropout=0.0",
+        "model.transformer_dim=16",
+        "model.transformer_depth=2",
+        "model.transformer_heads=2",
+    ),
+    "anchor": ("model.condition_widths=[8, 16, 16]", "model.num_blocks=1"),
 }
 """The same for networks with settings of their own, by name."""
 

@@ -275,6 +275,14 @@ class Config(Component):
             return values
         return settings_of(values.get("name")).model_validate(values)
 
+    @model_validator(mode="after")
+    def _target_fits(self) -> Config:
+        network, target = self.model, self.diffusion.target
+        if target not in network.targets:
+            able = " or ".join(network.targets)
+            raise ValueError(f"the network '{network.name}' predicts {able}, not {target}: set diffusion.target={able}")
+        return self
+
     @property
     def image_channels(self) -> int:
         """Channels that the network sees, those of neighbouring slices included; 3 while no data have been seen."""

@@ -10,9 +10,9 @@ import torch
 from medsegdiff.checkpoint import BEST, load_model, save_config, save_weights
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
-from medsegdiff.errors import ShapeError
+from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
-from medsegdiff.networks import NetworkConfig
+from medsegdiff.networks import NETWORKS, NetworkConfig
 from medsegdiff.training.objective import training_losses
 from tests.makers import randomised, small_network
 
@@ -39,6 +39,18 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_facts_name_the_paper(name: str) -> None:
     assert {"kind", "paper", "year", "condition_cached"} <= set(MODELS[name].facts)
+    assert MODELS[name].facts["kind"] in ("diffusion", "deterministic")
+
+
+def test_a_network_without_an_anchor_says_nothing_and_is_not_trained_to(name: str) -> None:
+    config = configured(name, "binary")
+    model = randomised(build_model(config))
+    image, mask = torch.randn(1, 2, 32, 32), torch.ones(1, 1, 32, 32)
+    batch = as_batch({"image": image, "mask": mask, "positions": (0,)})
+    losses = training_losses(model, batch, make_schedule("cosine"), config)
+    has_one = MODELS[name].facts.get("anchor", True)
+    assert (losses.anchor > 0) == has_one
+    assert model.condition(image).logits.any() == has_one
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -60,7 +72,11 @@ def test_a_size_that_does_not_fit_says_which_would(name: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["eps", "v", "x0"])
-def test_gradient_reaches_every_parameter(name: str, target: str) -> None:
+def test_gradient_reaches_every_parameter_or_the_target_is_refused(name: str, target: str) -> None:
+    if target not in NETWORKS[name].factory.targets:
+        with pytest.raises(ConfigError, match=f"'{name}' predicts x0, not {target}: set diffusion.target=x0"):
+            configured(name, "exclusive", f"diffusion.target={target}")
+        return
     config = configured(name, "exclusive", f"diffusion.target={target}", "loss.anchor_weighting=expected")
     model = randomised(build_model(config))
     labels = torch.randint(3, (4, 32, 32))
@@ -106,6 +122,8 @@ def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
 
 def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: str) -> None:
     """Where a model says so, its anchor is one function of the image; a dynamic one follows x_t."""
+    if not MODELS[name].facts.get("anchor", True):
+        pytest.skip("it has no anchor")
     model = randomised(build_model(configured(name, "binary")))
     image, x_t, t = torch.randn(1, 2, 32, 32), torch.randn(2, 1, 1, 32, 32), torch.tensor([300.0])
     logits = [model(image, noisy, t)[1] for noisy in x_t]
@@ -117,7 +135,9 @@ def test_denoising_with_the_condition_is_the_forward_pass(name: str) -> None:
     model = randomised(build_model(configured(name, "regions")))
     image, x_t, t = torch.randn(2, 2, 16, 24), torch.randn(2, 2, 16, 24), torch.tensor([3.0, 700.0])
     assert torch.equal(model(image, x_t, t)[0], model.denoise(x_t, t, model.condition(image)))
-    assert not torch.allclose(model(image, x_t, t)[0], model(image, x_t, t.flip(0))[0], atol=1e-4)
+    same = torch.allclose(model(image, x_t, t)[0], model(image, x_t.flip(0), t.flip(0))[0], atol=1e-4)
+    assert same == (MODELS[name].facts["kind"] == "deterministic")
+    assert same == torch.allclose(model(image, x_t, t)[0], model(image, x_t, t.flip(0))[0], atol=1e-4)
 
 
 def test_a_batch_equals_its_elements(name: str) -> None:

@@ -28,6 +28,13 @@ def test_paper_to_code_points_at_the_right_lines() -> None:
     assert lines["refreshed"](page) == page, "run 'make docs'"
 
 
+def test_the_costs_in_the_document_of_the_networks_are_those_counted() -> None:
+    tables = runpy.run_path(str(ROOT / "docs" / "models.py"))
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert "| `pp` |" in page
+    assert tables["refreshed"](page) == page, "run 'make docs'"
+
+
 def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
     page = (ROOT / "docs" / "paper-to-code.md").read_text(encoding="utf-8")
     rows = page.split("## Deviations")[1]
@@ -37,7 +44,9 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
         assert str(path.relative_to(ROOT / "src" / "medsegdiff")) in rows, path
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/paper-to-code.md", "docs/data.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/paper-to-code.md", "docs/data.md", "docs/models.md"]
+)
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):

@@ -71,10 +71,21 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
             "forward": round(costs.condition_gmac + costs.denoiser_gmac, 3),
             "ensemble": round(ensemble, 1),
         },
+        "memory_gb": _memory(config, costs.parameters),
         "sampling": sampling.model_dump(mode="json"),
         **facts,
         "config": config.model_dump(mode="json"),
     }
+
+
+def _memory(config: Config, parameters: int) -> dict[str, float]:
+    """Estimate memory in GB: of the weights, and of a training step in fp32, on one device."""
+    from medsegdiff.models.memory import step_memory
+
+    step = step_memory(config, precision="fp32")
+    needs = {"weights": 4 * parameters, "training": step.fixed, "per_image": step.per_image}
+    needs["batch"] = step.of(config.train.batch_size)
+    return {name: round(number / 1e9, 2) for name, number in needs.items()}
 
 
 def _find(what: str) -> tuple[Config, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
-from medsegdiff.presets import load_preset, preset_names
+from medsegdiff.presets import load_preset, make_config, preset_names
 
 
 class Kind(StrEnum):
@@ -38,11 +39,49 @@ def list_(
 
         give(to_json(rows))
         return
-    table = Table("name", "facts", title=kind.value)
+    out.print(models_table(rows) if kind is Kind.MODELS else facts_table(rows, title=kind.value))
+
+
+def facts_table(rows: Sequence[dict[str, Any]], *, title: str) -> Table:
+    """Lay out names and facts.
+
+    Args:
+        rows: From `entries`.
+        title: Of the table.
+
+    Returns:
+        The table.
+    """
+    table = Table("name", "facts", title=title)
     for row in rows:
         facts = "\n".join(f"{k}: {shown(v)}" for k, v in row.items() if k != "name" and v not in ("", None))
         table.add_row(row["name"], escape(facts))
-    out.print(table)
+    return table
+
+
+def models_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Lay out what models are and what they cost.
+
+    Args:
+        rows: From `entries`.
+
+    Returns:
+        The table.
+    """
+    table = Table(title="models: cost of the defaults at 256×256; GMAC of the condition + of one denoiser forward")
+    for heading in ("name", "paper", "year", "kind", "parameters", "GMAC", "condition cached"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "GMAC") else "left")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            escape(str(row.get("paper", ""))),
+            str(row.get("year", "")),
+            row.get("kind", ""),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['gmac']['condition']:.1f} + {row['gmac']['denoiser']:.1f}",
+            "yes" if row.get("condition_cached") else "no",
+        )
+    return table
 
 
 def shown(value: Any) -> str:
@@ -75,5 +114,23 @@ def entries(kind: Kind) -> list[dict[str, Any]]:
     from medsegdiff.metrics.base import METRICS
     from medsegdiff.models.base import MODELS
 
-    registries = {"models": MODELS, "datasets": DATASETS, "samplers": SAMPLERS, "fusers": FUSERS, "metrics": METRICS}
+    if kind is Kind.MODELS:
+        return [{"name": entry.name, **entry.facts, **cost(entry.name)} for entry in MODELS]
+    registries = {"datasets": DATASETS, "samplers": SAMPLERS, "fusers": FUSERS, "metrics": METRICS}
     return [{"name": entry.name, **entry.facts} for entry in registries[kind.value]]  # type: ignore[attr-defined]
+
+
+def cost(name: str) -> dict[str, Any]:
+    """Count what a model costs with its own defaults, which are the published settings.
+
+    Args:
+        name: Of the model.
+
+    Returns:
+        ``parameters``, and ``gmac`` at 256×256: ``condition`` once per image, ``denoiser`` per step and member.
+    """
+    from medsegdiff.models.budget import budget
+
+    costs = budget(make_config({"model": {"name": name}}))
+    gmac = {"condition": round(costs.condition_gmac, 3), "denoiser": round(costs.denoiser_gmac, 3)}
+    return {"parameters": costs.parameters, "gmac": gmac}

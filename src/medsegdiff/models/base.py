@@ -17,7 +17,9 @@ from medsegdiff.types import Condition
 class DiffusionModel(nn.Module, ABC):
     """A network that looks at the image once and then denoises masks.
 
-    Registered with the fact ``kind="diffusion"``; training and sampling call nothing but these methods.
+    Registered with facts: ``kind``, which is ``diffusion``, or ``deterministic`` if no noise changes what it says;
+    ``condition_cached``, whether all that it makes of the image alone is made once; ``anchor=False`` if it has no
+    segmentation of its own beside the denoised one. Training and sampling call nothing but these methods.
     """
 
     def __init__(self, *, stride: int) -> None:
@@ -114,6 +116,19 @@ class DiffusionModel(nn.Module, ABC):
 
 
 MODELS: Registry[Callable[..., DiffusionModel]] = Registry("model")
+
+
+def no_anchor(image: Float[Tensor, "b c h w"], mask_channels: int) -> Float[Tensor, "b k h w"]:
+    """Make the logits of a network that has no segmentation of its own: every mask is as likely as any other.
+
+    Args:
+        image: The image.
+        mask_channels: K.
+
+    Returns:
+        Zeros.
+    """
+    return image.new_zeros(len(image), mask_channels, *image.shape[-2:])
 
 
 def build_model(config: Config) -> DiffusionModel:

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.models.denoiser import make_denoiser
 from medsegdiff.networks.guided import V1Config
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.nn.ff_parser import FFParser
-from medsegdiff.nn.guided_unet import GuidedUNet
 from medsegdiff.types import Condition
 
 ANCHOR_TIME = 999.0
@@ -77,16 +77,13 @@ class MedSegDiffV1(DiffusionModel):
             DynamicGate(wide, width, (side, side)) for wide, width, side in zip(noisy, widths, sides, strict=False)
         )
         self.embedding = nn.Conv2d(widths[-1], noisy[-1], 1)
-        self.diffusion_model = GuidedUNet(
-            image_channels + mask_channels,
-            mask_channels * (1 + config.learn_sigma),
-            channels=config.channels,
-            multiples=config.multiples,
-            num_blocks=config.num_blocks,
-            attention_levels=config.attention_levels,
-            num_heads=config.num_heads,
-            scale_shift=config.scale_shift,
+        self.diffusion_model = make_denoiser(
+            config, image_channels + mask_channels, mask_channels=mask_channels, bottom=self._bottom(config)
         )
+
+    def _bottom(self, config: V1Config) -> nn.Module | None:
+        """Make what takes the place of the denoiser's blocks at the bottom: nothing."""
+        return None
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
         """Look at the image without a noisy mask, for the anchor.

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.models.denoiser import make_denoiser
 from medsegdiff.networks.guided import ReleaseConfig
 from medsegdiff.nn.context_unet import ContextUNet
-from medsegdiff.nn.guided_unet import GuidedUNet
 from medsegdiff.types import Condition
 
 
@@ -42,16 +42,7 @@ class Release(DiffusionModel):
         self.condition_model = ContextUNet(
             image_channels, mask_channels, widths=config.condition_widths, dropout=config.dropout
         )
-        self.diffusion_model = GuidedUNet(
-            image_channels + mask_channels,
-            mask_channels * (1 + config.learn_sigma),
-            channels=config.channels,
-            multiples=config.multiples,
-            num_blocks=config.num_blocks,
-            attention_levels=config.attention_levels,
-            num_heads=config.num_heads,
-            scale_shift=config.scale_shift,
-        )
+        self.diffusion_model = make_denoiser(config, image_channels + mask_channels, mask_channels=mask_channels)
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
         """Look at the image, once.
@@ -93,10 +84,9 @@ class Release(DiffusionModel):
         Returns:
             The prediction; with ``learn_sigma`` then the variance by channel.
         """
-        unet, time = self.diffusion_model, self.diffusion_model.time(t)
-        first = unet.start(torch.cat([_image(condition), x_t], dim=1)) + condition.gates[0]
-        features = unet.encode(first, time)
-        return unet.decode(unet.middle(features[-1], time), features, time)
+        unet = self.diffusion_model
+        prediction: Tensor = unet(unet.start(torch.cat([_image(condition), x_t], dim=1)) + condition.gates[0], t)
+        return prediction
 
 
 def _image(condition: Condition) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 from medsegdiff.registry import Registry
@@ -16,6 +18,8 @@ class Component(BaseModel):
 class NetworkConfig(Component):
     """Base of the settings of a network; one that has none but its name needs no more."""
 
+    targets: ClassVar[tuple[str, ...]] = ("eps", "x0", "v")
+    """What the network can predict."""
     name: str
     """Entry of the registry of models."""
 

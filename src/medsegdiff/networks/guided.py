@@ -1,4 +1,4 @@
-"""Settings of the networks that the authors of MedSegDiff released."""
+"""Settings of networks with a residual UNet that denoises: those that the authors of MedSegDiff released."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from medsegdiff.networks.base import NETWORKS, NetworkConfig
 
 
-class GuidedConfig(NetworkConfig):
-    """A residual UNet with attention that denoises, and a plain UNet that looks at the image.
+class DenoiserConfig(NetworkConfig):
+    """A residual UNet with attention that denoises.
 
-    The defaults are those of the authors' README, for 256×256.
+    The defaults are those of the README of MedSegDiff and of EnsDiff, for 256×256.
     """
 
     channels: int = Field(default=128, ge=1)
@@ -27,13 +27,11 @@ class GuidedConfig(NetworkConfig):
     """Whether the time scales and shifts the features, or only shifts them."""
     learn_sigma: bool = True
     """Whether the variance of the ancestral sampler is learned: K more channels of the denoiser."""
-    condition_widths: tuple[int, ...] = Field(default=(32, 64, 128, 256, 480), min_length=2)
-    """Channels of the network that looks at the image, by level."""
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the channels that the encoder of that network drops while training."""
+    checkpointing: bool = False
+    """Whether what lies within a block is computed again on the way back instead of kept: less memory, more time."""
 
     @model_validator(mode="after")
-    def _levels_known(self) -> GuidedConfig:
+    def _levels_known(self) -> DenoiserConfig:
         known = range(len(self.multiples))
         if any(level not in known for level in self.attention_levels):
             raise ValueError(f"attention_levels must lie in 0 … {known[-1]}")
@@ -41,6 +39,15 @@ class GuidedConfig(NetworkConfig):
         if any(width % self.num_heads for width in attended):
             raise ValueError(f"num_heads must divide the channels at the attention: {sorted(attended)}")
         return self
+
+
+class GuidedConfig(DenoiserConfig):
+    """A residual UNet that denoises, and a plain UNet that looks at the image."""
+
+    condition_widths: tuple[int, ...] = Field(default=(32, 64, 128, 256, 480), min_length=2)
+    """Channels of the network that looks at the image, by level."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the channels that the encoder of that network drops while training."""
 
 
 @NETWORKS.register("medsegdiff-v1")

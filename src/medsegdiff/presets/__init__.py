@@ -128,7 +128,8 @@ def _explain(problem: dict[str, Any], settings: type[Component]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return _unknown(key, settings)
-    return f"{key or 'configuration'}: {problem['msg']} (given: {problem.get('input')!r})."
+    given = f" (given: {problem.get('input')!r})" if key else ""
+    return f"{key or 'configuration'}: {problem['msg']}{given}."
 
 
 def _unknown(key: str, settings: type[Component]) -> str:

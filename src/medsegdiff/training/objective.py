@@ -14,6 +14,7 @@ from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, l
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.variance import split, variance_loss
 from medsegdiff.losses import cross_entropy, mean_of, soft_dice
+from medsegdiff.models.base import MODELS
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
 
@@ -32,7 +33,8 @@ class Losses:
 def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, config: Config) -> Losses:
     r"""Compute :math:`L = L_n + [t \equiv 0 \bmod \alpha](L_{dice} + \beta L_{ce})`.
 
-    A network that learns the variance of the ancestral sampler adds the loss of that to L_n.
+    A network that learns the variance of the ancestral sampler adds the loss of that to L_n; one that has no anchor
+    has no second term.
     Steps and noise of a sample follow from its position in the training stream, whatever batch it is in.
 
     Source: MedSegDiff-V2, equation 3.
@@ -73,6 +75,7 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
         )
         l_n = l_n + mean_of(variance_loss(share, x_0 - x_0_pred, steps, schedule), batch.labelled)
     anchor = anchor_loss(logits, batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
+    anchor = anchor * MODELS[config.model.name].facts.get("anchor", True)
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 
 

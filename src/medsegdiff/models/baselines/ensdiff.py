@@ -1,0 +1,79 @@
+"""EnsDiff: the image enters the denoiser beside the noisy mask, and nothing else is done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medsegdiff.models.base import MODELS, DiffusionModel, no_anchor
+from medsegdiff.models.denoiser import make_denoiser
+from medsegdiff.networks.baselines import EnsDiffConfig
+from medsegdiff.types import Condition
+
+
+@MODELS.register(
+    "ensdiff",
+    kind="diffusion",
+    paper="Wolleb et al., Diffusion Models for Implicit Image Segmentation Ensembles, MIDL",
+    year=2022,
+    condition_cached=False,
+    anchor=False,
+)
+class EnsDiff(DiffusionModel):
+    """Implicit ensembles by diffusion; "EnsemDiff" in the tables of MedSegDiff-V2.
+
+    Each step sees the image anew, as channels of its input. There is no Condition Model, so there is no anchor.
+
+    Source: Wolleb et al. (2022), arXiv:2112.03145, section 2.
+
+    Args:
+        config: Of the network.
+        image_channels: Channels of the image.
+        mask_channels: K, channels of the mask.
+    """
+
+    def __init__(self, config: EnsDiffConfig, *, image_channels: int, mask_channels: int) -> None:
+        super().__init__(stride=2 ** (len(config.multiples) - 1))
+        self.mask_channels = mask_channels
+        self.diffusion_model = make_denoiser(config, image_channels + mask_channels, mask_channels=mask_channels)
+
+    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+        """Keep the image.
+
+        Args:
+            image: Normalised image; height and width are multiples of the stride.
+
+        Returns:
+            The image as embedding, and logits that say nothing.
+
+        Raises:
+            ShapeError: If the size is not a multiple of the stride.
+        """
+        self.check_size(image.shape[-2], image.shape[-1])
+        return Condition((), image, no_anchor(image, self.mask_channels))
+
+    def denoise(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Float[Tensor, " #b"],
+        condition: Condition,
+        *,
+        filters: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Predict ε, x_0 or v.
+
+        Args:
+            x_t: Noisy masks.
+            t: Times in [0, T − 1].
+            condition: Of the image of each mask.
+            filters: Not used.
+
+        Returns:
+            The prediction; with ``learn_sigma`` then the variance by channel.
+        """
+        unet = self.diffusion_model
+        prediction: Tensor = unet(unet.start(torch.cat([condition.embedding, x_t], dim=1)), t)
+        return prediction

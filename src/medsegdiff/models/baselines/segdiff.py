@@ -1,0 +1,87 @@
+"""SegDiff: features of the image are added to the first features of the noisy mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from medsegdiff.models.base import MODELS, DiffusionModel, no_anchor
+from medsegdiff.models.denoiser import make_denoiser
+from medsegdiff.networks.baselines import SegDiffConfig
+from medsegdiff.nn.rrdb import RRDBEncoder
+from medsegdiff.types import Condition
+
+
+@MODELS.register(
+    "segdiff",
+    kind="diffusion",
+    paper="Amit et al., SegDiff, arXiv:2112.00390",
+    year=2021,
+    condition_cached=True,
+    anchor=False,
+)
+class SegDiff(DiffusionModel):
+    """Dense blocks look at the image, and what they see is summed with the mask's first convolution.
+
+    They never see the mask or the time, so here they look once; the released code computes them anew at each step,
+    which is two thirds of its operations. They are trained by the denoiser's loss alone: there is no anchor.
+
+    Source: Amit et al. (2021), arXiv:2112.00390, section 4, equation 12; widths as in the released code.
+
+    Args:
+        config: Of the network.
+        image_channels: Channels of the image.
+        mask_channels: K, channels of the mask.
+    """
+
+    def __init__(self, config: SegDiffConfig, *, image_channels: int, mask_channels: int) -> None:
+        super().__init__(stride=2 ** (len(config.multiples) - 1))
+        self.mask_channels = mask_channels
+        self.condition_model = RRDBEncoder(
+            image_channels,
+            config.channels * config.multiples[0],
+            channels=config.encoder_channels,
+            growth=config.encoder_growth,
+            num_blocks=config.encoder_blocks,
+        )
+        self.diffusion_model = make_denoiser(config, mask_channels, mask_channels=mask_channels)
+
+    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+        """Look at the image, once.
+
+        Args:
+            image: Normalised image; height and width are multiples of the stride.
+
+        Returns:
+            Its features at full resolution as embedding, and logits that say nothing.
+
+        Raises:
+            ShapeError: If the size is not a multiple of the stride.
+        """
+        self.check_size(image.shape[-2], image.shape[-1])
+        return Condition((), self.condition_model(image), no_anchor(image, self.mask_channels))
+
+    def denoise(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Float[Tensor, " #b"],
+        condition: Condition,
+        *,
+        filters: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Predict ε, x_0 or v.
+
+        Args:
+            x_t: Noisy masks.
+            t: Times in [0, T − 1].
+            condition: Of the image of each mask.
+            filters: Not used.
+
+        Returns:
+            The prediction; with ``learn_sigma`` then the variance by channel.
+        """
+        unet = self.diffusion_model
+        prediction: Tensor = unet(unet.start(x_t) + condition.embedding, t)
+        return prediction

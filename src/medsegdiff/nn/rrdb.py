@@ -1,0 +1,97 @@
+"""Residual-in-residual dense blocks: the network that looks at the image in SegDiff."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CONVOLUTIONS = 5
+"""Of a dense block."""
+DENSE_BLOCKS = 3
+"""Of a residual-in-residual dense block."""
+SHARE = 0.2
+"""By which what a block adds is scaled: β of Wang et al."""
+
+
+class DenseBlock(nn.Module):
+    """Convolutions of which each sees what all before it made; a residual around them.
+
+    Source: Wang et al. (2018), ESRGAN, arXiv:1809.00219, section 3.1 and figure 4.
+    """
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        last = CONVOLUTIONS - 1
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels + index * growth, channels if index == last else growth, 3, padding=1)
+            for index in range(CONVOLUTIONS)
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply the block.
+
+        Args:
+            x: Features.
+
+        Returns:
+            Features of the same size.
+        """
+        *inner, last = self.convolutions
+        features = x
+        for convolution in inner:
+            features = torch.cat([features, F.leaky_relu(convolution(features), 0.2)], dim=1)
+        out: Tensor = x + SHARE * last(features)
+        return out
+
+
+class RRDB(nn.Sequential):
+    """Dense blocks with a residual around them."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__(*(DenseBlock(channels, growth) for _ in range(DENSE_BLOCKS)))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Apply the blocks.
+
+        Args:
+            x: Features.
+
+        Returns:
+            Features of the same size.
+        """
+        out: Tensor = x + SHARE * super().forward(x)
+        return out
+
+
+class RRDBEncoder(nn.Module):
+    """Looks at the image at full resolution.
+
+    Source: Amit et al. (2021), SegDiff, arXiv:2112.00390, section 4.1; the two last convolutions are those of the
+    released code.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, channels: int, growth: int, num_blocks: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(RRDB(channels, growth) for _ in range(num_blocks)))
+        self.trunk = nn.Conv2d(channels, channels, 3, padding=1)
+        self.head = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(channels, out_channels, 3, padding=1),
+        )
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Encode.
+
+        Args:
+            image: Normalised image.
+
+        Returns:
+            Features at full resolution.
+        """
+        first = self.stem(image)
+        features: Tensor = self.head(first + self.trunk(self.blocks(first)))
+        return features

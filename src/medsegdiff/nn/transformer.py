@@ -1,0 +1,74 @@
+"""A vision transformer for the bottom of a UNet, as TransUNet has it; the time enters as the positions do."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medsegdiff.nn.ss_former import positions
+
+
+class TransformerLayer(nn.Module):
+    """Attention of every token to all, then a perceptron, each after a norm and with a way around it.
+
+    Source: Dosovitskiy et al. (2021), An Image is Worth 16×16 Words, equations 2 and 3.
+    """
+
+    def __init__(self, dim: int, *, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+
+    def forward(self, tokens: Float[Tensor, "b l dim"]) -> Float[Tensor, "b l dim"]:
+        """Apply the layer.
+
+        Args:
+            tokens: Of an image.
+
+        Returns:
+            As many tokens.
+        """
+        parts = self.qkv(self.norm_attention(tokens)).unflatten(-1, (3, self.heads, -1))  # (b, l, 3, heads, d)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        tokens = tokens + self.out(seen)
+        out: Tensor = tokens + self.mlp(self.norm_mlp(tokens))
+        return out
+
+
+class TransformerBottom(nn.Module):
+    """Takes the coarsest features of a UNet as tokens, lets them look at each other, and gives features back.
+
+    Positions are sines and cosines, so that an image may have any size; TransUNet learns them for one.
+
+    Source: Chen et al. (2021), TransUNet, arXiv:2102.04306, section 3.
+    """
+
+    def __init__(self, channels: int, *, time_dim: int, dim: int, depth: int, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.enter = nn.Conv2d(channels, dim, 1)
+        self.time = nn.Linear(time_dim, dim)
+        self.layers = nn.Sequential(*(TransformerLayer(dim, heads=heads, ratio=ratio) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+        self.leave = nn.Conv2d(dim, channels, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b t"]) -> Float[Tensor, "b c h w"]:
+        """Apply the transformer.
+
+        Args:
+            x: Features.
+            time: Time embedding.
+
+        Returns:
+            Features of the same size.
+        """
+        h, w = x.shape[-2:]
+        tokens = self.enter(x).flatten(2).transpose(1, 2)  # (b, h*w, dim)
+        place = positions(h, w, self.dim, x.device).to(tokens.dtype)
+        tokens = self.norm(self.layers(tokens + place + self.time(F.silu(time))[:, None]))
+        out: Tensor = self.leave(tokens.transpose(1, 2).unflatten(2, (h, w)))
+        return out

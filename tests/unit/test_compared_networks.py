@@ -1,0 +1,190 @@
+"""The networks that the paper compares with: their size, what they look at and how often, and their parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medsegdiff.data.loader import as_batch
+from medsegdiff.diffusion.schedule import make_schedule
+from medsegdiff.errors import ConfigError
+from medsegdiff.inference.ensemble import EnsembleSampler
+from medsegdiff.models.base import build_model
+from medsegdiff.models.budget import Budget, budget
+from medsegdiff.models.memory import saved_bytes
+from medsegdiff.nn.rrdb import RRDB, DenseBlock
+from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer
+from medsegdiff.presets import load_preset, preset_names
+from medsegdiff.training.objective import training_losses
+from tests.makers import randomised, small_network
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, Budget]:
+    return {name: budget(load_preset(name)) for name in ("ensdiff", "segdiff", "transunet", "anchor", "pp", "v2-paper")}
+
+
+@pytest.mark.parametrize(
+    ("preset", "parameters", "tolerance"),
+    [
+        ("ensdiff", 113.7e6, 1e-3),  # counted of the authors' code
+        ("segdiff", 164.2e6, 1e-3),
+        ("pp", 7594e6, 1e-3),
+        ("transunet", 118e6, 0.02),  # table 5 of the paper
+    ],
+)
+def test_parameters(costs: dict[str, Budget], preset: str, parameters: float, tolerance: float) -> None:
+    assert costs[preset].parameters == pytest.approx(parameters, rel=tolerance)
+
+
+def test_operations_are_those_counted_of_the_authors_code(costs: dict[str, Budget]) -> None:
+    assert 2 * costs["ensdiff"].denoiser_gmac == pytest.approx(497, rel=0.001)
+    assert 2 * costs["segdiff"].condition_gmac == pytest.approx(1150, rel=0.001)
+    assert 2 * costs["segdiff"].denoiser_gmac == pytest.approx(1707 - 1150, rel=0.002)
+    assert 2 * costs["pp"].denoiser_gmac == pytest.approx(34384, rel=0.001)
+
+
+def test_the_anchor_is_the_condition_model_of_the_paper_and_its_denoiser_is_free(costs: dict[str, Budget]) -> None:
+    paper = costs["v2-paper"]
+    assert costs["anchor"].parts == {"condition_model": paper.parts["condition_model"]}
+    assert costs["anchor"].denoiser_gmac == 0
+    gates = 0.5  # what U-SA adds to the condition
+    assert costs["anchor"].condition_gmac == pytest.approx(paper.condition_gmac, abs=2 * gates)
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if name.endswith("-tiny")])
+def test_small_presets_have_the_recipe_of_v2_tiny_and_a_size_to_compare(name: str) -> None:
+    ours, reference = load_preset(name), load_preset("v2-tiny")
+    assert (ours.diffusion, ours.loss, ours.train) == (
+        reference.diffusion,
+        reference.loss,
+        reference.train.model_copy(update={"val_steps": ours.train.val_steps}),
+    )
+    assert 1e6 < budget(ours).parameters < 4e6
+
+
+def test_the_image_of_segdiff_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_network("segdiff", "sampling.num_steps=4", "sampling.num_samples=3")
+    model = randomised(build_model(config))
+    looks: list[int] = []
+    model.condition_model.register_forward_hook(lambda *_: looks.append(1))
+    image = torch.randn(2, 3, 16, 16)
+    drawn = EnsembleSampler(model, config, config.sampling).draw(image, ["a", "b"], seed=0).probability
+    assert len(looks) == 1
+    assert (drawn[0] - drawn[1]).abs().max() > 1e-3
+
+
+def test_segdiff_adds_the_images_features_to_the_masks() -> None:
+    """What the image adds is the same for every mask: moved to the stem's bias, nothing changes."""
+    model = randomised(build_model(small_network("segdiff")))
+    x_t, t = torch.randn(2, 1, 16, 16), torch.tensor([3.0, 300.0])
+    condition = model.condition(torch.zeros(2, 3, 16, 16))
+    flat = condition.embedding.mean(dim=(0, 2, 3))
+    uniform = type(condition)((), flat.view(1, -1, 1, 1).expand_as(condition.embedding), condition.logits)
+    expected = model.denoise(x_t, t, uniform)
+    with torch.no_grad():
+        model.diffusion_model.stem.bias += flat
+    nothing = type(condition)((), torch.zeros_like(condition.embedding), condition.logits)
+    assert torch.allclose(model.denoise(x_t, t, nothing), expected, atol=1e-4)
+
+
+def test_a_dense_block_is_five_convolutions_of_all_before_them() -> None:
+    block = DenseBlock(6, 4)
+    x = torch.randn(1, 6, 8, 8)
+    seen = [x]
+    for convolution in block.convolutions[:4]:
+        made = F.conv2d(torch.cat(seen, dim=1), convolution.weight, convolution.bias, padding=1)
+        seen.append(torch.where(made > 0, made, 0.2 * made))
+    last = block.convolutions[4]
+    added = F.conv2d(torch.cat(seen, dim=1), last.weight, last.bias, padding=1)
+    assert torch.allclose(block(x), x + 0.2 * added, atol=1e-5)
+
+
+def test_dense_blocks_that_add_nothing_leave_a_residual_of_a_fifth() -> None:
+    whole = RRDB(4, 2)
+    with torch.no_grad():
+        for parameter in whole.parameters():
+            parameter.zero_()
+    x = torch.randn(1, 4, 5, 5)
+    assert torch.allclose(whole(x), 1.2 * x)
+
+
+def test_a_layer_of_the_transformer_is_pytorchs() -> None:
+    ours = TransformerLayer(12, heads=3, ratio=2).eval()
+    theirs = torch.nn.TransformerEncoderLayer(12, 3, 24, 0.0, F.gelu, batch_first=True, norm_first=True).eval()
+    pairs = {
+        "self_attn.in_proj_": ours.qkv,
+        "self_attn.out_proj.": ours.out,
+        "linear1.": ours.mlp[0],
+        "linear2.": ours.mlp[2],
+        "norm1.": ours.norm_attention,
+        "norm2.": ours.norm_mlp,
+    }
+    theirs.load_state_dict(
+        {name + kind: getattr(part, kind) for name, part in pairs.items() for kind in ("weight", "bias")}
+    )
+    tokens = torch.randn(2, 7, 12)
+    assert torch.allclose(ours(tokens), theirs(tokens), atol=1e-5)
+
+
+def test_the_transformer_knows_where_a_token_is_and_when() -> None:
+    bottom = TransformerBottom(6, time_dim=8, dim=16, depth=1, heads=2, ratio=2)
+    with torch.no_grad():
+        bottom.leave.weight.zero_()
+        bottom.leave.weight[:, :6, 1, 1] = torch.eye(6)  # no neighbours: only the transformer tells places apart
+    x, time = torch.randn(1, 6, 4, 4), torch.randn(2, 8)
+    plain = bottom(x, time[:1])
+    assert not torch.allclose(bottom(x.flip(-1), time[:1]).flip(-1), plain, atol=1e-4)
+    assert not torch.allclose(bottom(x, time[1:]), plain, atol=1e-4)
+
+
+def test_heads_that_do_not_divide_are_explained() -> None:
+    with pytest.raises(ConfigError, match="transformer_dim is 16; it must be a multiple of transformer_heads, 3"):
+        small_network("medsegdiff-transunet", "model.transformer_heads=3")
+
+
+def test_members_of_the_anchor_are_its_own_probability_whatever_the_steps() -> None:
+    config = small_network("anchor", "sampling.num_samples=3", "sampling.num_steps=5")
+    model = randomised(build_model(config))
+    image = torch.randn(2, 3, 16, 16)
+    drawn = EnsembleSampler(model, config, config.sampling, precision="fp32").draw(image, ["a", "b"], seed=0)
+    assert torch.allclose(drawn.probability, drawn.anchor.expand_as(drawn.probability), atol=1e-5)
+    assert torch.allclose(drawn.anchor, model.condition(image).logits.sigmoid(), atol=1e-6)
+    assert load_preset("anchor").sampling.mode == "mean"
+
+
+def test_the_anchor_is_trained_by_its_own_loss_alone() -> None:
+    """The gradient is that of (Dice + β cross-entropy) / α, written out."""
+    config = small_network("anchor", "data.task=binary", "data.classes=[a]")
+    model = randomised(build_model(config))
+    image, mask = torch.randn(2, 3, 16, 16), (torch.rand(2, 1, 16, 16) > 0.5).float()
+    batch = as_batch({"image": image, "mask": mask, "positions": (0, 1)})
+    training_losses(model, batch, make_schedule("cosine"), config).total.backward()
+    got = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    p = model.condition(image).logits.sigmoid()
+    dice = 1 - (2 * (p * mask).sum(dim=(1, 2, 3)) + 1) / ((p + mask).sum(dim=(1, 2, 3)) + 1)
+    entropy = -(mask * p.log() + (1 - mask) * (1 - p).log()).mean(dim=(1, 2, 3))
+    ((dice + 10 * entropy) / 5).mean().backward()
+    assert all(
+        torch.allclose(a, parameter.grad, atol=1e-4, rtol=1e-3)
+        for a, parameter in zip(got, model.parameters(), strict=True)
+    )
+
+
+def test_checkpointing_keeps_less_and_gives_the_same_gradients() -> None:
+    settings = ("model.num_blocks=3", "model.channels=16", "data.image_size=32")
+    image, x_t, t = torch.randn(2, 3, 32, 32), torch.randn(2, 1, 32, 32), torch.tensor([3.0, 700.0])
+    gradients, kept = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        config = small_network("ensdiff", *settings, f"model.checkpointing={checkpointing}".lower())
+        model = randomised(build_model(config))
+        model(image, x_t, t)[0].square().mean().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        kept.append(saved_bytes(model, config, 2, 32, precision="fp32"))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+    assert kept[1] < 0.4 * kept[0]
+    skips = 16 * 32 * 32 * 4 + 32 * 16 * 16 * 4  # what enters the blocks, at least: features of both levels
+    assert kept[1] > 2 * skips
