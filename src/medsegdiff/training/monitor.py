@@ -68,6 +68,19 @@ class Monitor:
             self.run.append(record)
         self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=step)
 
+    def settled(self, step: int, total: int, step_seconds: float) -> None:
+        """Report how many steps fit into the time that there is.
+
+        Args:
+            step: When that was known.
+            total: How many.
+            step_seconds: What one takes.
+        """
+        if self.active:
+            self.bar.update(self.task, total=total)
+            self.run.append({"step": step, "settled": total, "step_seconds": step_seconds})
+            self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False)
+
     def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
         """Report a validation and draw the curves.
 
