@@ -263,7 +263,7 @@ class SSFormer(nn.Module):
         grid = (e.shape[-2], e.shape[-1])
         c_tokens, keys, values = semantics
         e_tokens = self._tokens(self.embed_e(e))
-        laid_out = [spread(table, *grid) for table in filters] or [None] * (2 * len(self.blocks))
+        laid_out: list[Tensor | None] = [spread(table, *grid) for table in filters] or [None] * (2 * len(self.blocks))
         for index, block in enumerate(self.blocks):
             offer = (keys, values) if index == 0 else None
             c_tokens = block(c_tokens, e_tokens, laid_out[2 * index : 2 * index + 2], grid=grid, offer=offer)

@@ -16,7 +16,7 @@ class Pace:
     """Watches the first steps until it knows how many there will be.
 
     Example:
-        >>> pace = Pace(60)
+        >>> pace = Pace(60.0)
         >>> [pace.add(2.0) for _ in range(WARM + 1)]
         [None, None, None, 30]
     """
