@@ -170,7 +170,7 @@ def perform(
     if finished.failed:
         raise DataError(next(iter(finished.failed.values())))
     score(job, data, plan, track=track)
-    shutil.rmtree(masks / "members")  # of volumes they are large, and their scores are there
+    shutil.rmtree(masks / "members", ignore_errors=True)  # of volumes they are large, and their scores are there
     write_json(job.folder / DONE, {"steps": outcome.step, "seconds": time.monotonic() - start})
 
 

@@ -59,7 +59,7 @@ class Plan:
             ConfigError: If the preset is of another network.
         """
         own = (*RECIPE, f"train.max_minutes={self.minutes}", f"train.seed={seed}")
-        small = SMALL if self.data == PHANTOM else ()
+        small = SMALL if self.made else ()
         config = load_preset(self.preset, [*own, *small, *self.changes])
         if config.model.name != DEFAULT_NETWORK:
             raise ConfigError(
@@ -125,9 +125,12 @@ class Plan:
         Returns:
             The name.
         """
-        layout = None if self.made else detect(folder)
+        if self.made:
+            return PHANTOM
+        asked = load_preset(self.preset, self.changes).data.layout
+        layout = detect(folder) if asked == "auto" else asked
         benchmark = layout is not None and DATASETS[layout].facts.get("kind") == "benchmark"
-        return str(layout) if benchmark else PHANTOM if self.made else folder.resolve().name
+        return str(layout) if benchmark else folder.resolve().name
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from medsegdiff.training.run import Run
 class Monitor:
     """Reports on the main process; the others are silent."""
 
-    def __init__(self, run: Run, accelerator: Accelerator, *, start: int, stop: int, console: Console) -> None:
+    def __init__(self, run: Run, accelerator: Accelerator, *, start: int, stop: int | None, console: Console) -> None:
         self.run, self.accelerator, self.console = run, accelerator, console
         self.active = accelerator.is_main_process
         self.bar = Progress(

@@ -112,7 +112,8 @@ class Trainer:
             return self._outcome("finished already")
         if self.accelerator.is_main_process:
             self.run.start_log(up_to=progress.step)
-        monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=train.max_steps, console=self.console)
+        stop = None if self._pace() else train.max_steps
+        monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=stop, console=self.console)
         with monitor, stop_signals() as asked:
             if progress.step and self._validation_due():  # it was interrupted before it could
                 self._validate(monitor)
