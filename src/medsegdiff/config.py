@@ -41,10 +41,15 @@ class ModelConfig(NetworkConfig):
     """Channels at full resolution in which the Condition Model's last features refine the Diffusion Model's output."""
     time_dim: int = Field(default=256, ge=8, multiple_of=4)
     """Channels of the time embedding."""
+    anchor_condition: Literal["u-sa", "spatial", "none"] = "u-sa"
+    """How the anchor enters; ``spatial`` (attention that is sure of it) and ``none`` are rows of table 4."""
     anchor_levels: tuple[int, ...] = (0, 1)
     """Levels of the Diffusion Model that decoder features of the Condition Model enter (U-SA; figure 1 shows two)."""
     anchor_sigma: float = Field(default=4.0, gt=0)
     """Standard deviation in pixels, at full resolution, with which the learned Gaussians of U-SA start."""
+    semantic_condition: Literal["ss-former", "unfiltered", "cross-attention", "none"] = "ss-former"
+    """How the embedding of the image enters; ``unfiltered`` (an SS-Former without NBP-Filters) and ``none`` are rows of
+    table 4, ``cross-attention`` (softmax, in space) is a control."""
     ss_former_dim: int = Field(default=512, ge=4, multiple_of=4)
     """Token width d."""
     ss_former_blocks: int = Field(default=4, ge=1)
@@ -75,6 +80,16 @@ class ModelConfig(NetworkConfig):
             self.anchor_levels
         ):
             raise ValueError(f"anchor_levels must lie in 0 … {known[-1]}, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _image_is_seen(self) -> ModelConfig:
+        anchored = self.anchor_condition != "none" and self.anchor_levels
+        if not (anchored or self.semantic_condition != "none" or self.see_image or self.detail_channels):
+            raise ValueError(
+                "without anchor_condition and semantic_condition the Diffusion Model knows nothing of the image; "
+                "set see_image to true"
+            )
         return self
 
     @property
@@ -205,6 +220,9 @@ class TrainConfig(Component):
 
     max_steps: int = Field(default=100_000, ge=1)
     """Optimizer steps."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Time for the steps alone, in minutes: from the pace of the first, their number is settled, ``max_steps`` at most;
+    validations and checkpoints come on top. ``null`` goes by ``max_steps``."""
     batch_size: int = Field(default=32, ge=1)
     """Images per process and micro-batch; 32 in the paper."""
     accumulate: int = Field(default=1, ge=1)
@@ -214,7 +232,7 @@ class TrainConfig(Component):
     learning_rate: float = Field(default=1e-4, gt=0)
     """Of AdamW; 1e-4 in the paper."""
     lr_schedule: Literal["constant", "cosine"] = "cosine"
-    """``cosine`` falls to 1 % at ``max_steps``."""
+    """``cosine`` falls to 1 % at the last step."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps over which the learning rate rises."""
     weight_decay: float = Field(default=1e-2, ge=0)

@@ -185,9 +185,9 @@ def prepare_reference(conditions: Conditions, device: torch.device) -> Reference
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if conditions.precision == "auto" else (conditions.precision,)
     layouts = (torch.contiguous_format, torch.channels_last)[: 1 if device.type == "mps" else 2]  # as `place`
     ways = list(product(precisions, layouts))
-    grown = {way: peak_memory(partial(forwards, *way, 1), device) for way in ways}
-    chosen = min(ways, key=lambda way: forwards(*way, 2))
-    return Reference(partial(forwards, *chosen), chosen[0], with_weights(grown[chosen], net))
+    grown = {way: peak_memory(partial(forwards, way[0], way[1], 1), device) for way in ways}
+    chosen = min(ways, key=lambda way: forwards(way[0], way[1], 2))
+    return Reference(partial(forwards, chosen[0], chosen[1]), chosen[0], with_weights(grown[chosen], net))
 
 
 def reference_for(size: int) -> tuple[ReferenceUNet, torch.Tensor]:

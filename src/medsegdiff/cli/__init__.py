@@ -25,6 +25,7 @@ from medsegdiff.cli import (
     list_,
     plan,
     report,
+    reproduce,
     segment,
     train,
 )
@@ -45,6 +46,7 @@ app.command("doctor")(doctor.doctor)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.add_typer(reproduce.app, name="reproduce")
 app.add_typer(benchmark.app, name="benchmark")
 data.app.command("plan")(plan.plan)
 app.add_typer(data.app, name="data")

@@ -17,6 +17,9 @@ from medsegdiff.presets import load_preset, make_config
 if TYPE_CHECKING:
     from medsegdiff.training.trainer import Outcome
 
+NO_LIMIT = 1_000_000_000
+"""More steps than anybody makes."""
+
 
 def train(
     data: Annotated[str, typer.Argument(help="Folder with images/ and masks/, or a built-in data set (phantom).")],
@@ -27,6 +30,10 @@ def train(
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value: section.key=value; may be repeated.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for so long: as many steps as fit, whatever train.max_steps.", show_default=False),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, exactly where it stopped.")
@@ -49,10 +56,11 @@ def train(
         raise ConfigError("--start takes network and settings from that run: leave --preset and --resume out.")
     if resume and preset:
         raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
+    changes = [*(set_ or []), *time_limit(minutes)]
     if start:
-        config = _begun(start, set_ or [])
+        config = _begun(start, changes)
     else:
-        config = _of_run(out, set_ or []) if resume else load_preset(preset or "v2-tiny", set_ or [])
+        config = _of_run(out, changes) if resume else load_preset(preset or "v2-tiny", changes)
     if dry_run:
         from medsegdiff.training.plan import plan
 
@@ -68,6 +76,18 @@ def train(
         _report(outcome, data, as_json=as_json)
     if outcome.reason == "interrupted":
         raise typer.Exit(1)
+
+
+def time_limit(minutes: float | None) -> list[str]:
+    """Make a time the only limit of training.
+
+    Args:
+        minutes: The time; ``None`` changes nothing.
+
+    Returns:
+        Overrides of the configuration.
+    """
+    return [] if minutes is None else [f"train.max_minutes={minutes}", f"train.max_steps={NO_LIMIT}"]
 
 
 def _of_run(out: Path, overrides: list[str]) -> Config:
@@ -97,6 +117,6 @@ def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:
     if outcome.reason == "interrupted":
         say(f"Go on with: medsegdiff train {data} --out {outcome.folder} --resume")
     if outcome.reason == "finished already":
-        say(f"To go on: --resume --set train.max_steps={2 * outcome.step}")
+        say(f"To go on: --resume --set train.max_steps={2 * outcome.step}, or --resume --minutes with a longer time.")
     say(f"Segment with: medsegdiff segment IMAGES --model {outcome.folder} --out masks")
     give(to_json(dataclasses.asdict(outcome)) if as_json else str(outcome.folder))

@@ -43,7 +43,7 @@ def examine_history(run: Run, config: Config) -> list[Finding]:
     progress = _progress(run)
     step = progress.get("step", max((line["step"] for line in lines), default=None))
     return [
-        _end(step, int(progress.get("worse_validations", 0)), config),
+        _end(step, progress, config),
         _loss(losses),
         _skipped(losses, progress),
         *_validated(validations),
@@ -62,14 +62,15 @@ def _progress(run: Run) -> dict[str, Any]:
     return {}
 
 
-def _end(step: int | None, worse: int, config: Config) -> Finding:
-    train = config.train
+def _end(step: int | None, progress: dict[str, Any], config: Config) -> Finding:
+    train, worse = config.train, int(progress.get("worse_validations", 0))
     if step is None:
         found = "Nothing tells how long it was trained: no log, no step beside the weights."
         return Finding("training", "end", "to look at", found, "Restore log.jsonl, if there was one.")
-    numbers = {"step": step, "max_steps": train.max_steps}
-    done = f"{step} of {train.max_steps} steps"
-    if step >= train.max_steps:
+    most = int(progress.get("settled", 0)) or train.max_steps
+    numbers = {"step": step, "max_steps": most}
+    done = f"{step} of {most} steps"
+    if step >= most:
         return Finding("training", "end", "good", f"Finished: {done}.", numbers=numbers)
     if step == 0:
         return Finding("training", "end", "wrong", f"Never trained: {done}.", "Train it.", numbers)

@@ -10,12 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.config import ModelConfig
+from medsegdiff.nn.affinity import affinity, softmax_affinity
 from medsegdiff.nn.blocks import TimeEmbedding
 from medsegdiff.nn.detail import DetailHead
+from medsegdiff.nn.spatial_attention import SpatialAttention
 from medsegdiff.nn.ss_former import SSFormer
 from medsegdiff.nn.u_sa import UncertainSpatialAttention, apply_gate
 from medsegdiff.nn.unet import Decoder, Encoder
 from medsegdiff.types import Condition
+
+Anchor = UncertainSpatialAttention | SpatialAttention
 
 
 class DiffusionUNet(nn.Module):
@@ -34,14 +38,7 @@ class DiffusionUNet(nn.Module):
         widths, blocks, patch = config.diffusion_widths, config.num_blocks, config.patches[1]
         self.levels_above = config.levels_above
         self.time = TimeEmbedding(config.time_dim)
-        self.anchors = nn.ModuleDict(
-            {
-                str(level): UncertainSpatialAttention(
-                    config.condition_widths[level + self.levels_above], sigma=config.anchor_sigma / (patch * 2**level)
-                )
-                for level in config.anchor_levels
-            }
-        )
+        self.anchors = nn.ModuleDict({str(level): _anchor(config, level) for level in _anchored(config)})
         self.encoder = Encoder(
             mask_channels + image_channels * config.see_image,
             widths,
@@ -49,16 +46,7 @@ class DiffusionUNet(nn.Module):
             patch=patch,
             time_dim=config.time_dim,
         )
-        self.ss_former = SSFormer(
-            config.condition_widths[-1],
-            widths[-1],
-            time_dim=config.time_dim,
-            dim=config.ss_former_dim,
-            num_blocks=config.ss_former_blocks,
-            mlp_ratio=config.mlp_ratio,
-            filter_channels=config.filter_channels,
-            filter_blocks=config.filter_blocks,
-        )
+        self.ss_former = None if config.semantic_condition == "none" else _ss_former(config)
         head = (
             DetailHead(
                 widths[0],
@@ -84,8 +72,8 @@ class DiffusionUNet(nn.Module):
             One map (b 1 h w) per anchor level.
         """
         return tuple(
-            cast(UncertainSpatialAttention, u_sa).gate(features[int(level) + self.levels_above])
-            for level, u_sa in self.anchors.items()
+            cast(Anchor, anchor).gate(features[int(level) + self.levels_above])
+            for level, anchor in self.anchors.items()
         )
 
     def detail(self, features: Sequence[Tensor]) -> Tensor | None:
@@ -109,9 +97,20 @@ class DiffusionUNet(nn.Module):
             w: Columns of tokens.
 
         Returns:
-            H of each module of the SS-Former, by radius (b rq rk).
+            H of each module of the SS-Former, by radius (b rq rk); none where there are no filters.
         """
-        return self.ss_former.tabulate(self.time(t), h, w)
+        return [] if self.ss_former is None else self.ss_former.tabulate(self.time(t), h, w)
+
+    def look(self, embedding: Float[Tensor, "b d h w"]) -> tuple[Tensor, ...]:
+        """Let the SS-Former look at the image.
+
+        Args:
+            embedding: Deepest features of the Condition Model, c⁰.
+
+        Returns:
+            What depends on c⁰ alone; nothing without an SS-Former.
+        """
+        return () if self.ss_former is None else self.ss_former.look(embedding)
 
     def forward(
         self,
@@ -140,11 +139,41 @@ class DiffusionUNet(nn.Module):
 
         x = x_t if condition.image is None else torch.cat([x_t, condition.image], dim=1)
         *skips, e = self.encoder(x, time, modulate=anchor)
-        if filters is None:
-            filters = self.ss_former.tabulate(time, e.shape[-2], e.shape[-1])
-        semantics = condition.semantics or self.ss_former.look(condition.embedding)
-        finest = self.decoder(self.ss_former.mix(e, semantics, filters), skips, time)[0]
+        if self.ss_former is not None:
+            if filters is None:
+                filters = self.ss_former.tabulate(time, e.shape[-2], e.shape[-1])
+            e = self.ss_former.mix(e, condition.semantics or self.look(condition.embedding), filters)
+        finest = self.decoder(e, skips, time)[0]
         if condition.detail is None:
             return self.decoder.maps(finest)
         refined: Tensor = self.decoder.head(finest, condition.detail)
         return refined
+
+
+def _anchored(config: ModelConfig) -> tuple[int, ...]:
+    """List the levels that the Anchor Condition enters."""
+    return () if config.anchor_condition == "none" else config.anchor_levels
+
+
+def _anchor(config: ModelConfig, level: int) -> Anchor:
+    if config.anchor_condition == "spatial":
+        return SpatialAttention()
+    pixels = config.patches[1] * 2**level  # of a place of that level
+    return UncertainSpatialAttention(
+        config.condition_widths[level + config.levels_above], sigma=config.anchor_sigma / pixels
+    )
+
+
+def _ss_former(config: ModelConfig) -> SSFormer:
+    return SSFormer(
+        config.condition_widths[-1],
+        config.diffusion_widths[-1],
+        time_dim=config.time_dim,
+        dim=config.ss_former_dim,
+        num_blocks=config.ss_former_blocks,
+        mlp_ratio=config.mlp_ratio,
+        filter_channels=config.filter_channels,
+        filter_blocks=config.filter_blocks,
+        filtered=config.semantic_condition == "ss-former",
+        weigh=softmax_affinity if config.semantic_condition == "cross-attention" else affinity,
+    )

@@ -80,7 +80,7 @@ class MedSegDiffV2(DiffusionModel):
         Returns:
             The condition, for many steps and members.
         """
-        return replace(condition, semantics=self.diffusion_model.ss_former.look(condition.embedding))
+        return replace(condition, semantics=self.diffusion_model.look(condition.embedding))
 
     def filters(self, t: Float[Tensor, " b"], image_size: tuple[int, int]) -> list[Tensor]:
         """Evaluate the NBP-Filters for the times of a sampler.

@@ -61,7 +61,7 @@ class RRDB(nn.Sequential):
         Returns:
             Features of the same size.
         """
-        out: Tensor = x + SHARE * super().forward(x)
+        out: Tensor = x + SHARE * super().forward(x)  # type: ignore[no-untyped-call]
         return out
 
 

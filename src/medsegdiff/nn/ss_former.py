@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.nn.blocks import full_precision
+from medsegdiff.nn.affinity import Weigh, affinity, band_pass
 from medsegdiff.nn.nbp_filter import NBPFilter, spread
 
 
@@ -40,56 +40,15 @@ def _positions(h: int, w: int, dim: int, device: torch.device) -> Tensor:
     return torch.cat([along_h, along_w], dim=-1).reshape(h * w, dim).to(device)
 
 
-def affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
-    r"""Compare every query with every key: :math:`A = q k^T / \sqrt{d L}`, without a softmax.
-
-    The paper's :math:`M = (F(e)W^q)(F(c)W^k)^T` is the 4-D Fourier transform of this A: F acts on the grid and
-    W on the channels, so they commute, and the transform of each factor is the transform of the product.
-
-    Args:
-        query: Queries.
-        key: Keys.
-
-    Returns:
-        A, in full precision.
-    """
-    _, num_tokens, dim = query.shape
-    with full_precision(query):  # what the filter lets pass may be far smaller than what it stops
-        return query.float() @ key.float().transpose(1, 2) / math.sqrt(dim * num_tokens)
-
-
-def band_pass(
-    a: Float[Tensor, "b l l"], h_filter: Float[Tensor, "#b h w h half"], h: int, w: int
-) -> Float[Tensor, "b l l"]:
-    r"""Filter an affinity map in the frequencies of its four axes: :math:`F^{-1}(F(A) \odot H)`.
-
-    The real transform keeps half of the last axis; H is even, so the other half says nothing new.
-
-    Source: MedSegDiff-V2, Semantic Condition with SS-Former: :math:`f = F^{-1}(M') (c W^v)`.
-
-    Args:
-        a: Affinity of query tokens and key tokens, in full precision.
-        h_filter: H on the half spectrum; a batch of 1 serves all.
-        h: Rows of tokens.
-        w: Columns of tokens.
-
-    Returns:
-        The filtered map, real.
-    """
-    axes = (1, 2, 3, 4)
-    spectrum = torch.fft.rfftn(a.reshape(-1, h, w, h, w), dim=axes, norm="ortho")
-    filtered = torch.fft.irfftn(spectrum * h_filter, s=(h, w, h, w), dim=axes, norm="ortho")
-    return filtered.reshape(-1, h * w, h * w)
-
-
 class SpectrumAttention(nn.Module):
     """One of the two cross-attention-like modules of a block: attends through a filtered affinity, then refines.
 
     Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b).
     """
 
-    def __init__(self, dim: int, *, mlp_ratio: int = 4) -> None:
+    def __init__(self, dim: int, *, mlp_ratio: int = 4, weigh: Weigh = affinity) -> None:
         super().__init__()
+        self.weigh = weigh
         self.norm_q, self.norm_k, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.out = nn.Linear(dim, dim)
@@ -102,7 +61,7 @@ class SpectrumAttention(nn.Module):
         self,
         query: Float[Tensor, "b l d"],
         source: Float[Tensor, "b l d"],
-        h_filter: Float[Tensor, "#b h w h half"],
+        h_filter: Float[Tensor, "#b h w h half"] | None,
         *,
         grid: tuple[int, int],
     ) -> Float[Tensor, "b l d"]:
@@ -111,7 +70,7 @@ class SpectrumAttention(nn.Module):
         Args:
             query: Tokens that ask.
             source: Tokens that give keys and values.
-            h_filter: H on the half spectrum.
+            h_filter: H on the half spectrum; ``None`` lets everything pass.
             grid: Rows and columns of tokens.
 
         Returns:
@@ -134,7 +93,7 @@ class SpectrumAttention(nn.Module):
         self,
         query: Float[Tensor, "b l d"],
         offer: tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]],
-        h_filter: Float[Tensor, "#b h w h half"],
+        h_filter: Float[Tensor, "#b h w h half"] | None,
         *,
         grid: tuple[int, int],
     ) -> Float[Tensor, "b l d"]:
@@ -143,21 +102,23 @@ class SpectrumAttention(nn.Module):
         Args:
             query: Tokens that ask.
             offer: Keys and values.
-            h_filter: H on the half spectrum.
+            h_filter: H on the half spectrum; ``None`` lets everything pass.
             grid: Rows and columns of tokens.
 
         Returns:
             f, before the output projection.
         """
         keys, values = offer
-        a = affinity(self.to_q(self.norm_q(query)), keys)
-        return band_pass(a, h_filter, *grid).to(values.dtype) @ values
+        weights = self.weigh(self.to_q(self.norm_q(query)), keys)
+        if h_filter is not None:
+            weights = band_pass(weights, h_filter, *grid)
+        return weights.to(values.dtype) @ values
 
     def forward(
         self,
         query: Float[Tensor, "b l d"],
         source: Float[Tensor, "b l d"],
-        h_filter: Float[Tensor, "#b h w h half"],
+        h_filter: Float[Tensor, "#b h w h half"] | None,
         *,
         around: Float[Tensor, "b l d"],
         grid: tuple[int, int],
@@ -168,7 +129,7 @@ class SpectrumAttention(nn.Module):
         Args:
             query: Tokens that ask.
             source: Tokens that give keys and values.
-            h_filter: H on the half spectrum.
+            h_filter: H on the half spectrum; ``None`` lets everything pass.
             around: What the result is added to: the condition, which flows from module to module.
             grid: Rows and columns of tokens.
             offer: Keys and values of the source, where they are known already.
@@ -184,16 +145,16 @@ class SpectrumAttention(nn.Module):
 class SSFormerBlock(nn.Module):
     """Two symmetric modules: noise into semantics (query e), then semantics into noise (query c̃)."""
 
-    def __init__(self, dim: int, *, mlp_ratio: int) -> None:
+    def __init__(self, dim: int, *, mlp_ratio: int, weigh: Weigh = affinity) -> None:
         super().__init__()
-        self.encode_noise = SpectrumAttention(dim, mlp_ratio=mlp_ratio)
-        self.encode_semantics = SpectrumAttention(dim, mlp_ratio=mlp_ratio)
+        self.encode_noise = SpectrumAttention(dim, mlp_ratio=mlp_ratio, weigh=weigh)
+        self.encode_semantics = SpectrumAttention(dim, mlp_ratio=mlp_ratio, weigh=weigh)
 
     def forward(
         self,
         c: Tensor,
         e: Tensor,
-        filters: Sequence[Tensor],
+        filters: Sequence[Tensor | None],
         *,
         grid: tuple[int, int],
         offer: tuple[Tensor, Tensor] | None = None,
@@ -203,7 +164,7 @@ class SSFormerBlock(nn.Module):
         Args:
             c: Condition tokens (b l d).
             e: Diffusion tokens (b l d), the same in all blocks.
-            filters: H of the two modules.
+            filters: H of the two modules; ``None`` lets everything pass.
             grid: Rows and columns of tokens.
             offer: Keys and values of c, where they are known already.
 
@@ -218,9 +179,10 @@ class SSFormerBlock(nn.Module):
 class SSFormer(nn.Module):
     """Mixes the embedding of the Diffusion Model with that of the Condition Model, frequency by frequency.
 
-    N = 4 blocks of two modules, each with an NBP-Filter of its own; patch size 1 at the bottleneck.
+    N = 4 blocks of two modules, each with an NBP-Filter of its own; patch size 1 at the bottleneck. For ablations the
+    filters can be left out (H ≡ 1), and tokens can weigh each other in another way.
 
-    Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b).
+    Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b); table 4.
     """
 
     def __init__(
@@ -234,15 +196,17 @@ class SSFormer(nn.Module):
         mlp_ratio: int = 4,
         filter_channels: int = 64,
         filter_blocks: int = 6,
+        filtered: bool = True,
+        weigh: Weigh = affinity,
     ) -> None:
         super().__init__()
         self.dim = dim
         self.embed_c = nn.Conv2d(condition_channels, dim, 1)
         self.embed_e = nn.Conv2d(channels, dim, 1)
-        self.blocks = nn.ModuleList(SSFormerBlock(dim, mlp_ratio=mlp_ratio) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(SSFormerBlock(dim, mlp_ratio=mlp_ratio, weigh=weigh) for _ in range(num_blocks))
         self.filters = nn.ModuleList(
             NBPFilter(time_dim=time_dim, channels=filter_channels, num_blocks=filter_blocks)
-            for _ in range(2 * num_blocks)
+            for _ in range(2 * num_blocks * filtered)
         )
         self.project = nn.Conv2d(dim, channels, 1)
 
@@ -255,7 +219,7 @@ class SSFormer(nn.Module):
             w: Columns of tokens.
 
         Returns:
-            H of each module by radius (b rq rk), in order.
+            H of each module by radius (b rq rk), in order; none without filters.
         """
         return [nbp(h, w, time) for nbp in self.filters]
 
@@ -303,7 +267,7 @@ class SSFormer(nn.Module):
         grid = (e.shape[-2], e.shape[-1])
         c_tokens, keys, values = semantics
         e_tokens = self._tokens(self.embed_e(e))
-        laid_out = [spread(table, *grid) for table in filters]
+        laid_out: list[Tensor | None] = [spread(table, *grid) for table in filters] or [None] * (2 * len(self.blocks))
         for index, block in enumerate(self.blocks):
             offer = (keys, values) if index == 0 else None
             c_tokens = block(c_tokens, e_tokens, laid_out[2 * index : 2 * index + 2], grid=grid, offer=offer)

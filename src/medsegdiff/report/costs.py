@@ -35,6 +35,18 @@ def costs(folders: Sequence[Path]) -> dict[str, Score]:
     return _ensemble(made, config) | _network(made, config) | _measured(made)
 
 
+def costs_of(config: Config) -> dict[str, Score]:
+    """Tell what a configuration costs, with its own members and steps.
+
+    Args:
+        config: Of a preset, say.
+
+    Returns:
+        Parameters, operations, members and calls, by the names of `medsegdiff.report.paper.COSTS`.
+    """
+    return _ensemble({}, config) | _network({}, config)
+
+
 def _made(folder: Path) -> dict[str, Any]:
     try:
         told = json.loads((folder / MADE).read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from medsegdiff.training.run import Run
 class Monitor:
     """Reports on the main process; the others are silent."""
 
-    def __init__(self, run: Run, accelerator: Accelerator, *, start: int, stop: int, console: Console) -> None:
+    def __init__(self, run: Run, accelerator: Accelerator, *, start: int, stop: int | None, console: Console) -> None:
         self.run, self.accelerator, self.console = run, accelerator, console
         self.active = accelerator.is_main_process
         self.bar = Progress(
@@ -67,6 +67,19 @@ class Monitor:
             self.bar.update(self.task, completed=step, numbers=shown)
             self.run.append(record)
         self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=step)
+
+    def settled(self, step: int, total: int, step_seconds: float) -> None:
+        """Report how many steps fit into the time that there is.
+
+        Args:
+            step: When that was known.
+            total: How many.
+            step_seconds: What one takes.
+        """
+        if self.active:
+            self.bar.update(self.task, total=total)
+            self.run.append({"step": step, "settled": total, "step_seconds": step_seconds})
+            self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False)
 
     def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
         """Report a validation and draw the curves.

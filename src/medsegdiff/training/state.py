@@ -36,6 +36,10 @@ class Progress:
     skipped: int = 0
     """Steps skipped for a loss or gradient that was not finite."""
     skipped_in_row: int = 0
+    settled: int = 0
+    """Steps that fit into ``train.max_minutes``; 0 while that is not known."""
+    settled_for: float | None = None
+    """Minutes for which that was settled."""
 
 
 def save_state(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from medsegdiff.nn.blocks import recompute
 from medsegdiff.training.monitor import Monitor
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
+from medsegdiff.training.pace import Pace
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import Progress, load_state, save_state
 from medsegdiff.training.stop import StopRequest, stop_signals
@@ -85,6 +87,10 @@ class Trainer:
         optimizer = self.optimizer.optimizer
         self.progress, count = load_state(self.run.state, model=model, average=self.average, optimizer=optimizer)
         self.ema.n_averaged.fill_(count)
+        if self.progress.settled_for != self.config.train.max_minutes:
+            self.progress.settled = 0
+        if self.progress.settled:
+            self._go_by(self.progress.settled)
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights of another run; the optimizer starts anew.
@@ -109,7 +115,8 @@ class Trainer:
             return self._outcome("finished already")
         if self.accelerator.is_main_process:
             self.run.start_log(up_to=progress.step)
-        monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=train.max_steps, console=self.console)
+        stop = None if self._pace() else train.max_steps
+        monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=stop, console=self.console)
         with monitor, stop_signals() as asked:
             if progress.step and self._validation_due():  # it was interrupted before it could
                 self._validate(monitor)
@@ -138,6 +145,7 @@ class Trainer:
         )
         self.model.train()
         self._set_learning_rate()
+        pace, since = self._pace(), time.monotonic()
         for loaded in self.accelerator.prepare(loader):
             with self.accelerator.accumulate(self.model):
                 losses = training_losses(self.model, as_batch(loaded), self.schedule, self.config)
@@ -147,7 +155,31 @@ class Trainer:
                 monitor.count(train.batch_size * world)
                 if self.accelerator.sync_gradients:
                     self._update()
+                    self._settle(pace, time.monotonic() - since, monitor)
                     yield
+                    since = time.monotonic()  # what is done between steps is not training time
+
+    def _pace(self) -> Pace | None:
+        """Measure steps if there is a time for them, and no number yet."""
+        minutes, done = self.config.train.max_minutes, self.progress.step
+        return None if minutes is None or self.progress.settled else Pace(60 * minutes, done=done)
+
+    def _settle(self, pace: Pace | None, seconds: float, monitor: Monitor) -> None:
+        """Settle the number of steps as soon as their pace is known; all processes on the same."""
+        if pace is None or self.progress.settled:
+            return
+        mean = self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean")
+        if (fitting := pace.add(float(mean))) is not None:
+            total = min(fitting, self.config.train.max_steps)
+            self.progress.settled, self.progress.settled_for = total, self.config.train.max_minutes
+            self._go_by(total)
+            monitor.settled(self.progress.step, total, pace.step_seconds)
+
+    def _go_by(self, total: int) -> None:
+        """Train for so many steps: the learning rate ends with them."""
+        train = self.config.train.model_copy(update={"max_steps": total})
+        self.config = self.config.model_copy(update={"train": train})
+        self._set_learning_rate()
 
     def _update(self) -> None:
         """Step the optimizer and the average; skip the step if the gradient is not finite."""
