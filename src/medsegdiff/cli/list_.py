@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -68,18 +69,18 @@ def models_table(rows: Sequence[dict[str, Any]]) -> Table:
     Returns:
         The table.
     """
-    table = Table(title="models: cost of the defaults at 256×256; GMAC of the condition + of one denoiser forward")
-    for heading in ("name", "paper", "year", "kind", "parameters", "GMAC", "condition cached"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "GMAC") else "left")
+    table = Table(title="models: cost of the defaults at 256×256", box=box.SIMPLE)
+    for heading in ("name", "paper", "GMAC: condition + denoiser", "parameters", "condition"):
+        table.add_column(
+            heading, justify="right" if heading in ("parameters", "GMAC: condition + denoiser") else "left"
+        )
     for row in rows:
         table.add_row(
-            row["name"],
-            escape(str(row.get("paper", ""))),
-            str(row.get("year", "")),
-            row.get("kind", ""),
-            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['name']}\n[dim]{row.get('kind', '')}[/dim]",
+            escape(f"{row.get('paper', '')}, {row.get('year', '')}"),
             f"{row['gmac']['condition']:.1f} + {row['gmac']['denoiser']:.1f}",
-            "yes" if row.get("condition_cached") else "no",
+            f"{row['parameters'] / 1e6:.1f} M",
+            "once" if row.get("condition_cached") else "each step",
         )
     return table
 
