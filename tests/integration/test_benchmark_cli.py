@@ -38,7 +38,8 @@ def test_speed_tells_what_each_stage_costs_beside_the_reference(
     assert (found["steps"], found["steps_made"], found["extrapolated"]) == (3, 3, False)
     assert list(found["stages"]) == STAGES
     times = {stage: took["seconds"] for stage, took in found["stages"].items()}
-    assert all(seconds > 0 for seconds in times.values())
+    assert all(seconds > 0 for stage, seconds in times.items() if stage != "other")  # what is left may be nothing
+    assert times["other"] >= 0
     assert found["seconds"] == pytest.approx(sum(times[stage] for stage in STAGES[1:-1]))
     assert found["ratio"] == pytest.approx(found["seconds"] / reference["seconds"])
     assert found["images_per_second"] == pytest.approx(1 / (sum(times.values()) - times["tables"]))

@@ -61,8 +61,10 @@ class RRDB(nn.Sequential):
         Returns:
             Features of the same size.
         """
-        out: Tensor = x + SHARE * super().forward(x)  # type: ignore[no-untyped-call]
-        return out
+        features = x
+        for block in self:
+            features = block(features)
+        return x + SHARE * features
 
 
 class RRDBEncoder(nn.Module):
