@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2016"))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where benchmarks/fast.py left its runs.")
     parser.add_argument("--cases", type=int, default=12)
+    parser.add_argument("--only", default="", help="Studies whose names hold this.")
     given = parser.parse_args()
     phantom = given.runs / "fast_phantom"
     studies = {
@@ -61,7 +62,7 @@ def main() -> None:
         "100 steps of DPM-Solver++(2M) with log-SNR spacing are what the rest is judged against.",
         "",
     ]
-    for name, (run, data) in studies.items():
+    for name, (run, data) in ((name, of) for name, of in studies.items() if given.only in name):
         lines += study(name, run, data, given)
     (HERE / "steps.md").write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
