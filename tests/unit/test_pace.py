@@ -39,6 +39,12 @@ def test_slow_first_steps_cost_their_time_but_set_no_pace() -> None:
     assert settled(Pace(1000.0), times) == (WARM + (1000 - 10 * WARM) * 2, WARM + MEASURED)
 
 
+def test_the_pace_is_that_of_the_steps_after_the_first() -> None:
+    """Here one step is measured, against three that are slower."""
+    times = iter([10.0] * WARM + [0.5] * 1000)
+    assert settled(Pace(100.0), times) == (WARM + 1 + (100 - 30.5) / 0.5, WARM + 1)
+
+
 def test_a_hiccup_among_the_measured_steps_sets_no_pace() -> None:
     times = iter([0.5] * WARM + [20.0] + [0.5] * 1000)
     assert settled(Pace(1000.0), times)[0] == 1 + (1000 - 20) * 2
