@@ -157,13 +157,13 @@ def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, fl
     def shown(score: Evaluation, metric: str) -> str:
         return score.shown(metric, digits=3) if metric in score.summary else "–"
 
-    columns = {"GED²": "ged", "agreement": "agreement", "ECE near the lesion": "ece_near", "Brier": "brier"}
+    columns = {"GED²": "ged", "agreement": "agreement", "ECE near the lesion": "ece_near"}
     ours = {title: shown(fused, metric) for title, metric in columns.items()}
     alone = {title: shown(anchor, metric) for title, metric in columns.items()}
-    ideal = {title: f"{perfect[metric]:.3f}" if metric in perfect else "0" for title, metric in columns.items()}
+    ideal = {title: f"{perfect[metric]:.3f}" if metric in perfect else "–" for title, metric in columns.items()}
     return [
         {"": f"{MEMBERS} members"} | ours,
-        {"": "perfect sampler, expected"} | ideal | {"Brier": "–"},
+        {"": "perfect sampler, expected"} | ideal,
         {"": "anchor"} | alone,
     ]
 
