@@ -175,6 +175,7 @@ def prepare_reference(conditions: Conditions, device: torch.device) -> Reference
 
     @torch.inference_mode()
     def forwards(precision: Precision, layout: torch.memory_format, count: int = FORWARDS) -> float:
+        """Run the reference so many times; give the seconds."""
         net.to(memory_format=layout)  # type: ignore[call-overload]
         watch = stopwatch(device)
         with watch.stage("forwards"), autocast(precision, device):

@@ -230,6 +230,7 @@ def make_step(config: Config, device: torch.device) -> Callable[[Batch], None]:
     schedule = schedule_of(config.diffusion)
 
     def step(batch: Batch) -> None:
+        """Take one step of the optimiser."""
         moved = Batch(batch.image.to(device), batch.mask.to(device), batch.positions)
         with autocast(train.precision, device):
             loss = training_losses(model, moved, schedule, config).total

@@ -57,6 +57,7 @@ def to_folder(found: Survey, out: Path) -> Target:
     copied = masks.declared is None and type(masks.reader) is MaskReader
 
     def write(case: CaseFiles, output: CaseOutput) -> list[str]:
+        """Write a case; give what was noticed."""
         name = safe(case.name)
         _write_image(case, output, name, volumes=found.volumes)
         if copied:

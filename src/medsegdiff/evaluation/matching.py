@@ -16,7 +16,9 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import detect, list_cases, looks_like
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
-from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner, made_in, told_of, values_of
+from medsegdiff.evaluation.finding import find_predictions, values_of
+from medsegdiff.evaluation.predictions import Predictions
+from medsegdiff.evaluation.segmented import inner, made_in, told_of
 from medsegdiff.fusion import FUSERS
 from medsegdiff.io.grid import check_same_grid
 from medsegdiff.types import Geometry
