@@ -1,11 +1,48 @@
-"""The guided UNet as settings describe it."""
+"""The guided UNet as settings describe it, and what all networks have in common whose denoiser it is."""
 
 from __future__ import annotations
 
-from torch import nn
+from abc import abstractmethod
+from collections.abc import Sequence
 
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.models.base import DiffusionModel
 from medsegdiff.networks.guided import DenoiserConfig
 from medsegdiff.nn.guided_unet import GuidedUNet
+from medsegdiff.types import Condition
+
+
+class GuidedModel(DiffusionModel):
+    """A network that is derived from guided diffusion: nothing in its denoiser depends on the time alone."""
+
+    diffusion_model: GuidedUNet
+
+    def denoise(
+        self,
+        x_t: Float[Tensor, "b k h w"],
+        t: Float[Tensor, " #b"],
+        condition: Condition,
+        *,
+        filters: Sequence[Tensor] | None = None,
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Predict ε, x_0 or v.
+
+        Args:
+            x_t: Noisy masks.
+            t: Times in [0, T − 1].
+            condition: Of the image of each mask.
+            filters: Not used.
+
+        Returns:
+            The prediction; with ``learn_sigma`` then the variance by channel.
+        """
+        return self._denoised(x_t, t, condition)
+
+    @abstractmethod
+    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """Let the UNet see masks, times and condition."""
 
 
 def make_denoiser(

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.models.base import MODELS, DiffusionModel
-from medsegdiff.models.denoiser import make_denoiser
+from medsegdiff.models.base import MODELS
+from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.networks.guided import V1Config
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.nn.ff_parser import FFParser
@@ -53,7 +53,7 @@ class DynamicGate(nn.Module):
 @MODELS.register(
     "medsegdiff-v1", kind="diffusion", paper="Wu et al., MedSegDiff, MIDL", year=2023, condition_cached=False
 )
-class MedSegDiffV1(DiffusionModel):
+class MedSegDiffV1(GuidedModel):
     """Diffusion-based segmentation whose condition is encoded anew at each step, by the light of the noisy mask.
 
     Nothing of the condition can be kept from step to step, so a step costs as much as a forward pass. The anchor that
@@ -102,25 +102,7 @@ class MedSegDiffV1(DiffusionModel):
         _, bottom, skips = self._look(image, nothing, self.diffusion_model.time(image.new_tensor([ANCHOR_TIME])))
         return Condition((), bottom, self._anchor(bottom, skips), image)
 
-    def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k2 h w"]:
-        """Predict ε, x_0 or v.
-
-        Args:
-            x_t: Noisy masks.
-            t: Times in [0, T − 1].
-            condition: Of the image of each mask.
-            filters: Not used.
-
-        Returns:
-            The prediction; with ``learn_sigma`` then the variance by channel.
-        """
+    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         time = self.diffusion_model.time(t)
         features, bottom, _ = self._look(cast(Tensor, condition.image), x_t, time)
         return self._predict(features, bottom, time)

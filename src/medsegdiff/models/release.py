@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsegdiff.models.base import MODELS, DiffusionModel
-from medsegdiff.models.denoiser import make_denoiser
+from medsegdiff.models.base import MODELS
+from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.networks.guided import ReleaseConfig
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.types import Condition
@@ -23,7 +21,7 @@ from medsegdiff.types import Condition
     year=2024,
     condition_cached=True,
 )
-class Release(DiffusionModel):
+class Release(GuidedModel):
     """A guided-diffusion UNet on image and noisy mask, with decoder features of a plain UNet added at its beginning.
 
     It has neither a transformer nor a Fourier transform: it is what people have trained who trained the authors'
@@ -65,25 +63,7 @@ class Release(DiffusionModel):
         anchor = torch.cat([fine, fine, coarse], dim=1)
         return Condition((anchor,), bottom, self.condition_model.maps(features[0]), image)
 
-    def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k2 h w"]:
-        """Predict ε, x_0 or v.
-
-        Args:
-            x_t: Noisy masks.
-            t: Times in [0, T − 1].
-            condition: Of the image of each mask.
-            filters: Not used.
-
-        Returns:
-            The prediction; with ``learn_sigma`` then the variance by channel.
-        """
+    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         unet = self.diffusion_model
         prediction: Tensor = unet(unet.start(torch.cat([_image(condition), x_t], dim=1)) + condition.gates[0], t)
         return prediction

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.models.base import MODELS, DiffusionModel, no_anchor
-from medsegdiff.models.denoiser import make_denoiser
+from medsegdiff.models.base import MODELS, no_anchor
+from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.networks.baselines import EnsDiffConfig
 from medsegdiff.types import Condition
 
@@ -22,7 +20,7 @@ from medsegdiff.types import Condition
     condition_cached=False,
     anchor=False,
 )
-class EnsDiff(DiffusionModel):
+class EnsDiff(GuidedModel):
     """Implicit ensembles by diffusion; "EnsemDiff" in the tables of MedSegDiff-V2.
 
     Each step sees the image anew, as channels of its input. There is no Condition Model, so there is no anchor.
@@ -55,25 +53,7 @@ class EnsDiff(DiffusionModel):
         self.check_size(image.shape[-2], image.shape[-1])
         return Condition((), image, no_anchor(image, self.mask_channels))
 
-    def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k2 h w"]:
-        """Predict ε, x_0 or v.
-
-        Args:
-            x_t: Noisy masks.
-            t: Times in [0, T − 1].
-            condition: Of the image of each mask.
-            filters: Not used.
-
-        Returns:
-            The prediction; with ``learn_sigma`` then the variance by channel.
-        """
+    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         unet = self.diffusion_model
         prediction: Tensor = unet(unet.start(torch.cat([condition.embedding, x_t], dim=1)), t)
         return prediction

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.models.base import MODELS, DiffusionModel, no_anchor
-from medsegdiff.models.denoiser import make_denoiser
+from medsegdiff.models.base import MODELS, no_anchor
+from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.networks.baselines import SegDiffConfig
 from medsegdiff.nn.rrdb import RRDBEncoder
 from medsegdiff.types import Condition
@@ -22,7 +20,7 @@ from medsegdiff.types import Condition
     condition_cached=True,
     anchor=False,
 )
-class SegDiff(DiffusionModel):
+class SegDiff(GuidedModel):
     """Dense blocks look at the image, and what they see is summed with the mask's first convolution.
 
     They never see the mask or the time, so here they look once; the released code computes them anew at each step,
@@ -63,25 +61,7 @@ class SegDiff(DiffusionModel):
         self.check_size(image.shape[-2], image.shape[-1])
         return Condition((), self.condition_model(image), no_anchor(image, self.mask_channels))
 
-    def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k2 h w"]:
-        """Predict ε, x_0 or v.
-
-        Args:
-            x_t: Noisy masks.
-            t: Times in [0, T − 1].
-            condition: Of the image of each mask.
-            filters: Not used.
-
-        Returns:
-            The prediction; with ``learn_sigma`` then the variance by channel.
-        """
+    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         unet = self.diffusion_model
         prediction: Tensor = unet(unet.start(x_t) + condition.embedding, t)
         return prediction
