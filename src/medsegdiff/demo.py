@@ -137,7 +137,7 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
             "Uncertainty",
             f"Against the five raters of each image. How raters draw the phantom is known exactly, so it is known too "
             f"what {MEMBERS} members score on average that are drawn just as the raters draw: the row of the perfect "
-            "sampler. The anchor and one member count as ensembles of one. Lower GED² and ECE are better; agreement is "
+            "sampler. The anchor counts as an ensemble of one. Lower GED² and ECE are better; agreement is "
             "best where it equals the perfect sampler's.",
             table=_uncertainty(fused, anchor, perfect),
         ),
