@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from medsegdiff.cli.console import err, give, say, track
 from medsegdiff.cli.evaluate import show
-from medsegdiff.config import Config, ModelConfig
+from medsegdiff.config import Config
 from medsegdiff.errors import CheckpointError, DataError
+from medsegdiff.networks.medsegdiff_v2 import V2Config
 from medsegdiff.presets import load_preset
 
 BASE_WIDTH = 128
@@ -42,7 +43,7 @@ def truth(text: str) -> bool:
 
 
 def _widths(num_channels: int) -> list[str]:
-    base = ModelConfig().condition_widths
+    base = V2Config().condition_widths
     widths = [max(16, round(width * num_channels / BASE_WIDTH / 16) * 16) for width in base]
     return [f"model.condition_widths={widths}", f"model.diffusion_widths={widths}"]
 

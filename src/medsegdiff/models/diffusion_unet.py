@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.config import ModelConfig
+from medsegdiff.networks.medsegdiff_v2 import V2Config
 from medsegdiff.nn.affinity import affinity, softmax_affinity
 from medsegdiff.nn.blocks import TimeEmbedding
 from medsegdiff.nn.detail import DetailHead
@@ -33,7 +33,7 @@ class DiffusionUNet(nn.Module):
     Source: MedSegDiff-V2, equation 2; figure 1 (a).
     """
 
-    def __init__(self, image_channels: int, mask_channels: int, config: ModelConfig) -> None:
+    def __init__(self, image_channels: int, mask_channels: int, config: V2Config) -> None:
         super().__init__()
         widths, blocks, patch = config.diffusion_widths, config.num_blocks, config.patches[1]
         self.levels_above = config.levels_above
@@ -150,12 +150,12 @@ class DiffusionUNet(nn.Module):
         return refined
 
 
-def _anchored(config: ModelConfig) -> tuple[int, ...]:
+def _anchored(config: V2Config) -> tuple[int, ...]:
     """List the levels that the Anchor Condition enters."""
     return () if config.anchor_condition == "none" else config.anchor_levels
 
 
-def _anchor(config: ModelConfig, level: int) -> Anchor:
+def _anchor(config: V2Config, level: int) -> Anchor:
     if config.anchor_condition == "spatial":
         return SpatialAttention()
     pixels = config.patches[1] * 2**level  # of a place of that level
@@ -164,7 +164,7 @@ def _anchor(config: ModelConfig, level: int) -> Anchor:
     )
 
 
-def _ss_former(config: ModelConfig) -> SSFormer:
+def _ss_former(config: V2Config) -> SSFormer:
     return SSFormer(
         config.condition_widths[-1],
         config.diffusion_widths[-1],

@@ -8,10 +8,10 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config import ModelConfig
 from medsegdiff.models.base import MODELS, DiffusionModel
 from medsegdiff.models.condition_unet import ConditionUNet
 from medsegdiff.models.diffusion_unet import DiffusionUNet
+from medsegdiff.networks.medsegdiff_v2 import V2Config
 from medsegdiff.types import Condition
 
 
@@ -37,7 +37,7 @@ class MedSegDiffV2(DiffusionModel):
         torch.Size([2, 1, 64, 64])
     """
 
-    def __init__(self, config: ModelConfig, *, image_channels: int, mask_channels: int) -> None:
+    def __init__(self, config: V2Config, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=config.patches[0] * 2 ** (len(config.condition_widths) - 1))
         self.see_image = config.see_image
         self.condition_model = ConditionUNet(
