@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3, help="Rounds of each pair.")
     parser.add_argument("--preset", default="v2-fast", help="What is measured with and without.")
-    parser.add_argument("--large", default="v2", help="Whose memory, and whose training is measured.")
-    parser.add_argument("--small", default="v2-tiny", help="Beside it in the table of presets.")
+    parser.add_argument("--large", default="v2", help="Whose memory and training are measured.")
+    parser.add_argument("--small", default="v2-tiny", help="One more for the table of presets.")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = vars(parser.parse_args())
     page, given = options.pop("page"), Given(**options)
@@ -115,7 +115,7 @@ def peaks(given: Given, chunk: int) -> Iterator[tuple[str, ...]]:
 
 def presets(given: Given) -> list[str]:
     """Measure presets from file to file, beside the forward passes of nnU-Net's default."""
-    names = [given.preset, given.small]
+    names = [given.preset, given.small, given.large]
     found = measure_speed(names, Conditions(size=given.size, members=given.members, repeats=given.repeats))
     reference = found["reference"]
     reference_gb = shown_gb(reference["peak_memory_gb"])
