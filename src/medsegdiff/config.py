@@ -144,6 +144,9 @@ class TrainConfig(Component):
     """Micro-batches per optimizer step."""
     gradient_checkpointing: bool = False
     """Whether the backward pass computes residual blocks anew instead of keeping them: less memory, more time."""
+    sharding: bool = False
+    """Whether each process keeps only a share of weights, gradients, moments and averaged weights (FSDP), for a network
+    that no single device holds; needs several processes."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Of AdamW; 1e-4 in the paper."""
     lr_schedule: Literal["constant", "cosine"] = "cosine"

@@ -50,7 +50,8 @@ def train(
 
     Example: `medsegdiff train data/isic --out runs/isic --preset v2-tiny --set train.max_steps=2000`
 
-    On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`
+    On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`;
+    `--set train.sharding=true` splits the network over them.
     """
     if start and (resume or preset):
         raise ConfigError("--start takes network and settings from that run: leave --preset and --resume out.")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medsegdiff.config import Config
 from medsegdiff.errors import ShapeError
+from medsegdiff.nn.blocks import ResidualBlock
 from medsegdiff.registry import Registry
 from medsegdiff.types import Condition
 
@@ -21,6 +22,10 @@ class DiffusionModel(nn.Module, ABC):
     ``condition_cached``, whether all that it makes of the image alone is made once; ``anchor=False`` if it has no
     segmentation of its own beside the denoised one. Training and sampling call nothing but these methods.
     """
+
+    units: tuple[type[nn.Module], ...] = (ResidualBlock,)
+    """Blocks of which one at a time is whole where the network is split over processes (``train.sharding``). Most
+    parameters lie in them, none of them lies in another, and they are called, not reached into."""
 
     def __init__(self, *, stride: int) -> None:
         super().__init__()

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.networks.guided import DenoiserConfig
-from medsegdiff.nn.guided_unet import GuidedUNet
+from medsegdiff.nn.guided_unet import GuidedUNet, Rung
 from medsegdiff.types import Condition
 
 
 class GuidedModel(DiffusionModel):
     """A network that is derived from guided diffusion: nothing in its denoiser depends on the time alone."""
 
+    units = (Rung,)
     diffusion_model: GuidedUNet
 
     def denoise(

@@ -63,7 +63,9 @@ class StepMemory:
         return max(0, int((memory - self.fixed) // self.per_image))
 
 
-def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: str = "cpu") -> StepMemory:
+def step_memory(
+    config: Config, *, precision: Literal["fp32", "bf16"], device: str = "cpu", processes: int = 1
+) -> StepMemory:
     """Estimate the memory of a training step: a forward pass on the meta device, and a count of what it keeps.
 
     The tensors saved for the backward pass are those of a real one, byte for byte, also in bf16, whose casts are
@@ -75,9 +77,10 @@ def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: s
         config: The network, the size of the images, channels and classes.
         precision: In which it is trained.
         device: ``cpu`` or ``cuda``: they keep different things in bf16.
+        processes: Over which the network is split (``train.sharding``).
 
     Returns:
-        The estimate.
+        The estimate, for each process.
     """
     with torch.device("meta"):
         model = build_model(config)
@@ -85,8 +88,29 @@ def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: s
         recompute(model)
     side = -(-config.data.image_size // model.stride) * model.stride
     one, two = (saved_bytes(model, config, batch, side, precision=precision, device=device) for batch in (1, 2))
-    weights = sum(p.numel() for p in model.parameters()) * 4
-    return StepMemory(fixed=COPIES * weights + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
+    fixed = COPIES * _bytes(model) / processes + (gathered_bytes(model) if processes > 1 else 0)
+    return StepMemory(fixed=fixed + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
+
+
+def gathered_bytes(model: DiffusionModel) -> int:
+    """Count what is whole at a time where a network is split over processes.
+
+    What lies outside its blocks is whole all the time, and so is its gradient. Of its blocks, that which computes is
+    whole, with its gradient, and the next one; each also lies in a buffer between processes.
+
+    Args:
+        model: On any device.
+
+    Returns:
+        Bytes, in 32 bits each.
+    """
+    units = [_bytes(module) for module in model.modules() if isinstance(module, model.units)]
+    return 2 * (_bytes(model) - sum(units)) + 6 * max(units)
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    """Count the bytes of parameters in 32 bits each."""
+    return 4 * sum(parameter.numel() for parameter in module.parameters())
 
 
 def saved_bytes(

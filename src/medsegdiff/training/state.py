@@ -42,30 +42,35 @@ class Progress:
     """Minutes for which that was settled."""
 
 
-def save_state(
-    file: Path,
-    *,
-    model: torch.nn.Module,
-    average: torch.nn.Module,
-    num_averaged: int,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> None:
-    """Save everything in one file, which replaces the previous one when it is whole.
+def tensors_of(
+    *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Collect all tensors that training goes on with.
 
     Args:
-        file: ``state.safetensors`` of the run.
         model: Without the wrapper of several processes, so that any number of them can resume.
         average: Averaged weights.
-        num_averaged: How often they were averaged.
         optimizer: With a state of tensors, such as AdamW.
-        progress: How far training has come.
+
+    Returns:
+        By name; split over processes where the network is.
     """
-    tensors = {
+    return {
         **{f"model.{name}": value for name, value in model.state_dict().items()},
         **{f"average.{name}": value for name, value in average.state_dict().items()},
         **{f"optimizer.{name}": value for name, value in _flat(optimizer).items()},
     }
+
+
+def save_state(file: Path, tensors: Mapping[str, Tensor], *, num_averaged: int, progress: Progress) -> None:
+    """Save everything in one file, which replaces the previous one when it is whole.
+
+    Args:
+        file: ``state.safetensors`` of the run.
+        tensors: From `tensors_of`, whole.
+        num_averaged: How often weights were averaged.
+        progress: How far training has come.
+    """
     save_weights(file, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "averaged": num_averaged})
 
 
@@ -73,6 +78,8 @@ def load_state(
     file: Path, *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, int]:
     """Restore what `save_state` saved.
+
+    Tensors are mapped from the file, not read: a process of several that keeps a share of each takes no more memory.
 
     Args:
         file: ``state.safetensors`` of the run.

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.utils import AutocastKwargs, DataLoaderConfiguration
 from rich.console import Console
 
 from medsegdiff.checkpoint import load_config
@@ -22,6 +22,7 @@ from medsegdiff.hardware import on_cpu
 from medsegdiff.models.base import build_model
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
+from medsegdiff.training.sharding import check_divisible
 from medsegdiff.training.trainer import Outcome, Trainer
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ def train(
     """
     if device not in (None, "cpu"):
         raise ConfigError(f"device is '{device}'; allowed is cpu. Choose GPUs with CUDA_VISIBLE_DEVICES or accelerate.")
-    main = fresh_state(device).is_main_process
+    state = fresh_state(device)
+    main = state.is_main_process
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else in_silence
     run.check_resumable() if resume else run.check_new()
@@ -71,8 +73,10 @@ def train(
         run.check_same(config)
         info = run.keep_split(info)
     with torch.device("meta"):
-        stride = build_model(config).stride
-    cases = PreparedCases(planned.source, config.data, channels=config.image_channels, stride=stride)
+        model = build_model(config)
+    if config.train.sharding:
+        check_divisible(model, state.num_processes)
+    cases = PreparedCases(planned.source, config.data, channels=config.image_channels, stride=model.stride)
     read_all(cases, info, config, track=track)
     console.print(summary(info, config), highlight=False)
     accelerator = make_accelerator(config, run, device)
@@ -180,6 +184,8 @@ def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerato
         gradient_accumulation_steps=config.train.accumulate,
         cpu=on_cpu(device),
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
+        # autocast would keep every weight it has cast, of the whole network, until the forward pass is done
+        kwargs_handlers=[AutocastKwargs(cache_enabled=not config.train.sharding)],
         log_with=list(config.train.trackers) or None,
         project_dir=str(run.folder),
     )

@@ -27,7 +27,8 @@ from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.pace import Pace
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import Progress, load_state, save_state
+from medsegdiff.training.sharding import gather, reshard, shard, shard_loading
+from medsegdiff.training.state import Progress, load_state, save_state, tensors_of
 from medsegdiff.training.stop import StopRequest, stop_signals
 from medsegdiff.training.validation import Validator
 
@@ -60,10 +61,16 @@ class Trainer:
         if train.gradient_checkpointing:
             recompute(model)
         self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, self._averaged))
-        self.ema = self.ema.to(accelerator.device)
+        if train.sharding:
+            shard(model, accelerator)
+            shard(self.average.requires_grad_(False), accelerator)
+        else:
+            self.average.to(accelerator.device)
         groups = parameter_groups(model, train.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=True)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        shard_loading(optimizer)
+        self.model = accelerator.prepare_model(model, evaluation_mode=train.sharding)  # shares take no DDP around them
+        self.optimizer = accelerator.prepare(optimizer)
         names, held_out = info.items("train"), info.items("val")
         structured = [name for name in names if name in info.foreground]
         self.stream = TrainingStream(cases, names, seed=train.seed, augment=config.data.augment, foreground=structured)
@@ -227,6 +234,7 @@ class Trainer:
         step, progress = self.progress.step, self.progress
         progress.validated = step
         numbers = self.validator(self.average, self.run.pictures(step))
+        reshard(self.average)
         best = numbers["dice"] > progress.best_dice
         progress.worse_validations = 0 if best else progress.worse_validations + 1
         if best:
@@ -252,23 +260,20 @@ class Trainer:
         return "stopped early" if train.patience and progress.worse_validations >= train.patience else ""
 
     def _save(self) -> None:
-        """Save a checkpoint; the main process does it alone."""
-        if self.accelerator.is_main_process:
-            save_state(
-                self.run.state,
-                model=self.accelerator.unwrap_model(self.model),
-                average=self.average,
-                num_averaged=int(self.ema.n_averaged),
-                optimizer=self.optimizer.optimizer,
-                progress=self.progress,
-            )
-            self._save_weights(LAST)
-            if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
-                self._save_weights(BEST)
+        """Save a checkpoint; the main process writes, the others give what they have a share of."""
+        main, model = self.accelerator.is_main_process, self.accelerator.unwrap_model(self.model)
+        tensors = tensors_of(model=model, average=self.average, optimizer=self.optimizer.optimizer)
+        whole = gather(tensors, keep=main)
+        if main:
+            save_state(self.run.state, whole, num_averaged=int(self.ema.n_averaged), progress=self.progress)
+        self._save_weights(LAST)
+        if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
+            self._save_weights(BEST)
 
     def _save_weights(self, file: str, **facts: float) -> None:
-        if self.accelerator.is_main_process:
-            save_weights(self.run.folder / file, self.average.state_dict(), {"step": self.progress.step, **facts})
+        weights = gather(self.average.state_dict(), keep=self.accelerator.is_main_process)
+        if weights:
+            save_weights(self.run.folder / file, weights, {"step": self.progress.step, **facts})
 
     def _outcome(self, reason: str) -> Outcome:
         p = self.progress

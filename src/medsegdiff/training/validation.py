@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
 from medsegdiff.config import Config
@@ -68,8 +68,9 @@ class Validator:
         """
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         model.eval()
+        broadcast(list(model.buffers()))  # running statistics differ between processes; the main one's are saved
         sampler = EnsembleSampler(model, self.config, self.sampling, precision=self.config.train.precision)
-        scored = list(self._scored(sampler, self.names[rank::world]))
+        scored = list(self._share(sampler, self._batches(world), world=world, rank=rank))
         gathered: list[Scored] = gather_object(scored) if world > 1 else scored
         if self.accelerator.is_main_process:
             rows = sorted((case.row for case in gathered if case.row), key=lambda row: self.names.index(row.name))
@@ -77,15 +78,27 @@ class Validator:
         numbers = ("dice", "iou", "dice_member", "dice_anchor", "agreement")
         return {name: float(np.mean([getattr(case, name) for case in gathered])) for name in numbers}
 
-    def _scored(self, sampler: EnsembleSampler, names: Sequence[str]) -> Iterator[Scored]:
-        """Segment cases in batches of one size, and score them one by one."""
-        size = max(1, self.sampling.batch_size // self.sampling.num_samples)
-        prepared = sorted((self.cases[name] for name in names), key=lambda case: case.image.shape)
-        for _, group in itertools.groupby(prepared, key=lambda case: case.image.shape):
-            alike = list(group)
-            for batch in (alike[start : start + size] for start in range(0, len(alike), size)):
-                image = torch.stack([case.image for case in batch]).to(self.accelerator.device)
-                ensemble = sampler.draw(image, [case.name for case in batch], seed=self.config.train.seed)
+    def _batches(self, world: int) -> list[list[Prepared]]:
+        """Sort cases into batches of one size of image, small enough that all processes have some."""
+        size = max(1, min(self.sampling.batch_size // self.sampling.num_samples, -(-len(self.names) // world)))
+        prepared = sorted((self.cases[name] for name in self.names), key=lambda case: case.image.shape)
+        groups = [list(group) for _, group in itertools.groupby(prepared, key=lambda case: case.image.shape)]
+        return [alike[start : start + size] for alike in groups for start in range(0, len(alike), size)]
+
+    def _share(
+        self, sampler: EnsembleSampler, batches: Sequence[list[Prepared]], *, world: int, rank: int
+    ) -> Iterator[Scored]:
+        """Segment this process's batches, and score their cases one by one.
+
+        All processes draw equally often: where a network is split over them, none computes without the others. One
+        that has no batch left draws another's again and keeps nothing of it.
+        """
+        rounds = -(-len(batches) // world)
+        for number in range(rank, rounds * world, world):
+            batch = batches[number % len(batches)]
+            image = torch.stack([case.image for case in batch]).to(self.accelerator.device)
+            ensemble = sampler.draw(image, [case.name for case in batch], seed=self.config.train.seed)
+            if number < len(batches):
                 yield from (self._score(case, ensemble, index) for index, case in enumerate(batch))
 
     def _score(self, case: Prepared, ensemble: Ensemble, index: int) -> Scored:

@@ -1,0 +1,236 @@
+"""Three ways to spend fewer steps, beside plain sampling: a start at the anchor, self-conditioning, distillation.
+
+python benchmarks/shortcuts.py --cases 24
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from isic2016 import learn
+from jaxtyping import Float
+from steps import measure, references
+from torch import Tensor
+
+from medsegdiff.checkpoint import load_config
+from medsegdiff.cli import guard
+from medsegdiff.config import Config
+from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
+from medsegdiff.data.opening import open_source
+from medsegdiff.diffusion.noise import MemberNoise
+from medsegdiff.diffusion.process import activate, add_noise, encode
+from medsegdiff.diffusion.samplers import SAMPLERS, Denoise, Table, sample
+from medsegdiff.diffusion.schedule import Level
+from medsegdiff.hardware import autocast
+from medsegdiff.inference.ensemble import EnsembleSampler
+from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.losses import cross_entropy, soft_dice
+from medsegdiff.models.base import MODELS
+from medsegdiff.models.diffusion_unet import DiffusionUNet
+from medsegdiff.models.medsegdiff_v2 import MedSegDiffV2
+from medsegdiff.types import Condition
+
+HERE = Path(__file__).parent
+SHOWN = {"dice": "Dice", "agreement": "agreement", "ece_near": "ECE near", "ged": "GED² (10)"}
+WORDS = """All with DPM-Solver++(2M), 10 members, fused by STAPLE, `v2-fast-tiny` at 64 px.
+
+- *From the anchor*: the sampler starts at time s·T from the anchor's probabilities with the noise of that time
+  (truncated diffusion), and visits evenly spaced times from there.
+- *Self-conditioned* (Chen et al., 2023, Analog Bits): the Diffusion Model also sees its own prediction of the step
+  before. Trained like the plain network, for as many steps; half of the batches cost a forward pass more.
+- *Distilled*: one round of progressive distillation (Salimans & Ho, 2022), from 2 steps to 1: the Diffusion Model
+  learns to say at once what the two steps (trailing) of its teacher come to from the same noise. The Condition Model
+  stays as it is.
+"""
+
+
+def main() -> None:
+    """Measure what was not measured, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2016"))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where benchmarks/fast.py left its runs.")
+    parser.add_argument("--cases", type=int, default=24)
+    parser.add_argument("--distill", type=int, default=400, help="Steps of distillation.")
+    given = parser.parse_args()
+    page = [
+        "# Shortcuts to fewer steps",
+        "",
+        f"Command: `python benchmarks/shortcuts.py --cases {given.cases}` after `python benchmarks/fast.py`; "
+        f"{given.cases} test images.",
+        "",
+        WORDS,
+    ]
+    for name, data in (("phantom", given.runs / "fast_phantom"), ("isic", given.data)):
+        page += study(Study(name, data, given.runs, given.cases, given.distill))
+    (HERE / "shortcuts.md").write_text("\n".join(page), encoding="utf-8")
+    print("\n".join(page))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A data set, and where its runs are."""
+
+    name: str
+    data: Path
+    runs: Path
+    cases: int
+    distill: int
+
+    @property
+    def plain(self) -> Path:
+        """The run that the others start from or are measured against."""
+        return self.runs / f"fast_{self.name}_fast"
+
+
+def study(of: Study) -> list[str]:
+    """Measure each way once for all time, and write its part of the page."""
+    kept = of.runs / f"shortcuts_{of.name}_{of.cases}.json"
+    found: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
+    cases = references(of.data, of.plain, of.cases)
+    for title, run, context, options in ways(of):
+        if title not in found:
+            with context:
+                found[title] = measure(run(), cases, **options)
+            kept.write_text(json.dumps(found))
+            print(of.name, title, found[title], flush=True)
+    shown = {key: head for key, head in SHOWN.items() if key in next(iter(found.values()))}
+    lines = [f"## {of.name}", "", "| | " + " | ".join(shown.values()) + " |", "|---" * (len(shown) + 1) + "|"]
+    lines += [f"| {title} | " + " | ".join(f"{row[key]:.3f}" for key in shown) + " |" for title, row in found.items()]
+    return [*lines, ""]
+
+
+Way = tuple[str, Callable[[], Segmenter], AbstractContextManager[Any], dict[str, Any]]
+
+
+def ways(of: Study) -> Iterator[Way]:
+    """List what is measured: title, segmenter, what is replaced meanwhile, options of sampling."""
+    plain = partial(Segmenter.from_pretrained, of.plain)
+    for spacing, steps in (("logsnr", 100), ("regions", 5), ("trailing", 4), ("trailing", 2), ("trailing", 1)):
+        yield f"plain, {steps} × {spacing}", plain, nullcontext(), {"spacing": spacing, "steps": steps}
+    for start in (0.75, 0.5, 0.25):
+        for steps in (1, 2, 4):
+            sampler = partial(FromAnchor, start=start)
+            context = patch("medsegdiff.inference.segmenter.EnsembleSampler", sampler)
+            yield f"from the anchor at {start} T, {steps}", plain, context, {"steps": steps}
+    distilled = partial(distil, of)
+    yield "distilled, 1", distilled, nullcontext(), {"spacing": "trailing", "steps": 1}
+    for spacing, steps in (("regions", 5), ("trailing", 4), ("trailing", 2), ("trailing", 1)):
+        options = {"spacing": spacing, "steps": steps}
+        yield f"self-conditioned, {steps} × {spacing}", partial(self_conditioned, of), nullcontext(), options
+
+
+class FromAnchor(EnsembleSampler):
+    """Starts at the noised anchor instead of pure noise."""
+
+    def __init__(self, *args: Any, start: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        first, steps = start * (self.schedule.num_train_timesteps - 1), self.sampling.num_steps
+        times = [first * (1 - step / steps) for step in range(steps)]
+        self.table = SAMPLERS[self.sampling.sampler].factory(self.schedule, times)
+
+    def _denoised(
+        self, condition: Condition, members: Sequence[tuple[int, int]], *args: Any, **options: Any
+    ) -> Float[Tensor, "n k h w"]:
+        logits = condition.logits[[index for _, index in members]].float()
+        x_0, level = encode(activate(logits, exclusive=self.exclusive)), Level.of(self.schedule.lam_at(self.table[0].t))
+
+        def late(denoise: Denoise, noise: Tensor, table: Table, **more: Any) -> Tensor:
+            return sample(denoise, add_noise(x_0, noise, level.alpha, level.sigma), table, **more)
+
+        with patch("medsegdiff.inference.ensemble.sample", late):
+            return super()._denoised(condition, members, *args, **options)
+
+
+@MODELS.register("self-conditioned", kind="diffusion", paper="Chen et al., Analog Bits", year=2023)
+class SelfConditioned(MedSegDiffV2):
+    """MedSegDiff-V2 whose Diffusion Model also sees what it predicted before.
+
+    The prediction of a walk's last step is remembered; a walk begins where time rises.
+    """
+
+    def __init__(self, config: Any, *, image_channels: int, mask_channels: int) -> None:
+        super().__init__(config, image_channels=image_channels, mask_channels=mask_channels)
+        seeing = config.model_copy(update={"see_image": True})  # of what is concatenated: here the prediction
+        self.diffusion_model = DiffusionUNet(mask_channels, mask_channels, seeing)
+        self.last: tuple[float, Tensor] | None = None
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition, *, filters: Any = None) -> Tensor:
+        """Predict from x_t and the prediction before."""
+        before = self.last
+        walking = before is not None and float(t[0]) < before[0] and before[1].shape == x_t.shape
+        seen = before[1] if before is not None and walking else torch.zeros_like(x_t)
+        logits = super().denoise(x_t, t, replace(condition, image=seen), filters=filters)
+        self.last = (float(t[0]), encode(activate(logits.detach().float(), exclusive=False)))
+        return logits
+
+    def forward(self, image: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Look and denoise for training, in half of the batches with a prediction to see."""
+        condition, seen = self.condition(image), torch.zeros_like(x_t)
+        if torch.rand(()) < 0.5:
+            with torch.no_grad():
+                first = super().denoise(x_t, t, replace(condition, image=seen))
+                seen = encode(activate(first.float(), exclusive=False))
+        return super().denoise(x_t, t, replace(condition, image=seen)), condition.logits
+
+
+def self_conditioned(of: Study) -> Segmenter:
+    """Train the self-conditioned network like the plain one, if that has not been done."""
+    run = of.runs / f"shortcuts_{of.name}_self"
+    if not (run / "model.safetensors").exists():
+        config = load_config(of.plain)
+        learn(of.data, run, config.model_copy(update={"model": named(config, "self-conditioned")}))
+    return Segmenter.from_pretrained(run)
+
+
+def named(config: Config, name: str) -> Any:
+    """Give the settings of the network another name."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"name": name})}).model
+
+
+def distil(of: Study) -> Segmenter:
+    """Teach the Diffusion Model in one step what its two steps come to."""
+    torch.manual_seed(0)
+    teacher, student = (Segmenter.from_pretrained(of.plain) for _ in range(2))
+    config = teacher.config
+    source = open_source(of.data, config.data)
+    cases = PreparedCases(source, config.data, channels=config.image_channels, stride=student.model.stride)
+    stream = TrainingStream(cases, source.info.items("train"), seed=1, augment=config.data.augment)
+    loader = training_loader(stream, config.train, start=0, num_batches=of.distill)
+    inner: Any = student.model
+    learned = list(inner.diffusion_model.parameters())
+    optimizer = torch.optim.AdamW(learned, lr=3e-4, fused=True)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, of.distill)
+    two = teacher.config.sampling.model_copy(update={"num_steps": 2, "spacing": "trailing"})
+    walker = EnsembleSampler(teacher.model, config, two.model_copy(update={"num_samples": 1}))
+    losses = []
+    for number, loaded in enumerate(loader):
+        batch = as_batch(loaded)
+        keys = [str(position) for position in batch.positions]
+        target = walker.draw(batch.image, keys, seed=number).probability[0]
+        noise = MemberNoise(number, [(key, 0) for key in keys], tuple(batch.mask.shape[1:]), device=torch.device("cpu"))
+        with autocast("auto", noise.device):
+            with torch.no_grad():
+                condition = inner.condition(batch.image)
+            logits = inner.denoise(noise(), torch.tensor([walker.table[0].t]), condition).float()
+        loss = (cross_entropy(logits, target, exclusive=False) + soft_dice(logits.sigmoid(), target)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
+        losses.append(float(loss.detach()))
+    print(f"distilled: loss {np.mean(losses[:20]):.3f} → {np.mean(losses[-20:]):.3f}")
+    return student
+
+
+if __name__ == "__main__":
+    guard(main)
