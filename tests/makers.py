@@ -86,12 +86,26 @@ SMALL_NETWORKS = {
 """The same for networks with settings of their own, by name."""
 
 
+TASKS = {
+    "binary": ("lesion",),
+    "exclusive": ("background", "a", "b"),
+    "regions": ("disc", "cup"),
+}
+"""Mask channels to try, by task."""
+
+
 def small_config(*overrides: str) -> Config:
     return load_preset("v2-tiny", [*SMALL, *overrides])
 
 
 def small_network(name: str, *overrides: str) -> Config:
     return small_config(f"model.name={name}", *SMALL_NETWORKS.get(name, ()), *overrides)
+
+
+def configured(name: str, task: str, *overrides: str) -> Config:
+    """A small network for images of two channels and the classes of a task."""
+    classes = "[" + ", ".join(TASKS[task]) + "]"
+    return small_network(name, f"data.task={task}", f"data.classes={classes}", "data.channels=2", *overrides)
 
 
 def randomised(model: DiffusionModel, seed: int = 0) -> DiffusionModel:

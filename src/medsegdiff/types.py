@@ -69,8 +69,8 @@ class Condition:
     """U-SA maps (b 1 h w) by anchor level."""
     embedding: Float[Tensor, "b d eh ew"]
     """Deepest features of the Condition Model, c⁰."""
-    logits: Float[Tensor, "b k h w"]
-    """The Condition Model's own segmentation, the anchor."""
+    logits: Float[Tensor, "b k h w"] | None
+    """The Condition Model's own segmentation, the anchor; ``None`` from a network that has none."""
     image: Float[Tensor, "b c h w"] | None = None
     """The image, where the Diffusion Model sees it (``see_image``)."""
     semantics: tuple[Tensor, ...] = ()
@@ -107,7 +107,7 @@ class Condition:
             self,
             gates=tuple(change(gate) for gate in self.gates),
             embedding=change(self.embedding),
-            logits=change(self.logits),
+            logits=None if self.logits is None else change(self.logits),
             image=None if self.image is None else change(self.image),
             semantics=tuple(change(part) for part in self.semantics),
             detail=None if self.detail is None else change(self.detail),

@@ -14,27 +14,11 @@ from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.networks import NETWORKS, NetworkConfig
 from medsegdiff.training.objective import training_losses
-from tests.makers import randomised, small_network
-
-TASKS = {
-    "binary": ("lesion",),
-    "exclusive": ("background", "a", "b"),
-    "regions": ("disc", "cup"),
-}
-
-
-def configured(name: str, task: str, *overrides: str):
-    classes = "[" + ", ".join(TASKS[task]) + "]"
-    return small_network(name, f"data.task={task}", f"data.classes={classes}", "data.channels=2", *overrides)
+from tests.makers import TASKS, configured, randomised
 
 
 def model_config(name: str, task: str) -> NetworkConfig:
     return configured(name, task).model
-
-
-@pytest.fixture(params=[entry.name for entry in MODELS])
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 def test_facts_name_the_paper(name: str) -> None:
@@ -42,25 +26,37 @@ def test_facts_name_the_paper(name: str) -> None:
     assert MODELS[name].facts["kind"] in ("diffusion", "deterministic")
 
 
-def test_a_network_without_an_anchor_says_nothing_and_is_not_trained_to(name: str) -> None:
+def has_anchor(name: str) -> bool:
+    return MODELS[name].facts.get("anchor", True)
+
+
+def test_a_network_has_an_anchor_and_is_trained_to_if_it_declares_one(name: str) -> None:
     config = configured(name, "binary")
     model = randomised(build_model(config))
     image, mask = torch.randn(1, 2, 32, 32), torch.ones(1, 1, 32, 32)
     batch = as_batch({"image": image, "mask": mask, "positions": (0,)})
     losses = training_losses(model, batch, make_schedule("cosine"), config)
-    has_one = MODELS[name].facts.get("anchor", True)
-    assert (losses.anchor > 0) == has_one
-    assert model.condition(image).logits.any() == has_one
+    logits = (model.condition(image).logits, model(image, mask, torch.tensor([9.0]))[1])
+    if not has_anchor(name):
+        assert (losses.anchor, *logits) == (None, None, None)
+        assert torch.equal(losses.total, losses.noise)
+        assert set(losses.parts()) == {"loss", "loss_noise"}
+        return
+    assert losses.anchor > 0
+    assert torch.allclose(losses.total, losses.noise + losses.anchor)
+    assert set(losses.parts()) == {"loss", "loss_noise", "loss_anchor"}
+    assert all(value.any() for value in logits)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_shapes(name: str, task: str) -> None:
-    model = build_model(configured(name, task)).eval()
-    k = len(TASKS[task])
-    for h, w in ((model.stride, model.stride), (3 * model.stride, 2 * model.stride)):
-        image, x_t, t = torch.randn(2, 2, h, w), torch.randn(2, k, h, w), torch.tensor([0.0, 999.0])
+@pytest.mark.parametrize(("task", "channels"), [("binary", 3), ("exclusive", 1), ("regions", 4)])
+def test_shapes(name: str, task: str, channels: int) -> None:
+    model = build_model(configured(name, task, f"data.channels={channels}")).eval()
+    k, s = len(TASKS[task]), model.stride
+    for h, w in ((s, s), (3 * s, 2 * s), (5 * s, 8 * s)):
+        image, x_t, t = torch.randn(2, channels, h, w), torch.randn(2, k, h, w), torch.tensor([0.0, 999.0])
         prediction, logits = model(image, x_t, t)
-        assert logits.shape == (2, k, h, w)
+        assert (logits is not None) == has_anchor(name)
+        assert logits is None or logits.shape == (2, k, h, w)
         assert prediction.shape == (2, k * (1 + getattr(model_config(name, task), "learn_sigma", False)), h, w)
 
 
@@ -122,13 +118,25 @@ def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
 
 def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: str) -> None:
     """Where a model says so, its anchor is one function of the image; a dynamic one follows x_t."""
-    if not MODELS[name].facts.get("anchor", True):
-        pytest.skip("it has no anchor")
     model = randomised(build_model(configured(name, "binary")))
+    if not has_anchor(name):
+        assert model.condition(torch.randn(1, 2, 32, 32)).logits is None
+        return
     image, x_t, t = torch.randn(1, 2, 32, 32), torch.randn(2, 1, 1, 32, 32), torch.tensor([300.0])
     logits = [model(image, noisy, t)[1] for noisy in x_t]
     assert torch.equal(*logits) == torch.equal(logits[0], model.condition(image).logits)
     assert torch.equal(*logits) == MODELS[name].facts["condition_cached"]
+
+
+def test_a_step_looks_at_the_image_anew_only_where_the_condition_is_not_cached(name: str) -> None:
+    model = randomised(build_model(configured(name, "binary")))
+    condition, looks = model.prepare(model.condition(torch.randn(1, 2, 32, 32))), list[int]()
+    looker = getattr(model, "condition_model", torch.nn.Identity())
+    for part in looker.modules():
+        part.register_forward_hook(lambda *_: looks.append(1))
+    model.denoise(torch.randn(1, 1, 32, 32), torch.tensor([300.0]), condition)
+    without = not hasattr(model, "condition_model")  # the image enters the denoiser itself
+    assert bool(looks or without) == (not MODELS[name].facts["condition_cached"])
 
 
 def test_denoising_with_the_condition_is_the_forward_pass(name: str) -> None:
@@ -145,7 +153,8 @@ def test_a_batch_equals_its_elements(name: str) -> None:
     image, x_t, t = torch.randn(2, 2, 16, 16), torch.randn(2, 1, 16, 16), torch.tensor([3.0, 700.0])
     both = model(image, x_t, t)
     alone = [model(image[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(2)]
-    assert all(torch.allclose(b, torch.cat(a), atol=1e-5) for b, a in zip(both, zip(*alone, strict=True), strict=True))
+    for together, each in zip(both, zip(*alone, strict=True), strict=True):
+        assert each == (None, None) if together is None else torch.allclose(together, torch.cat(each), atol=1e-5)
 
 
 def test_it_comes_back_from_a_run_folder(name: str, tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ from tests.authors import in_their_names
 from tests.integration.test_cli import call
 from tests.makers import randomised, small_network, write_png
 
+SETTINGS = (
+    *("train.num_workers=0", "train.max_steps=1", "train.batch_size=2", "train.learning_rate=1e-9"),
+    *("train.val_cases=1", "train.val_samples=2", "train.val_steps=2"),
+)
+LITTLE = ("--device", "cpu", *(part for value in SETTINGS for part in ("--set", value)))
+
 
 @pytest.fixture(params=["medsegdiff-v1", "release"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
@@ -46,23 +52,46 @@ def test_imported_weights_segment_and_can_be_trained_on(
         assert mask.size == (32, 40)
     assert call("info", run, "--json") == 0
     assert json.loads(capsys.readouterr().out[len(str(out)) + 1 :])["imported"] == checkpoint.name
-    sets = (
-        "train.num_workers=0",
-        "train.max_steps=1",
-        "train.batch_size=2",
-        "train.val_cases=1",
-        "train.val_samples=2",
-        "train.val_steps=2",
-    )
-    options = [part for value in (*sets, "train.learning_rate=1e-9") for part in ("--set", value)]
-    assert call("train", folder, "--out", tuned, "--start", run, *options, "--device", "cpu") == 1
+    assert call("train", folder, "--out", tuned, "--start", run, *LITTLE) == 1
     assert "belongs to another architecture" in capsys.readouterr().err  # grey pictures, and theirs has three channels
+    assert not (tuned / "config.json").exists()
     coloured = in_colour(folder, tmp_path / "coloured")
-    assert call("train", coloured, "--out", tuned, "--start", run, *options, "--device", "cpu") == 0
+    assert call("train", coloured, "--out", tuned, "--start", run, *LITTLE) == 0
     assert load_config(tuned).model == load_config(run).model
     assert load_config(tuned).data.values == "unit"
     before, after = (dict(load_model(folder)[0].named_parameters()) for folder in (run, tuned))
     assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+    picture = coloured / "images" / "case00.png"
+    assert call("segment", picture, "--model", tuned, "--out", tmp_path / "t", "--members", 2, "--steps", 3) == 0
+
+
+def test_an_imported_run_is_resumed_from_step_0_and_then_as_any_other(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, coloured = tmp_path / "theirs", in_colour(folder, tmp_path / "coloured")
+    assert call("import", checkpoint, "--out", run, "--heads", 2, "--image-size", 32) == 0
+    files = {file.name: file.read_bytes() for file in run.iterdir()}
+    imported = {name: value.clone() for name, value in load_model(run)[0].named_parameters()}
+    capsys.readouterr()
+    assert call("train", folder, "--out", run, "--resume", *LITTLE) == 1
+    assert "belongs to another architecture" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == files
+    assert call("train", coloured, "--out", run, "--resume", *LITTLE) == 0
+    told = f"{run} was imported: training begins at step 0, with its weights and a fresh optimizer."
+    assert told in capsys.readouterr().err
+    trained = dict(load_model(run)[0].named_parameters())
+    assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in imported.items())
+    assert any(not torch.equal(trained[name], value) for name, value in imported.items())
+    record = json.loads((run / "run.json").read_text())
+    assert (record["imported"], record["cases"]["train"]) == (checkpoint.name, 9)
+    assert call("train", coloured, "--out", run, "--resume", *LITTLE, "--set", "train.max_steps=2", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["step"] == 2
+    assert "was imported" not in said.err
+    assert json.loads((run / "run.json").read_text())["imported"] == checkpoint.name
+    picture = coloured / "images" / "case00.png"
+    assert call("segment", picture, "--model", run, "--out", tmp_path / "out", "--members", 2, "--steps", 3) == 0
+    assert (tmp_path / "out" / "masks" / "case00.png").is_file()
 
 
 def test_a_checkpoint_that_is_not_theirs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,17 +20,21 @@ def test_models_are_listed_with_paper_kind_and_costs(capsys: pytest.CaptureFixtu
     assert (rows["segdiff"]["condition_cached"], rows["ensdiff"]["condition_cached"]) == (True, False)
 
 
-def test_the_table_of_models_is_readable(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsegdiff.cli.list_.out.width", 200)
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_of_models_has_a_line_for_each_and_then_the_papers(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medsegdiff.cli.list_.out.width", width)
     assert call("list", "models") == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if " segdiff " in line]
-    assert row.split() == [
-        "segdiff",
-        *"Amit et al., SegDiff, arXiv:2112.00390, 2021".split(),
-        *"575.1 + 278.3".split(),
-        *"164.2 M".split(),
-        "once",
-    ]
+    table, told = capsys.readouterr().out.split("Of the defaults at 256×256")
+    assert "…" not in table + told
+    assert max(map(len, (table + told).splitlines())) <= width
+    rows = {words[0]: words[1:] for line in table.splitlines() if (words := line.split())}
+    assert rows["segdiff"] == [*"Amit 2021 diffusion 164.2 M 575.1 + 278.3 once".split()]
+    assert rows["medsegdiff-transunet"] == [*"Wu 2024 diffusion 116.3 M 35.2 + 129.0 each step".split()]
+    assert {entry.name for entry in MODELS} <= set(rows)
+    papers = " ".join(told.split())
+    assert all(f"{entry.name} {entry.facts['paper']}, {entry.facts['year']}" in papers for entry in MODELS)
 
 
 def test_info_tells_the_memory_of_seven_billion_parameters(capsys: pytest.CaptureFixture[str]) -> None:

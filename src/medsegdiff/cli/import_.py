@@ -42,6 +42,6 @@ def import_(
     say(f"{done.network}: {done.parameters / 1e6:.1f} M weights, {data.channels} image channels, {data.image_size} px.")
     say(f"Images enter as '{data.values}', masks are 0 and 1, as in the authors' code; --values changes the first.")
     say(f"Segment with: medsegdiff segment IMAGES --model {out} --out masks")
-    say(f"Train on with: medsegdiff train DATA --out NEW --start {out}")
+    say(f"Train on with: medsegdiff train DATA --out {out} --resume, or, to keep it: --out NEW --start {out}")
     facts = {"out": str(out), "network": done.network, "parameters": done.parameters, "made_anew": done.made_anew}
     give(to_json(facts) if as_json else str(out))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,6 +14,9 @@ from rich.table import Table
 
 from medsegdiff.cli.console import give, out
 from medsegdiff.presets import load_preset, make_config, preset_names
+
+COUNTED = "Of the defaults at 256×256; GMAC: condition of an image + step of a member."
+"""What the numbers of the table of models mean."""
 
 
 class Kind(StrEnum):
@@ -40,7 +44,10 @@ def list_(
 
         give(to_json(rows))
         return
-    out.print(models_table(rows) if kind is Kind.MODELS else facts_table(rows, title=kind.value))
+    if kind is Kind.MODELS:
+        out.print(models_table(rows), "", COUNTED, "", references(rows), sep="\n")
+        return
+    out.print(facts_table(rows, title=kind.value))
 
 
 def facts_table(rows: Sequence[dict[str, Any]], *, title: str) -> Table:
@@ -69,20 +76,50 @@ def models_table(rows: Sequence[dict[str, Any]]) -> Table:
     Returns:
         The table.
     """
-    table = Table(title="models: cost of the defaults at 256×256", box=box.SIMPLE)
-    for heading in ("name", "paper", "GMAC: condition + denoiser", "parameters", "condition"):
-        table.add_column(
-            heading, justify="right" if heading in ("parameters", "GMAC: condition + denoiser") else "left"
-        )
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for heading in ("name", "paper", "kind"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("params", "GMAC"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_column("condition", no_wrap=True)
     for row in rows:
         table.add_row(
-            f"{row['name']}\n[dim]{row.get('kind', '')}[/dim]",
-            escape(f"{row.get('paper', '')}, {row.get('year', '')}"),
-            f"{row['gmac']['condition']:.1f} + {row['gmac']['denoiser']:.1f}",
+            row["name"],
+            escape(short(row)),
+            row.get("kind", ""),
             f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['gmac']['condition']:.1f} + {row['gmac']['denoiser']:.1f}",
             "once" if row.get("condition_cached") else "each step",
         )
     return table
+
+
+def references(rows: Sequence[dict[str, Any]]) -> Table:
+    """Lay out the papers of models in full.
+
+    Args:
+        rows: From `entries`.
+
+    Returns:
+        The table, without lines.
+    """
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(row["name"], escape(f"{row.get('paper', '')}, {row.get('year', '')}"))
+    return table
+
+
+def short(row: dict[str, Any]) -> str:
+    """Shorten a reference.
+
+    Args:
+        row: With ``paper`` and ``year``, if they are known.
+
+    Returns:
+        First author and year.
+    """
+    author = re.search(r"(\S+) et al\.", str(row.get("paper", "")))
+    return f"{author[1] if author else ''} {row.get('year', '')}".strip()
 
 
 def shown(value: Any) -> str:

@@ -36,7 +36,11 @@ def train(
         typer.Option(help="Train for so long: as many steps as fit, whatever train.max_steps.", show_default=False),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, exactly where it stopped.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out, exactly where it stopped; or train on what is imported there.",
+        ),
     ] = False,
     start: Annotated[
         Path | None,
@@ -93,7 +97,10 @@ def time_limit(minutes: float | None) -> list[str]:
 
 def _of_run(out: Path, overrides: list[str]) -> Config:
     from medsegdiff.checkpoint import load_config
+    from medsegdiff.training.run import Run
 
+    if Run(out).imported:
+        return _begun(out, overrides)
     return make_config(load_config(out).model_dump(mode="json"), overrides)
 
 

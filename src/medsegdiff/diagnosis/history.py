@@ -12,6 +12,7 @@ from medsegdiff.config import Config
 from medsegdiff.diagnosis.finding import Finding
 from medsegdiff.diagnosis.weights import header_of
 from medsegdiff.errors import CheckpointError, DataError
+from medsegdiff.models.base import MODELS
 from medsegdiff.training.run import Run
 
 LOGGED = 5
@@ -46,7 +47,7 @@ def examine_history(run: Run, config: Config) -> list[Finding]:
         _end(step, progress, config),
         _loss(losses),
         _skipped(losses, progress),
-        *_validated(validations),
+        *_validated(validations, compared=_compared(config)),
     ]
 
 
@@ -114,7 +115,13 @@ def _skipped(lines: Sequence[dict[str, Any]], progress: dict[str, Any]) -> Findi
     return Finding("training", "skipped steps", "good", found, numbers={"skipped": skipped})
 
 
-def _validated(lines: Sequence[dict[str, Any]]) -> list[Finding]:
+def _compared(config: Config) -> bool:
+    """Tell whether the fused mask can be compared with the anchor: a network may have none, or nothing else."""
+    facts = MODELS[config.model.name].facts
+    return bool(facts.get("anchor", True) and facts.get("kind") != "deterministic")
+
+
+def _validated(lines: Sequence[dict[str, Any]], *, compared: bool) -> list[Finding]:
     """Judge the best validation; the fused mask is compared with the anchor there."""
     if not lines:
         advice = "Train until the first validation (train.val_every)."
@@ -125,9 +132,10 @@ def _validated(lines: Sequence[dict[str, Any]]) -> list[Finding]:
     advice = "Look at the pictures in validation/, at 'medsegdiff data check', and train longer."
     if best["dice"] < NOTHING:
         return [Finding("training", "validation", "wrong", f"{found} It has learned nothing.", advice, numbers)]
+    against = _against_anchor(best) if compared else []
     if best["dice"] < LITTLE:
-        return [Finding("training", "validation", "to look at", found, advice, numbers), *_against_anchor(best)]
-    return [Finding("training", "validation", "good", found, numbers=numbers), *_against_anchor(best)]
+        return [Finding("training", "validation", "to look at", found, advice, numbers), *against]
+    return [Finding("training", "validation", "good", found, numbers=numbers), *against]
 
 
 def _against_anchor(best: dict[str, Any]) -> list[Finding]:

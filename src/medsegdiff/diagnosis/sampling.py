@@ -134,8 +134,7 @@ class ExactPixels(DiffusionModel):
         Returns:
             An empty condition.
         """
-        logits = image.new_zeros(len(image), self.channels, *image.shape[-2:])
-        return Condition(gates=(), embedding=image, logits=logits)
+        return Condition(gates=(), embedding=image, logits=None)
 
     def denoise(
         self,

@@ -110,6 +110,9 @@ def _other(file: Path) -> Finding:
 
 
 def _state(run: Run) -> Finding:
+    if run.imported:
+        advice = "'medsegdiff train DATA --out RUN --resume' begins at step 0, with these weights."
+        return Finding("weights", run.state.name, "to look at", "Imported, and not trained on yet.", advice)
     if not run.state.is_file():
         return Finding("weights", run.state.name, "to look at", "There is no checkpoint.", "The run can't be resumed.")
     try:

@@ -83,7 +83,7 @@ def import_checkpoint(
     facts = {"imported": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     for name in (BEST, LAST):
         save_weights(out / name, weights, facts)
-    write_json(out / "run.json", facts | {"made_anew": made_anew})
+    write_json(run.record, facts | {"made_anew": made_anew})
     save_config(out, config)
     return Imported(out, found.network.name, sum(v.numel() for v in weights.values()), config, tuple(made_anew))
 

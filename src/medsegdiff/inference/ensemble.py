@@ -27,8 +27,8 @@ class Ensemble:
 
     probability: Float[Tensor, "m b k h w"]
     """Each member's x_0, read as probabilities; nearly 0 or 1."""
-    anchor: Float[Tensor, "b k h w"]
-    """The Condition Model's own probabilities."""
+    anchor: Float[Tensor, "b k h w"] | None
+    """The Condition Model's own probabilities; ``None`` from a network that has no anchor."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class EnsembleSampler:
         self.auto = auto
         self.model, self.sampling, self.precision = model, sampling, precision
         self.diffusion, self.exclusive = config.diffusion, config.data.task == "exclusive"
+        self.mask_channels = config.mask_channels
         self.schedule = schedule_of(config.diffusion)
         self.table = table_of(sampling, self.schedule)
         self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
@@ -78,7 +79,7 @@ class EnsembleSampler:
             seed: The user's seed.
 
         Returns:
-            The members and the anchor.
+            The members, and the anchor if there is one.
         """
         return next(self.rounds(image, keys, seed=seed, size=self.sampling.num_samples))
 
@@ -94,7 +95,7 @@ class EnsembleSampler:
             size: Members at a time. Member number k is the same whatever it is.
 
         Yields:
-            The next members, and the anchor.
+            The next members, and the anchor if there is one.
         """
         h, w = image.shape[-2:]
         condition, anchor = self._looked_at(image)
@@ -102,29 +103,30 @@ class EnsembleSampler:
             numbers = range(start, min(start + size, self.sampling.num_samples))
             yield Ensemble(self._drawn(condition, numbers, keys, seed=seed, size=(h, w)), anchor)
 
-    def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"] | None:
         """Look at images without drawing members.
 
         Args:
             image: Normalised images on the model grid.
 
         Returns:
-            The Condition Model's own probabilities.
+            The Condition Model's own probabilities; ``None`` from a network that has no anchor.
         """
         return self._looked_at(image)[1]
 
     @torch.inference_mode()
-    def _looked_at(self, image: Tensor) -> tuple[Condition, Tensor]:
+    def _looked_at(self, image: Tensor) -> tuple[Condition, Tensor | None]:
         with autocast(self.precision, image.device):
             condition = self.model.prepare(self.model.condition(image))
-        return condition, activate(condition.logits.float(), exclusive=self.exclusive)
+        logits = condition.logits
+        return condition, None if logits is None else activate(logits.float(), exclusive=self.exclusive)
 
     @torch.inference_mode()
     def _drawn(
         self, condition: Condition, numbers: Sequence[int], keys: Sequence[str], *, seed: int, size: tuple[int, int]
     ) -> Float[Tensor, "m b k h w"]:
         b = len(keys)
-        with autocast(self.precision, condition.logits.device):
+        with autocast(self.precision, condition.embedding.device):
             chunks = [
                 self._denoised(condition, members, keys, seed=seed, size=size)
                 for members in in_chunks(b, numbers, size=self.sampling.batch_size)
@@ -142,9 +144,9 @@ class EnsembleSampler:
         size: tuple[int, int],
     ) -> Float[Tensor, "n k h w"]:
         """Walk some members from noise to x_0, together."""
-        device = condition.logits.device
+        device = condition.embedding.device
         own = _of(condition, [index for _, index in members])
-        shape = (condition.logits.shape[1], *size)
+        shape = (self.mask_channels, *size)
         named = [(keys[index], number) for number, index in members]
         noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
         moments = self._tabulated(size, device)
@@ -202,4 +204,4 @@ def _of(condition: Condition, images: Sequence[int]) -> Condition:
     """Give each member the condition of its image: a view where all have the same."""
     if len(set(images)) == 1:
         return condition.shared(images[0], len(images))
-    return condition.select(torch.tensor(images, device=condition.logits.device))
+    return condition.select(torch.tensor(images, device=condition.embedding.device))

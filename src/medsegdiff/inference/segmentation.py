@@ -42,10 +42,10 @@ class Segmentation:
     """Maps of std, entropy and disagreement."""
     members: UInt8[np.ndarray, "m ..."]
     """Label map of each member."""
-    anchor: UInt8[np.ndarray, ...]
-    """Label map of the Condition Model alone; never part of the fusion."""
+    anchor: UInt8[np.ndarray, ...] | None
+    """Label map of the Condition Model alone, never part of the fusion; ``None`` from a network without an anchor."""
     anchor_probability: Float[np.ndarray, "k *s"] | None
-    """``None`` for volumes, where it would take as much room as all the rest."""
+    """``None`` for volumes too, where it would take as much room as all the rest."""
     sensitivity: Float[np.ndarray, "m k"] | None
     """By member and channel, as STAPLE estimates it, in volumes slice by slice; ``None`` with another fusion."""
     specificity: Float[np.ndarray, "m k"] | None
@@ -58,12 +58,13 @@ class Segmentation:
     """Value of each structure in label maps, each over those before it; empty for 1, 2, 3 …; regions then have none."""
 
     def save(self, out: str | Path, *, members: bool = False) -> Path:
-        """Write masks, probability, uncertainty, the anchor and an overlay to look at: as PNG, volumes as NIfTI.
+        """Write masks, probability, uncertainty, any anchor and an overlay to look at: as PNG, volumes as NIfTI.
 
         ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/``
         class indices, with their names and colours for ITK-SNAP and 3D Slicer, ``probability/`` and
-        ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, of
-        pictures its probability too, ``overlay/`` the contours on the image, of a volume on some of its slices.
+        ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, if the
+        network has one, of pictures its probability too, ``overlay/`` the contours on the image, of a volume on some
+        of its slices.
         For a DICOM series ``dicom-seg/`` holds the masks as DICOM-SEG that refers to its slices, and the
         probabilities (``NAME_probability.dcm``, one per structure).
 
@@ -81,7 +82,8 @@ class Segmentation:
             raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
         out = Path(out)
         self._save_labels(out, self.mask)
-        self._save_labels(out / "anchor", self.anchor)
+        if self.anchor is not None:
+            self._save_labels(out / "anchor", self.anchor)
         if members:
             for number, mask in enumerate(self.members):
                 self._save_labels(out / "members" / f"{number:02d}", mask)

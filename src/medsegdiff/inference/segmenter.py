@@ -253,14 +253,14 @@ class Segmenter:
     def _number_for(
         self, slices: Callable[[], Iterator[Case]], ensembles: EnsembleSampler, fusion: str, seed: int
     ) -> int:
-        """Find how many members a volume needs, from some of the slices in which the anchor sees something."""
+        """Find how many members a volume needs, from some slices in which the anchor sees something, else of all."""
         images = map(self._item, slices())
         held = [index for index, item in enumerate(images) if self._growing(item, ensembles, fusion, seed).holds()]
         chosen = spread(held or range(sum(1 for _ in slices())))
         items = [self._item(piece) for index, piece in enumerate(slices()) if index in chosen]
         return until_stable(together([self._growing(item, ensembles, fusion, seed) for item in items]))
 
-    def _result(self, item: _Item, members: Tensor, anchor: Tensor, fusion: str) -> Segmentation:
+    def _result(self, item: _Item, members: Tensor, anchor: Tensor | None, fusion: str) -> Segmentation:
         """Fuse the members of one image on its native grid."""
         task, classes = self.config.data.task or "binary", self.config.data.classes or ("foreground",)
         fused = FUSERS[fusion].factory(members[:, None], exclusive=task == "exclusive")
@@ -272,8 +272,8 @@ class Segmenter:
             probability=fused.probability[0].cpu().numpy(),
             uncertainty=uncertainty_of(members, exclusive=task == "exclusive"),
             members=np.stack([label_map(member, task) for member in members]),
-            anchor=label_map(anchor, task),
-            anchor_probability=anchor.cpu().numpy(),
+            anchor=None if anchor is None else label_map(anchor, task),
+            anchor_probability=None if anchor is None else anchor.cpu().numpy(),
             sensitivity=None if fused.sensitivity is None else fused.sensitivity[:, 0].numpy(),
             specificity=None if fused.specificity is None else fused.specificity[:, 0].numpy(),
             image=item.case.image,
@@ -312,14 +312,15 @@ def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any], *, target
     return in_one_step(sampling, given, target=target) if sampling.mode == "mean" else sampling
 
 
-def _restored(ensemble: Ensemble, index: int, item: _Item) -> tuple[Tensor, Tensor]:
-    """Bring the members (m k h w) and the anchor (k h w) of one image to its native grid.
+def _restored(ensemble: Ensemble, index: int, item: _Item) -> tuple[Tensor, Tensor | None]:
+    """Bring the members (m k h w) and the anchor (k h w), if there is one, of one image to its native grid.
 
     Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
     members is the saved mask, and contours keep the precision of the members' continuous values.
     """
     placement = item.prepared.placement
-    return from_grid(ensemble.probability[:, index], placement), from_grid(ensemble.anchor[index, None], placement)[0]
+    anchor = None if ensemble.anchor is None else from_grid(ensemble.anchor[index, None], placement)[0]
+    return from_grid(ensemble.probability[:, index], placement), anchor
 
 
 def _differ(a: _Item, b: _Item) -> bool:

@@ -78,9 +78,10 @@ class Growing:
         """Tell whether the anchor sees any structure, without drawing members.
 
         Returns:
-            Whether it does.
+            Whether it does; False without an anchor.
         """
-        return bool(label_map(self.ensembles.anchor(self.image)[0], self.task).any())
+        anchor = self.ensembles.anchor(self.image)
+        return anchor is not None and bool(label_map(anchor[0], self.task).any())
 
 
 def until_stable(fused: Iterable[Masks]) -> int:

@@ -75,12 +75,13 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
     canonical, first = canonical_geometry(volume.geometry), next(slices)
     cut = pick_plane(canonical.spacing, plane, shape=canonical.shape)
     room = partial(_room, shape=volume.geometry.shape, outer=native_axis(volume.geometry, AXES[cut]))
-    arrays = {name: room(getattr(first, name)) for name in MAPS}
+    given = [name for name in MAPS if getattr(first, name) is not None]
+    arrays = {name: room(getattr(first, name)) for name in given}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
     views = {name: canonical_view(array, volume.geometry) for name, array in (arrays | maps).items()}
     rates = VolumeRates()
     for index, result in enumerate(itertools.chain([first], slices)):
-        for name in MAPS:
+        for name in given:
             slice_of(views[name], cut, index)[...] = getattr(result, name)
         for name in UNCERTAINTY:
             slice_of(views[name], cut, index)[...] = getattr(result.uncertainty, name)
@@ -91,7 +92,10 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
     sensitivity, specificity = rates.result()
     return Segmentation(
         name=volume.name,
-        **arrays,
+        mask=arrays["mask"],
+        probability=arrays["probability"],
+        members=arrays["members"],
+        anchor=arrays.get("anchor"),
         anchor_probability=None,
         uncertainty=Uncertainty(**maps),
         sensitivity=sensitivity,

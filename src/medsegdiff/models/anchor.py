@@ -79,4 +79,5 @@ class Anchor(DiffusionModel):
         Returns:
             Its logits, without gradient.
         """
+        assert condition.logits is not None
         return condition.logits.detach()

@@ -20,7 +20,8 @@ class DiffusionModel(nn.Module, ABC):
 
     Registered with facts: ``kind``, which is ``diffusion``, or ``deterministic`` if no noise changes what it says;
     ``condition_cached``, whether all that it makes of the image alone is made once; ``anchor=False`` if it has no
-    segmentation of its own beside the denoised one. Training and sampling call nothing but these methods.
+    segmentation of its own beside the denoised one, and so no logits in its condition. Training and sampling call
+    nothing but these methods.
     """
 
     units: tuple[type[nn.Module], ...] = (ResidualBlock,)
@@ -88,7 +89,7 @@ class DiffusionModel(nn.Module, ABC):
 
     def forward(
         self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"]]:
+    ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"] | None]:
         """Look and denoise at once, for training.
 
         Args:
@@ -97,7 +98,7 @@ class DiffusionModel(nn.Module, ABC):
             t: Times.
 
         Returns:
-            The prediction, as from `denoise`, and the logits of the anchor.
+            The prediction, as from `denoise`, and the logits of the anchor, if there is one.
         """
         condition = self.condition(image)
         return self.denoise(x_t, t, condition), condition.logits
@@ -121,19 +122,6 @@ class DiffusionModel(nn.Module, ABC):
 
 
 MODELS: Registry[Callable[..., DiffusionModel]] = Registry("model")
-
-
-def no_anchor(image: Float[Tensor, "b c h w"], mask_channels: int) -> Float[Tensor, "b k h w"]:
-    """Make the logits of a network that has no segmentation of its own: every mask is as likely as any other.
-
-    Args:
-        image: The image.
-        mask_channels: K.
-
-    Returns:
-        Zeros.
-    """
-    return image.new_zeros(len(image), mask_channels, *image.shape[-2:])
 
 
 def build_model(config: Config) -> DiffusionModel:

@@ -155,7 +155,8 @@ def saved_bytes(
                 stack.enter_context(Autocast(on_gpu=device != "cpu"))
         prediction, logits = model(image, mask, torch.zeros(batch_size, device=where))
         outputs = (prediction[:, : mask.shape[1]], logits)  # a learned variance has no part in these losses
-        losses = [_loss(output.float(), mask, config.data.task == "exclusive") for output in outputs]
+        exclusive = config.data.task == "exclusive"
+        losses = [_loss(output.float(), mask, exclusive) for output in outputs if output is not None]
     held = sum(storage.nbytes() for storage in kept.values())
     del losses  # the graph lives until here
     return held

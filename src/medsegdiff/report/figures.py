@@ -26,14 +26,15 @@ class CaseRow:
     """The mean over raters, if there is a reference."""
     members: Sequence[np.ndarray]
     fused: np.ndarray
-    anchor: np.ndarray
+    anchor: np.ndarray | None
+    """``None`` from a network that has no anchor."""
     uncertainty: Float[np.ndarray, "h w"]
     note: str = ""
     """Said under the fused mask: its Dice, say."""
 
 
 def case_grid(rows: Sequence[CaseRow], path: Path, *, max_members: int = 4) -> None:
-    """Draw cases: image, reference, members, fused mask, uncertainty, anchor.
+    """Draw cases: image, reference, members, fused mask, uncertainty, and the anchor where there is one.
 
     Args:
         rows: The cases.
@@ -41,7 +42,8 @@ def case_grid(rows: Sequence[CaseRow], path: Path, *, max_members: int = 4) -> N
         max_members: How many members are shown.
     """
     num_members = min(max_members, max(len(row.members) for row in rows))
-    titles = ["image", "reference", *(f"member {i + 1}" for i in range(num_members)), "fused", "uncertainty", "anchor"]
+    titles = ["image", "reference", *(f"member {i + 1}" for i in range(num_members)), "fused", "uncertainty"]
+    titles += ["anchor"] if any(row.anchor is not None for row in rows) else []
     figure = Figure(figsize=(1.45 * len(titles), 1.6 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(titles), squeeze=False)
     for axes, row in zip(grid, rows, strict=True):
@@ -57,12 +59,14 @@ def _draw_row(axes: Sequence[Axes], row: CaseRow, num_members: int) -> None:
     pictures = [to_rgb(row.image) / 255, *(colour(mask) for mask in masks)]
     for axis, picture in zip(axes, pictures, strict=False):
         axis.imshow(picture, vmin=0, vmax=1)
-    axes[-2].imshow(row.uncertainty, cmap="magma", vmin=0, vmax=1)
-    axes[-1].imshow(colour(row.anchor), vmin=0, vmax=1)
+    fused, uncertainty = axes[num_members + 2 : num_members + 4]
+    uncertainty.imshow(row.uncertainty, cmap="magma", vmin=0, vmax=1)
+    if row.anchor is not None:
+        axes[num_members + 4].imshow(colour(row.anchor), vmin=0, vmax=1)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
     axes[0].set_ylabel(row.name[:18], fontsize=7)
-    axes[-3].set_xlabel(row.note, fontsize=7)
+    fused.set_xlabel(row.note, fontsize=7)
 
 
 def colour(masks: np.ndarray) -> Float[np.ndarray, "h w 3"]:
@@ -94,16 +98,23 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     training = [r for r in records if "loss" in r]
     for key, label in (("loss_noise", "diffusion (L_n)"), ("loss_anchor", "anchor")):
-        left.plot([r["step"] for r in training], [r[key] for r in training], label=label, linewidth=1)
+        _curve(left, training, key, "-", label=label, linewidth=1)
     left.set(xlabel="step", title="loss", yscale="log")
     validation = [r for r in records if "dice" in r]
     for key, label in (("dice", "fused"), ("dice_member", "one member"), ("dice_anchor", "anchor")):
-        right.plot([r["step"] for r in validation], [r[key] for r in validation], "o-", label=label, markersize=3)
+        _curve(right, validation, key, "o-", label=label, markersize=3)
     right.set(xlabel="step", title="validation Dice")
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     save(figure, path)
+
+
+def _curve(axis: Axes, records: Sequence[Mapping[str, Any]], key: str, style: str, **options: Any) -> None:
+    """Plot a number against steps, if the log has it: a network without an anchor tells nothing of one."""
+    told = [record for record in records if key in record]
+    if told or not records:
+        axis.plot([record["step"] for record in told], [record[key] for record in told], style, **options)
 
 
 def save(figure: Figure, path: Path) -> None:

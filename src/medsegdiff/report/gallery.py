@@ -43,7 +43,7 @@ def saved_rows(
             reference=_share(reference, name, coding),
             members=[_masks(folder, name, coding) for folder in members],
             fused=_masks(segmented, name, coding),
-            anchor=_masks(segmented / "anchor", name, coding),
+            anchor=_masks(segmented / "anchor", name, coding) if (segmented / "anchor").is_dir() else None,
             uncertainty=read_map(segmented / "uncertainty" / f"{name}.png"),
             note=note,
         )

@@ -94,9 +94,10 @@ class Monitor:
         if self.active:
             self.run.append({"step": step, **numbers})
             training_curves(self.run.lines(), self.run.curves)
+            anchor = f", {numbers['dice_anchor']:.4f} anchor" if "dice_anchor" in numbers else ""
             self.console.print(
                 f"step {step:>6} · validation Dice {numbers['dice']:.4f} fused, "
-                f"{numbers['dice_member']:.4f} one member, {numbers['dice_anchor']:.4f} anchor "
+                f"{numbers['dice_member']:.4f} one member{anchor} "
                 f"· IoU {numbers['iou']:.4f} · agreement {numbers['agreement']:.3f}"
                 + (" · best so far" if best else "")
             )

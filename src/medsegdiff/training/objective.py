@@ -14,7 +14,6 @@ from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, l
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.variance import split, variance_loss
 from medsegdiff.losses import cross_entropy, mean_of, soft_dice
-from medsegdiff.models.base import MODELS
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
 
@@ -26,8 +25,17 @@ class Losses:
     total: Float[Tensor, ""]
     noise: Float[Tensor, ""]
     """L_n: of the Diffusion Model."""
-    anchor: Float[Tensor, ""]
-    """The weighted L_dice + β L_ce of the Condition Model."""
+    anchor: Float[Tensor, ""] | None
+    """The weighted L_dice + β L_ce of the Condition Model; ``None`` for a network that has no anchor."""
+
+    def parts(self) -> dict[str, Tensor]:
+        """Name what is logged.
+
+        Returns:
+            ``loss``, ``loss_noise`` and, where there is an anchor, ``loss_anchor``.
+        """
+        anchor = {} if self.anchor is None else {"loss_anchor": self.anchor}
+        return {"loss": self.total, "loss_noise": self.noise} | anchor
 
 
 def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, config: Config) -> Losses:
@@ -40,7 +48,7 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
     Source: MedSegDiff-V2, equation 3.
 
     Args:
-        model: Called as ``model(image, x_t, t)``; gives the prediction and the anchor's logits.
+        model: Called as ``model(image, x_t, t)``; gives the prediction and the anchor's logits, if it has one.
         batch: Images and masks.
         schedule: The noise schedule.
         config: Target, loss, task and seed.
@@ -54,7 +62,7 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
     x_0, t = encode(batch.mask, coding=config.diffusion.coding), steps.to(batch.mask.device, non_blocking=True)
     x_t = add_noise(x_0, noise, alpha, sigma)
     prediction, logits = model(batch.image, x_t, t.float())
-    (prediction, share), logits = split(prediction.float(), x_0.shape[1]), logits.float()
+    prediction, share = split(prediction.float(), x_0.shape[1])
     if config.diffusion.target == "x0":
         l_n = mask_loss(
             prediction, batch.mask, dice_weight=config.loss.x_0_dice, exclusive=exclusive, labelled=batch.labelled
@@ -74,8 +82,9 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
             coding=config.diffusion.coding,
         )
         l_n = l_n + mean_of(variance_loss(share, x_0 - x_0_pred, steps, schedule), batch.labelled)
-    anchor = anchor_loss(logits, batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
-    anchor = anchor * MODELS[config.model.name].facts.get("anchor", True)
+    if logits is None:
+        return Losses(total=l_n.mean(), noise=l_n.mean().detach(), anchor=None)
+    anchor = anchor_loss(logits.float(), batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 
 

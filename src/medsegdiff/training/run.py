@@ -20,6 +20,9 @@ from medsegdiff.errors import CheckpointError, ConfigError, some
 from medsegdiff.io.atomic import to_json, write_json, write_text
 from medsegdiff.training.state import STATE
 
+ORIGIN = ("imported", "sha256", "made_anew")
+"""What is written down of the file that weights were imported from."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,6 +44,16 @@ class Run:
     def log(self) -> Path:
         """One JSON object per line: losses and validations."""
         return self.folder / "log.jsonl"
+
+    @property
+    def record(self) -> Path:
+        """How the run was made."""
+        return self.folder / "run.json"
+
+    @property
+    def imported(self) -> bool:
+        """Whether its weights come from elsewhere, and no training has saved anything since."""
+        return not self.state.exists() and bool(self._origin())
 
     @property
     def curves(self) -> Path:
@@ -80,7 +93,7 @@ class Run:
         Raises:
             CheckpointError: If the run holds no checkpoint.
         """
-        if not self.state.exists():
+        if not (self.state.exists() or self.imported):
             raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
 
     def check_same(self, config: Config) -> None:
@@ -163,7 +176,7 @@ class Run:
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
         packages = ("medsegdiff", "torch", "monai", "accelerate", "numpy")
         write_json(
-            self.folder / "run.json",
+            self.record,
             {
                 "command": sys.argv,
                 "data": data,
@@ -172,8 +185,17 @@ class Run:
                 "python": platform.python_version(),
                 "machine": f"{platform.system()} {platform.machine()}",
                 "versions": {name: version(name) for name in packages},
+                **self._origin(),
             },
         )
+
+    def _origin(self) -> dict[str, Any]:
+        """Read where imported weights come from; nothing of weights that were trained from the start."""
+        try:
+            told = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {key: told[key] for key in ORIGIN if key in told} if isinstance(told, dict) else {}
 
 
 def _fixed(config: Config) -> dict[str, Any]:

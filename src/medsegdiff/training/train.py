@@ -41,13 +41,14 @@ def train(
 ) -> Outcome:
     """Train a model.
 
-    All images are read before anything is written, so that a bad file shows at once and leaves nothing behind.
+    All images and weights are read before anything is written, so that a bad file shows at once and leaves nothing
+    behind.
 
     Args:
         data: A folder, or the name of a built-in data set.
         out: Folder of the run.
         config: Preset and overrides.
-        resume: Go on with the run in ``out``, with its split.
+        resume: Go on with the run in ``out``, with its split. One that was imported makes its first step.
         start: Another run, with whose averaged weights this one begins.
         device: ``cpu`` keeps training off the accelerator; ``None`` lets accelerate choose.
         console: Where to print; ``None`` is silent.
@@ -66,6 +67,10 @@ def train(
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else in_silence
     run.check_resumable() if resume else run.check_new()
+    if resume and run.imported:
+        told = f"{run.folder} was imported: training begins at step 0, with its weights and a fresh optimizer."
+        console.print(told, highlight=False, soft_wrap=True)
+        resume, start = False, run.folder
     begun = load_config(run.folder) if resume else None
     planned = plan(data, config, device=device, begun=begun, track=track)
     config, info = planned.config, planned.source.info
@@ -80,14 +85,14 @@ def train(
     read_all(cases, info, config, track=track)
     console.print(summary(info, config), highlight=False)
     accelerator = make_accelerator(config, run, device)
-    if accelerator.is_main_process:
-        run.describe(config, info, str(data))
-    accelerator.wait_for_everyone()
     trainer = Trainer(config, info, cases, run, accelerator, console)
     if resume:
         trainer.resume()
     elif start:
         trainer.begin_with(start)
+    if accelerator.is_main_process:
+        run.describe(config, info, str(data))
+    accelerator.wait_for_everyone()
     try:
         outcome = trainer.fit()
         accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it

@@ -157,7 +157,7 @@ class Trainer:
             with self.accelerator.accumulate(self.model):
                 losses = training_losses(self.model, as_batch(loaded), self.schedule, self.config)
                 self.accelerator.backward(losses.total)
-                self.means.add(loss=losses.total, loss_noise=losses.noise, loss_anchor=losses.anchor)
+                self.means.add(**losses.parts())
                 self.progress.position += train.batch_size * world
                 monitor.count(train.batch_size * world)
                 if self.accelerator.sync_gradients:

@@ -26,6 +26,8 @@ from medsegdiff.report.figures import CaseRow, case_grid
 
 SHOWN = 6
 """Cases that are drawn."""
+NUMBERS = ("dice", "iou", "dice_member", "dice_anchor", "agreement")
+"""What is told of each validation."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Scored:
     iou: float
     dice_member: float
     """Mean over members."""
-    dice_anchor: float
+    dice_anchor: float | None
+    """``None`` without an anchor."""
     agreement: float
     """Mean Dice of pairs of members."""
     row: CaseRow | None
@@ -63,8 +66,8 @@ class Validator:
             picture: Where a grid of the first cases is drawn.
 
         Returns:
-            Means over the cases: ``dice`` and ``iou`` of the fused mask, ``dice_member``, ``dice_anchor``,
-            ``agreement``; on the model grid.
+            Means over the cases: ``dice`` and ``iou`` of the fused mask, ``dice_member``, ``dice_anchor`` of a
+            network that has one, ``agreement``; on the model grid.
         """
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         model.eval()
@@ -75,8 +78,7 @@ class Validator:
         if self.accelerator.is_main_process:
             rows = sorted((case.row for case in gathered if case.row), key=lambda row: self.names.index(row.name))
             case_grid(rows, picture)
-        numbers = ("dice", "iou", "dice_member", "dice_anchor", "agreement")
-        return {name: float(np.mean([getattr(case, name) for case in gathered])) for name in numbers}
+        return _means(gathered)
 
     def _batches(self, world: int) -> list[list[Prepared]]:
         """Sort cases into batches of one size of image, small enough that all processes have some."""
@@ -107,12 +109,14 @@ class Validator:
         members = ensemble.probability[:, index].cpu()
         fused = FUSERS[self.sampling.fusion].factory(members[:, None], exclusive=exclusive).probability[0]
         masks = [self._structures(member) for member in members]
-        mask, anchor = self._structures(fused), self._structures(ensemble.anchor[index].cpu())
+        mask = self._structures(fused)
+        anchor = None if ensemble.anchor is None else self._structures(ensemble.anchor[index].cpu())
         share = case.mask.float().mean(dim=0).numpy()[int(exclusive) :]  # of raters; the background is not scored
         truth = share >= 0.5
         if case.ignored is not None:  # what nobody labelled is not scored
             known = ~case.ignored.bool().any(dim=0).numpy()
-            mask, anchor, truth, masks = mask & known, anchor & known, truth & known, [m & known for m in masks]
+            mask, truth, masks = mask & known, truth & known, [m & known for m in masks]
+            anchor = None if anchor is None else anchor & known
         pairs = itertools.combinations(masks, 2)
         score = _mean_dice(mask, truth)
         row = CaseRow(
@@ -129,13 +133,19 @@ class Validator:
             dice=score,
             iou=float(np.mean([iou(p, r) for p, r in zip(mask, truth, strict=True)])),
             dice_member=float(np.mean([_mean_dice(m, truth) for m in masks])),
-            dice_anchor=_mean_dice(anchor, truth),
+            dice_anchor=None if anchor is None else _mean_dice(anchor, truth),
             agreement=float(np.mean([_mean_dice(a, b) for a, b in pairs])) if len(masks) > 1 else 1.0,
             row=row if case.name in self.names[:SHOWN] else None,
         )
 
     def _structures(self, probability: Tensor) -> np.ndarray:
         return structures_of(label_map(probability, self.task), self.task, len(self.classes)).astype(bool)
+
+
+def _means(scored: Sequence[Scored]) -> dict[str, float]:
+    """Average over the cases; nothing is said of an anchor that is not there."""
+    columns = {name: [getattr(case, name) for case in scored] for name in NUMBERS}
+    return {name: float(np.mean(values)) for name, values in columns.items() if None not in values}
 
 
 def _mean_dice(prediction: np.ndarray, reference: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.models.base import MODELS, no_anchor
+from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.networks.baselines import EnsDiffConfig
 from medsegdiff.types import Condition
@@ -35,7 +35,6 @@ class EnsDiff(GuidedModel):
 
     def __init__(self, config: EnsDiffConfig, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=2 ** (len(config.multiples) - 1))
-        self.mask_channels = mask_channels
         self.diffusion_model = make_denoiser(config, image_channels + mask_channels, mask_channels=mask_channels)
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
@@ -45,13 +44,13 @@ class EnsDiff(GuidedModel):
             image: Normalised image; height and width are multiples of the stride.
 
         Returns:
-            The image as embedding, and logits that say nothing.
+            The image as embedding, and no logits.
 
         Raises:
             ShapeError: If the size is not a multiple of the stride.
         """
         self.check_size(image.shape[-2], image.shape[-1])
-        return Condition((), image, no_anchor(image, self.mask_channels))
+        return Condition((), image, None)
 
     def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         unet = self.diffusion_model

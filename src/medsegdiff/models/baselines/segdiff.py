@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.models.base import MODELS, no_anchor
+from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.networks.baselines import SegDiffConfig
 from medsegdiff.nn.rrdb import RRDBEncoder
@@ -36,7 +36,6 @@ class SegDiff(GuidedModel):
 
     def __init__(self, config: SegDiffConfig, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=2 ** (len(config.multiples) - 1))
-        self.mask_channels = mask_channels
         self.condition_model = RRDBEncoder(
             image_channels,
             config.channels * config.multiples[0],
@@ -53,13 +52,13 @@ class SegDiff(GuidedModel):
             image: Normalised image; height and width are multiples of the stride.
 
         Returns:
-            Its features at full resolution as embedding, and logits that say nothing.
+            Its features at full resolution as embedding, and no logits.
 
         Raises:
             ShapeError: If the size is not a multiple of the stride.
         """
         self.check_size(image.shape[-2], image.shape[-1])
-        return Condition((), self.condition_model(image), no_anchor(image, self.mask_channels))
+        return Condition((), self.condition_model(image), None)
 
     def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         unet = self.diffusion_model

@@ -1,0 +1,111 @@
+"""A network without an anchor: nothing is written, plotted, told or asked of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from medsegdiff.diagnosis.history import examine_history
+from medsegdiff.report import figures
+from medsegdiff.report.gallery import saved_rows
+from medsegdiff.training.run import Run
+from medsegdiff.types import Condition
+from tests.integration.test_stopping import Doubtful, doubtful
+from tests.integration.test_volumes import phantom
+from tests.makers import make_folder, small_network
+from tests.volumes import save
+
+
+class Blind(Doubtful):
+    """Draws what `Doubtful` draws, and has no anchor."""
+
+    def condition(self, image: Tensor) -> Condition:
+        condition = super().condition(image)
+        assert condition.logits is not None
+        return Condition(gates=(), embedding=condition.logits, logits=None)
+
+    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition, **filters: object) -> Tensor:
+        seen = Condition(gates=(), embedding=condition.embedding, logits=condition.embedding)
+        return super().denoise(x_t, t, seen)
+
+
+def volume(folder: Path) -> Path:
+    grain = np.random.default_rng(0).random((6, 5, 4), np.float32)
+    return save(folder / "a.nii.gz", phantom((6, 5, 4)) * np.float32(90) + grain)
+
+
+@pytest.mark.parametrize("members", [3, "auto"])
+def test_a_volume_is_segmented_as_with_an_anchor_but_for_the_anchor(tmp_path: Path, members: int | str) -> None:
+    file = volume(tmp_path)
+    found, other = (doubtful(model=model)(file, members=members) for model in (Blind, Doubtful))
+    assert (found.anchor, found.anchor_probability) == (None, None)
+    assert other.anchor is not None
+    for name in ("mask", "probability") if members == 3 else ():
+        assert np.array_equal(getattr(found, name), getattr(other, name)), name
+    found.save(tmp_path / "out", members=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("masks", "labels", "members", "overlay", "probability", "uncertainty")
+    }
+
+
+def test_all_slices_are_candidates_where_no_anchor_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+
+    def choose(found: range) -> list[int]:
+        asked.append(list(found))
+        return [0]
+
+    monkeypatch.setattr("medsegdiff.inference.segmenter.spread", choose)
+    assert len(doubtful(model=Blind)(volume(tmp_path), members="auto").members) >= 15
+    assert asked == [list(range(4))]
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    seen: list[Figure] = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: seen.append(figure))
+    return seen
+
+
+def test_the_grid_of_cases_has_no_column_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, out = make_folder(tmp_path / "data", count=2), tmp_path / "out"
+    for model in (Blind, Doubtful):
+        for result in doubtful(model=model)(sorted((data / "images").iterdir()), members=2):
+            result.save(out / model.__name__, members=True)
+    seen = drawn(monkeypatch)
+    for model in (Blind, Doubtful):
+        rows = saved_rows(out / model.__name__, data, {"case00": "Dice 1", "case01": "Dice 0"})
+        assert all((row.anchor is None) == (model is Blind) for row in rows)
+        figures.case_grid(rows, tmp_path / "cases.png")
+    titles = [[axis.get_title() for axis in figure.axes] for figure in seen]
+    shared = ["image", "reference", "member 1", "member 2", "fused", "uncertainty"]
+    assert titles == [shared + [""] * 6, [*shared, "anchor", *[""] * 7]]
+    for figure in seen:
+        assert [axis.get_xlabel() for axis in figure.axes[: len(figure.axes) // 2]].index("Dice 1") == 4
+        assert all(len(axis.images) == 1 for axis in figure.axes)
+
+
+def test_curves_show_what_the_log_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {"step": 10, "loss": 1.0, "loss_noise": 0.4}
+    validation = {"step": 10, "dice": 0.5, "dice_member": 0.4}
+    seen = drawn(monkeypatch)
+    figures.training_curves([losses, validation], tmp_path / "a.png")
+    figures.training_curves([losses | {"loss_anchor": 0.6}, validation | {"dice_anchor": 0.3}], tmp_path / "b.png")
+    labels = [[line.get_label() for axis in figure.axes for line in axis.lines] for figure in seen]
+    assert labels[0] == ["diffusion (L_n)", "fused", "one member"]
+    assert labels[1] == ["diffusion (L_n)", "anchor", "fused", "one member", "anchor"]
+
+
+@pytest.mark.parametrize(
+    ("name", "compared"), [("medsegdiff-v2", True), ("release", True), ("segdiff", False), ("anchor", False)]
+)
+def test_doctor_compares_with_an_anchor_that_there_is(tmp_path: Path, name: str, compared: bool) -> None:
+    """Whatever an old log holds; the network `anchor` is nothing else, so there is nothing to compare."""
+    line = {"step": 5, "dice": 0.8, "dice_anchor": 0.39}
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
+    found = examine_history(Run(tmp_path), small_network(name))
+    assert ("fused against anchor" in [finding.name for finding in found]) == compared
