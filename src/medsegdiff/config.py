@@ -175,6 +175,10 @@ class TrainConfig(Component):
     """Validations without a better Dice after which training stops; ``null`` never stops early."""
     save_every: int = Field(default=500, ge=1)
     """Steps between checkpoints to resume from."""
+    teacher: str | None = None
+    """Run whose few steps this network learns to make at once (distillation); ``null`` trains on the masks alone."""
+    teacher_steps: int = Field(default=2, ge=2)
+    """Steps of the teacher."""
     num_workers: int = Field(default=0, ge=0)
     """Processes that read and augment; 0 does it in the training process."""
     seed: int = 0

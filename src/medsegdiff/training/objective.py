@@ -82,8 +82,31 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
             coding=config.diffusion.coding,
         )
         l_n = l_n + mean_of(variance_loss(share, x_0 - x_0_pred, steps, schedule), batch.labelled)
+    return with_anchor(l_n, logits, batch, t, config)
+
+
+def with_anchor(
+    l_n: Float[Tensor, " b"],
+    logits: Float[Tensor, "b k h w"] | None,
+    batch: Batch,
+    t: Int[Tensor, " b"],
+    config: Config,
+) -> Losses:
+    """Add the second term of equation 3 to the first, and average over the batch.
+
+    Args:
+        l_n: Of the Diffusion Model, by image.
+        logits: Of the Condition Model; ``None`` from a network that has no anchor.
+        batch: Images and masks.
+        t: Steps of the samples.
+        config: Loss and task.
+
+    Returns:
+        The losses.
+    """
     if logits is None:
         return Losses(total=l_n.mean(), noise=l_n.mean().detach(), anchor=None)
+    exclusive = config.data.task == "exclusive"
     anchor = anchor_loss(logits.float(), batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 

@@ -20,6 +20,7 @@ from medsegdiff.data.modality import shown_modalities
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import on_cpu
 from medsegdiff.models.base import build_model
+from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.sharding import check_divisible
@@ -79,6 +80,7 @@ def train(
         info = run.keep_split(info)
     with torch.device("meta"):
         model = build_model(config)
+    check_teacher(config)
     if config.train.sharding:
         check_divisible(model, state.num_processes)
     cases = PreparedCases(planned.source, config.data, channels=config.image_channels, stride=model.stride)

@@ -18,12 +18,11 @@ from medsegdiff.checkpoint import BEST, LAST, load_weights, save_weights
 from medsegdiff.config import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
-from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import TrainingError
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
+from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.monitor import Monitor
-from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.pace import Pace
 from medsegdiff.training.run import Run
@@ -76,7 +75,7 @@ class Trainer:
         self.stream = TrainingStream(cases, names, seed=train.seed, augment=config.data.augment, foreground=structured)
         validated = [name for name in held_out if name in info.foreground] or held_out
         self.validator = Validator(config, cases, validated, accelerator)
-        self.schedule = schedule_of(config.diffusion)
+        self.objective = objective_of(config, accelerator.device)
         self.progress, self.means = Progress(), RunningMeans()
 
     @property
@@ -155,7 +154,7 @@ class Trainer:
         pace, since = self._pace(), time.monotonic()
         for loaded in self.accelerator.prepare(loader):
             with self.accelerator.accumulate(self.model):
-                losses = training_losses(self.model, as_batch(loaded), self.schedule, self.config)
+                losses = self.objective(self.model, as_batch(loaded))
                 self.accelerator.backward(losses.total)
                 self.means.add(**losses.parts())
                 self.progress.position += train.batch_size * world

@@ -1,0 +1,143 @@
+"""Distillation of the sampler: a network learns to make in one step what a few steps of its teacher make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medsegdiff.checkpoint import load_model
+from medsegdiff.config import Config, SamplingConfig
+from medsegdiff.diffusion.noise import MemberNoise
+from medsegdiff.diffusion.schedule import schedule_of
+from medsegdiff.diffusion.variance import split
+from medsegdiff.errors import ConfigError
+from medsegdiff.hardware import place
+from medsegdiff.inference.ensemble import EnsembleSampler
+from medsegdiff.training.objective import Losses, mask_loss, training_losses, with_anchor
+from medsegdiff.types import Batch
+
+Objective = Callable[[nn.Module, Batch], Losses]
+"""(network, batch) → what training makes small."""
+
+
+def objective_of(config: Config, device: torch.device) -> Objective:
+    """Find out what a network is trained for.
+
+    Args:
+        config: Of the run.
+        device: Where it is trained.
+
+    Returns:
+        Equation 3, or distillation if the run has a teacher.
+    """
+    if config.train.teacher is None:
+        return partial(training_losses, schedule=schedule_of(config.diffusion), config=config)
+    return Distillation(config, device)
+
+
+def check_teacher(config: Config) -> None:
+    """Find out, before anything is read or written, whether a run can have the teacher that it names.
+
+    Args:
+        config: Of the run.
+
+    Raises:
+        ConfigError: If the network does not predict the mask.
+    """
+    if config.train.teacher is not None and config.diffusion.target != "x0":
+        raise ConfigError(
+            f"Distillation needs a network that predicts the mask (diffusion.target x0); this one predicts "
+            f"{config.diffusion.target}, of which nothing is left to be seen in pure noise. Train one with target x0."
+        )
+
+
+class Distillation:
+    """The objective of one round of progressive distillation that ends in a single step.
+
+    From the same noise and image the teacher walks ``train.teacher_steps`` deterministic steps (DDIM, trailing); the
+    network is shown the noise and learns what the teacher comes to, with the loss that masks have (`mask_loss`) and
+    the anchor's. A network that predicts the mask says in one step from pure noise the mean of all masks, unless it
+    has learned to take from the noise which of them is meant.
+
+    Source: Salimans & Ho (2022), Progressive Distillation, algorithm 2, for N = 1.
+
+    Args:
+        config: Of the run; names the teacher.
+        device: Where it is trained.
+
+    Raises:
+        CheckpointError: If the teacher can't be read.
+        ConfigError: If the network does not predict the mask.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        check_teacher(config)
+        teacher, _ = load_model(Path(config.train.teacher or ""))
+        place(teacher, device)
+        self.config, self.device = config, device
+        self.walker = EnsembleSampler(teacher, config, teacher_steps(config), precision=config.train.precision)
+
+    def target(self, batch: Batch) -> Float[Tensor, "b k h w"]:
+        """Let the teacher walk.
+
+        Args:
+            batch: Images, each with the noise of its position in the training stream.
+
+        Returns:
+            What it comes to, as probabilities.
+        """
+        drawn = self.walker.draw(batch.image, self._keys(batch), seed=self.config.train.seed)
+        return drawn.probability[0].clone()  # of inference mode, which backward passes can't keep
+
+    def noise(self, batch: Batch) -> Float[Tensor, "b k h w"]:
+        """Draw the noise from which the teacher walks.
+
+        Args:
+            batch: As for `target`.
+
+        Returns:
+            x_T.
+        """
+        shape = (batch.mask.shape[1], batch.mask.shape[2], batch.mask.shape[3])
+        named = [(key, 0) for key in self._keys(batch)]
+        return MemberNoise(self.config.train.seed, named, shape, device=self.device)()
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Losses:
+        """Compare what the network says at once with what the teacher comes to.
+
+        Args:
+            model: Called as ``model(image, x_T, t)``.
+            batch: Images and masks.
+
+        Returns:
+            The losses, averaged over the batch.
+        """
+        exclusive, loss = self.config.data.task == "exclusive", self.config.loss
+        t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
+        prediction, logits = model(batch.image, self.noise(batch), t.float())
+        prediction, _ = split(prediction.float(), batch.mask.shape[1])
+        l_n = mask_loss(prediction, self.target(batch), dice_weight=loss.x_0_dice, exclusive=exclusive)
+        expected = self.config.model_copy(update={"loss": loss.model_copy(update={"anchor_weighting": "expected"})})
+        return with_anchor(l_n, logits, batch, t, expected)
+
+    def _keys(self, batch: Batch) -> list[str]:
+        return [f"position {position}" for position in batch.positions]
+
+
+def teacher_steps(config: Config) -> SamplingConfig:
+    """Say how the teacher walks: one deterministic member of each image.
+
+    Args:
+        config: Of the run.
+
+    Returns:
+        Settings of its sampler.
+    """
+    wanted = {"sampler": "ddim", "eta": 0.0, "spacing": "trailing", "num_steps": config.train.teacher_steps}
+    alone = {"num_samples": 1, "antithetic": False, "mode": "ensemble", "batch_size": config.train.batch_size}
+    return config.sampling.model_copy(update=wanted | alone)

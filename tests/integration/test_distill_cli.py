@@ -1,0 +1,64 @@
+"""``medsegdiff train --start RUN --distill``: from a trained run to one that samples in one step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medsegdiff import cli
+from medsegdiff.checkpoint import BEST, load_config
+from medsegdiff.training.run import Run
+
+
+def call(*arguments: str | Path) -> int:
+    """Run the program in this process and give its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["medsegdiff", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+    return int(ended.value.code or 0)
+
+
+def test_a_run_learns_to_sample_in_one_step(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, data = trained
+    out = tmp_path / "quick"
+    few = ("--set", "train.max_steps=3", "--set", "train.warmup_steps=0")
+    assert call("train", data, "--out", out, "--start", teacher, "--distill", *few) == 0
+    config, taught = load_config(out), load_config(teacher)
+    assert (config.sampling.num_steps, config.sampling.spacing) == (1, "trailing")
+    assert config.model == taught.model
+    assert config.train.teacher == str(teacher)
+    before, after = load_file(teacher / BEST), load_file(out / BEST)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert any(name.startswith("diffusion_model.") for name in changed)
+    distances = [float((after[name] - before[name]).abs().max()) for name in changed]
+    assert max(distances) < 0.05  # it began with the teacher's weights
+    assert Run(out).lines()[-1]["step"] == 3
+    assert call("train", data, "--out", out, "--resume", "--set", "train.max_steps=5") == 0
+    assert Run(out).lines()[-1]["step"] == 5
+    masks = tmp_path / "masks"
+    assert call("segment", data, "--model", out, "--out", masks, "--split", "test", "--members", "2") == 0
+    assert json.loads((masks / "segment.json").read_text())["sampling"]["num_steps"] == 1
+
+
+def test_a_quarter_of_the_teachers_steps_or_time_is_taken(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, _ = trained
+    assert load_config(teacher).train.max_steps == 6
+    assert call("train", "phantom", "--out", tmp_path, "--start", teacher, "--distill", "--dry-run") == 0
+    assert "max_steps: 1\n" in capsys.readouterr().out
+
+
+def test_without_a_run_there_is_nothing_to_distill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("train", "phantom", "--out", tmp_path / "run", "--distill") == 2
+    assert "--start RUN" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
