@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from isic2016 import learn
 from jaxtyping import Float
@@ -25,16 +26,11 @@ from torch import Tensor
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.config import Config
-from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
-from medsegdiff.data.opening import open_source
-from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import activate, add_noise, encode
 from medsegdiff.diffusion.samplers import SAMPLERS, Denoise, Table, sample
 from medsegdiff.diffusion.schedule import Level
-from medsegdiff.hardware import autocast
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.losses import cross_entropy, soft_dice
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.diffusion_unet import DiffusionUNet
 from medsegdiff.models.medsegdiff_v2 import MedSegDiffV2
@@ -42,15 +38,17 @@ from medsegdiff.types import Condition
 
 HERE = Path(__file__).parent
 SHOWN = {"dice": "Dice", "agreement": "agreement", "ece_near": "ECE near", "ged": "GED² (10)"}
+SELF_CONDITIONED = {"phantom": (("regions", 5), ("trailing", 4), ("trailing", 2), ("trailing", 1))}
+"""Data set → spacings and steps; a network of its own has to be trained."""
 WORDS = """All with DPM-Solver++(2M), 10 members, fused by STAPLE, `v2-fast-tiny` at 64 px.
 
 - *From the anchor*: the sampler starts at time s·T from the anchor's probabilities with the noise of that time
   (truncated diffusion), and visits evenly spaced times from there.
 - *Self-conditioned* (Chen et al., 2023, Analog Bits): the Diffusion Model also sees its own prediction of the step
-  before. Trained like the plain network, for as many steps; half of the batches cost a forward pass more.
-- *Distilled*: one round of progressive distillation (Salimans & Ho, 2022), from 2 steps to 1: the Diffusion Model
-  learns to say at once what the two steps (trailing) of its teacher come to from the same noise. The Condition Model
-  stays as it is.
+  before. Trained like the plain network, for as many steps; half of the batches cost a forward pass more. On the phantom alone.
+- *Distilled*: one round of progressive distillation (Salimans & Ho, 2022), from 2 steps to 1: the network learns to
+  say at once what two steps (trailing) of its teacher come to from the same noise, in a quarter of the steps that the
+  teacher was trained for.
 """
 
 
@@ -60,7 +58,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2016"))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where benchmarks/fast.py left its runs.")
     parser.add_argument("--cases", type=int, default=24)
-    parser.add_argument("--distill", type=int, default=400, help="Steps of distillation.")
     given = parser.parse_args()
     page = [
         "# Shortcuts to fewer steps",
@@ -71,7 +68,7 @@ def main() -> None:
         WORDS,
     ]
     for name, data in (("phantom", given.runs / "fast_phantom"), ("isic", given.data)):
-        page += study(Study(name, data, given.runs, given.cases, given.distill))
+        page += study(Study(name, data, given.runs, given.cases))
     (HERE / "shortcuts.md").write_text("\n".join(page), encoding="utf-8")
     print("\n".join(page))
 
@@ -84,7 +81,6 @@ class Study:
     data: Path
     runs: Path
     cases: int
-    distill: int
 
     @property
     def plain(self) -> Path:
@@ -122,9 +118,8 @@ def ways(of: Study) -> Iterator[Way]:
             sampler = partial(FromAnchor, start=start)
             context = patch("medsegdiff.inference.segmenter.EnsembleSampler", sampler)
             yield f"from the anchor at {start} T, {steps}", plain, context, {"steps": steps}
-    distilled = partial(distil, of)
-    yield "distilled, 1", distilled, nullcontext(), {"spacing": "trailing", "steps": 1}
-    for spacing, steps in (("regions", 5), ("trailing", 4), ("trailing", 2), ("trailing", 1)):
+    yield "distilled, 1 (`train --distill`)", partial(distilled, of), nullcontext(), {}
+    for spacing, steps in SELF_CONDITIONED.get(of.name, ()):
         options = {"spacing": spacing, "steps": steps}
         yield f"self-conditioned, {steps} × {spacing}", partial(self_conditioned, of), nullcontext(), options
 
@@ -144,8 +139,8 @@ class FromAnchor(EnsembleSampler):
         logits = condition.logits[[index for _, index in members]].float()
         x_0, level = encode(activate(logits, exclusive=self.exclusive)), Level.of(self.schedule.lam_at(self.table[0].t))
 
-        def late(denoise: Denoise, noise: Tensor, table: Table, **more: Any) -> Tensor:
-            return sample(denoise, add_noise(x_0, noise, level.alpha, level.sigma), table, **more)
+        def late(denoise: Denoise, x_T: Tensor, table: Table, **more: Any) -> Tensor:
+            return sample(denoise, add_noise(x_0, x_T, level.alpha, level.sigma), table, **more)
 
         with patch("medsegdiff.inference.ensemble.sample", late):
             return super()._denoised(condition, members, *args, **options)
@@ -197,39 +192,13 @@ def named(config: Config, name: str) -> Any:
     return config.model_copy(update={"model": config.model.model_copy(update={"name": name})}).model
 
 
-def distil(of: Study) -> Segmenter:
-    """Teach the Diffusion Model in one step what its two steps come to."""
-    torch.manual_seed(0)
-    teacher, student = (Segmenter.from_pretrained(of.plain) for _ in range(2))
-    config = teacher.config
-    source = open_source(of.data, config.data)
-    cases = PreparedCases(source, config.data, channels=config.image_channels, stride=student.model.stride)
-    stream = TrainingStream(cases, source.info.items("train"), seed=1, augment=config.data.augment)
-    loader = training_loader(stream, config.train, start=0, num_batches=of.distill)
-    inner: Any = student.model
-    learned = list(inner.diffusion_model.parameters())
-    optimizer = torch.optim.AdamW(learned, lr=3e-4, fused=True)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, of.distill)
-    two = teacher.config.sampling.model_copy(update={"num_steps": 2, "spacing": "trailing"})
-    walker = EnsembleSampler(teacher.model, config, two.model_copy(update={"num_samples": 1}))
-    losses = []
-    for number, loaded in enumerate(loader):
-        batch = as_batch(loaded)
-        keys = [str(position) for position in batch.positions]
-        target = walker.draw(batch.image, keys, seed=number).probability[0]
-        noise = MemberNoise(number, [(key, 0) for key in keys], tuple(batch.mask.shape[1:]), device=torch.device("cpu"))
-        with autocast("auto", noise.device):
-            with torch.no_grad():
-                condition = inner.condition(batch.image)
-            logits = inner.denoise(noise(), torch.tensor([walker.table[0].t]), condition).float()
-        loss = (cross_entropy(logits, target, exclusive=False) + soft_dice(logits.sigmoid(), target)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        rate.step()
-        losses.append(float(loss.detach()))
-    print(f"distilled: loss {np.mean(losses[:20]):.3f} → {np.mean(losses[-20:]):.3f}")
-    return student
+def distilled(of: Study) -> Segmenter:
+    """Distil the plain network into one step, as ``medsegdiff train --start RUN --distill`` does."""
+    run = of.runs / f"shortcuts_{of.name}_distilled"
+    if not (run / "model.safetensors").exists():
+        options = ["train", str(of.data), "--out", str(run), "--start", str(of.plain), "--distill"]
+        subprocess.run([sys.executable, "-m", "medsegdiff", *options], check=True)
+    return Segmenter.from_pretrained(run)
 
 
 if __name__ == "__main__":
