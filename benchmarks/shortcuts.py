@@ -45,7 +45,8 @@ WORDS = """All with DPM-Solver++(2M), 10 members, fused by STAPLE, `v2-fast-tiny
 - *From the anchor*: the sampler starts at time s·T from the anchor's probabilities with the noise of that time
   (truncated diffusion), and visits evenly spaced times from there.
 - *Self-conditioned* (Chen et al., 2023, Analog Bits): the Diffusion Model also sees its own prediction of the step
-  before. Trained like the plain network, for as many steps; half of the batches cost a forward pass more. On the phantom alone.
+  before. Trained like the plain network, for as many steps; half of the batches cost a forward pass more. On the
+  phantom alone.
 - *Distilled*: one round of progressive distillation (Salimans & Ho, 2022), from 2 steps to 1: the network learns to
   say at once what two steps (trailing) of its teacher come to from the same noise, in a quarter of the steps that the
   teacher was trained for.
