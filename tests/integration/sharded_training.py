@@ -1,4 +1,4 @@
-"""Train in several processes, as `torchrun` starts them: a run, its resumption, and what each process holds."""
+"""Train in several processes, as `torchrun` starts them: runs, their resumption, and what each process holds of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
 from medsegdiff.config import Config
@@ -20,23 +22,23 @@ def held(model: DiffusionModel) -> int:
 
 
 def main(data: str, runs: dict[str, list[dict[str, object]]]) -> None:
-    """Train each run with each of its configurations, the later ones resuming; write what is held of what."""
-    original = trainer.shard
-    counts: list[tuple[int, int]] = []
+    """Train each run with each of its configurations, the later ones resuming; write what is held of each network."""
+    original, counts = trainer.shard, list[tuple[int, int]]()
 
-    def counted(model: DiffusionModel, *args: object) -> None:
+    def counted(model: DiffusionModel, accelerator: Accelerator) -> None:
         whole = held(model)
-        original(model, *args)  # type: ignore[arg-type]
+        original(model, accelerator)
         counts.append((held(model), whole))
 
-    trainer.shard = counted  # type: ignore[assignment]
+    trainer.shard = counted
+    Accelerator.end_training = lambda self: None  # processes that part can't be sure to find each other again
     for out, stages in runs.items():
         for number, values in enumerate(stages):
             config = Config.model_validate(values)
             outcome = train(data, out, config, resume=number > 0, device="cpu")
             assert outcome.step == config.train.max_steps, outcome
-    rank = trainer.Accelerator(cpu=True).process_index
-    (Path(data).parent / f"held{rank}.json").write_text(json.dumps(counts))
+    (Path(data).parent / f"held{torch.distributed.get_rank()}.json").write_text(json.dumps(counts))
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,13 +22,15 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training.train import train
 from tests.makers import make_folder, small_config, small_network
 
-STEPS = ("train.val_every=3", "train.save_every=100", "train.val_cases=3", "train.lr_schedule=constant")
+STEPS = ("train.save_every=100", "train.val_cases=3", "sampling.batch_size=2", "train.lr_schedule=constant")
+"""Three batches to validate, so that one of two processes has none in the second round."""
 PP = (
+    "train.val_every=5",
     *("model.scale_shift=true", "model.checkpointing=true", "model.num_heads=4", "model.attention_levels=[]"),
     *("diffusion.target=eps", "data.augment=true", "train.ema_decay=0.5", "train.max_grad_norm=0.5"),
 )
 """What the preset ``pp`` has at its size, and gradients that are clipped."""
-V2 = ("train.gradient_checkpointing=true", "train.max_grad_norm=null")
+V2 = ("train.val_every=2", "train.gradient_checkpointing=true", "train.max_grad_norm=null")
 
 
 LENGTHS = {"pp": (3, 5), "v2": (3,)}
@@ -82,9 +85,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     }
     (root / "plan.json").write_text(json.dumps(plan))
     run_two(["-m", "tests.integration.sharded_training", str(data), str(root / "plan.json")])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the two have: sums in another order would differ more than what is compared
     for name, out in alone.items():
         for number, stage in enumerate(stages(name, sharding=False)):
             train(data, out, stage, resume=number > 0, device="cpu")
+    torch.set_num_threads(threads)
     held = [json.loads((root / f"held{rank}.json").read_text()) for rank in (0, 1)]
     return Trained(data, sharded, alone, held)
 
@@ -110,9 +116,9 @@ def test_two_processes_with_halves_train_as_one_with_all(trained: Trained, name:
     pairs = list(zip(losses(sharded), losses(alone), strict=True))
     assert len([one for one, _ in pairs if one]) == len(LENGTHS[name])
     for one, other in pairs:
-        assert one == pytest.approx(other, rel=1e-4)
+        assert one == pytest.approx(other, rel=1e-6)
     for file in ("last.safetensors", "state.safetensors"):
-        far = {key: value for key, value in differences(sharded / file, alone / file).items() if value > 1e-4}
+        far = {key: value for key, value in differences(sharded / file, alone / file).items() if value > 1e-6}
         assert not far, (file, far)
 
 
@@ -125,20 +131,21 @@ def test_each_process_holds_half_of_the_network_and_of_its_average(trained: Trai
 
 @pytest.mark.slow
 def test_validation_of_a_split_network_scores_every_case_once(trained: Trained) -> None:
-    """Three cases, two processes: one of them draws a case again, which must not count. V2 has no running statistics."""
+    """One of two processes draws one of three cases again, which must not count. V2 has no running statistics."""
     scores = [
         [json.loads(line) for line in (runs["v2"] / "log.jsonl").read_text().splitlines() if "dice" in line]
         for runs in (trained.sharded, trained.alone)
     ]
-    assert [record["step"] for record in scores[0]] == [3]
+    assert [record["step"] for record in scores[0]] == [2, 3]
     for one, other in zip(*scores, strict=True):
         for key in ("dice", "iou", "dice_member", "dice_anchor", "agreement"):
             assert one[key] == pytest.approx(other[key], abs=1e-3), key
 
 
 @pytest.mark.slow
-def test_a_run_with_halves_segments_and_goes_on_in_one_process(trained: Trained) -> None:
-    run = trained.sharded["pp"]
+def test_a_run_with_halves_segments_and_goes_on_in_one_process(trained: Trained, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.sharded["pp"], run)
     image = next((trained.data / "images").iterdir())
     assert Segmenter.from_pretrained(run, device="cpu")(image, members=2, steps=2).mask.shape == (40, 32)
     before = load_file(run / "state.safetensors")

@@ -79,7 +79,7 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
 
 
 def _memory(config: Config, parameters: int) -> dict[str, float]:
-    """Estimate memory in GB: of the weights, and of a training step in fp32, on one device or a share on each of some."""
+    """Estimate memory in GB: of the weights, and of a training step in fp32, on one device or on each of several."""
     from medsegdiff.models.memory import step_memory
 
     step = step_memory(config, precision="fp32")

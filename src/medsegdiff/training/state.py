@@ -97,9 +97,9 @@ def load_state(
         with safe_open(file, framework="pt") as stored:
             facts = stored.metadata()
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
-        model.load_state_dict(_part(tensors, "model."))
-        average.load_state_dict(_part(tensors, "average."))
-        _fill(optimizer, _part(tensors, "optimizer."))
+        model.load_state_dict(part_of(tensors, "model."))
+        average.load_state_dict(part_of(tensors, "average."))
+        _fill(optimizer, part_of(tensors, "optimizer."))
         return Progress(**json.loads(facts["progress"])), int(facts["averaged"])
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -107,7 +107,16 @@ def load_state(
         ) from error
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Pick from what `tensors_of` gives.
+
+    Args:
+        tensors: By name.
+        prefix: ``model.``, ``average.`` or ``optimizer.``.
+
+    Returns:
+        Those with the prefix, without it.
+    """
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

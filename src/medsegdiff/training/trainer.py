@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from accelerate import Accelerator
 from rich.console import Console
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.checkpoint import BEST, LAST, load_weights, save_weights
@@ -27,7 +28,7 @@ from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving
 from medsegdiff.training.pace import Pace
 from medsegdiff.training.run import Run
 from medsegdiff.training.sharding import gather, reshard, shard, shard_loading
-from medsegdiff.training.state import Progress, load_state, save_state, tensors_of
+from medsegdiff.training.state import Progress, load_state, part_of, save_state, tensors_of
 from medsegdiff.training.stop import StopRequest, stop_signals
 from medsegdiff.training.validation import Validator
 
@@ -68,7 +69,8 @@ class Trainer:
         groups = parameter_groups(model, train.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, fused=True)
         shard_loading(optimizer)
-        self.model = accelerator.prepare_model(model, evaluation_mode=train.sharding)  # shares take no DDP around them
+        split = train.sharding  # then it is on its device already, and takes no DDP around it
+        self.model = accelerator.prepare_model(model, device_placement=not split, evaluation_mode=split)
         self.optimizer = accelerator.prepare(optimizer)
         names, held_out = info.items("train"), info.items("val")
         structured = [name for name in names if name in info.foreground]
@@ -238,7 +240,9 @@ class Trainer:
         progress.worse_validations = 0 if best else progress.worse_validations + 1
         if best:
             progress.best_dice, progress.best_step = numbers["dice"], step
-            self._save_weights(BEST, dice=numbers["dice"])
+            weights = gather(self.average.state_dict(), keep=self.accelerator.is_main_process)
+            if weights:
+                self._save_weights(BEST, weights, dice=numbers["dice"])
         monitor.validated(step, numbers, best=best)
         self._save()
         self.model.train()
@@ -265,14 +269,13 @@ class Trainer:
         whole = gather(tensors, keep=main)
         if main:
             save_state(self.run.state, whole, num_averaged=int(self.ema.n_averaged), progress=self.progress)
-        self._save_weights(LAST)
-        if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
-            self._save_weights(BEST)
+            average = part_of(whole, "average.")
+            self._save_weights(LAST, average)
+            if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
+                self._save_weights(BEST, average)
 
-    def _save_weights(self, file: str, **facts: float) -> None:
-        weights = gather(self.average.state_dict(), keep=self.accelerator.is_main_process)
-        if weights:
-            save_weights(self.run.folder / file, weights, {"step": self.progress.step, **facts})
+    def _save_weights(self, file: str, weights: dict[str, Tensor], **facts: float) -> None:
+        save_weights(self.run.folder / file, weights, {"step": self.progress.step, **facts})
 
     def _outcome(self, reason: str) -> Outcome:
         p = self.progress
