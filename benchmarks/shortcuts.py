@@ -50,6 +50,11 @@ WORDS = """All with DPM-Solver++(2M), 10 members, fused by STAPLE, `v2-fast-tiny
 - *Distilled*: one round of progressive distillation (Salimans & Ho, 2022), from 2 steps to 1: the network learns to
   say at once what two steps (trailing) of its teacher come to from the same noise, in a quarter of the steps that the
   teacher was trained for.
+
+How to read it: one plain step is the mean of all masks, and its members hardly differ. Distilled, one step does what a
+hundred do; that is what is offered. A start at the anchor with half of the noise comes near it without any training,
+with the anchor's errors in every member; it is not offered. Self-conditioning gained Dice and lost some spread, by one
+training run each, which is no proof of either; it is not offered.
 """
 
 
