@@ -64,8 +64,8 @@ def main() -> None:
         "How to read it: one step from pure noise is the mean of all masks, so its members agree where raters do not "
         "(agreement near 1, high GED²). From two steps spaced evenly in time (trailing) or four in log-SNR on, the "
         "ensemble spreads about as with 100. Dice of the fused mask hardly depends on the steps but for `v2-tiny` on "
-        "the phantom, which loses some with the spacings other than log-SNR; the mean of one step (`--mode mean`) is as "
-        "good a single mask as any.",
+        "the phantom, which loses some with the spacings other than log-SNR; the mean of one step (`--mode mean`) is "
+        "as good a single mask as any.",
         "",
     ]
     for name, (run, data) in ((name, of) for name, of in studies.items() if given.only in name):
