@@ -44,6 +44,8 @@ def test_a_run_learns_to_sample_in_one_step(
     assert Run(out).lines()[-1]["step"] == 3
     assert call("train", data, "--out", out, "--resume", "--set", "train.max_steps=5") == 0
     assert Run(out).lines()[-1]["step"] == 5
+    assert call("train", data, "--out", tmp_path / "again", "--start", out) == 2
+    assert f"Start with its teacher, {teacher}" in " ".join(capsys.readouterr().err.split())
     masks = tmp_path / "masks"
     assert call("segment", data, "--model", out, "--out", masks, "--split", "test", "--members", "2") == 0
     assert json.loads((masks / "segment.json").read_text())["sampling"]["num_steps"] == 1

@@ -117,7 +117,7 @@ def distilled(teacher: Path) -> list[str]:
     before = load_config(teacher).train
     time = [] if before.max_minutes is None else [f"train.max_minutes={before.max_minutes / 4}"]
     return [
-        f"train.teacher={teacher}",
+        f"train.teacher={teacher.resolve()}",
         f"train.max_steps={max(1, before.max_steps // 4)}",
         *time,
         "train.val_steps=1",
@@ -139,8 +139,14 @@ def _begun(start: Path, overrides: list[str]) -> Config:
     """Take a run's settings, but for what its data told."""
     from medsegdiff.checkpoint import load_config
 
+    config = load_config(start)
+    if config.train.teacher is not None:
+        raise ConfigError(
+            f"{start} was distilled: it has learned to sample in one step, which other training would undo. Start with "
+            f"its teacher, {config.train.teacher}, and distil what comes of it."
+        )
     told = {"channels", "task", "classes", "layout", "modalities", "window", "channel_files", "label_values"}
-    values = load_config(start).model_dump(mode="json", exclude={"data": told})
+    values = config.model_dump(mode="json", exclude={"data": told})
     return make_config(values, overrides)
 
 
