@@ -18,12 +18,13 @@ from medsegdiff.types import Batch
 from tests.makers import configured, randomised
 
 CPU = torch.device("cpu")
+ONE_STEP = ("sampling.num_steps=1", "train.val_steps=1")
 
 
 def taught(tmp_path: Path, task: str = "binary") -> tuple[Distillation, DiffusionModel, Config]:
     """A teacher on disk, the same network in memory, and a configuration that names the teacher."""
     folder = tmp_path / "teacher"
-    config = configured("medsegdiff-v2", task, f"train.teacher={folder}")
+    config = configured("medsegdiff-v2", task, f"train.teacher={folder}", *ONE_STEP)
     torch.manual_seed(0)
     model = randomised(build_model(config))
     folder.mkdir()
@@ -95,10 +96,35 @@ def test_noise_and_target_of_a_sample_are_those_of_its_position_in_any_batch(tmp
     assert not torch.equal(distillation.noise(batch)[0], distillation.noise(batch)[1])
 
 
-def test_a_network_that_predicts_noise_can_not_be_distilled(tmp_path: Path) -> None:
-    config = configured("medsegdiff-v2", "binary", f"train.teacher={tmp_path}", "diffusion.target=eps")
-    with pytest.raises(ConfigError, match="diffusion.target x0"):
-        check_teacher(config)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("diffusion.target=eps", "diffusion.target x0"),
+        ("diffusion.schedule=linear", "Section 'diffusion'"),
+        ("model.num_blocks=2", "Section 'model'"),
+        ("sampling.num_steps=5", "sampling.num_steps is 5"),
+        ("train.val_steps=2", "train.val_steps 2"),
+    ],
+)
+def test_what_could_not_be_distilled_is_refused(tmp_path: Path, change: str, said: str) -> None:
+    _, _, config = taught(tmp_path)
+    check_teacher(config)
+    with pytest.raises(ConfigError, match=said):
+        check_teacher(configured("medsegdiff-v2", "binary", f"train.teacher={tmp_path / 'teacher'}", *ONE_STEP, change))
+
+
+def test_pixels_that_nobody_labelled_teach_nothing(tmp_path: Path) -> None:
+    distillation, _, config = taught(tmp_path)
+    batch = batch_of(config)
+    labelled = torch.ones(3, 1, 32, 32)
+    labelled[..., :16] = 0
+    masked = Batch(batch.image, batch.mask, batch.positions, labelled=labelled)
+    said = torch.logit(distillation.target(batch)).requires_grad_()
+    off = said + torch.randn(said.shape, generator=torch.Generator().manual_seed(2))
+    distillation(Said(off), masked).total.backward()
+    assert said.grad is not None
+    assert not said.grad[..., :16].any()
+    assert said.grad[..., 16:].any()
 
 
 def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:

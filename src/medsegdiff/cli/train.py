@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,8 +118,10 @@ def distilled(teacher: Path) -> list[str]:
     before = load_config(teacher).train
     time = [] if before.max_minutes is None else [f"train.max_minutes={before.max_minutes / 4}"]
     return [
-        f"train.teacher={teacher.resolve()}",
+        f"train.teacher={json.dumps(str(teacher.resolve()), ensure_ascii=False)}",
         f"train.max_steps={max(1, before.max_steps // 4)}",
+        f"train.warmup_steps={before.warmup_steps // 4}",
+        f"train.val_every={max(1, before.val_every // 4)}",
         *time,
         "train.val_steps=1",
         "sampling.num_steps=1",

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.checkpoint import load_model
+from medsegdiff.checkpoint import load_config, load_model
 from medsegdiff.config import Config, SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.schedule import schedule_of
-from medsegdiff.diffusion.variance import split
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.ensemble import EnsembleSampler
+from medsegdiff.models.base import MODELS
 from medsegdiff.training.objective import Losses, mask_loss, training_losses, with_anchor
 from medsegdiff.types import Batch
 
@@ -41,18 +41,34 @@ def objective_of(config: Config, device: torch.device) -> Objective:
 
 
 def check_teacher(config: Config) -> None:
-    """Find out, before anything is read or written, whether a run can have the teacher that it names.
+    """Find out, before any image is read, whether a run can have the teacher that it names.
 
     Args:
         config: Of the run.
 
     Raises:
-        ConfigError: If the network does not predict the mask.
+        CheckpointError: If the teacher can't be read.
+        ConfigError: If it is of another kind, or what it teaches would not be used.
     """
-    if config.train.teacher is not None and config.diffusion.target != "x0":
+    if config.train.teacher is None:
+        return
+    its = load_config(Path(config.train.teacher))
+    facts = MODELS[config.model.name].facts
+    if config.diffusion.target != "x0" or facts["kind"] != "diffusion" or getattr(config.model, "learn_sigma", False):
         raise ConfigError(
-            f"Distillation needs a network that predicts the mask (diffusion.target x0); this one predicts "
-            f"{config.diffusion.target}, of which nothing is left to be seen in pure noise. Train one with target x0."
+            "Distillation needs a diffusion model that predicts the mask (diffusion.target x0) and no variance; this "
+            f"one is {config.model.name} with target {config.diffusion.target}. Train one that does."
+        )
+    for part in ("diffusion", "model"):
+        if getattr(config, part) != getattr(its, part):
+            raise ConfigError(
+                f"Section '{part}' is not that of the teacher, {config.train.teacher}: what it says would mean "
+                f"something else here. Leave {part}.… as it is."
+            )
+    if (config.sampling.num_steps, config.train.val_steps) != (1, 1):
+        raise ConfigError(
+            f"A distilled network samples in one step: sampling.num_steps is {config.sampling.num_steps}, "
+            f"train.val_steps {config.train.val_steps}. Set both to 1, as 'train --start RUN --distill' does."
         )
 
 
@@ -120,8 +136,13 @@ class Distillation:
         exclusive, loss = self.config.data.task == "exclusive", self.config.loss
         t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
         prediction, logits = model(batch.image, self.noise(batch), t.float())
-        prediction, _ = split(prediction.float(), batch.mask.shape[1])
-        l_n = mask_loss(prediction, self.target(batch), dice_weight=loss.x_0_dice, exclusive=exclusive)
+        l_n = mask_loss(
+            prediction.float(),
+            self.target(batch),
+            dice_weight=loss.x_0_dice,
+            exclusive=exclusive,
+            labelled=batch.labelled,
+        )
         expected = self.config.model_copy(update={"loss": loss.model_copy(update={"anchor_weighting": "expected"})})
         return with_anchor(l_n, logits, batch, t, expected)
 

@@ -202,6 +202,7 @@ def _fixed(config: Config) -> dict[str, Any]:
     """List what must not change when a run is resumed."""
     free = {"max_steps", "max_minutes", "patience", "num_workers", "save_every", "val_every", "trackers", "precision"}
     free |= {"batch_size", "accumulate", "gradient_checkpointing", "sharding"}  # another machine may need other values
+    free |= {"teacher"}  # it may have been moved
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
     return {
         f"{section}.{key}": value

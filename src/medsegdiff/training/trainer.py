@@ -27,7 +27,7 @@ from medsegdiff.training.monitor import Monitor
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.pace import Pace
 from medsegdiff.training.run import Run
-from medsegdiff.training.sharding import gather, reshard, shard, shard_loading
+from medsegdiff.training.sharding import gather, reshard, shard, shard_loading, whole
 from medsegdiff.training.state import Progress, load_state, part_of, save_state, tensors_of
 from medsegdiff.training.stop import StopRequest, stop_signals
 from medsegdiff.training.validation import Validator
@@ -195,7 +195,7 @@ class Trainer:
         limit = math.inf if train.max_grad_norm is None else train.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
         progress.step += 1
-        if math.isfinite(float(norm)):
+        if math.isfinite(float(whole(norm))):
             self.optimizer.step()
             self.ema.update_parameters(self.accelerator.unwrap_model(self.model))
             progress.skipped_in_row = 0
