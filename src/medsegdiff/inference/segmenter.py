@@ -168,6 +168,8 @@ class Segmenter:
         }
         asked |= {"shared_noise": shared_noise, "mode": mode}
         sampling = complete_sampling(self.config.sampling, asked, target=self.config.diffusion.target)
+        if self.config.train.teacher is not None and sampling.num_steps > 1:
+            log.warning("The model was distilled into one step; %d steps were not learned.", sampling.num_steps)
         auto = members == AUTO
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision, auto=auto)
         return self._in_batches(images, ensembles, sampling, seed, refused)
