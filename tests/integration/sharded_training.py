@@ -1,4 +1,4 @@
-"""Train in several processes, as `torchrun` starts them: runs, their resumption, what each process holds of them."""
+"""Train in several processes, as `torchrun` starts them: runs, what resumes them, what each process holds of them."""
 
 from __future__ import annotations
 

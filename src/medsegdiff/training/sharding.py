@@ -66,7 +66,7 @@ def shard(model: DiffusionModel, accelerator: Accelerator) -> None:
     fully_shard(model, mesh=mesh)
     for method in SAMPLING:
         register_fsdp_forward_method(model, method)
-    model.register_load_state_dict_pre_hook(_cut_weights)
+    model.register_load_state_dict_pre_hook(_cut_weights)  # type: ignore[no-untyped-call]
 
 
 def reshard(model: nn.Module) -> None:
@@ -100,7 +100,7 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
     """
     whole: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        together = value.detach().full_tensor().cpu() if isinstance(value, DTensor) else value
+        together = value.full_tensor().detach().cpu() if isinstance(value, DTensor) else value
         if keep:
             whole[name] = together
     return whole
