@@ -101,11 +101,18 @@ def losses(run: Path) -> list[dict[str, float]]:
 
 
 def differences(given: Path, expected: Path) -> dict[str, float]:
-    """Compare stored tensors; running statistics of batch norms are those of the main process's images alone."""
+    """Compare stored tensors, but for two kinds of a batch norm.
+
+    Its running statistics are those of the main process's images alone. The bias before it has no effect, so its
+    gradient is rounding error, of which AdamW makes steps.
+    """
     one, other = load_file(given), load_file(expected)
     assert list(one) == list(other)
-    compared = {name: value for name, value in one.items() if "running_" not in name and "num_batches" not in name}
-    return {name: float((value - other[name]).abs().max()) for name, value in compared.items()}
+    void = {name.removesuffix("2.running_mean") + "0.bias" for name in one if name.endswith("2.running_mean")}
+    compared = [
+        name for name in one if not any(part in name for part in ("running_", "num_batches")) and name not in void
+    ]
+    return {name: float((one[name] - other[name]).abs().max()) for name in compared}
 
 
 @pytest.mark.slow
