@@ -8,7 +8,7 @@ from torch import nn
 
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import MODELS, build_model
-from medsegdiff.models.memory import COPIES, gathered_bytes, step_memory
+from medsegdiff.models.memory import COPIES, gathered_bytes, split_memory, step_memory
 from medsegdiff.training.sharding import check_divisible
 from tests.makers import small_network
 
@@ -36,6 +36,7 @@ def test_each_process_needs_its_share_and_what_is_whole_at_a_time() -> None:
     with torch.device("meta"):
         model = build_model(config)
     weights = 4 * sum(parameter.numel() for parameter in model.parameters())
-    alone, half = (step_memory(config, precision="fp32", processes=number) for number in (1, 2))
+    alone = step_memory(config, precision="fp32")
+    half = split_memory(alone, config, 2)
     assert alone.fixed - half.fixed == pytest.approx(COPIES * weights / 2 - gathered_bytes(model))
     assert alone.per_image == half.per_image

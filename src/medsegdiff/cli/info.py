@@ -80,14 +80,14 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
 
 def _memory(config: Config, parameters: int) -> dict[str, float]:
     """Estimate memory in GB: of the weights, and of a training step in fp32, on one device or on each of several."""
-    from medsegdiff.models.memory import step_memory
+    from medsegdiff.models.memory import split_memory, step_memory
 
     step = step_memory(config, precision="fp32")
     needs = {"weights": 4 * parameters, "training": step.fixed, "per_image": step.per_image}
     needs["batch"] = step.of(config.train.batch_size)
     if config.train.sharding:
-        shared = {number: step_memory(config, precision="fp32", processes=number) for number in (2, 4, 8, 16)}
-        needs |= {f"training_on_each_of_{number}": step.fixed for number, step in shared.items()}
+        for number in (2, 4, 8, 16):
+            needs[f"training_on_each_of_{number}"] = split_memory(step, config, number).fixed
     return {name: round(number / 1e9, 2) for name, number in needs.items()}
 
 

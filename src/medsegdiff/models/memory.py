@@ -63,9 +63,7 @@ class StepMemory:
         return max(0, int((memory - self.fixed) // self.per_image))
 
 
-def step_memory(
-    config: Config, *, precision: Literal["fp32", "bf16"], device: str = "cpu", processes: int = 1
-) -> StepMemory:
+def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: str = "cpu") -> StepMemory:
     """Estimate the memory of a training step: a forward pass on the meta device, and a count of what it keeps.
 
     The tensors saved for the backward pass are those of a real one, byte for byte, also in bf16, whose casts are
@@ -77,10 +75,9 @@ def step_memory(
         config: The network, the size of the images, channels and classes.
         precision: In which it is trained.
         device: ``cpu`` or ``cuda``: they keep different things in bf16.
-        processes: Over which the network is split (``train.sharding``).
 
     Returns:
-        The estimate, for each process.
+        The estimate.
     """
     with torch.device("meta"):
         model = build_model(config)
@@ -88,8 +85,24 @@ def step_memory(
         recompute(model)
     side = -(-config.data.image_size // model.stride) * model.stride
     one, two = (saved_bytes(model, config, batch, side, precision=precision, device=device) for batch in (1, 2))
-    fixed = COPIES * _bytes(model) / processes + (gathered_bytes(model) if processes > 1 else 0)
-    return StepMemory(fixed=fixed + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
+    return StepMemory(fixed=COPIES * _bytes(model) + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
+
+
+def split_memory(step: StepMemory, config: Config, processes: int) -> StepMemory:
+    """Estimate the memory of each process where several share a network (``train.sharding``).
+
+    Args:
+        step: What one needs that has it alone.
+        config: The network.
+        processes: More than one.
+
+    Returns:
+        The estimate: a share of what belongs to the weights, and what is whole at a time.
+    """
+    with torch.device("meta"):
+        model = build_model(config)
+    shared = COPIES * _bytes(model) * (1 - 1 / processes)
+    return StepMemory(fixed=step.fixed - shared + gathered_bytes(model), per_image=step.per_image)
 
 
 def gathered_bytes(model: DiffusionModel) -> int:
