@@ -28,7 +28,10 @@ def call(*arguments: str | Path) -> int:
 
 
 def test_a_run_learns_to_sample_in_one_step(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     teacher, data = trained
     out = tmp_path / "quick"
@@ -48,6 +51,10 @@ def test_a_run_learns_to_sample_in_one_step(
     masks = tmp_path / "masks"
     assert call("segment", data, "--model", out, "--out", masks, "--split", "test", "--members", "2") == 0
     assert json.loads((masks / "segment.json").read_text())["sampling"]["num_steps"] == 1
+    assert "distilled" not in caplog.text
+    more = ("--members", "2", "--steps", "3", "--overwrite")
+    assert call("segment", data, "--model", out, "--out", masks, "--split", "test", *more) == 0
+    assert "3 steps were not learned" in caplog.text
 
 
 def test_a_quarter_of_the_teachers_steps_or_time_is_taken(
