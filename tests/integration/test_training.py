@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from medsegdiff.checkpoint import BEST, LAST, load_config
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.training import trainer
+from medsegdiff.training import distillation, trainer
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
@@ -152,13 +152,13 @@ def test_a_resumed_run_goes_on_with_the_next_samples_whatever_the_batch(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    original = trainer.training_losses
+    original = distillation.training_losses
 
-    def spy(model: torch.nn.Module, batch: object, *rest: object):
+    def spy(model: torch.nn.Module, batch: object, **rest: object):
         seen.extend(batch.positions)
-        return original(model, batch, *rest)
+        return original(model, batch, **rest)
 
-    monkeypatch.setattr(trainer, "training_losses", spy)
+    monkeypatch.setattr(distillation, "training_losses", spy)
     patch = stopping_at(2)
     train(folder, tmp_path / "run", small_config(*STEPS))
     patch.undo()
@@ -235,10 +235,10 @@ class Poison:
     """Make the gradient of chosen steps not a number."""
 
     def __init__(self, steps: set[int]) -> None:
-        self.steps, self.original = steps, trainer.training_losses
+        self.steps, self.original = steps, distillation.training_losses
 
-    def __call__(self, model: torch.nn.Module, batch: object, *rest: object):
-        losses = self.original(model, batch, *rest)
+    def __call__(self, model: torch.nn.Module, batch: object, **rest: object):
+        losses = self.original(model, batch, **rest)
         if batch.positions[0] // 4 in self.steps:
             losses = type(losses)(losses.total * float("nan"), losses.noise, losses.anchor)
         return losses
@@ -247,14 +247,14 @@ class Poison:
 def test_a_step_that_is_not_finite_is_skipped_and_counted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "training_losses", Poison({1, 3}))
+    monkeypatch.setattr(distillation, "training_losses", Poison({1, 3}))
     outcome = train(folder, tmp_path / "run", small_config(*STEPS))
     assert outcome.skipped == 2
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
 def test_training_stops_when_nothing_is_finite(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "training_losses", Poison(set(range(2, 100))))
+    monkeypatch.setattr(distillation, "training_losses", Poison(set(range(2, 100))))
     with pytest.raises(TrainingError, match="not finite in 5 steps in a row, up to step 7.*Lower train.learning_rate"):
         train(
             folder, tmp_path / "run", small_config("train.max_steps=50", "train.max_nonfinite=5", "train.save_every=2")
