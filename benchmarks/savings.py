@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
-import numpy as np
 import torch
-from pairs import CPU, Given, compared, in_rounds, replaced, timed, within
+from pairs import CPU, Given, compared, replaced, timed, within
 from torch import Tensor, nn
 
 from medsegdiff.config import Config, Precision
 from medsegdiff.hardware import place
 from medsegdiff.inference.compiling import compile_steps, is_compiled
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
-from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.io.raster import write_picture
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.types import Condition
 
@@ -46,7 +36,6 @@ def savings(config: Config, given: Given) -> Iterator[tuple[str, ...]]:
     yield compared("bf16", "fp32", partial(draw, precision="bf16"), whole, given)
     yield compared("inference mode", "no_grad", with_all, within(lambda: without_inference_mode(), draw), given)
     yield compiled_pair(config, given)
-    yield saving_pair(config, given)
 
 
 def network(config: Config, layout: torch.memory_format = torch.channels_last) -> DiffusionModel:
@@ -145,28 +134,3 @@ def compiled_pair(config: Config, given: Given) -> tuple[str, ...]:
     first = timed(on)
     row = compared(f"compiled steps (after {first:.0f} s)", "plain", on, off, given)
     return row if is_compiled(fast) else (f"{row[0]}: there is no compiler", *row[1:])
-
-
-def saving_pair(config: Config, given: Given, *, images: int = 6) -> tuple[str, ...]:
-    """Segment some files to files, saving each result while the next is computed and one after the other."""
-    segmenter, side = Segmenter(network(config), config), given.size
-    with TemporaryDirectory() as folder:
-        for number in range(images):
-            noise = np.random.default_rng(number).integers(0, 256, (side // 32, side // 32, 3), np.uint8)
-            write_picture(Path(folder) / "images" / f"{number}.png", noise.repeat(32, 0).repeat(32, 1))
-        files, out = find_inputs([Path(folder) / "images"]), Path(folder) / "out"
-        options = {"members": given.members}
-        run = partial(segment_files, segmenter, files, out, options=options, overwrite=True)
-        off = within(lambda: patch("medsegdiff.inference.files.save_beside", one_by_one), run)
-        run(), off()
-        return (f"saving beside the next of {images} images", "before it", *in_rounds(run, off, given.repeats), "0")
-
-
-def one_by_one(
-    results: Iterable[Segmentation], save: Callable[[Segmentation], Any]
-) -> Iterator[tuple[str, Future[Any]]]:
-    """Save each result before the next is computed."""
-    for result in results:
-        done: Future[Any] = Future()
-        done.set_result(save(result))
-        yield result.name, done

@@ -56,7 +56,7 @@ class CompiledStep:
 def compile_steps(model: DiffusionModel, device: torch.device) -> None:
     """Let a network compile its step; on a GPU it is also recorded as a CUDA graph.
 
-    The first step takes a minute or more. On a CPU it has not paid (benchmarks/speed.md).
+    The first step takes a minute or so. On a CPU it gains a tenth at most (benchmarks/speed.md).
 
     Args:
         model: The network; it is changed.

@@ -22,7 +22,6 @@ from medsegdiff.errors import ConfigError, DataError, GeometryError, MedSegDiffE
 from medsegdiff.inference.finding import check_files
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.rates import rates_of, write_rates
-from medsegdiff.inference.saving import save_beside
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter, complete_sampling
 from medsegdiff.io.atomic import write_json
@@ -66,15 +65,6 @@ class Finished:
             A sentence, or nothing.
         """
         return doubts(self.seen)
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """What is remembered of a result that was written."""
-
-    facts: dict[str, Any]
-    look: Appearance
-    rates: list[dict[str, Any]]
 
 
 def check_room(out: Path, *, overwrite: bool) -> None:
@@ -140,24 +130,19 @@ def segment_files(
         log.warning("%s", error)
         finished.failed[paths[name]] = str(error)
 
-    def save(result: Segmentation) -> _Saved:
+    for result in segmenter.stream(readable, refused=lambda case, error: refused(case.name, error), **options):
         if not finished.done:  # results of an earlier time stay until there are new ones
             _clear(out)
             _mark(out, segmenter, options, split_file)
-        result.save(out, members=save_members)
-        facts = _facts(result)
-        return _Saved(facts, _look(result, facts), rates_of(result))
-
-    results = segmenter.stream(readable, refused=lambda case, error: refused(case.name, error), **options)
-    for name, saving in save_beside(results, save):
         try:
-            saved = saving.result()
+            result.save(out, members=save_members)
+            facts = _facts(result)
+            finished.done.append(facts)
+            finished.seen.append(_look(result, facts))
+            rates += rates_of(result)
         except (DataError, GeometryError) as error:
-            refused(name, error)
-            continue
-        finished.done.append(saved.facts)
-        finished.seen.append(saved.look)
-        rates += saved.rates
+            refused(result.name, error)
+        del result  # a volume is large, and the next one is made before this name would be taken again
     finished.seconds = time.monotonic() - start
     if finished.done:
         write_rates(out / RATES, rates)
