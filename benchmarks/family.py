@@ -106,11 +106,11 @@ def write_page(entries: list[Entry], data: Path, minutes: float) -> None:
     scores = {e.preset: evaluate(e.masks, data, split="test", track=track) for e in entries}
     seconds = time_images(entries, data)
     v2, machine = scores["v2-tiny"], describe_machine(torch.device("cpu"))
-    draw(entries, data, v2)
+    draw(entries, data, scores)
     lines = [
         "# The family of the paper on ISIC 2016, 64 px",
         "",
-        f"Command: `python benchmarks/family.py` ({machine['name']}, {machine['torch']}).",
+        f"Command: `python benchmarks/family.py` ({machine['name']}, torch {machine['torch']}).",
         "",
         f"{minutes:g} minutes of training steps for each network on one core (validation comes on top); {MEMBERS} "
         f"members of {STEPS} steps of DPM-Solver++(2M), fused by STAPLE; {len(v2.cases)} test images, scored on their "
@@ -168,12 +168,13 @@ def time_images(entries: list[Entry], data: Path, *, images: int = 4, repeats: i
     return {name: median(found) / images for name, found in in_turn(runs, repeats).items()}
 
 
-def draw(entries: list[Entry], data: Path, ranked: Evaluation) -> None:
-    """Draw the best, the median and the worst case of V2, as every network sees it."""
-    order = sorted(ranked.cases, key=lambda case: -case["dice"])
+def draw(entries: list[Entry], data: Path, scores: dict[str, Evaluation]) -> None:
+    """Draw a case near V2's best, its median and one near its worst, as every network sees it."""
+    order = [case["name"] for case in sorted(scores["v2-tiny"].cases, key=lambda case: -case["dice"])]
     chosen = [order[len(order) // 20], order[len(order) // 2], order[-len(order) // 20]]
     for entry in entries:
-        rows = saved_rows(entry.masks, data, {case["name"]: case["name"] for case in chosen})
+        dice = {case["name"]: case["dice"] for case in scores[entry.preset].cases}
+        rows = saved_rows(entry.masks, data, {name: f"Dice {dice[name]:.3f}" for name in chosen})
         case_grid(rows, HERE / f"family_isic_{entry.preset}.png", max_members=5)
 
 
