@@ -25,15 +25,14 @@ from medsegdiff.report.figures import save
 
 HERE = Path(__file__).parent
 FULL = (1, 2, 4, 5, 10, 20, 50, 100)
-SHORT = (1, 2, 4, 5, 10, 20)
 WAYS = {
     ("dpmpp-2m", "logsnr"): FULL,
-    ("dpmpp-2m", "regions"): SHORT,
-    ("dpmpp-2m", "trailing"): SHORT,
-    ("dpmpp-2m", "linspace"): SHORT,
-    ("ddim", "logsnr"): SHORT,
-    ("ddim", "trailing"): SHORT,
-    ("dpmpp-sde-2m", "logsnr"): SHORT,
+    ("dpmpp-2m", "regions"): FULL,
+    ("dpmpp-2m", "trailing"): FULL,
+    ("dpmpp-2m", "linspace"): FULL,
+    ("ddim", "logsnr"): FULL,
+    ("ddim", "trailing"): FULL,
+    ("dpmpp-sde-2m", "logsnr"): FULL,
 }
 """Sampler and spacing → numbers of steps; the first with 100 steps is what the others are judged against."""
 METRICS = ("dice", "agreement", "ece_near", "ged")
