@@ -22,7 +22,13 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training.train import train
 from tests.makers import make_folder, small_config, small_network
 
-STEPS = ("train.save_every=100", "train.val_cases=3", "sampling.batch_size=2", "train.lr_schedule=constant")
+STEPS = (
+    "train.save_every=100",
+    "train.val_cases=3",
+    "sampling.batch_size=2",
+    "train.lr_schedule=constant",
+    "data.val_fraction=0.3",
+)
 """Three batches to validate, so that one of two processes has none in the second round."""
 PP = (
     "train.val_every=5",
