@@ -13,7 +13,7 @@ from torch import Tensor
 from medsegdiff import Segmenter
 from medsegdiff.config import SamplingConfig
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.segmenter import complete_sampling
+from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.stopping import spread, together, until_stable
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import DiffusionModel

@@ -13,9 +13,10 @@ from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
+from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.ensemble import EnsembleSampler, in_chunks
 from medsegdiff.inference.mean import in_one_step
-from medsegdiff.inference.segmenter import Segmenter, complete_sampling
+from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import randomised, small_config
 

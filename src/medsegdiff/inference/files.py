@@ -19,11 +19,12 @@ from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import ConfigError, DataError, GeometryError, MedSegDiffError, some
+from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.finding import check_files
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.rates import rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.segmenter import Segmenter, complete_sampling
+from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
 from medsegdiff.suspicion import Appearance, doubts, look
 from medsegdiff.types import Case

@@ -16,17 +16,17 @@ from torch import Tensor
 from medsegdiff.checkpoint import Weights, load_model
 from medsegdiff.config import Config, Precision, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
-from medsegdiff.errors import ConfigError, MedSegDiffError
+from medsegdiff.errors import MedSegDiffError
 from medsegdiff.fusion import FUSERS
 from medsegdiff.hardware import pick_device, place
+from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.compiling import compile_steps
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
 from medsegdiff.inference.labels import label_map
-from medsegdiff.inference.mean import in_one_step
 from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.stopping import AUTO, MOST, Growing, spread, together, until_stable
+from medsegdiff.inference.stopping import AUTO, Growing, spread, together, until_stable
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import assemble, slices_of
 from medsegdiff.io.dicom import DicomHeader
@@ -284,34 +284,6 @@ class Segmenter:
             classes=classes,
             label_values=self.config.data.label_values,
         )
-
-
-def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any], *, target: str = "x0") -> SamplingConfig:
-    """Complete what the user asks for with the model's defaults.
-
-    Args:
-        defaults: Of the model.
-        asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default, ``auto``
-            for as many members as are drawn at most.
-        target: What the network predicts; mode ``mean`` asks.
-
-    Returns:
-        How to sample and fuse.
-
-    Raises:
-        ConfigError: If a number is below 1 or a name is unknown.
-    """
-    names = {"members": "num_samples", "steps": "num_steps"}
-    given = {key: value for key, value in asked.items() if value is not None}
-    if given.get("members") == AUTO:
-        given["members"] = MOST
-    for key in names:
-        if isinstance(number := given.get(key, 1), str) or number < 1:
-            also = ", or 'auto'" if key == "members" else ""
-            raise ConfigError(f"{key} is {number!r}; it must be at least 1{also}.")
-    sampling = defaults.model_copy(update={names.get(key, key): value for key, value in given.items()})
-    FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
-    return in_one_step(sampling, given, target=target) if sampling.mode == "mean" else sampling
 
 
 def _restored(ensemble: Ensemble, index: int, item: _Item) -> tuple[Tensor, Tensor | None]:
