@@ -266,10 +266,10 @@ class Trainer:
         """Save a checkpoint; the main process writes, the others give what they have a share of."""
         main, model = self.accelerator.is_main_process, self.accelerator.unwrap_model(self.model)
         tensors = tensors_of(model=model, average=self.average, optimizer=self.optimizer.optimizer)
-        whole = gather(tensors, keep=main)
+        saved = gather(tensors, keep=main)
         if main:
-            save_state(self.run.state, whole, num_averaged=int(self.ema.n_averaged), progress=self.progress)
-            average = part_of(whole, "average.")
+            save_state(self.run.state, saved, num_averaged=int(self.ema.n_averaged), progress=self.progress)
+            average = part_of(saved, "average.")
             self._save_weights(LAST, average)
             if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
                 self._save_weights(BEST, average)
