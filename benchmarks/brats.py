@@ -18,12 +18,12 @@ from isic2016 import learn, timed
 
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
+from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.overlap import dice
-from medsegdiff.presets import load_preset
 
 HERE = Path(__file__).parent
 TRAINED, AGAIN, TESTED = "BraTS2021_00000", "BraTS2021_90000", "BraTS2021_01201"

@@ -17,12 +17,12 @@ from isic2016 import learn, segment, timed
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
-from medsegdiff.config import DataConfig
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import DataConfig
 from medsegdiff.evaluation import Evaluation, evaluate, interval
 from medsegdiff.io.raster import read_mask
-from medsegdiff.presets import load_preset
-from medsegdiff.report.figures import case_grid
-from medsegdiff.report.gallery import saved_rows
+from medsegdiff.pictures.figures import case_grid
+from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent

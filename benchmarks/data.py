@@ -14,13 +14,13 @@ import torch
 from brats import link
 
 from medsegdiff.cli import guard
+from medsegdiff.config.load import load_preset
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.opening import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.hardware import autocast, pick_precision
 from medsegdiff.models.base import build_model
-from medsegdiff.presets import load_preset
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import parameter_groups
 

@@ -19,15 +19,15 @@ from medsegdiff.benchmark.timing import in_turn
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
+from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
-from medsegdiff.report.figures import case_grid
-from medsegdiff.report.gallery import saved_rows
-from medsegdiff.report.paper import load_table
+from medsegdiff.paper.tables import load_table
+from medsegdiff.pictures.figures import case_grid
+from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent

@@ -14,13 +14,13 @@ from isic2016 import learn, timed
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
+from medsegdiff.config.load import load_preset
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent

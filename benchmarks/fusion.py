@@ -20,8 +20,8 @@ from scipy.ndimage import zoom
 
 from medsegdiff.cli import guard
 from medsegdiff.data.phantom import make_lesion
-from medsegdiff.fusion import majority, mean
-from medsegdiff.staple import binary_staple, multi_label_staple
+from medsegdiff.fusion.fusers import majority, mean
+from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 
 PAGE = Path(__file__).with_suffix(".md")
 RATERS = 9

@@ -19,16 +19,16 @@ from rich.console import Console
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config
 from medsegdiff.evaluation import Evaluation, evaluate, interval
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import read_mask, write_mask
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
-from medsegdiff.report.figures import case_grid
-from medsegdiff.report.gallery import saved_rows
+from medsegdiff.pictures.figures import case_grid
+from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.models.base import build_model
-from medsegdiff.models.memory import step_memory
-from medsegdiff.presets import load_preset
+from medsegdiff.training.memory import step_memory
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import parameter_groups
 from medsegdiff.types import Batch
@@ -50,7 +50,7 @@ def main() -> None:
         "",
         "Command: `python benchmarks/memory.py`. Peak of the resident memory over two training steps (forward, "
         "backward, AdamW, average), less what the process held before the network was made, beside the estimate of "
-        "`medsegdiff.models.memory`, by which `medsegdiff data plan` chooses the batch size.",
+        "`medsegdiff.training.memory`, by which `medsegdiff data plan` chooses the batch size.",
         "",
         f"Machine: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}.",

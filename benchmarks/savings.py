@@ -11,7 +11,7 @@ import torch
 from pairs import CPU, Given, compared, replaced, timed, within
 from torch import Tensor, nn
 
-from medsegdiff.config import Config, Precision
+from medsegdiff.config.run import Config, Precision
 from medsegdiff.hardware import place
 from medsegdiff.inference.compiling import compile_steps, is_compiled
 from medsegdiff.inference.ensemble import EnsembleSampler

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.diffusion.process import activate, add_noise, encode
 from medsegdiff.diffusion.samplers import SAMPLERS, Denoise, Table, sample
 from medsegdiff.diffusion.schedule import Level

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.opening import list_cases
 from medsegdiff.data.split import names_in
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.calibration import ece, near
 from medsegdiff.metrics.distribution import agreement, ged
 from medsegdiff.metrics.overlap import dice
-from medsegdiff.report.figures import save
+from medsegdiff.pictures.figures import save
 
 HERE = Path(__file__).parent
 FULL = (1, 2, 4, 5, 10, 20, 50, 100)

@@ -18,14 +18,14 @@ from tiles import cut_all
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
+from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.selective import aurc, excess_aurc
-from medsegdiff.presets import load_preset
-from medsegdiff.report.figures import case_grid, save
-from medsegdiff.report.gallery import saved_rows
+from medsegdiff.pictures.figures import case_grid, save
+from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent

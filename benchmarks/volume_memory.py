@@ -18,13 +18,13 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.needs import needs_of
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import build_model
 from medsegdiff.nn.unet import Decoder
-from medsegdiff.presets import load_preset
 
 CLASSES = ("background", *(f"organ_{i}" for i in range(1, 16)))
 TINY = (

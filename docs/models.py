@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset, preset_names
 
 PAGE = Path(__file__).with_name("models.md")
 MARKS = ("<!-- networks -->", "<!-- presets -->", "<!-- end -->")

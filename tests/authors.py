@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsegdiff.config import Config
-from medsegdiff.importing.names import prefixes
-from medsegdiff.importing.translation import LAST, NEVER_SAVED
+from medsegdiff.authors.names import prefixes
+from medsegdiff.authors.translation import LAST, NEVER_SAVED
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
 
 DRAWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {

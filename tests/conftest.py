@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import make_folder, randomised, small_config
 

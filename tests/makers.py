@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.presets import load_preset
 
 SMALL = (
     "model.condition_widths=[8, 16, 16]",

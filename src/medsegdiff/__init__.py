@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medsegdiff.config import Config as Config
+    from medsegdiff.config.load import load_preset as load_preset
+    from medsegdiff.config.run import Config as Config
     from medsegdiff.evaluation import evaluate as evaluate
     from medsegdiff.inference.segmentation import Segmentation as Segmentation
     from medsegdiff.inference.segmenter import Segmenter as Segmenter
-    from medsegdiff.presets import load_preset as load_preset
     from medsegdiff.training.train import train as train
 
 _PUBLIC = {
@@ -21,7 +21,7 @@ _PUBLIC = {
     "Segmentation": "medsegdiff.inference.segmentation",
     "Segmenter": "medsegdiff.inference.segmenter",
     "evaluate": "medsegdiff.evaluation",
-    "load_preset": "medsegdiff.presets",
+    "load_preset": "medsegdiff.config",
     "train": "medsegdiff.training.train",
 }
 

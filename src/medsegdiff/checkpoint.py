@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medsegdiff.config import Config
+from medsegdiff.config.load import make_config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.presets import make_config
 
 FORMAT = 1
 """Version of the layout; a larger one in a file means that the file is newer than this code."""
@@ -28,28 +28,13 @@ Weights = Literal["best", "last"]
 
 
 def save_config(folder: Path, config: Config) -> None:
-    """Write the configuration that weights in this folder belong to.
-
-    Args:
-        folder: The run.
-        config: Resolved.
-    """
+    """Write the configuration that weights in this folder belong to."""
     value = {"format": FORMAT, "medsegdiff": version("medsegdiff"), "config": config.model_dump(mode="json")}
     write_json(folder / CONFIG, value)
 
 
 def load_config(folder: Path) -> Config:
-    """Read the configuration of a run.
-
-    Args:
-        folder: The run.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        CheckpointError: If there is none, or it can't be understood.
-    """
+    """Read the configuration of a run."""
     file = folder / CONFIG
     if not file.is_file():
         raise CheckpointError(
@@ -69,16 +54,7 @@ def load_config(folder: Path) -> Config:
 
 
 def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
-    """Write weights; on any error the file that was there stays as it was.
-
-    Args:
-        file: Ends in ``.safetensors``.
-        state: Weights by name.
-        facts: Step, Dice and the like, for the file's header.
-
-    Raises:
-        CheckpointError: If they can't be written (a full disk, say).
-    """
+    """Write weights; on any error the file that was there stays as it was."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     header = {key: str(value) for key, value in (facts or {}).items()}
     try:
@@ -91,15 +67,7 @@ def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, An
 
 
 def load_weights(file: Path, model: torch.nn.Module) -> None:
-    """Read weights into a model.
-
-    Args:
-        file: Ends in ``.safetensors``.
-        model: Of the same architecture.
-
-    Raises:
-        CheckpointError: If the file is missing or damaged, or belongs to another architecture.
-    """
+    """Read weights into a model."""
     if not file.is_file():
         raise CheckpointError(f"{file}: there are no weights. Train the run first, or resume it.")
     try:
@@ -127,18 +95,7 @@ def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) ->
 
 
 def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[DiffusionModel, Config]:
-    """Load a trained network.
-
-    Args:
-        folder: A run: ``config.json`` and weights.
-        weights: Which weights of the run.
-
-    Returns:
-        The network in evaluation mode, and its configuration.
-
-    Raises:
-        CheckpointError: If the folder is not a run, or its parts do not fit together.
-    """
+    """Load a trained network."""
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.phantom import NUM_RATERS, PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
@@ -20,9 +21,8 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
 from medsegdiff.metrics.distribution import expected_ged
 from medsegdiff.metrics.pairs import dice_of, intersections
-from medsegdiff.presets import load_preset
-from medsegdiff.report.figures import case_grid
-from medsegdiff.report.gallery import saved_rows
+from medsegdiff.pictures.figures import case_grid
+from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.report.html import Section, write_report
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
@@ -46,18 +46,7 @@ class DemoResult:
 def run_demo(
     out: Path, *, seed: int = 0, steps: int | None = None, console: Console | None = None, track: Track = in_silence
 ) -> DemoResult:
-    """Make data, train, segment, fuse, evaluate and report.
-
-    Args:
-        out: Folder; one from an earlier demonstration is replaced.
-        seed: Of data and training.
-        steps: Training steps; ``None`` takes the recipe's.
-        console: Where to print; ``None`` is silent.
-        track: Shows progress.
-
-    Returns:
-        Path of the report, and its headline numbers.
-    """
+    """Make data, train, segment, fuse, evaluate and report."""
     console = console or Console(quiet=True)
     make_room(out)
     overrides = [*RECIPE, f"train.seed={seed}", f"data.split_seed={seed}"]
@@ -82,16 +71,7 @@ def run_demo(
 
 
 def perfect_sampler(source: PhantomSource, names: Sequence[str], *, members: int) -> dict[str, float]:
-    """Work out what a sampler scores on average that draws masks just as the raters do.
-
-    Args:
-        source: The phantom, which knows how probable each mask is.
-        names: The cases that are scored.
-        members: Size of the ensemble.
-
-    Returns:
-        ``ged`` and ``agreement``, expected, as means over the cases.
-    """
+    """Work out what a sampler scores on average that draws masks just as the raters do."""
     known = [source.lesion(name).distribution() for name in names]
     ged = [expected_ged(masks, weights, num_samples=members, num_raters=NUM_RATERS) for masks, weights in known]
     agreement = [weights @ dice_of(intersections(masks, masks)) @ weights for masks, weights in known]
@@ -99,14 +79,7 @@ def perfect_sampler(source: PhantomSource, names: Sequence[str], *, members: int
 
 
 def make_room(out: Path) -> None:
-    """Empty the folder of an earlier demonstration; touch nothing else.
-
-    Args:
-        out: The folder.
-
-    Raises:
-        ConfigError: If it holds something else.
-    """
+    """Empty the folder of an earlier demonstration; touch nothing else."""
     if out.exists() and any(out.iterdir()):
         if not (out / MARK).exists():
             raise ConfigError(f"{out} holds something that is not a demonstration. Choose another --out.")

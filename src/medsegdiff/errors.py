@@ -35,40 +35,17 @@ class TrainingError(MedSegDiffError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Name the known word closest to a wrong one, for the end of an error message.
-
-    Args:
-        name: What the user wrote.
-        known: The words that would have been right.
-
-    Returns:
-        ``" Did you mean 'x'?"``, or an empty string when nothing is close.
-    """
+    """Name the known word closest to a wrong one, for the end of an error message."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{found[0]}'?" if found else ""
 
 
 def some(names: Sequence[str], *, most: int = 5) -> str:
-    """List the first of many names, for an error message.
-
-    Args:
-        names: All of them.
-        most: How many are named.
-
-    Returns:
-        ``a, b, c and 7 more``.
-    """
+    """List the first of many names, for an error message."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def size(shape: Sequence[int]) -> str:
-    """Write a shape for an error message.
-
-    Args:
-        shape: Pixels or voxels by axis.
-
-    Returns:
-        ``40×32``.
-    """
+    """Write a shape for an error message."""
     return "×".join(map(str, shape))

@@ -9,22 +9,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-from medsegdiff.config import Precision
+from medsegdiff.config.run import Precision
 from medsegdiff.errors import ConfigError
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """Choose a device.
-
-    Args:
-        name: As torch names it (``cpu``, ``cuda:1``, ``mps``); ``None`` takes the best there is.
-
-    Returns:
-        The device.
-
-    Raises:
-        ConfigError: If there is no such device.
-    """
+    """Choose a device."""
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name or best)
@@ -39,13 +29,6 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
 
     That is a GPU of compute capability 8 or more, or a CPU with AMX tiles, where a training step was measured
     1.6 to 2.9 times as fast as in fp32; without tiles, bf16 on a CPU is emulated and slower.
-
-    Args:
-        precision: What the user asked for.
-        device: Where it is computed.
-
-    Returns:
-        ``fp32`` or ``bf16``.
     """
     if precision != "auto":
         return precision
@@ -60,15 +43,7 @@ def _has_amx() -> bool:
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """Compute in a precision; what needs more keeps it (the FFT, sums, the weights).
-
-    Args:
-        precision: ``auto``, ``fp32`` or ``bf16``.
-        device: Where it is computed.
-
-    Returns:
-        A context.
-    """
+    """Compute in a precision; what needs more keeps it (the FFT, sums, the weights)."""
     if pick_precision(precision, device) == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
@@ -79,27 +54,13 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
 
     On a CPU with AMX tiles a forward pass of the preset ``v2-fast`` in bf16 took 0.6 times as long so. What it
     computes is the same but for rounding.
-
-    Args:
-        model: The network; it is changed.
-        device: Where to.
-
-    Returns:
-        The network.
     """
     moved = model.to(device)
     return moved if device.type == "mps" else moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def device_memory(device: torch.device) -> float:
-    """Find out how much memory training may take.
-
-    Args:
-        device: Where it is done.
-
-    Returns:
-        Bytes: all of a GPU, or half of the machine's memory, whose other half holds the prepared cases and the rest.
-    """
+    """Find out how much memory training may take."""
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "mps":
@@ -108,25 +69,14 @@ def device_memory(device: torch.device) -> float:
 
 
 def machine_memory() -> float:
-    """Ask the machine for its memory.
-
-    Returns:
-        Bytes; 16 GB where the system does not tell.
-    """
+    """Ask the machine for its memory."""
     if not hasattr(os, "sysconf"):
         return 16e9
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def on_cpu(device: str | None) -> bool:
-    """Decide whether to keep off accelerators; several processes without GPUs would else not find each other.
-
-    Args:
-        device: ``cpu``, or ``None``.
-
-    Returns:
-        Whether to compute on the CPU.
-    """
+    """Decide whether to keep off accelerators; several processes without GPUs would else not find each other."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     return device == "cpu" or (not alone and (kind is None or kind.type == "mps"))

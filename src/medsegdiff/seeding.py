@@ -9,10 +9,10 @@ def derive_seed(*parts: int | str) -> int:
     """Mix a seed with the names of what it is for.
 
     Args:
-        *parts: The user's seed, then what tells this use from others: purpose, image, member, ….
+        *parts: The seed, then names: kind of randomness, image, member.
 
     Returns:
-        A seed below 2^63, the same on every machine.
+        A number in [0, 2^63).
 
     Example:
         >>> derive_seed(0, "noise", "lesion", 3) == derive_seed(0, "noise", "lesion", 3)

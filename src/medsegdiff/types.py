@@ -80,26 +80,11 @@ class Condition:
     """The Condition Model's finest features at full resolution, where they refine the output."""
 
     def shared(self, image: int, count: int) -> Condition:
-        """Let the members of one image share its condition: views, no copies.
-
-        Args:
-            image: Its number in the batch.
-            count: Of members.
-
-        Returns:
-            The condition of so many members.
-        """
+        """Let the members of one image share its condition: views, no copies."""
         return self._each(lambda tensor: tensor[image : image + 1].expand(count, *tensor.shape[1:]))
 
     def select(self, index: Int[Tensor, " n"]) -> Condition:
-        """Repeat or pick images, so that each member of a batch has the condition of its image.
-
-        Args:
-            index: For each member, its image.
-
-        Returns:
-            The condition of n members.
-        """
+        """Repeat or pick images, so that each member of a batch has the condition of its image."""
         return self._each(lambda tensor: tensor[index])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:

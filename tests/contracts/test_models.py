@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from medsegdiff.checkpoint import BEST, load_model, save_config, save_weights
+from medsegdiff.config.networks import NETWORKS, NetworkConfig
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
-from medsegdiff.networks import NETWORKS, NetworkConfig
 from medsegdiff.training.objective import training_losses
 from tests.makers import TASKS, configured, randomised
 

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from medsegdiff.checkpoint import BEST, LAST, load_config
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.segmenter import Segmenter

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())

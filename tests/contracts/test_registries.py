@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataSource
 from medsegdiff.data.listing import Layout
 from medsegdiff.data.opening import open_source
@@ -16,7 +16,7 @@ from medsegdiff.diffusion.samplers import SAMPLERS, TableBuilder, sample
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
 from medsegdiff.errors import DataError
-from medsegdiff.fusion import FUSERS, Fuser
+from medsegdiff.fusion.fusers import FUSERS, Fuser
 from medsegdiff.metrics.base import METRICS, Metric
 
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.training import trainer
 from medsegdiff.training.train import train

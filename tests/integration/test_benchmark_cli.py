@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from medsegdiff.presets import preset_names
+from medsegdiff.config.load import preset_names
 from tests.integration.test_cli import call
 from tests.makers import small_config
 

@@ -11,9 +11,9 @@ import pytest
 from medsegdiff import demo
 from medsegdiff.errors import ConfigError
 from medsegdiff.io.raster import picture_size
-from medsegdiff.report.figures import CaseRow, case_grid, colour
+from medsegdiff.pictures.figures import CaseRow, case_grid, colour
+from medsegdiff.pictures.overlay import COLOURS, contour, overlay
 from medsegdiff.report.html import Section, write_report
-from medsegdiff.report.overlay import COLOURS, contour, overlay
 from tests.makers import SMALL, disc
 
 

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK
 from pydicom import dcmread
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.opening import open_source
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs

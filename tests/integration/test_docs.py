@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from medsegdiff.cli import app, load_plugin
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.opening import detect, layouts, list_cases
 from tests.makers import write_png

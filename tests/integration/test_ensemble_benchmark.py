@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from medsegdiff import Segmenter
-from medsegdiff.benchmark.ensemble import Plan, benchmark_ensemble, scores_of, source_of, tables, titles
-from medsegdiff.ensembles.curve import Curve, score_subsets
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation import evaluate
+from medsegdiff.fusion.curve import Curve, score_subsets
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import build_model
-from medsegdiff.report.ensemble_curve import draw_curves
+from medsegdiff.paper.figure3 import Plan, benchmark_ensemble, scores_of, source_of, tables, titles
+from medsegdiff.pictures.ensemble_curve import draw_curves
 from medsegdiff.types import Case, Geometry
 from tests.integration.test_cli import call
 from tests.integration.test_volumes import identity, phantom

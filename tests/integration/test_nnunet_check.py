@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.conversion import convert
+from medsegdiff.data.convert import convert
 from tests.described import SHAPE, make_msd, make_nnunet, voxels
 from tests.makers import make_folder, write_png
 from tests.volumes import oblique, save

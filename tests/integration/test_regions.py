@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from medsegdiff import Segmenter
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.opening import open_source
 from medsegdiff.errors import DataError

@@ -13,7 +13,7 @@ import pytest
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli.info import describe
 from medsegdiff.models.budget import budget
-from medsegdiff.report.costs import costs
+from medsegdiff.paper.costs import costs
 from tests.integration.test_cli import call
 
 

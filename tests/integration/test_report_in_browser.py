@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from medsegdiff import demo
-from medsegdiff.evaluation import Evaluation, evaluate, summarise, write_page
-from medsegdiff.evaluation.page import MOST_OPEN
+from medsegdiff.evaluation import Evaluation, evaluate, summarise
+from medsegdiff.report.evaluation import MOST_OPEN, write_page
 from tests.makers import SMALL
 from tests.raters import make_rated
 

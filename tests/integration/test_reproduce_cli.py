@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError, TrainingError
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
-from medsegdiff.report.results import read_scores
-from medsegdiff.reproduction import ablation, plan, tally
-from medsegdiff.reproduction.ablation import jobs_of, minutes_left
-from medsegdiff.reproduction.efficiency import ROWS
-from medsegdiff.reproduction.plan import Plan
-from medsegdiff.reproduction.variants import find_variants
+from medsegdiff.paper import ablation
+from medsegdiff.paper import ablation_plan as plan
+from medsegdiff.paper import ablation_results as tally
+from medsegdiff.paper.ablation import jobs_of, minutes_left
+from medsegdiff.paper.ablation_plan import Plan
+from medsegdiff.paper.efficiency import ROWS
+from medsegdiff.paper.results import read_scores
+from medsegdiff.paper.variants import find_variants
 from tests.integration.test_cli import call
 from tests.integration.test_training import stopping_at
 from tests.makers import SMALL, make_folder

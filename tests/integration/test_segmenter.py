@@ -12,7 +12,7 @@ import torch
 
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError, ShapeError
-from medsegdiff.fusion import staple
+from medsegdiff.fusion.fusers import staple
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.io.raster import picture_size

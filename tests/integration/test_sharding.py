@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training.train import train

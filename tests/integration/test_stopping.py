@@ -11,13 +11,13 @@ import pytest
 from torch import Tensor
 
 from medsegdiff import Segmenter
-from medsegdiff.config import SamplingConfig
+from medsegdiff.config.run import SamplingConfig
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.stopping import spread, together, until_stable
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.report.costs import costs
+from medsegdiff.paper.costs import costs
 from medsegdiff.types import Condition
 from tests.integration.test_cli import call
 from tests.integration.test_volumes import Threshold, phantom

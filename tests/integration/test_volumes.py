@@ -14,7 +14,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
 
 from medsegdiff import Segmenter
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import GeometryError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files

@@ -10,9 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from medsegdiff.diagnosis.history import examine_history
-from medsegdiff.report import figures
-from medsegdiff.report.gallery import saved_rows
+from medsegdiff.doctor.history import examine_history
+from medsegdiff.pictures import figures
+from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
 from medsegdiff.types import Condition
 from tests.integration.test_stopping import Doubtful, doubtful

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from medsegdiff.importing.architecture import infer
-from medsegdiff.importing.translation import check_whole, translate
+from medsegdiff.authors.architecture import infer
+from medsegdiff.authors.translation import check_whole, translate
 from medsegdiff.models.base import MODELS
 from tests.authors import Fixture, read_fixture
 

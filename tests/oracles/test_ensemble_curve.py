@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.ensembles import votes as votes_module
-from medsegdiff.ensembles.curve import (
+from medsegdiff.errors import ConfigError, DataError, ShapeError
+from medsegdiff.fusion import vote_table as votes_module
+from medsegdiff.fusion.curve import (
     GRID,
     Curve,
     convergence,
@@ -19,12 +20,11 @@ from medsegdiff.ensembles.curve import (
     score_subsets,
     sizes,
 )
-from medsegdiff.ensembles.votes import tables_of, tabulate
-from medsegdiff.errors import ConfigError, DataError, ShapeError
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.staple import binary_staple, multi_label_staple
+from medsegdiff.fusion.vote_table import tables_of, tabulate
 from medsegdiff.io.mapped import make_room
 from medsegdiff.metrics.overlap import dice
-from medsegdiff.staple import binary_staple, multi_label_staple
 from tests.makers import disc
 
 FUSIONS = ("staple", "majority", "mean")

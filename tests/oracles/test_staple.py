@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.fusion import majority, mean, one_hot, staple
-from medsegdiff.staple import binary_staple, multi_label_staple
+from medsegdiff.fusion.fusers import majority, mean, one_hot, staple
+from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 
 sitk = pytest.importorskip("SimpleITK")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
 from tests.makers import small_config
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from medsegdiff.config import LossConfig
+from medsegdiff.config.run import LossConfig
 from medsegdiff.diffusion.schedule import make_schedule
-from medsegdiff.losses import cross_entropy, soft_dice
+from medsegdiff.training.losses import cross_entropy, soft_dice
 from medsegdiff.training.objective import anchor_loss, draw, training_losses
 from medsegdiff.types import Batch
 from tests.makers import small_config

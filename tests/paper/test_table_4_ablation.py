@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
@@ -16,7 +16,7 @@ from medsegdiff.models.base import build_model
 from medsegdiff.nn.affinity import softmax_affinity
 from medsegdiff.nn.spatial_attention import SpatialAttention
 from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer
-from medsegdiff.reproduction.variants import VARIANTS, Variant
+from medsegdiff.paper.variants import VARIANTS, Variant
 from medsegdiff.training.objective import training_losses
 from tests.makers import randomised, small_config
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.models.base import build_model
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
 
 
 @pytest.mark.parametrize("preset", ["v2-paper", "v2"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config import DataConfig, TrainConfig
+from medsegdiff.config.run import DataConfig, TrainConfig
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.opening import open_source

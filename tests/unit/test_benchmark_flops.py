@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from medsegdiff.benchmark.flops import operations
-from medsegdiff.benchmark.reference import FORWARDS, ReferenceUNet, planned_widths
+from medsegdiff.benchmark.nnunet_reference import FORWARDS, ReferenceUNet, planned_widths
 from medsegdiff.benchmark.stages import counted_pass, extended
+from medsegdiff.config.load import load_preset
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
 from tests.makers import small_config
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import detect, fits, open_source
 from medsegdiff.errors import DataError
-from medsegdiff.inspection import inspect_folder
 from tests.published import NEW, OLD, SHAPE, brats, brats_slices, labels, listing, parts, source, volume
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.errors import DataError
 from tests.makers import write_png

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import detect, fits, list_cases
 from medsegdiff.errors import DataError
-from medsegdiff.inspection import inspect_folder
 from tests.makers import write_png
 from tests.pictures import (
     ISIC,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config import DataConfig
-from medsegdiff.data.catalog.ddti import read_marks
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.benchmarks.ddti import read_marks
 from medsegdiff.data.opening import list_cases
 from medsegdiff.errors import DataError
 from tests.pictures import (

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import detect, fits
 from medsegdiff.errors import DataError
-from medsegdiff.inspection import inspect_folder
 from tests.published import amos, btcv, labels, listing, parts, source, volume
 
 VOLUMES = ("amos2022", "amos2022-mr", "btcv", "btcv-12", "brats", "brats-labels", "brats-slices")

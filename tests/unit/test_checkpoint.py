@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from medsegdiff import checkpoint
 from medsegdiff.checkpoint import BEST, load_config, load_model, save_config, save_weights
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import small_config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, collate
 from medsegdiff.data.masks import Masks
@@ -16,7 +16,7 @@ from medsegdiff.data.opening import open_source
 from medsegdiff.data.transforms import Placement, grid_mask
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
-from medsegdiff.losses import cross_entropy, mean_of, soft_dice
+from medsegdiff.training.losses import cross_entropy, mean_of, soft_dice
 from tests.makers import write_png
 
 HERE = Path("mask.png")

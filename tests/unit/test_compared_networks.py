@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import build_model
 from medsegdiff.models.budget import Budget, budget
-from medsegdiff.models.memory import saved_bytes
 from medsegdiff.nn.rrdb import RRDB, DenseBlock
 from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer
-from medsegdiff.presets import load_preset, preset_names
+from medsegdiff.training.memory import saved_bytes
 from medsegdiff.training.objective import training_losses
 from tests.makers import randomised, small_network
 

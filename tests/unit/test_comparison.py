@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from scipy.stats import wilcoxon
 
-from medsegdiff.comparison import Comparison, Scores, compare, paired, read_scores
 from medsegdiff.errors import ConfigError, DataError
+from medsegdiff.evaluation.compare import Comparison, Scores, compare, paired, read_scores
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medsegdiff.benchmark.timing import Meter
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.inference.compiling import CompiledStep, is_compiled
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import build_model

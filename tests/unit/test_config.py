@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.config import Config
+from medsegdiff.config.load import known_keys, load_preset, make_config
+from medsegdiff.config.networks import NETWORKS
+from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
-from medsegdiff.networks import NETWORKS
-from medsegdiff.presets import known_keys, load_preset, make_config
 
 
 def test_overrides_change_one_value_and_nothing_else() -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config import DataConfig
-from medsegdiff.conversion import convert
-from medsegdiff.conversion.labels import LabelScheme, fuse_raters, painting_order
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.convert import convert
+from medsegdiff.data.convert.labels import LabelScheme, fuse_raters, painting_order
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.data.source import ListedSource
 from medsegdiff.data.volumes import VolumeSource
@@ -523,7 +523,7 @@ def test_an_interruption_leaves_no_half_case(folder: Path, tmp_path: Path, monke
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("medsegdiff.conversion.nnunet.write_labels", stop)
+    monkeypatch.setattr("medsegdiff.data.convert.nnunet.write_labels", stop)
     with pytest.raises(KeyboardInterrupt):
         convert(folder, tmp_path / "Dataset001_D", to="nnunet")
     assert not [path for path in (tmp_path / "Dataset001_D").rglob("*") if path.is_file()]

@@ -15,18 +15,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medsegdiff.checkpoint import BEST, LAST, load_config, save_config, save_weights
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.data.phantom import PhantomSource, write_phantom
-from medsegdiff.diagnosis.examination import examine
-from medsegdiff.diagnosis.finding import Diagnosis, Finding
-from medsegdiff.diagnosis.history import examine_history
-from medsegdiff.diagnosis.machine import examine_machine
-from medsegdiff.diagnosis.raters import ECE_EXCESS, Drawn, calibration_error, phantom_of
-from medsegdiff.diagnosis.recorded import examine_recorded, record_of
-from medsegdiff.diagnosis.sampling import examine_sampling, foreground_share
-from medsegdiff.diagnosis.weights import examine_weights
 from medsegdiff.diffusion import dpm_solver
 from medsegdiff.diffusion.samplers import SAMPLERS, Row
+from medsegdiff.doctor.examination import examine
+from medsegdiff.doctor.finding import Diagnosis, Finding
+from medsegdiff.doctor.history import examine_history
+from medsegdiff.doctor.machine import examine_machine
+from medsegdiff.doctor.raters import ECE_EXCESS, Drawn, calibration_error, phantom_of
+from medsegdiff.doctor.recorded import examine_recorded, record_of
+from medsegdiff.doctor.sampling import examine_sampling, foreground_share
+from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.models.base import build_model
 from medsegdiff.training.run import Run

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medsegdiff.checkpoint import BEST, save_config, save_weights
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import CheckpointError, ConfigError
 from medsegdiff.models.base import DiffusionModel, build_model

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.errors import DataError
-from medsegdiff.inspection import inspect_folder
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_masks import read_masks
 from medsegdiff.io.dicom_seg import write_segmentation

@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 
-from medsegdiff.config import SamplingConfig
+from medsegdiff.config.run import SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import schedule_of

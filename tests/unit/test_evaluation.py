@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.evaluation import evaluate, summarise
 from tests.makers import write_png

@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.ensembles.curve import Curve
-from medsegdiff.evaluation import Evaluation, evaluate, summarise, write_page
-from medsegdiff.evaluation.gallery import choose
+from medsegdiff.evaluation import Evaluation, evaluate, summarise
 from medsegdiff.evaluation.matching import Pairing
-from medsegdiff.evaluation.page import pictures
-from medsegdiff.evaluation.plots import MOST_STRUCTURES, reliability, selective
 from medsegdiff.evaluation.pool import Pool
-from medsegdiff.evaluation.slices import slice_case
-from medsegdiff.evaluation.tables import case_table, number, summary_table
+from medsegdiff.fusion.curve import Curve
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection
+from medsegdiff.pictures.panels import SIDE, outlined, panel_size
+from medsegdiff.report.cases import choose
 from medsegdiff.report.curves import referral_bounds
-from medsegdiff.report.panels import SIDE, outlined, panel_size
+from medsegdiff.report.evaluation import pictures, write_page
+from medsegdiff.report.plots import MOST_STRUCTURES, reliability, selective
+from medsegdiff.report.slices import slice_case
+from medsegdiff.report.tables import case_table, number, summary_table
 from tests.makers import disc, write_png
 from tests.raters import make_rated
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.models.base import build_model
 from medsegdiff.models.budget import budget
-from medsegdiff.presets import load_preset
 
 NNUNET_GFLOP = 20 * 29.6
 

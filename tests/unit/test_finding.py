@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.opening import list_cases
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.finding import check_files, find_inputs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config import Config, DataConfig
+from medsegdiff.config.run import Config, DataConfig
 from medsegdiff.data import fingerprint as module
 from medsegdiff.data.dataset import DataInfo, DataSource
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint

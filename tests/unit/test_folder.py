@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.mask_folder import case_name, mask_folder
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.source import ListedSource

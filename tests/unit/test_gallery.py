@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff.config import DataConfig
-from medsegdiff.report.gallery import saved_rows
+from medsegdiff.config.run import DataConfig
+from medsegdiff.pictures.gallery import saved_rows
 from tests.makers import write_png
 
 

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import build_model
 from medsegdiff.models.budget import budget
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.nn.ff_parser import FFParser, fit_filter
 from medsegdiff.nn.guided_unet import SelfAttention, norm_of
-from medsegdiff.presets import load_preset
 from tests.makers import randomised, small_network
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from medsegdiff.authors import import_checkpoint
+from medsegdiff.authors.architecture import infer
 from medsegdiff.checkpoint import load_model
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError, ConfigError
-from medsegdiff.importing import import_checkpoint
-from medsegdiff.importing.architecture import infer
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.authors import in_their_names
 from tests.makers import randomised, small_network

@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config import DataConfig
-from medsegdiff.inspection import inspect_folder, near_duplicates, thumbnail
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.inspect import inspect_folder, near_duplicates, thumbnail
+from medsegdiff.pictures.preview import preview
 from tests.makers import write_png
 from tests.volumes import save
 
 
 def test_a_sound_folder_is_described(folder: Path, tmp_path: Path) -> None:
-    found = inspect_folder(folder, DataConfig(), picture=tmp_path / "p.png")
+    found = inspect_folder(folder, DataConfig())
     assert found.ok
     assert (found.images, found.sizes, found.channels) == (12, {"40×32": 12}, {"grey": 12})
     assert (found.task, found.values, found.masks) == ("binary", [0, 255], "flat")
     assert sum(found.split.values()) == 12
+    preview(found.shown, found.drawn, tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 10_000
 
 
@@ -31,7 +33,7 @@ def test_everything_wrong_is_collected_not_only_the_first(folder: Path, tmp_path
     whole = (folder / "masks" / "case05.png").read_bytes()
     (folder / "masks" / "case05.png").write_bytes(whole[: len(whole) // 2])
     write_png(folder / "masks" / "case06.png", np.random.default_rng(0).integers(0, 255, (40, 32, 3), dtype=np.uint8))
-    found = inspect_folder(folder, DataConfig(), picture=tmp_path / "p.png")
+    found = inspect_folder(folder, DataConfig())
     said = "\n".join(found.problems)
     for words in (
         "case00: the image has no mask",
@@ -44,6 +46,7 @@ def test_everything_wrong_is_collected_not_only_the_first(folder: Path, tmp_path
     assert found.remarks == ["case01: the mask has no image"]
     assert found.empty_masks == ["masks/case03"]
     assert not found.ok
+    preview(found.shown, found.drawn, tmp_path / "p.png")
     assert (tmp_path / "p.png").exists()
 
 
@@ -82,7 +85,7 @@ def test_a_copy_that_was_resized_and_brightened_is_found_and_another_image_is_no
 
 @pytest.mark.parametrize("name", ["isic2016", "chase_db1", "curvas_ct"])
 def test_real_folders_are_sound(real_data: object, name: str, tmp_path: Path) -> None:
-    assert inspect_folder(real_data(name), DataConfig(), picture=tmp_path / "p.png").problems == []
+    assert inspect_folder(real_data(name), DataConfig()).problems == []
 
 
 def test_what_training_would_refuse_is_a_problem(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medsegdiff.config import DataConfig
-from medsegdiff.conversion import convert
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.convert import convert
 from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.listing import Listing
 from medsegdiff.data.opening import detect, layouts, list_cases, open_source
 from medsegdiff.data.source import ListedSource
 from medsegdiff.errors import DataError
-from medsegdiff.inspection import inspect_folder
 from tests.described import describe, make_msd, make_nnunet, nested, voxels
 from tests.makers import make_folder, write_png
 from tests.volumes import oblique, save

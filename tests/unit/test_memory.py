@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medsegdiff.models.base import build_model
-from medsegdiff.models.memory import COPIES, MARGIN, StepMemory, saved_bytes, step_memory
+from medsegdiff.training.memory import COPIES, MARGIN, StepMemory, saved_bytes, step_memory
 from tests.makers import small_config
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config
 from medsegdiff.data.loader import as_batch
 from medsegdiff.data.phantom import make_lesion
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.presets import load_preset
 from medsegdiff.training.objective import training_losses
 from tests.makers import randomised, small_config
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import device_memory, machine_memory
 from medsegdiff.models.base import build_model
-from medsegdiff.planning import (
+from medsegdiff.training.advise import (
     RESERVE,
     DataPlan,
     make_plan,
@@ -20,7 +21,6 @@ from medsegdiff.planning import (
     suggest_size,
     write_plan,
 )
-from medsegdiff.presets import load_preset
 from tests.makers import SMALL
 from tests.scans import make_scans
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.fusion import Fused, one_hot, staple
+from medsegdiff.fusion.fusers import Fused, one_hot, staple
 from medsegdiff.inference.labels import label_map
 from medsegdiff.inference.rates import VolumeRates, rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation

@@ -8,11 +8,11 @@ from copy import deepcopy
 import pytest
 import torch
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.models.memory import saved_bytes, step_memory
 from medsegdiff.nn import blocks
 from medsegdiff.nn.blocks import ResidualBlock, recompute
+from medsegdiff.training.memory import saved_bytes, step_memory
 from tests.makers import randomised, small_config, small_network
 
 ABOUT = ("data.channels=3", "data.task=binary", "data.classes=[lesion]")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.metrics.distribution import agreement
-from medsegdiff.suspicion import Appearance, alikeness, doubts, look, roughness
+from medsegdiff.metrics.plausibility import Appearance, alikeness, doubts, look, roughness
 from tests.integration.test_cli import call
 from tests.makers import disc, make_folder
 from tests.unit.test_diagnosis import fresh_run

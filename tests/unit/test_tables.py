@@ -12,10 +12,10 @@ from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.opening import layouts
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.metrics.base import METRICS
-from medsegdiff.report.formats import FORMATS, as_csv, as_latex, as_text
-from medsegdiff.report.paper import COSTS, PaperTable, Row, load_table, table_names
-from medsegdiff.report.printed import SIGNS, lay_out
-from medsegdiff.report.results import Ours, Score, gather, parse_result
+from medsegdiff.paper.formats import FORMATS, as_csv, as_latex, as_text
+from medsegdiff.paper.layout import SIGNS, lay_out
+from medsegdiff.paper.results import Ours, Score, gather, parse_result
+from medsegdiff.paper.tables import COSTS, PaperTable, Row, load_table, table_names
 
 TABLES = ("table1", "table2", "table3", "table4", "table5")
 FULL = {"dice": {"mean": 0.9, "ci95": [0.85, 0.95]}}

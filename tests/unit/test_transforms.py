@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.transforms import from_grid, grid_mask, match_channels, normalise, place, prepare, to_grid
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case, Geometry

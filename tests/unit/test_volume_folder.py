@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.loader import PreparedCases, TrainingStream
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.planes import Plane
@@ -18,7 +19,7 @@ from medsegdiff.data.volumes import VolumeSource, intensity_of
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
-from medsegdiff.inspection import inspect_folder
+from medsegdiff.pictures.preview import preview
 from tests.makers import write_png
 from tests.volumes import save
 
@@ -177,11 +178,12 @@ def test_pictures_and_volumes_are_not_mixed(volumes: Path) -> None:
 
 
 def test_a_folder_of_volumes_is_inspected(volumes: Path, tmp_path: Path) -> None:
-    found = inspect_folder(volumes, DataConfig(), picture=tmp_path / "look.png")
+    found = inspect_folder(volumes, DataConfig())
     assert found.ok
     assert sum(found.sizes.values()) == 4
     assert found.values == [0, 1]
     assert found.near_duplicates  # it is one volume four times
+    preview(found.shown, found.drawn, tmp_path / "look.png")
     assert (tmp_path / "look.png").exists()
 
 

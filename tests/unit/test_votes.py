@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsegdiff import votes as module
-from medsegdiff.votes import Votes
+from medsegdiff.fusion import votes as module
+from medsegdiff.fusion.votes import Votes
 
 CASES = [(1, 2), (2, 2), (8, 2), (9, 2), (20, 2), (61, 2), (70, 2), (5, 3), (6, 4), (5, 16), (40, 5), (4, 300), (3, 1)]
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medsegdiff.benchmark.reference import FORWARDS, ReferenceUNet, planned_widths
+from medsegdiff.benchmark.nnunet_reference import FORWARDS, ReferenceUNet, planned_widths
 from medsegdiff.benchmark.stages import Pass, timed_pass
 from medsegdiff.benchmark.timing import peak_memory, stopwatch
-from medsegdiff.config import Config, Precision
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config, Precision
 from medsegdiff.hardware import autocast
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import write_picture
 from medsegdiff.models.base import build_model
-from medsegdiff.presets import load_preset
 
 MADE_AT_LEAST = 2
 """Steps, where there is no time for all."""
@@ -61,15 +61,7 @@ class Contestant:
     """Bytes at the peak of a pass; ``None`` where the system does not tell."""
 
     def run(self, picture: Path, members: int) -> Pass:
-        """Segment a picture into a folder that is thrown away.
-
-        Args:
-            picture: The file.
-            members: Of the ensemble.
-
-        Returns:
-            The times.
-        """
+        """Segment a picture into a folder that is thrown away."""
         with tempfile.TemporaryDirectory(prefix="medsegdiff-speed-") as out:
             return timed_pass(self.segmenter, picture, Path(out), members=members, made=self.made, steps=self.steps)
 
@@ -86,45 +78,19 @@ class Reference:
 
 
 def config_for(name: str, size: int) -> Config:
-    """Read a preset, and say for what images: colour pictures with one structure.
-
-    Args:
-        name: Of a preset, or a YAML file.
-        size: Side of the images.
-
-    Returns:
-        The configuration.
-    """
+    """Read a preset, and say for what images: colour pictures with one structure."""
     about = ["data.channels=3", "data.task=binary", "data.classes=[structure]", f"data.image_size={size}"]
     return load_preset(name, about)
 
 
 def random_picture(path: Path, size: int) -> Path:
-    """Write a colour picture of random pixels.
-
-    Args:
-        path: Where.
-        size: Its side.
-
-    Returns:
-        The path.
-    """
+    """Write a colour picture of random pixels."""
     write_picture(path, np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
     return path
 
 
 def prepare_contestant(config: Config, conditions: Conditions, device: torch.device, picture: Path) -> Contestant:
-    """Build a network, warm it up, measure its memory, and decide how many steps there is time for.
-
-    Args:
-        config: Of the network, which gets random weights.
-        conditions: Members, steps, repeats, precision.
-        device: Where it computes.
-        picture: To try it on.
-
-    Returns:
-        The contestant.
-    """
+    """Build a network, warm it up, measure its memory, and decide how many steps there is time for."""
     steps = conditions.steps or config.sampling.num_steps
     torch.manual_seed(0)
     segmenter = Segmenter(
@@ -142,34 +108,12 @@ def prepare_contestant(config: Config, conditions: Conditions, device: torch.dev
 
 
 def affordable(step: float, steps: int, *, repeats: int, patience: float) -> int:
-    """Decide how many steps are made.
-
-    Args:
-        step: Seconds of one.
-        steps: That are wanted.
-        repeats: How often they are made.
-        patience: Seconds for all.
-
-    Returns:
-        All, or as many as there is time for, but `MADE_AT_LEAST`.
-
-    Example:
-        >>> affordable(2.0, 20, repeats=3, patience=60.0)
-        10
-    """
+    """Decide how many steps are made."""
     return min(steps, max(MADE_AT_LEAST, int(patience / (step * repeats))))
 
 
 def prepare_reference(conditions: Conditions, device: torch.device) -> Reference:
-    """Build the reference, warm it up, measure its memory and choose its precision and layout: the fastest.
-
-    Args:
-        conditions: Size, precision.
-        device: Where it computes.
-
-    Returns:
-        The reference.
-    """
+    """Build the reference, warm it up, measure its memory and choose its precision and layout: the fastest."""
     net, image = reference_for(conditions.size)
     net, image = net.to(device).eval(), image.to(device)
 
@@ -192,28 +136,13 @@ def prepare_reference(conditions: Conditions, device: torch.device) -> Reference
 
 
 def reference_for(size: int) -> tuple[ReferenceUNet, torch.Tensor]:
-    """Build the reference that is planned for images of a size.
-
-    Args:
-        size: Side of the image.
-
-    Returns:
-        The network and a random image, padded as the network needs it.
-    """
+    """Build the reference that is planned for images of a size."""
     net = ReferenceUNet(planned_widths(size))
     side = -(-size // net.stride) * net.stride
     return net, torch.rand(1, 3, side, side)
 
 
 def with_weights(grown: float | None, net: torch.nn.Module) -> float | None:
-    """Add what the weights take to what memory grew by.
-
-    Args:
-        grown: Bytes, if they are known.
-        net: The network.
-
-    Returns:
-        Bytes.
-    """
+    """Add what the weights take to what memory grew by."""
     weights = sum(p.numel() * p.element_size() for p in net.parameters())
     return None if grown is None else grown + weights

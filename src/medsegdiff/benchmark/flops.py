@@ -34,14 +34,7 @@ class Operations:
 
     @classmethod
     def of(cls, reading: Float[np.ndarray, " 3"]) -> Operations:
-        """Name the parts of a reading of an `OperationCounter`.
-
-        Args:
-            reading: Or a difference or sum of readings.
-
-        Returns:
-            The parts.
-        """
+        """Name the parts of a reading of an `OperationCounter`."""
         return cls(*(float(part) for part in reading))
 
 
@@ -62,27 +55,12 @@ class OperationCounter:
         self._stack.__exit__(*error)
 
     def read(self) -> Float[np.ndarray, " 3"]:
-        """Read the counter.
-
-        Returns:
-            Operations so far: counted, of Fourier transforms, elementwise.
-        """
+        """Read the counter."""
         return np.array([self._counter.get_total_flops(), self._estimate.fft, self._estimate.elementwise], float)
 
 
 def operations(compute: Callable[[], Any]) -> Operations:
-    """Count the operations of a computation.
-
-    Args:
-        compute: Is called once.
-
-    Returns:
-        What it took.
-
-    Example:
-        >>> round(operations(lambda: torch.ones(2, 3) @ torch.ones(3, 5)).counted)
-        60
-    """
+    """Count the operations of a computation."""
     with OperationCounter() as counter, torch.inference_mode():
         compute()
     return Operations.of(counter.read())
@@ -118,13 +96,6 @@ def fft_operations(values: Tensor, axes: Sequence[int]) -> float:
     :math:`5 N \log_2 N` for complex values, half of it where they are real on one side.
 
     Source: M. Frigo & S. G. Johnson (2005), doi:10.1109/JPROC.2004.840301, by whom speeds are given so.
-
-    Args:
-        values: What is transformed, or the real result.
-        axes: Along which.
-
-    Returns:
-        Operations.
     """
     length = math.prod(values.shape[axis] for axis in axes)
     return (5.0 if values.is_complex() else 2.5) * values.numel() * math.log2(length)

@@ -11,14 +11,7 @@ CPUS = Path("/proc/cpuinfo")
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
-    """Tell what computes.
-
-    Args:
-        device: Where it is computed.
-
-    Returns:
-        Device, name of the processor or GPU, threads, system and version of PyTorch.
-    """
+    """Tell what computes."""
     gpu = device.type == "cuda"
     return {
         "device": str(device),

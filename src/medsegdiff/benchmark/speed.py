@@ -24,13 +24,13 @@ from medsegdiff.benchmark.contestants import (
 )
 from medsegdiff.benchmark.flops import Operations, operations
 from medsegdiff.benchmark.machine import describe_machine
-from medsegdiff.benchmark.reference import FORWARDS
+from medsegdiff.benchmark.nnunet_reference import FORWARDS
 from medsegdiff.benchmark.stages import Pass, counted_pass
 from medsegdiff.benchmark.timing import in_turn
-from medsegdiff.config import Config
+from medsegdiff.config.load import preset_names
+from medsegdiff.config.run import Config
 from medsegdiff.hardware import pick_device, pick_precision
 from medsegdiff.inference.compiling import is_compiled
-from medsegdiff.presets import preset_names
 
 WANTED = ("v2-fast", "v2")
 NOTES = (
@@ -51,27 +51,14 @@ REFERENCE = ""
 
 
 def default_presets() -> list[str]:
-    """Name the presets that are measured where none are named.
-
-    Returns:
-        Those of `WANTED` that there are.
-    """
+    """Name the presets that are measured where none are named."""
     return [name for name in WANTED if name in preset_names()]
 
 
 def measure_speed(
     presets: Sequence[str], conditions: Conditions, *, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Measure untrained presets on a random image beside the reference, A B A B.
-
-    Args:
-        presets: Names, or YAML files.
-        conditions: Size, members, steps, repeats, device, precision.
-        say: Is told what is being done.
-
-    Returns:
-        ``machine``, ``conditions``, ``reference``, ``presets`` and ``notes``, for JSON.
-    """
+    """Measure untrained presets on a random image beside the reference, A B A B."""
     device = pick_device(conditions.device)
     configs = {name: config_for(name, conditions.size) for name in presets}
     with tempfile.TemporaryDirectory(prefix="medsegdiff-speed-") as folder:
@@ -101,17 +88,7 @@ def measure_speed(
 def race(
     reference: Reference, contestants: Mapping[str, Contestant], conditions: Conditions, picture: Path
 ) -> tuple[list[float], dict[str, list[Pass]]]:
-    """Run the reference and the contestants in turn.
-
-    Args:
-        reference: Goes first in each round.
-        contestants: By name.
-        conditions: Members, repeats.
-        picture: What is segmented.
-
-    Returns:
-        Seconds of the reference by round, and each contestant's passes by round.
-    """
+    """Run the reference and the contestants in turn."""
     runs: dict[str, Callable[[], Any]] = {REFERENCE: reference.run}
     runs |= {name: partial(one.run, picture, conditions.members) for name, one in contestants.items()}
     results = in_turn(runs, conditions.repeats)
@@ -119,16 +96,7 @@ def race(
 
 
 def report_reference(reference: Reference, seconds: Sequence[float], size: int) -> dict[str, Any]:
-    """Tell what the reference costs.
-
-    Args:
-        reference: As it was timed.
-        seconds: Of all its forward passes, by round.
-        size: Side of the image.
-
-    Returns:
-        Parameters, forward passes, operations of one and of all, seconds of all, precision, memory.
-    """
+    """Tell what the reference costs."""
     with torch.device("meta"):
         net, image = reference_for(size)
     one = operations(lambda: net(image)).counted / 1e9
@@ -146,18 +114,7 @@ def report_reference(reference: Reference, seconds: Sequence[float], size: int) 
 def report_preset(
     config: Config, contestant: Contestant, passes: Sequence[Pass], reference: Sequence[float], *, members: int
 ) -> dict[str, Any]:
-    """Tell what a preset costs.
-
-    Args:
-        config: Of the network.
-        contestant: As it was timed.
-        passes: By round.
-        reference: Seconds of the reference in the same rounds.
-        members: Of the ensemble.
-
-    Returns:
-        Operations, seconds, ratio, images per second, memory, and operations and seconds by stage.
-    """
+    """Tell what a preset costs."""
     counted = counted_pass(config, members=members, steps=contestant.steps)
     total = Operations(*np.sum([[o.counted, o.fft, o.elementwise] for o in counted.values()], axis=0) / 1e9)
     return {
@@ -177,15 +134,7 @@ def report_preset(
 
 
 def report_stages(counted: Mapping[str, Operations], passes: Sequence[Pass]) -> dict[str, dict[str, Any]]:
-    """Tell what each stage of a preset costs.
-
-    Args:
-        counted: Operations by stage, where there are any.
-        passes: By round.
-
-    Returns:
-        Stage → median of the seconds, and billions of operations; of the steps also the seconds of ``each``.
-    """
+    """Tell what each stage of a preset costs."""
     stages: dict[str, dict[str, Any]] = {
         name: {"seconds": median(getattr(p, name) for p in passes)}
         for name in ("read", "condition", "tables", "steps", "fuse", "other", "write")

@@ -11,8 +11,8 @@ import torch
 
 from medsegdiff.benchmark.flops import OperationCounter, Operations
 from medsegdiff.benchmark.timing import Meter, stopwatch
-from medsegdiff.config import Config
-from medsegdiff.fusion import FUSERS
+from medsegdiff.config.run import Config
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmenter import Segmenter
@@ -55,17 +55,6 @@ def timed_pass(segmenter: Segmenter, picture: Path, out: Path, *, members: int, 
     """Segment a picture as ``medsegdiff segment`` does, and note what takes how long.
 
     Fusing is timed apart, on the members that came out, and taken from the time of the whole.
-
-    Args:
-        segmenter: The model in use.
-        picture: The file.
-        out: Folder for the results.
-        members: Of the ensemble.
-        made: Steps of the sampler that are really made.
-        steps: Steps for which the times are given; all steps take alike.
-
-    Returns:
-        The times.
     """
     watch = stopwatch(segmenter.device)
     with watch.stage("read"):
@@ -81,28 +70,12 @@ def timed_pass(segmenter: Segmenter, picture: Path, out: Path, *, members: int, 
 
 
 def watched(model: DiffusionModel) -> dict[str, str]:
-    """Name the methods of a network that take time.
-
-    Args:
-        model: The network.
-
-    Returns:
-        Method → stage.
-    """
+    """Name the methods of a network that take time."""
     return {method: stage for method, stage in WATCHED.items() if hasattr(model, method)}
 
 
 def as_pass(spans: Mapping[str, Sequence[float]], *, made: int, steps: int) -> Pass:
-    """Sum up what was noted.
-
-    Args:
-        spans: Seconds by stage; ``segment`` is the whole between reading and writing.
-        made: Steps that were made.
-        steps: Steps that are wanted.
-
-    Returns:
-        The times.
-    """
+    """Sum up what was noted."""
     condition, tables, each = (spans.get(stage, []) for stage in COUNTED)
     inside = sum(condition) + sum(tables) + sum(each) + spans["fuse"][0]
     return Pass(
@@ -118,16 +91,7 @@ def as_pass(spans: Mapping[str, Sequence[float]], *, made: int, steps: int) -> P
 
 
 def extended(spans: Sequence[float] | Sequence[np.ndarray], *, made: int, steps: int) -> float | np.ndarray:
-    """Add up what steps took, and for those that were not made, the mean of the later ones.
-
-    Args:
-        spans: By step, chunk of members by chunk.
-        made: Steps that were made.
-        steps: Steps that are wanted.
-
-    Returns:
-        The sum. What was not taken step by step is summed as it is.
-    """
+    """Add up what steps took, and for those that were not made, the mean of the later ones."""
     values = np.asarray(spans, float)
     if not spans or len(spans) % made:
         return values.sum(axis=0)
@@ -140,14 +104,6 @@ def counted_pass(config: Config, *, members: int, steps: int) -> dict[str, Opera
     """Count the operations of one image on the meta device: no memory, and no time but PyTorch's own.
 
     Two steps are made, and the second counts for all further ones.
-
-    Args:
-        config: The network, the size of the image and how members are drawn.
-        members: Of the ensemble.
-        steps: Of the sampler.
-
-    Returns:
-        ``condition``, ``tables``, ``steps`` → operations.
     """
     made = min(2, steps)
     with torch.device("meta"):

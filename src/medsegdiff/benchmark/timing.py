@@ -28,29 +28,14 @@ class Meter(Generic[Reading]):
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Note what is done here under a name; stages may lie in each other.
-
-        Args:
-            name: Of the stage.
-
-        Yields:
-            Nothing.
-        """
+        """Note what is done here under a name; stages may lie in each other."""
         start = self.read()
         yield
         self.spans.setdefault(name, []).append(self.read() - start)
 
     @contextmanager
     def watch(self, owner: object, methods: Mapping[str, str]) -> Iterator[None]:
-        """Note each call of some methods of an object.
-
-        Args:
-            owner: The object; it gets its methods back in the end.
-            methods: Method → name of the stage.
-
-        Yields:
-            Nothing.
-        """
+        """Note each call of some methods of an object."""
         own = {method: vars(owner)[method] for method in methods if method in vars(owner)}  # not those of its class
         for method, name in methods.items():
             setattr(owner, method, self._noted(getattr(owner, method), name))
@@ -71,14 +56,7 @@ class Meter(Generic[Reading]):
 
 
 def stopwatch(device: torch.device) -> Meter[float]:
-    """Make a meter of seconds.
-
-    Args:
-        device: Which has to finish its work before the clock is read.
-
-    Returns:
-        The meter.
-    """
+    """Make a meter of seconds."""
 
     def read() -> float:
         wait_for(device)
@@ -88,11 +66,7 @@ def stopwatch(device: torch.device) -> Meter[float]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done all that it was asked to.
-
-    Args:
-        device: A CPU has always.
-    """
+    """Wait until a device has done all that it was asked to."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -100,15 +74,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def in_turn(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[Any]]:
-    """Run A B A B …, so that what slows the machine for a while slows all of them.
-
-    Args:
-        runs: By name.
-        repeats: How often each is run.
-
-    Returns:
-        Name → what its runs gave, in order.
-    """
+    """Run A B A B …, so that what slows the machine for a while slows all of them."""
     results: dict[str, list[Any]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
@@ -120,13 +86,6 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> float | None:
     """Measure how far memory grows while something runs.
 
     On a GPU that is what PyTorch allocates there, elsewhere the resident memory of the process, as Linux knows it.
-
-    Args:
-        run: Is called once.
-        device: Where it computes.
-
-    Returns:
-        Bytes at the peak over those at the start; ``None`` where the system does not tell.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

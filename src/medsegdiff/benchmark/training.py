@@ -12,15 +12,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.benchmark.machine import describe_machine
 from medsegdiff.benchmark.timing import Meter, peak_memory, stopwatch
-from medsegdiff.config import Config, Precision
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config, Precision
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.hardware import autocast, pick_device, pick_precision
 from medsegdiff.models.base import build_model
-from medsegdiff.models.memory import step_memory
 from medsegdiff.nn.blocks import recompute
-from medsegdiff.presets import load_preset
+from medsegdiff.training.memory import step_memory
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import moving_average, parameter_groups
 from medsegdiff.types import Batch
@@ -60,16 +60,7 @@ class TrainingConditions:
 def measure_training(
     presets: Sequence[str], conditions: TrainingConditions, *, say: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Train presets for some steps, one after the other.
-
-    Args:
-        presets: Names, or YAML files.
-        conditions: Size, batch, steps, workers, device, precision.
-        say: Is told what is being done.
-
-    Returns:
-        ``machine``, ``presets`` and ``notes``, for JSON.
-    """
+    """Train presets for some steps, one after the other."""
     device = pick_device(conditions.device)
     configs = {name: training_config(name, conditions) for name in presets}
     wake_up(device)
@@ -81,15 +72,7 @@ def measure_training(
 
 
 def training_config(name: str, conditions: TrainingConditions) -> Config:
-    """Read a preset, and change what the conditions ask for.
-
-    Args:
-        name: Of a preset, or a YAML file.
-        conditions: Size, batch, steps, workers, precision.
-
-    Returns:
-        The configuration, with the phantom's data.
-    """
+    """Read a preset, and change what the conditions ask for."""
     wanted = {
         "data.image_size": conditions.size,
         "train.batch_size": conditions.batch,
@@ -102,15 +85,7 @@ def training_config(name: str, conditions: TrainingConditions) -> Config:
 
 
 def report_training(config: Config, device: torch.device) -> dict[str, Any]:
-    """Train for some steps and tell what they cost.
-
-    Args:
-        config: Of the network and its training.
-        device: Where it computes.
-
-    Returns:
-        Images per second, share of the time spent waiting for data, seconds of a step, memory.
-    """
+    """Train for some steps and tell what they cost."""
     train = config.train
     watch = stopwatch(device)
     grown = peak_memory(lambda: take_steps(config, device, watch), device)
@@ -129,16 +104,7 @@ def report_training(config: Config, device: torch.device) -> dict[str, Any]:
 
 
 def rates(steps: Sequence[float], waits: Sequence[float], *, batch_size: int) -> dict[str, Any]:
-    """Sum the times of steps up.
-
-    Args:
-        steps: Seconds of each.
-        waits: Seconds of it until the batch was there.
-        batch_size: Images of a step.
-
-    Returns:
-        Number of steps, images per second, median of the seconds of a step, share of the time spent waiting.
-    """
+    """Sum the times of steps up."""
     return {
         "steps": len(steps),
         "images_per_second": batch_size * len(steps) / sum(steps),
@@ -148,11 +114,7 @@ def rates(steps: Sequence[float], waits: Sequence[float], *, batch_size: int) ->
 
 
 def wake_up(device: torch.device) -> None:
-    """Train a tiny network for a moment, so that no preset is charged with what the libraries load at first use.
-
-    Args:
-        device: Where it computes.
-    """
+    """Train a tiny network for a moment, so that no preset is charged with what the libraries load at first use."""
     tiny = training_config("v2-tiny", TrainingConditions(size=32, batch=1, steps=1, workers=0))
     narrow = tiny.model.model_copy(
         update={"condition_widths": (8, 8), "diffusion_widths": (8, 8), "anchor_levels": (0,)}
@@ -161,13 +123,7 @@ def wake_up(device: torch.device) -> None:
 
 
 def take_steps(config: Config, device: torch.device, watch: Meter[float]) -> None:
-    """Build a network and train it, as the trainer does.
-
-    Args:
-        config: ``train.max_steps`` that count, after `WARM` others.
-        device: Where it computes.
-        watch: Notes ``step`` as a whole and ``wait``, the part of it until the batch is there.
-    """
+    """Build a network and train it, as the trainer does."""
     torch.manual_seed(config.train.seed)
     step = make_step(config, device)
     total = WARM + config.train.max_steps
@@ -181,14 +137,7 @@ def take_steps(config: Config, device: torch.device, watch: Meter[float]) -> Non
 
 
 def phantom_stream(config: Config) -> TrainingStream:
-    """Prepare some cases of the phantom, so that they need not be read and resized later.
-
-    Args:
-        config: Of data and training.
-
-    Returns:
-        Training samples.
-    """
+    """Prepare some cases of the phantom, so that they need not be read and resized later."""
     source = PhantomSource(config.data, counts=(CASES, 1, 1))
     stride = build_stride(config)
     cases = PreparedCases(source, config.data, channels=config.image_channels, stride=stride)
@@ -199,28 +148,13 @@ def phantom_stream(config: Config) -> TrainingStream:
 
 
 def build_stride(config: Config) -> int:
-    """Ask a network of what its images' sides must be multiples.
-
-    Args:
-        config: Of the network.
-
-    Returns:
-        The stride.
-    """
+    """Ask a network of what its images' sides must be multiples."""
     with torch.device("meta"):
         return build_model(config).stride
 
 
 def make_step(config: Config, device: torch.device) -> Callable[[Batch], None]:
-    """Build all that a training step needs.
-
-    Args:
-        config: Of the network and its training.
-        device: Where it computes.
-
-    Returns:
-        A function that makes a step with a batch.
-    """
+    """Build all that a training step needs."""
     train = config.train
     model = build_model(config).to(device).train()
     if train.gradient_checkpointing:

@@ -74,14 +74,7 @@ def common(
 
 
 def load_plugin(path: Path) -> None:
-    """Run a user's Python file, so that it can register things.
-
-    Args:
-        path: The file.
-
-    Raises:
-        DataError: If there is no such file.
-    """
+    """Run a user's Python file, so that it can register things."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise DataError(f"{path}: there is no such plugin; give a Python file.")
@@ -91,11 +84,7 @@ def load_plugin(path: Path) -> None:
 
 
 def guard(run: Callable[[], None]) -> None:
-    """Run a program: exit status 0 where all went well, 1 where it failed, 2 where it was asked wrongly.
-
-    Args:
-        run: The program.
-    """
+    """Run a program: exit status 0 where all went well, 1 where it failed, 2 where it was asked wrongly."""
     try:
         run()
     except (MedSegDiffError, OSError) as error:  # OSError: a full disk, a path that can't be written

@@ -14,27 +14,17 @@ from typing import Any, Literal
 
 from medsegdiff.cli.console import err, give, say, track
 from medsegdiff.cli.evaluate import show
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.networks.medsegdiff_v2 import V2Config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError, DataError
-from medsegdiff.networks.medsegdiff_v2 import V2Config
-from medsegdiff.presets import load_preset
 
 BASE_WIDTH = 128
 """Their --num_channels for which the widths of `v2-paper` are taken as they are."""
 
 
 def truth(text: str) -> bool:
-    """Read True and False as their scripts do.
-
-    Args:
-        text: What was given.
-
-    Returns:
-        The value.
-
-    Raises:
-        argparse.ArgumentTypeError: If it is neither.
-    """
+    """Read True and False as their scripts do."""
     if text.lower() in ("true", "1", "yes", "y", "t"):
         return True
     if text.lower() in ("false", "0", "no", "n", "f"):
@@ -118,14 +108,7 @@ def _warn(given: dict[str, Any]) -> None:
 
 
 def read_training(argv: Sequence[str] | None) -> tuple[str, Path, Config, bool]:
-    """Read the flags of ``segmentation_train.py``.
-
-    Args:
-        argv: Flags; ``None`` takes those of the program.
-
-    Returns:
-        Data, folder of the run, configuration (`v2-paper`, changed as the flags say), and whether to resume.
-    """
+    """Read the flags of ``segmentation_train.py``."""
     parser = _parser("Train MedSegDiff-V2.")
     parser.add_argument("--data_dir", required=True, help="Folder with images/ and masks/.")
     parser.add_argument("--out_dir", default="./results", help="Folder of the run.")
@@ -140,11 +123,7 @@ def read_training(argv: Sequence[str] | None) -> tuple[str, Path, Config, bool]:
 
 
 def train(argv: Sequence[str] | None = None) -> None:
-    """Run ``segmentation_train.py``.
-
-    Args:
-        argv: Flags; ``None`` takes those of the program.
-    """
+    """Run ``segmentation_train.py``."""
     from medsegdiff.training.train import train as run
 
     data, out, config, resume = read_training(argv)
@@ -165,14 +144,7 @@ class SamplingFlags:
 
 
 def read_sampling(argv: Sequence[str] | None) -> SamplingFlags:
-    """Read the flags of ``segmentation_sample.py``.
-
-    Args:
-        argv: Flags; ``None`` takes those of the program.
-
-    Returns:
-        What to do.
-    """
+    """Read the flags of ``segmentation_sample.py``."""
     parser = _parser("Segment the test images of a data folder with an ensemble.")
     parser.add_argument("--data_dir", default=None, help="Data folder or folder of images; default: the run's data.")
     parser.add_argument("--model_path", required=True, type=Path, help="Folder of a run, or a file in it.")
@@ -227,14 +199,7 @@ def _data_of(run: Path) -> Path:
 
 
 def sample(argv: Sequence[str] | None = None) -> None:
-    """Run ``segmentation_sample.py``: the test images, where the data folder is the one of the run.
-
-    Args:
-        argv: Flags; ``None`` takes those of the program.
-
-    Raises:
-        DataError: If an image could not be read.
-    """
+    """Run ``segmentation_sample.py``: the test images, where the data folder is the one of the run."""
     flags = read_sampling(argv)
 
     from medsegdiff.inference.files import segment_files
@@ -258,11 +223,7 @@ def sample(argv: Sequence[str] | None = None) -> None:
 
 
 def env(argv: Sequence[str] | None = None) -> None:
-    """Run ``segmentation_env.py``: score what there is among the references.
-
-    Args:
-        argv: Flags; ``None`` takes those of the program.
-    """
+    """Run ``segmentation_env.py``: score what there is among the references."""
     parser = argparse.ArgumentParser(description="Score masks against references.")
     parser.add_argument("--inp_pth", required=True, type=Path, help="Predicted masks.")
     parser.add_argument("--out_pth", required=True, type=Path, help="Reference masks.")

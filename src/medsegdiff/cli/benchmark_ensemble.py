@@ -14,7 +14,7 @@ from medsegdiff.cli.console import give, out, say, track
 from medsegdiff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medsegdiff.benchmark.ensemble import EnsembleBenchmark
+    from medsegdiff.paper.figure3 import EnsembleBenchmark
 
 
 def ensemble(
@@ -43,8 +43,8 @@ def ensemble(
 
     Example: `medsegdiff benchmark ensemble runs/v2 runs/unet data/isic --out figure3`
     """
-    from medsegdiff.benchmark.ensemble import Plan, benchmark_ensemble
     from medsegdiff.io.atomic import to_json
+    from medsegdiff.paper.figure3 import Plan, benchmark_ensemble
 
     *runs, data = paths
     if not runs:
@@ -61,12 +61,8 @@ def ensemble(
 
 
 def show(found: EnsembleBenchmark) -> None:
-    """Print Dice at some sizes as a table, with the conventions behind the numbers.
-
-    Args:
-        found: The curves.
-    """
-    from medsegdiff.benchmark.ensemble import CONVENTIONS
+    """Print Dice at some sizes as a table, with the conventions behind the numbers."""
+    from medsegdiff.paper.figure3 import CONVENTIONS
 
     table = Table(title=f"Dice by members, {found.plan.fusion}", box=box.SIMPLE, padding=(0, 1, 0, 0))
     rows = found.rows()

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out, say
-from medsegdiff.config import Precision
+from medsegdiff.config.run import Precision
 
 
 def speed(
@@ -56,11 +56,7 @@ def speed(
 
 
 def show_machine(machine: dict[str, Any]) -> None:
-    """Print on which machine it was measured.
-
-    Args:
-        machine: From `describe_machine`.
-    """
+    """Print on which machine it was measured."""
     give(
         f"{machine['name']}, {machine['device']}, {machine['threads']} threads, {machine['system']}, "
         f"torch {machine['torch']}"
@@ -68,11 +64,7 @@ def show_machine(machine: dict[str, Any]) -> None:
 
 
 def show_reference(reference: dict[str, Any]) -> None:
-    """Print what the reference costs.
-
-    Args:
-        reference: From `measure_speed`.
-    """
+    """Print what the reference costs."""
     give(
         f"reference: {reference['forwards']} forward passes of {reference['gflop_per_forward']:.1f} GFLOP "
         f"({reference['parameters'] / 1e6:.1f} M parameters, {reference['precision']}): "
@@ -81,12 +73,7 @@ def show_reference(reference: dict[str, Any]) -> None:
 
 
 def show_preset(name: str, preset: dict[str, Any]) -> None:
-    """Print what a preset costs, stage by stage.
-
-    Args:
-        name: Of the preset.
-        preset: From `measure_speed`.
-    """
+    """Print what a preset costs, stage by stage."""
     title = (
         f"{name}: {preset['members']} members × {preset['steps']} steps, "
         f"{preset['parameters'] / 1e6:.1f} M parameters, {preset['precision']}"
@@ -114,13 +101,6 @@ def show_preset(name: str, preset: dict[str, Any]) -> None:
 
 
 def shown_memory(of: dict[str, Any]) -> str:
-    """Word the memory.
-
-    Args:
-        of: With ``peak_memory_gb``.
-
-    Returns:
-        ``1.23 GB``, or that it is not known.
-    """
+    """Word the memory."""
     peak = of["peak_memory_gb"]
     return "memory not known" if peak is None else f"{peak:.2f} GB"

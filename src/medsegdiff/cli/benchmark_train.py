@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medsegdiff.cli.benchmark_speed import show_machine, shown_memory
 from medsegdiff.cli.console import give, out, say
-from medsegdiff.config import Precision
+from medsegdiff.config.run import Precision
 
 
 def train(
@@ -53,11 +53,7 @@ def train(
 
 
 def show_training(presets: dict[str, dict[str, Any]]) -> None:
-    """Print what was measured, a column per preset.
-
-    Args:
-        presets: From `measure_training`.
-    """
+    """Print what was measured, a column per preset."""
     table = Table("", *map(escape, presets))
     rows: dict[str, Callable[[dict[str, Any]], str]] = {
         "image size": lambda p: f"{p['size']} px",

@@ -13,7 +13,7 @@ from rich.table import Table
 from medsegdiff.cli.console import give, out, say
 
 if TYPE_CHECKING:
-    from medsegdiff.comparison import Comparison
+    from medsegdiff.evaluation.compare import Comparison
 
 
 def compare(
@@ -36,8 +36,8 @@ def compare(
 
     Example: `medsegdiff compare scores/unet scores/v2 --out comparison`
     """
-    from medsegdiff.comparison import compare as compare_scores
-    from medsegdiff.comparison import read_scores
+    from medsegdiff.evaluation.compare import compare as compare_scores
+    from medsegdiff.evaluation.compare import read_scores
     from medsegdiff.io.atomic import to_json
 
     found = compare_scores([read_scores(*_named(text)) for text in runs], metrics=metric or [])
@@ -57,12 +57,8 @@ def _named(text: str) -> tuple[Path, str]:
 
 
 def show(found: Comparison) -> None:
-    """Print the differences as a table, with the conventions behind the numbers.
-
-    Args:
-        found: The comparison.
-    """
-    from medsegdiff.comparison import CONVENTIONS
+    """Print the differences as a table, with the conventions behind the numbers."""
+    from medsegdiff.evaluation.compare import CONVENTIONS
 
     groups = f" in {found.num_groups} groups" if found.num_groups < found.num_cases else ""
     table = Table(

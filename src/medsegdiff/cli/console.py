@@ -15,31 +15,15 @@ err = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Show a progress bar with the time left.
-
-    Args:
-        items: What is worked on.
-        description: In a few words, what is done.
-
-    Returns:
-        The same items.
-    """
+    """Show a progress bar with the time left."""
     return rich_track(items, description=description, console=err)
 
 
 def say(text: str) -> None:
-    """Print a line for a person.
-
-    Args:
-        text: The line.
-    """
+    """Print a line for a person."""
     err.print(text, highlight=False, markup=False)
 
 
 def give(text: str) -> None:
-    """Print a result that a program may read.
-
-    Args:
-        text: The result.
-    """
+    """Print a result that a program may read."""
     out.print(text, highlight=False, markup=False)

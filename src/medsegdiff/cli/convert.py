@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from medsegdiff.cli.console import give, say, track
+from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError
-from medsegdiff.presets import load_preset
 
 
 def convert(
@@ -31,7 +31,7 @@ def convert(
 
     Example: `medsegdiff data convert data/liver data/Dataset012_Liver --to nnunet`
     """
-    from medsegdiff.conversion import convert as run
+    from medsegdiff.data.convert import convert as run
 
     if to != "slices" and (plane is not None or only_foreground):
         raise ConfigError(f"--plane and --only-foreground are for --to slices; --to is '{to}'. Leave them out.")

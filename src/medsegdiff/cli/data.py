@@ -9,11 +9,11 @@ import typer
 
 from medsegdiff.cli.console import give, say, track
 from medsegdiff.cli.convert import convert
+from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError, some
-from medsegdiff.presets import load_preset
 
 if TYPE_CHECKING:
-    from medsegdiff.inspection import Inspection
+    from medsegdiff.data.inspect import Inspection
 
 app = typer.Typer(help="Look at data before training, and prepare them.", no_args_is_help=True)
 app.command("convert")(convert)
@@ -30,13 +30,16 @@ def check(
 
     Example: `medsegdiff data check data/isic`
     """
-    from medsegdiff.inspection import inspect_folder
+    from medsegdiff.data.inspect import inspect_folder
     from medsegdiff.io.atomic import to_json
+    from medsegdiff.pictures.preview import preview
 
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; it names the preview picture and ends in .png.")
     out.unlink(missing_ok=True)
-    found = inspect_folder(folder, load_preset("v2-tiny", set_ or []).data, picture=out, track=track)
+    found = inspect_folder(folder, load_preset("v2-tiny", set_ or []).data, track=track)
+    if found.drawn is not None:
+        preview(found.shown, found.drawn, out)
     if as_json:
         give(to_json(found.to_dict()))
     else:
@@ -48,11 +51,7 @@ def check(
 
 
 def show(found: Inspection) -> None:
-    """Print the findings.
-
-    Args:
-        found: By `inspect_folder`.
-    """
+    """Print the findings."""
     unlisted = f"; {found.unlisted} are in no part of the split and will not be used" if found.unlisted else ""
     give(f"layout          {found.layout}")
     give(f"images          {found.images}  {_counts(found.split)}{unlisted}")

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out, say, track
-from medsegdiff.config import Precision
+from medsegdiff.config.run import Precision
 
 if TYPE_CHECKING:
-    from medsegdiff.diagnosis.finding import Diagnosis
+    from medsegdiff.doctor.finding import Diagnosis
 
 COLOURS = {"good": "green", "to look at": "yellow", "wrong": "bold red", "skipped": "dim"}
 
@@ -39,7 +39,7 @@ def doctor(
 
     The sampler is tried on problems whose answer is known exactly. Exit status 1 if something is wrong.
     """
-    from medsegdiff.diagnosis.examination import examine
+    from medsegdiff.doctor.examination import examine
     from medsegdiff.io.atomic import to_json
 
     result = examine(run, data=data, weights=weights, cases=cases, device=device, precision=precision, track=track)
@@ -52,11 +52,7 @@ def doctor(
 
 
 def show(result: Diagnosis) -> None:
-    """Print the findings as a table, and count them.
-
-    Args:
-        result: The findings.
-    """
+    """Print the findings as a table, and count them."""
     table = Table(title=result.run, box=SIMPLE)
     for heading in ("", "verdict", "found → what to do"):
         table.add_column(heading, no_wrap=heading == "verdict")

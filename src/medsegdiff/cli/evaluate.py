@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from medsegdiff.cli.console import err, give, say, track
-from medsegdiff.presets import load_preset
+from medsegdiff.config.load import load_preset
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation import Evaluation
@@ -44,8 +44,8 @@ def evaluate(
     Example: `medsegdiff evaluate masks data/isic --split test --out scores`
     """
     from medsegdiff.evaluation import evaluate as score
-    from medsegdiff.evaluation import write_page
     from medsegdiff.io.atomic import to_json
+    from medsegdiff.report.evaluation import write_page
 
     result = score(
         predictions,
@@ -72,11 +72,7 @@ def evaluate(
 
 
 def show(result: Evaluation) -> None:
-    """Print the summary as a table, with the conventions behind the numbers.
-
-    Args:
-        result: The scores.
-    """
+    """Print the summary as a table, with the conventions behind the numbers."""
     err.print(_table(result))
     for name, text in result.conventions.items():
         say(f"{name}: {text}")
@@ -87,7 +83,7 @@ def show(result: Evaluation) -> None:
 
 def _table(result: Evaluation) -> Table:
     """List the means: a column for all structures, and one for each where there are several."""
-    from medsegdiff.evaluation.page import span
+    from medsegdiff.report.evaluation import span
 
     made, several = result.made, len(result.made["structures"]) > 1
     groups = f", {made['groups']} groups" if made["groups"] else ""

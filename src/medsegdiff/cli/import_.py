@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medsegdiff.cli.console import give, say
-from medsegdiff.config import Values
+from medsegdiff.config.run import Values
 
 
 def import_(
@@ -33,7 +33,7 @@ def import_(
 
     Example: `medsegdiff import emasavedmodel_0.9999_100000.pt --out runs/theirs`
     """
-    from medsegdiff.importing import import_checkpoint
+    from medsegdiff.authors import import_checkpoint
     from medsegdiff.io.atomic import to_json
 
     classes = tuple(structure) if structure else None

@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
-from medsegdiff.presets import load_preset
 
 
 def info(
@@ -41,15 +41,7 @@ def info(
 
 
 def describe(what: str, size: int | None) -> dict[str, Any]:
-    """Collect the facts about a preset or a run.
-
-    Args:
-        what: A preset, a YAML file or a folder.
-        size: Image side, or ``None`` for the configuration's own.
-
-    Returns:
-        Facts by name.
-    """
+    """Collect the facts about a preset or a run."""
     from medsegdiff.models.budget import budget
 
     config, facts = _find(what)
@@ -80,7 +72,7 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
 
 def _memory(config: Config, parameters: int) -> dict[str, float]:
     """Estimate memory in GB: of the weights, and of a training step in fp32, on one device or on each of several."""
-    from medsegdiff.models.memory import split_memory, step_memory
+    from medsegdiff.training.memory import split_memory, step_memory
 
     step = step_memory(config, precision="fp32")
     needs = {"weights": 4 * parameters, "training": step.fixed, "per_image": step.per_image}

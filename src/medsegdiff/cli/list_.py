@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out
-from medsegdiff.presets import load_preset, make_config, preset_names
+from medsegdiff.config.load import load_preset, make_config, preset_names
 
 COUNTED = "Of the defaults at 256×256; GMAC: condition of an image + step of a member."
 """What the numbers of the table of models mean."""
@@ -51,15 +51,7 @@ def list_(
 
 
 def facts_table(rows: Sequence[dict[str, Any]], *, title: str) -> Table:
-    """Lay out names and facts.
-
-    Args:
-        rows: From `entries`.
-        title: Of the table.
-
-    Returns:
-        The table.
-    """
+    """Lay out names and facts."""
     table = Table("name", "facts", title=title)
     for row in rows:
         facts = "\n".join(f"{k}: {shown(v)}" for k, v in row.items() if k != "name" and v not in ("", None))
@@ -68,14 +60,7 @@ def facts_table(rows: Sequence[dict[str, Any]], *, title: str) -> Table:
 
 
 def models_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Lay out what models are and what they cost.
-
-    Args:
-        rows: From `entries`.
-
-    Returns:
-        The table.
-    """
+    """Lay out what models are and what they cost."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for heading in ("name", "paper", "kind"):
         table.add_column(heading, no_wrap=True)
@@ -95,14 +80,7 @@ def models_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def references(rows: Sequence[dict[str, Any]]) -> Table:
-    """Lay out the papers of models in full.
-
-    Args:
-        rows: From `entries`.
-
-    Returns:
-        The table, without lines.
-    """
+    """Lay out the papers of models in full."""
     table = Table.grid(padding=(0, 2))
     for row in rows:
         table.add_row(row["name"], escape(f"{row.get('paper', '')}, {row.get('year', '')}"))
@@ -110,45 +88,24 @@ def references(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def short(row: dict[str, Any]) -> str:
-    """Shorten a reference.
-
-    Args:
-        row: With ``paper`` and ``year``, if they are known.
-
-    Returns:
-        First author and year.
-    """
+    """Shorten a reference."""
     author = re.search(r"(\S+) et al\.", str(row.get("paper", "")))
     return f"{author[1] if author else ''} {row.get('year', '')}".strip()
 
 
 def shown(value: Any) -> str:
-    """Write a fact.
-
-    Args:
-        value: Text, a number or several.
-
-    Returns:
-        Several separated by commas.
-    """
+    """Write a fact."""
     return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def entries(kind: Kind) -> list[dict[str, Any]]:
-    """Collect what is registered.
-
-    Args:
-        kind: Which registry.
-
-    Returns:
-        Name and facts of each entry.
-    """
+    """Collect what is registered."""
     if kind is Kind.PRESETS:
         presets = [(name, load_preset(name)) for name in preset_names()]
         return [{"name": name, "for": c.description, "reproduces": c.reproduces} for name, c in presets]
     from medsegdiff.data.dataset import DATASETS
     from medsegdiff.diffusion.samplers import SAMPLERS
-    from medsegdiff.fusion import FUSERS
+    from medsegdiff.fusion.fusers import FUSERS
     from medsegdiff.metrics.base import METRICS
     from medsegdiff.models.base import MODELS
 
@@ -159,14 +116,7 @@ def entries(kind: Kind) -> list[dict[str, Any]]:
 
 
 def cost(name: str) -> dict[str, Any]:
-    """Count what a model costs with its own defaults, which are the published settings.
-
-    Args:
-        name: Of the model.
-
-    Returns:
-        ``parameters``, and ``gmac`` at 256×256: ``condition`` once per image, ``denoiser`` per step and member.
-    """
+    """Count what a model costs with its own defaults, which are the published settings."""
     from medsegdiff.models.budget import budget
 
     costs = budget(make_config({"model": {"name": name}}))

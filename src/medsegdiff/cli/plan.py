@@ -14,7 +14,7 @@ from medsegdiff.errors import ConfigError, some
 
 if TYPE_CHECKING:
     from medsegdiff.data.fingerprint import Fingerprint, Span
-    from medsegdiff.planning import DataPlan
+    from medsegdiff.training.advise import DataPlan
 
 
 def plan(
@@ -42,7 +42,7 @@ def plan(
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(f"--out is {file}; it names a preset file and ends in .yaml.")
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.planning import make_plan, write_plan
+    from medsegdiff.training.advise import make_plan, write_plan
 
     room = None if memory is None else memory * 1e9
     made = make_plan(data, preset=preset, memory=room, device=device, overrides=set_ or [], track=track)
@@ -57,11 +57,7 @@ def plan(
 
 
 def show(made: DataPlan) -> None:
-    """Print the plan as a table.
-
-    Args:
-        made: By `make_plan`.
-    """
+    """Print the plan as a table."""
     table = Table(show_header=False, title=escape(made.data))
     for key, value in (described(made.fingerprint) | suggested(made)).items():
         table.add_row(key, escape(value))
@@ -69,14 +65,7 @@ def show(made: DataPlan) -> None:
 
 
 def described(found: Fingerprint) -> dict[str, str]:
-    """Word what the data are like.
-
-    Args:
-        found: Their fingerprint.
-
-    Returns:
-        Lines by name.
-    """
+    """Word what the data are like."""
     from medsegdiff.data.modality import shown_modalities
 
     rows = {
@@ -96,14 +85,7 @@ def described(found: Fingerprint) -> dict[str, str]:
 
 
 def suggested(made: DataPlan) -> dict[str, str]:
-    """Word what is suggested.
-
-    Args:
-        made: By `make_plan`.
-
-    Returns:
-        Lines by name.
-    """
+    """Word what is suggested."""
     accumulated = f" × {made.accumulate} (train.accumulate)" if made.accumulate > 1 else ""
     return {
         "preset": made.preset,
@@ -115,14 +97,7 @@ def suggested(made: DataPlan) -> dict[str, str]:
 
 
 def spanned(span: Span) -> str:
-    """Word a range: the median, and from where to where if it is not always the same.
-
-    Args:
-        span: The range.
-
-    Returns:
-        ``0.7 (0.6 … 0.9) × …``.
-    """
+    """Word a range: the median, and from where to where if it is not always the same."""
     parts = (
         f"{median:g}" if low == high else f"{median:g} ({low:g} … {high:g})"
         for median, low, high in zip(span.median, span.low, span.high, strict=True)

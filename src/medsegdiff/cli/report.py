@@ -11,7 +11,7 @@ import typer
 from medsegdiff.cli.console import give, say
 
 if TYPE_CHECKING:
-    from medsegdiff.report.results import Costs
+    from medsegdiff.paper.results import Costs
 
 
 class Table(StrEnum):
@@ -52,10 +52,10 @@ def report(
 
     A row of ours stands below the paper's row of the same name; `medsegdiff report table2` prints the paper's alone.
     """
-    from medsegdiff.report.formats import FORMATS
-    from medsegdiff.report.paper import COSTS, load_table
-    from medsegdiff.report.printed import lay_out
-    from medsegdiff.report.results import gather, parse_result
+    from medsegdiff.paper.formats import FORMATS
+    from medsegdiff.paper.layout import lay_out
+    from medsegdiff.paper.results import gather, parse_result
+    from medsegdiff.paper.tables import COSTS, load_table
 
     asked = load_table(table.value)
     given = [parse_result(text, asked) for text in results or []]
@@ -73,6 +73,6 @@ def report(
 
 def _costs() -> Costs:
     """Import what counts operations, which the other tables do without."""
-    from medsegdiff.report.costs import costs
+    from medsegdiff.paper.costs import costs
 
     return costs

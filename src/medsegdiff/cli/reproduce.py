@@ -66,11 +66,11 @@ def table4(
 
     Takes rows × seeds × budget, and validation, segmentation and scores on top.
     """
-    from medsegdiff.report.formats import FORMATS
-    from medsegdiff.reproduction.ablation import ablate
-    from medsegdiff.reproduction.plan import Plan
-    from medsegdiff.reproduction.tally import tally
-    from medsegdiff.reproduction.variants import find_variants
+    from medsegdiff.paper.ablation import ablate
+    from medsegdiff.paper.ablation_plan import Plan
+    from medsegdiff.paper.ablation_results import tally
+    from medsegdiff.paper.formats import FORMATS
+    from medsegdiff.paper.variants import find_variants
 
     rows = find_variants(row or ())
     plan = Plan(data, budget, seeds, preset, tuple(set_ or ()), members, steps)
@@ -107,10 +107,10 @@ def table5(
 
     Example: `medsegdiff reproduce table5 --members 10 --steps 100`
     """
-    from medsegdiff.report.formats import FORMATS
-    from medsegdiff.report.printed import lay_out
-    from medsegdiff.report.results import parse_result
-    from medsegdiff.reproduction.efficiency import count_costs, with_scores
+    from medsegdiff.paper.efficiency import count_costs, with_scores
+    from medsegdiff.paper.formats import FORMATS
+    from medsegdiff.paper.layout import lay_out
+    from medsegdiff.paper.results import parse_result
 
     table, rows = count_costs(size=size, members=members, steps=steps)
     rows = with_scores(table, rows, [parse_result(text, table) for text in results or []])
@@ -146,7 +146,7 @@ def figure3(
 
     The same as `medsegdiff benchmark ensemble`, which has more options.
     """
-    from medsegdiff.benchmark.ensemble import Plan, benchmark_ensemble
+    from medsegdiff.paper.figure3 import Plan, benchmark_ensemble
 
     plan = Plan(members=members, steps=steps, cases=cases)
     found = benchmark_ensemble(run, data, plan, device=device, track=track)

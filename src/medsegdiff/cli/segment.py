@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from medsegdiff.cli.console import give, say, track
-from medsegdiff.config import Precision
+from medsegdiff.config.run import Precision
 from medsegdiff.errors import ConfigError
 
 
@@ -96,19 +96,7 @@ def segment(
 
 
 def asked(members: str | None, slice_noise: str | None, **others: Any) -> dict[str, Any]:
-    """Collect what is asked of the sampler.
-
-    Args:
-        members: A number, ``auto``, or ``None`` for the model's default, as everywhere.
-        slice_noise: ``shared`` or ``own``.
-        **others: Passed on.
-
-    Returns:
-        Options of `Segmenter.stream`.
-
-    Raises:
-        ConfigError: If ``members`` is neither a number nor ``auto``.
-    """
+    """Collect what is asked of the sampler."""
     if members not in (None, "auto") and (not members.isdecimal() or int(members) < 1):
         raise ConfigError(f"--members is {members}; allowed are numbers from 1, and auto.")
     number = members if members in (None, "auto") else int(members)

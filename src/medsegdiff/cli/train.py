@@ -11,9 +11,9 @@ import typer
 import yaml
 
 from medsegdiff.cli.console import err, give, say, track
-from medsegdiff.config import Config
+from medsegdiff.config.load import load_preset, make_config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
-from medsegdiff.presets import load_preset, make_config
 
 if TYPE_CHECKING:
     from medsegdiff.training.trainer import Outcome
@@ -93,26 +93,12 @@ def train(
 
 
 def time_limit(minutes: float | None) -> list[str]:
-    """Make a time the only limit of training.
-
-    Args:
-        minutes: The time; ``None`` changes nothing.
-
-    Returns:
-        Overrides of the configuration.
-    """
+    """Make a time the only limit of training."""
     return [] if minutes is None else [f"train.max_minutes={minutes}", f"train.max_steps={NO_LIMIT}"]
 
 
 def distilled(teacher: Path) -> list[str]:
-    """Make a run learn from another, in a quarter of its steps.
-
-    Args:
-        teacher: The other run.
-
-    Returns:
-        Overrides of its configuration.
-    """
+    """Make a run learn from another, in a quarter of its steps."""
     from medsegdiff.checkpoint import load_config
 
     before = load_config(teacher).train

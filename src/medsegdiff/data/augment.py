@@ -24,11 +24,7 @@ class Augment:
     """Flips, rotation, scale, shift and intensity: at random, but the same for the same seed."""
 
     def __init__(self, size: int) -> None:
-        """Set up the transforms.
-
-        Args:
-            size: Side of the images in pixels; they are shifted by up to a sixteenth of it.
-        """
+        """Set up the transforms."""
         both = ["image", "mask"]
         self.transform = Compose(
             [
@@ -52,16 +48,7 @@ class Augment:
     def __call__(
         self, image: Float[Tensor, "c h w"], mask: Float[Tensor, "r k h w"], *, seed: int
     ) -> tuple[Float[Tensor, "c h w"], Float[Tensor, "r k h w"]]:
-        """Augment a case.
-
-        Args:
-            image: Normalised image.
-            mask: 0 and 1 by rater and channel.
-            seed: The same seed does the same to any case.
-
-        Returns:
-            Image and masks, moved together.
-        """
+        """Augment a case."""
         state = np.random.RandomState(seed % 2**32)  # one for all: seeding each took as long as moving the image
         for transform in self.transform.transforms:
             transform.set_random_state(state=state)
@@ -72,11 +59,7 @@ class Augment:
 
 @contextmanager
 def plain_tensors() -> Iterator[None]:
-    """Keep MONAI from recording what was done to each tensor, which took two fifths of the time.
-
-    Yields:
-        Nothing.
-    """
+    """Keep MONAI from recording what was done to each tensor, which took two fifths of the time."""
     before = get_track_meta()
     set_track_meta(False)
     try:

@@ -41,12 +41,7 @@ class CaseFile:
     """
 
     def __init__(self, room: float, *, folder: str | None = None) -> None:
-        """Make an empty file in a folder of its own, which is gone when this object is.
-
-        Args:
-            room: Bytes it may take.
-            folder: Where; ``None`` takes the system's folder for temporary files.
-        """
+        """Make an empty file in a folder of its own, which is gone when this object is."""
         self.room, self._owner, self._end = room, os.getpid(), 0
         inner = Path(tempfile.mkdtemp(prefix="medsegdiff-", dir=folder))
         self.path, self._records = inner / "cases", dict[str, _Record]()
@@ -61,15 +56,7 @@ class CaseFile:
         return len(self._records)
 
     def add(self, case: Prepared, name: str) -> bool:
-        """Keep a case.
-
-        Args:
-            case: To be kept.
-            name: Under which it is asked for.
-
-        Returns:
-            False if there is no room, or this is not the process that writes.
-        """
+        """Keep a case."""
         parts = [part for part in (case.image, case.mask, case.ignored) if part is not None]
         size = sum(part.nbytes for part in parts) + ALIGNED
         if os.getpid() != self._owner or size > min(self.room, shutil.disk_usage(self.path.parent).free - 1e9):

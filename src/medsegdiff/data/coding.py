@@ -31,33 +31,13 @@ class MaskCoding:
     """The value of pixels that nobody labelled: they are neither trained on nor scored."""
 
     def channels(self, stored: UInt8[np.ndarray, "*s"], path: Path) -> UInt8[np.ndarray, "k *s"]:
-        """Turn the values of a file into 0 and 1 by channel.
-
-        Args:
-            stored: The values.
-            path: Named in the error.
-
-        Returns:
-            One channel, or one per class; of pixels to ignore the background, or nothing.
-
-        Raises:
-            DataError: If a value has no meaning.
-        """
+        """Turn the values of a file into 0 and 1 by channel."""
         if self._split:
             self._check(stored, path)
         return self.table[:, stored]
 
     def channel(self, stored: UInt8[np.ndarray, "*s"], path: Path, index: int) -> UInt8[np.ndarray, "*s"]:
-        """Turn the values of a file into 0 and 1 of one channel.
-
-        Args:
-            stored: The values.
-            path: Named in the error.
-            index: Of the channel.
-
-        Returns:
-            0 and 1.
-        """
+        """Turn the values of a file into 0 and 1 of one channel."""
         if self._split:
             self._check(stored, path)
         return self.table[index][stored]
@@ -110,20 +90,7 @@ class MaskCoding:
 
 
 def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] | None, where: Path) -> MaskCoding:
-    """Find out what mask values mean: 0/1, 0/255 or class indices.
-
-    Args:
-        values: All values that occur, rising.
-        task: What the user says they are, if anything.
-        classes: Names that the user gives, if any.
-        where: Named in the error.
-
-    Returns:
-        The coding.
-
-    Raises:
-        DataError: If they are none of these, or there are more than classes.
-    """
+    """Find out what mask values mean: 0/1, 0/255 or class indices."""
     two = set(values) in TWO_VALUES and (classes is None or len(classes) <= 2)
     if task == "regions":
         raise DataError(f"{where}: regions that may overlap need a folder per structure: masks/NAME/CASE.png.")
@@ -142,16 +109,7 @@ def coding_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] 
 
 
 def strange_values(values: Iterable[int], where: Path, way_out: str) -> str:
-    """Word the error about values that fit no coding.
-
-    Args:
-        values: What was found.
-        where: In which folder.
-        way_out: What to do if every value above 0 is foreground.
-
-    Returns:
-        The message.
-    """
+    """Word the error about values that fit no coding."""
     return (
         f"{where}: mask values are {some([str(v) for v in values], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
         "indices from 0. Grey edges come from JPEG or resizing: save masks as PNG. If every value above 0 is "

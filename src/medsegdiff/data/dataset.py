@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from medsegdiff.config import Modality
+from medsegdiff.config.run import Modality
 from medsegdiff.errors import DataError, nearest
 from medsegdiff.registry import Registry
 from medsegdiff.types import Case, Task
@@ -21,28 +21,12 @@ class Track(Protocol):
     """Watches work go by, to show progress."""
 
     def __call__(self, items: Sequence[Item], description: str) -> Iterable[Item]:
-        """Pass items on.
-
-        Args:
-            items: What is worked on.
-            description: In a few words, what is done.
-
-        Returns:
-            The same items.
-        """
+        """Pass items on."""
         ...
 
 
 def in_silence(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Show no progress.
-
-    Args:
-        items: What is worked on.
-        description: Not used.
-
-    Returns:
-        The same items.
-    """
+    """Show no progress."""
     return items
 
 
@@ -76,17 +60,7 @@ class DataInfo:
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 
     def names(self, split: str) -> list[str]:
-        """List the cases of a part.
-
-        Args:
-            split: ``train``, ``val``, ``test`` or ``all``.
-
-        Returns:
-            Their names, sorted.
-
-        Raises:
-            DataError: If the part is unknown or empty.
-        """
+        """List the cases of a part."""
         if split not in (*SPLITS, "all"):
             raise DataError(f"No split '{split}'. Known: {', '.join(SPLITS)}, all.{nearest(split, SPLITS)}")
         found = sorted(name for name, part in self.split.items() if split in (part, "all"))
@@ -95,14 +69,7 @@ class DataInfo:
         return found
 
     def items(self, split: str) -> list[str]:
-        """List what is loaded of a part: the cases, or the slices of volumes.
-
-        Args:
-            split: As in `names`.
-
-        Returns:
-            Names for `DataSource.load`.
-        """
+        """List what is loaded of a part: the cases, or the slices of volumes."""
         return [item for name in self.names(split) for item in self.slices.get(name, (name,))]
 
 
@@ -113,14 +80,7 @@ class DataSource(Protocol):
     info: DataInfo
 
     def load(self, name: str) -> Case:
-        """Read a case.
-
-        Args:
-            name: One of ``info.items("all")``.
-
-        Returns:
-            Image, masks of all raters, geometry.
-        """
+        """Read a case."""
         ...
 
 

@@ -24,17 +24,7 @@ from medsegdiff.types import Geometry
 
 
 def drawn_files(folder: Path) -> dict[str, Path]:
-    """Find DICOM files with masks: ``CASE.dcm``, or the only DICOM file of a folder ``CASE/``.
-
-    Args:
-        folder: Where masks lie.
-
-    Returns:
-        Case → file; empty if there are none, or anything else lies there.
-
-    Raises:
-        DataError: If a folder holds several files.
-    """
+    """Find DICOM files with masks: ``CASE.dcm``, or the only DICOM file of a folder ``CASE/``."""
     if not folder.is_dir():
         return {}
     found = {}
@@ -54,20 +44,7 @@ def drawn_files(folder: Path) -> dict[str, Path]:
 def drawn_masks(
     files: Mapping[str, Path], cases: Mapping[str, CaseFiles], *, where: Path, classes: tuple[str, ...] | None = None
 ) -> Masks:
-    """Take the structures of DICOM files as masks.
-
-    Args:
-        files: Case → file.
-        cases: On whose series they were drawn.
-        where: The folder of the masks, named in errors.
-        classes: The structures to take; ``None`` takes all.
-
-    Returns:
-        The masks: one foreground if there is one structure, else regions.
-
-    Raises:
-        DataError: If there is no such structure, or a case is no DICOM series.
-    """
+    """Take the structures of DICOM files as masks."""
     structures: dict[str, dict[str, Path]] = defaultdict(dict)
     for case, file in files.items():
         names = folder_names(structures_in(file))
@@ -92,36 +69,17 @@ class SeriesReader(MaskReader):
     """Reads structures onto the grids of their series, a file once for all of its structures."""
 
     def __init__(self, series: Mapping[Path, Path], structures: Collection[str]) -> None:
-        """Remember what was drawn on what.
-
-        Args:
-            series: File with masks → folder of the series.
-            structures: Those that will be asked for.
-        """
+        """Remember what was drawn on what."""
         self.series, self.structures = dict(series), frozenset(structures)
 
     def values(self, path: Path) -> UInt8[np.ndarray, "i j k"]:
-        """Read a structure.
-
-        Args:
-            path: ``FILE#NAME``.
-
-        Returns:
-            0 and 1.
-        """
+        """Read a structure."""
         file, _, name = str(path).rpartition("#")
         names, drawn = self._drawn(Path(file))
         return drawn[names.index(name)]
 
     def geometry(self, path: Path) -> Geometry:
-        """Give the grid of the series.
-
-        Args:
-            path: ``FILE#NAME``.
-
-        Returns:
-            Its geometry.
-        """
+        """Give the grid of the series."""
         return self._grid(Path(str(path).rpartition("#")[0]))
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the data set)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from medsegdiff.config import DataConfig, Modality
+from medsegdiff.config.run import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataSource, Track, in_silence
 from medsegdiff.data.modality import TAILS, fit_window, guess_modalities, told_modalities
 from medsegdiff.data.planes import slice_of
@@ -82,14 +82,6 @@ def fingerprint(source: DataSource, config: DataConfig, *, track: Track = in_sil
     """Take the fingerprint of a data set from training cases, evenly chosen; what is tested on is not looked at.
 
     Of each case, as many voxels are drawn, by a fixed seed, so that large volumes do not outvote small ones.
-
-    Args:
-        source: The data.
-        config: What the user says of the modalities and the window, if anything.
-        track: Shows progress.
-
-    Returns:
-        The fingerprint.
     """
     info = source.info
     kind: Literal["volumes", "pictures"] = "volumes" if info.slices else "pictures"
@@ -121,16 +113,7 @@ def fingerprint(source: DataSource, config: DataConfig, *, track: Track = in_sil
 
 
 def settle(source: DataSource, config: DataConfig, *, track: Track = in_silence) -> DataConfig:
-    """Complete modalities and window, reading cases only if values have to be asked.
-
-    Args:
-        source: The data.
-        config: The user's, which wins.
-        track: Shows progress.
-
-    Returns:
-        The configuration with modalities; and with a window, if there is CT.
-    """
+    """Complete modalities and window, reading cases only if values have to be asked."""
     told, _ = told_modalities(source.info, config)
     if told and ("ct" not in told or config.window):
         return config.model_copy(update={"modalities": told})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medsegdiff.config import DataConfig, Modality
+from medsegdiff.config.run import DataConfig, Modality
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import is_volume
@@ -49,11 +49,7 @@ class Listing:
 
     @property
     def volumes(self) -> bool:
-        """Whether the images have three axes of space.
-
-        Raises:
-            DataError: If some have and some have not.
-        """
+        """Whether the images have three axes of space."""
         kinds = {is_volume(path): path for case in self.cases.values() for path in case.images}
         if len(kinds) > 1:
             raise DataError(
@@ -72,46 +68,19 @@ class Layout:
     """List its cases; a `DataError` says what was expected and what was found."""
 
     def __call__(self, root: Path, config: DataConfig) -> Listing:
-        """List the cases.
-
-        Args:
-            root: The folder, or the file that lists them.
-            config: How to read it.
-
-        Returns:
-            The listing.
-        """
+        """List the cases."""
         return self.read(root, config)
 
 
 def expected(what: str, root: Path) -> DataError:
-    """Word the error about a folder that does not hold what it should.
-
-    Args:
-        what: What was expected.
-        root: Where.
-
-    Returns:
-        An error to raise: ``expected …; found …``.
-    """
+    """Word the error about a folder that does not hold what it should."""
     here = sorted(path.name + "/" * path.is_dir() for path in root.iterdir()) if root.is_dir() else []
     found = some(here, most=8) or ("nothing" if root.is_dir() else "no such folder")
     return DataError(f"{root}: expected {what}; found {found}.")
 
 
 def indexed(cases: Iterable[CaseFiles], where: Path) -> dict[str, CaseFiles]:
-    """Index cases by name.
-
-    Args:
-        cases: As found.
-        where: Named in the error.
-
-    Returns:
-        Sorted by name.
-
-    Raises:
-        DataError: If two have the same name.
-    """
+    """Index cases by name."""
     found: dict[str, CaseFiles] = {}
     for case in cases:
         if case.name in found:

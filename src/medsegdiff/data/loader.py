@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medsegdiff.config import DataConfig, TrainConfig
+from medsegdiff.config.run import DataConfig, TrainConfig
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
@@ -96,18 +96,7 @@ class Positions(Sampler[list[int]]):
 def training_loader(
     stream: TrainingStream, config: TrainConfig, *, start: int, num_batches: int, pin_memory: bool = False
 ) -> DataLoader[dict[str, Any]]:
-    """Load batches of the stream.
-
-    Args:
-        stream: The samples.
-        config: Batch size and workers.
-        start: Position of the first sample.
-        num_batches: How many batches, over all processes.
-        pin_memory: Whether batches go to a GPU.
-
-    Returns:
-        The loader; its batches become `Batch` with `as_batch`.
-    """
+    """Load batches of the stream."""
     return DataLoader(
         stream,
         batch_sampler=Positions(start=start, batch_size=config.batch_size, num_batches=num_batches),
@@ -119,26 +108,12 @@ def training_loader(
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples; positions stay numbers, so that they need not come back from a GPU.
-
-    Args:
-        samples: Of a `TrainingStream`.
-
-    Returns:
-        ``image``, ``mask`` and ``positions``, and ``labelled`` where some pixels are not.
-    """
+    """Stack samples; positions stay numbers, so that they need not come back from a GPU."""
     keys = [key for key in ("image", "mask", "labelled") if key in samples[0]]
     stacked: dict[str, Any] = {key: torch.stack([sample[key] for sample in samples]) for key in keys}
     return {**stacked, "positions": tuple(sample["position"] for sample in samples)}
 
 
 def as_batch(loaded: dict[str, Any]) -> Batch:
-    """Name the parts of a loaded batch.
-
-    Args:
-        loaded: From the loader.
-
-    Returns:
-        The batch.
-    """
+    """Name the parts of a loaded batch."""
     return Batch(loaded["image"], loaded["mask"], loaded["positions"], labelled=loaded.get("labelled"))

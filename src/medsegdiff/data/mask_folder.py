@@ -21,19 +21,7 @@ def mask_folder(
     kind: Literal["auto", "raters", "structures"] = "auto",
     names: Collection[str] = (),
 ) -> Masks:
-    """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures.
-
-    Args:
-        root: The folder.
-        kind: What sub-folders are; ``auto`` takes them for raters if their names say so.
-        names: Cases that are known; a mask of exactly that name belongs to it.
-
-    Returns:
-        The masks.
-
-    Raises:
-        DataError: If there is no mask, or masks lie both here and in sub-folders.
-    """
+    """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures."""
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; masks are expected there.")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and images_in(p))
@@ -53,18 +41,7 @@ def mask_folder(
 
 
 def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Path]:
-    """Index files by case name: the stem, without what marks it as a mask.
-
-    Args:
-        paths: Files.
-        names: Cases that are known; a stem that is one of them is kept as it is.
-
-    Returns:
-        Name → path.
-
-    Raises:
-        DataError: If two files have the same name.
-    """
+    """Index files by case name: the stem, without what marks it as a mask."""
     found: dict[str, Path] = {}
     for path in paths:
         stem = image_name(path)
@@ -76,14 +53,7 @@ def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Pat
 
 
 def case_name(stem: str) -> str:
-    """Drop the ending that marks a file as a mask: ``a_Segmentation`` → ``a``.
-
-    Args:
-        stem: Name of a file without its suffix.
-
-    Returns:
-        Name of the case.
-    """
+    """Drop the ending that marks a file as a mask: ``a_Segmentation`` → ``a``."""
     for ending in MASK_ENDINGS:
         if stem.lower().endswith(ending) and len(stem) > len(ending):
             return stem[: -len(ending)]
@@ -91,12 +61,5 @@ def case_name(stem: str) -> str:
 
 
 def kind_of(folders: Iterable[str]) -> Kind:
-    """Tell raters from structures by their names.
-
-    Args:
-        folders: Names of folders, or of columns.
-
-    Returns:
-        ``raters`` if all begin with a word for one.
-    """
+    """Tell raters from structures by their names."""
     return "raters" if all(name.lower().startswith(RATER_WORDS) for name in folders) else "structures"

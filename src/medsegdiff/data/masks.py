@@ -22,25 +22,11 @@ class MaskReader:
     """Reads mask files: pictures and volumes. A layout may read others; what stands for a file is a path to it."""
 
     def values(self, path: Path) -> UInt8[np.ndarray, " *s"]:
-        """Read a mask.
-
-        Args:
-            path: Of the mask.
-
-        Returns:
-            Values as stored.
-        """
+        """Read a mask."""
         return read_mask(path)
 
     def geometry(self, path: Path) -> Geometry:
-        """Find out where a mask lies.
-
-        Args:
-            path: Of the mask.
-
-        Returns:
-            Its grid.
-        """
+        """Find out where a mask lies."""
         return read_geometry(path)[0]
 
 
@@ -56,15 +42,7 @@ class Masks:
         declared: MaskCoding | None = None,
         reader: MaskReader | None = None,
     ) -> None:
-        """Take files as they were found.
-
-        Args:
-            files: Rater or structure → case → file; one entry for ``flat``, under any name.
-            kind: What the outer names are.
-            where: Named in errors.
-            declared: What the values mean, where the data set says so; ``None`` asks the values.
-            reader: How files are read; ``None`` reads pictures and volumes.
-        """
+        """Take files as they were found."""
         self.reader = reader or MaskReader()
         self.kind: Kind = kind
         self.root, self.declared = where, declared
@@ -73,91 +51,37 @@ class Masks:
         self.names = sorted({name for of_cases in self._files.values() for name in of_cases})
 
     def ordered(self, folders: Sequence[str]) -> Masks:
-        """Put structures into another order.
-
-        Args:
-            folders: The names there are.
-
-        Returns:
-            The same masks, whose channels follow each other in that order.
-        """
+        """Put structures into another order."""
         files = {folder: self._files[folder] for folder in folders}
         return Masks(files, kind=self.kind, where=self.root, declared=self.declared, reader=self.reader)
 
     def has(self, name: str) -> bool:
-        """Tell whether there is any mask of a case.
-
-        Args:
-            name: The case.
-
-        Returns:
-            True if there is.
-        """
+        """Tell whether there is any mask of a case."""
         return any(name in of_cases for of_cases in self._files.values())
 
     def files(self, name: str) -> list[Path]:
-        """List the files of a case.
-
-        Args:
-            name: The case.
-
-        Returns:
-            One path per rater or structure that has it.
-        """
+        """List the files of a case."""
         return list(self.by_folder(name).values())
 
     def by_folder(self, name: str) -> dict[str, Path]:
-        """List the files of a case by rater or structure.
-
-        Args:
-            name: The case.
-
-        Returns:
-            Of those that have it.
-        """
+        """List the files of a case by rater or structure."""
         return {folder: of_cases[name] for folder, of_cases in self._files.items() if name in of_cases}
 
     def incomplete(self, names: Iterable[str]) -> list[str]:
-        """List the cases that lack a structure. A rater may be missing, a structure may not.
-
-        Args:
-            names: Cases to look at.
-
-        Returns:
-            Names, with the structures that they lack.
-        """
+        """List the cases that lack a structure. A rater may be missing, a structure may not."""
         if self.kind != "structures":
             return []
         lacking = {name: [f for f in self.folders if name not in self._files[f]] for name in sorted(names)}
         return [f"{name} (no {', '.join(folders)})" for name, folders in lacking.items() if folders]
 
     def values(self, name: str) -> set[int]:
-        """List the values of a case's masks.
-
-        Args:
-            name: The case.
-
-        Returns:
-            Every value that occurs.
-        """
+        """List the values of a case's masks."""
         return {int(value) for path in self.files(name) for value in np.unique(self.reader.values(path))}
 
     def coding(
         self, values: Iterable[int], *, task: Task | None = None, classes: tuple[str, ...] | None = None
     ) -> MaskCoding:
-        """Say what the values of these masks mean.
-
-        Args:
-            values: All values that occur.
-            task: What the user says they are, if anything.
-            classes: Names that the user gives, if any.
-
-        Returns:
-            The coding.
-
-        Raises:
-            DataError: If the values fit no coding, or the user contradicts the data set.
-        """
+        """Say what the values of these masks mean."""
         if self.declared is not None:
             return self._as_declared(self.declared, task, classes)
         if self.kind != "structures":
@@ -180,17 +104,7 @@ class Masks:
         return declared
 
     def stored(self, name: str) -> list[tuple[Path, UInt8[np.ndarray, " *s"]]]:
-        """Read the masks of a case as they are stored.
-
-        Args:
-            name: The case.
-
-        Returns:
-            File and values, one per rater or structure.
-
-        Raises:
-            GeometryError: If the masks of a case differ in size.
-        """
+        """Read the masks of a case as they are stored."""
         found = [(path, self.reader.values(path)) for path in self.files(name)]
         if len({values.shape for _, values in found}) > 1:
             sizes = ", ".join(f"{path} is {size(values.shape)}" for path, values in found)
@@ -200,31 +114,14 @@ class Masks:
     def coded(
         self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
     ) -> UInt8[np.ndarray, "r k *s"]:
-        """Turn stored values, or a part of each, into channels.
-
-        Args:
-            stored: From `stored`.
-            coding: What the values mean.
-
-        Returns:
-            0 and 1 by rater and channel; structures are channels of one rater.
-        """
+        """Turn stored values, or a part of each, into channels."""
         masks = [coding.channels(values, path) for path, values in stored]
         return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
 
     def channel(
         self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding, index: int
     ) -> UInt8[np.ndarray, "r *s"]:
-        """Turn stored values into one channel, where all at once would not fit into memory.
-
-        Args:
-            stored: From `stored`.
-            coding: What the values mean.
-            index: Of the channel.
-
-        Returns:
-            0 and 1 by rater.
-        """
+        """Turn stored values into one channel, where all at once would not fit into memory."""
         if self.kind == "structures":
             path, values = stored[index]
             return coding.channels(values, path)[:1]
@@ -233,28 +130,12 @@ class Masks:
     def ignored(
         self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
     ) -> UInt8[np.ndarray, "r *s"] | None:
-        """Find the pixels that nobody labelled.
-
-        Args:
-            stored: From `stored`.
-            coding: What the values mean.
-
-        Returns:
-            1 where a pixel is to be ignored, by rater; ``None`` where no value says so.
-        """
+        """Find the pixels that nobody labelled."""
         if coding.ignore is None:
             return None
         found = np.stack([values == coding.ignore for _, values in stored]).astype(np.uint8)
         return found.max(axis=0, keepdims=True) if self.kind == "structures" else found
 
     def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k *s"]:
-        """Read the masks of a case.
-
-        Args:
-            name: The case.
-            coding: What the values mean.
-
-        Returns:
-            0 and 1 by rater and channel; structures are channels of one rater.
-        """
+        """Read the masks of a case."""
         return self.coded(self.stored(name), coding)

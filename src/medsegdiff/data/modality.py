@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from medsegdiff.config import DataConfig, Modality
+from medsegdiff.config.run import DataConfig, Modality
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import ConfigError
@@ -21,18 +21,7 @@ TAILS = (0.5, 99.5)
 
 
 def told_modalities(info: DataInfo, config: DataConfig) -> tuple[tuple[Modality, ...], str]:
-    """Find out what is known of the modalities without looking at values; what the user says wins.
-
-    Args:
-        info: Of the data.
-        config: The user's.
-
-    Returns:
-        By channel, and who told; nothing where values have to be asked.
-
-    Raises:
-        ConfigError: If what was told does not fit the data.
-    """
+    """Find out what is known of the modalities without looking at values; what the user says wins."""
     told: tuple[Modality, ...] = info.modalities
     who = "told by the data set"
     if config.modalities is not None:
@@ -54,15 +43,7 @@ def told_modalities(info: DataInfo, config: DataConfig) -> tuple[tuple[Modality,
 
 
 def check_neighbours(info: DataInfo, config: DataConfig) -> None:
-    """Refuse to take neighbouring slices along where there are none.
-
-    Args:
-        info: Of the data.
-        config: Whose ``neighbours`` are looked at.
-
-    Raises:
-        ConfigError: If pictures shall have neighbours.
-    """
+    """Refuse to take neighbouring slices along where there are none."""
     if config.neighbours and not info.slices:
         raise ConfigError(
             f"data.neighbours is {config.neighbours}, but these are pictures: only slices of volumes have neighbours. "
@@ -75,12 +56,6 @@ def guess_modalities(lowest: Float[np.ndarray, "n c"]) -> tuple[Modality, ...]:
 
     Air is −1000 in Hounsfield units, and there is air in or around nearly every scan; other units start near 0.
     The median volume decides, so that one MR volume with an undershoot of its resampling does not.
-
-    Args:
-        lowest: Lowest value by volume and channel.
-
-    Returns:
-        ``ct`` or ``mr`` by channel.
     """
     return tuple("ct" if value <= HOUNSFIELD else "mr" for value in np.median(lowest, axis=0).tolist())
 
@@ -92,12 +67,6 @@ def fit_window(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     stretch the window. A structure of one tissue may span very little; below 150 HU the noise of a scan (some 10 to
     30 HU) would fill the window, and its surroundings would be cut off alike on both sides, so it is widened about
     its middle. Whole numbers, as Hounsfield units are.
-
-    Args:
-        values: Voxels inside structures; none give the window of soft tissue.
-
-    Returns:
-        Lower and upper end.
     """
     if not values.size:
         return DEFAULT_WINDOW
@@ -107,15 +76,7 @@ def fit_window(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
 
 
 def shown_modalities(modalities: Sequence[Modality], window: tuple[float, float] | None) -> str:
-    """Word the modalities for people.
-
-    Args:
-        modalities: By channel.
-        window: Of CT.
-
-    Returns:
-        ``ct, window −160 … 240 HU``, say.
-    """
+    """Word the modalities for people."""
     kinds = modalities[:1] if len(set(modalities)) == 1 else modalities
     low, high = window or DEFAULT_WINDOW
     span = f", window {low:g} … {high:g} HU".replace("-", "−") if "ct" in modalities else ""

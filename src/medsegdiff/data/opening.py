@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataSource, Track, in_silence
 from medsegdiff.data.listing import Layout, Listing
 from medsegdiff.data.source import ListedSource
@@ -15,19 +15,7 @@ from medsegdiff.registry import Entry
 
 
 def open_source(where: str | Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
-    """Open data on disk, whose layout is detected, or a data set that is made, by its name.
-
-    Args:
-        where: A folder, a manifest, or a name such as ``phantom``.
-        config: How to read it.
-        track: Shows progress while files are looked through.
-
-    Returns:
-        The source.
-
-    Raises:
-        DataError: If it is neither.
-    """
+    """Open data on disk, whose layout is detected, or a data set that is made, by its name."""
     if Path(where).exists():
         listing = list_cases(Path(where), config)
         return (VolumeSource if listing.volumes else ListedSource)(listing, config, track=track)
@@ -47,18 +35,7 @@ def open_source(where: str | Path, config: DataConfig, *, track: Track = in_sile
 
 
 def list_cases(root: Path, config: DataConfig) -> Listing:
-    """List the cases of a data set on disk.
-
-    Args:
-        root: Its folder, or its manifest.
-        config: The layout, or ``auto`` to detect it.
-
-    Returns:
-        The listing.
-
-    Raises:
-        ConfigError: If the layout is not one that lists files.
-    """
+    """List the cases of a data set on disk."""
     name = detect(root) if config.layout == "auto" else config.layout
     entry = DATASETS[name or "folder"]
     if kind_of(entry) == "generated":
@@ -70,17 +47,7 @@ def list_cases(root: Path, config: DataConfig) -> Listing:
 
 
 def detect(root: Path) -> str | None:
-    """Find out which layout a folder has: benchmarks are asked first, the plain folder last.
-
-    Args:
-        root: A folder or a file.
-
-    Returns:
-        The name of the layout; ``None`` if none fits.
-
-    Raises:
-        DataError: If several benchmarks fit.
-    """
+    """Find out which layout a folder has: benchmarks are asked first, the plain folder last."""
     fitting = [name for name in layouts() if fits(name, root)]
     benchmarks = [name for name in fitting if kind_of(DATASETS[name]) == "benchmark"]
     if len(benchmarks) > 1:
@@ -89,49 +56,22 @@ def detect(root: Path) -> str | None:
 
 
 def kind_of(entry: Entry[Any]) -> str:
-    """Tell what a registered data set is.
-
-    Args:
-        entry: In `DATASETS`.
-
-    Returns:
-        ``layout``, ``benchmark`` or ``generated``; the last where it does not say.
-    """
+    """Tell what a registered data set is."""
     return str(entry.facts.get("kind", "generated"))
 
 
 def fits(name: str, root: Path) -> bool:
-    """Tell whether a folder has a layout.
-
-    Args:
-        name: In `layouts`.
-        root: A folder or a file.
-
-    Returns:
-        What the layout says.
-    """
+    """Tell whether a folder has a layout."""
     layout: Layout = DATASETS[name].factory  # type: ignore[assignment]
     return layout.detect(root)
 
 
 def looks_like(name: str, root: Path) -> bool:
-    """Tell whether a folder may be read with a layout, one that is only asked for too.
-
-    Args:
-        name: Of a layout, or anything else.
-        root: A folder or a file.
-
-    Returns:
-        What the layout says, or the one whose variant it is.
-    """
+    """Tell whether a folder may be read with a layout, one that is only asked for too."""
     return name in layouts() and fits(str(DATASETS[name].facts.get("variant_of", name)), root)
 
 
 def layouts() -> list[str]:
-    """List the layouts: those of benchmarks, then those that tell most of themselves.
-
-    Returns:
-        Names in `DATASETS`.
-    """
+    """List the layouts: those of benchmarks, then those that tell most of themselves."""
     kinds = ("benchmark", "layout")
     return [entry.name for kind in kinds for entry in DATASETS if kind_of(entry) == kind]

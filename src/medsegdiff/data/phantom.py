@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS, SPLITS, DataInfo
 from medsegdiff.data.split import write_split
 from medsegdiff.io.raster import write_mask
@@ -35,11 +35,7 @@ class Lesion:
     p_satellite: float
 
     def distribution(self) -> tuple[Bool[np.ndarray, "4 h w"], Float[np.ndarray, " 4"]]:
-        """List every mask that a rater may draw, and how probable it is.
-
-        Returns:
-            Four masks and their probabilities, which sum to 1.
-        """
+        """List every mask that a rater may draw, and how probable it is."""
         masks, weights = [], []
         for rim, satellite in itertools.product((False, True), repeat=2):
             masks.append(self.core | (self.rim & rim) | (self.satellite & satellite))
@@ -49,37 +45,18 @@ class Lesion:
         return np.stack(masks), np.array(weights)
 
     def probability(self) -> Float[np.ndarray, "h w"]:
-        """Compute how probable it is that a rater draws each pixel.
-
-        Returns:
-            0 … 1.
-        """
+        """Compute how probable it is that a rater draws each pixel."""
         masks, weights = self.distribution()
         return np.tensordot(weights, masks.astype(float), axes=1)
 
     def raters(self, rng: np.random.Generator) -> Bool[np.ndarray, "r h w"]:
-        """Let raters draw, independently of each other.
-
-        Args:
-            rng: Where the randomness comes from.
-
-        Returns:
-            One mask per rater.
-        """
+        """Let raters draw, independently of each other."""
         masks, weights = self.distribution()
         return masks[rng.choice(len(masks), size=NUM_RATERS, p=weights)]
 
 
 def make_lesion(size: int, seed: int) -> Lesion:
-    """Draw a lesion: a wavy core, a fading rim around it, a satellite beside it, on mottled ground.
-
-    Args:
-        size: Side of the picture in pixels.
-        seed: Everything follows from it.
-
-    Returns:
-        The lesion.
-    """
+    """Draw a lesion: a wavy core, a fading rim around it, a satellite beside it, on mottled ground."""
     rng = np.random.default_rng(seed)
     centre, radius = rng.uniform(0.38, 0.62, size=2), rng.uniform(0.13, 0.22)
     waves = rng.normal(0, 0.08, size=4), rng.uniform(0, 2 * np.pi, size=4)
@@ -117,12 +94,7 @@ class PhantomSource:
     """Lesions made on demand; which lesion a name stands for follows from the split seed."""
 
     def __init__(self, config: DataConfig, *, counts: tuple[int, int, int] = (400, 40, 40)) -> None:
-        """Name the cases.
-
-        Args:
-            config: Image size and split seed.
-            counts: How many train, validate and test.
-        """
+        """Name the cases."""
         self.size, self.seed = config.image_size, config.split_seed
         names = [f"lesion_{i:04d}" for i in range(sum(counts))]
         parts = [part for part, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
@@ -135,25 +107,11 @@ class PhantomSource:
         )
 
     def lesion(self, name: str) -> Lesion:
-        """Make the lesion of a name.
-
-        Args:
-            name: One of ``info.split``.
-
-        Returns:
-            The lesion, with all that is known of it.
-        """
+        """Make the lesion of a name."""
         return make_lesion(self.size, derive_seed(self.seed, "lesion", name))
 
     def load(self, name: str) -> Case:
-        """Make a case.
-
-        Args:
-            name: One of ``info.split``.
-
-        Returns:
-            The case.
-        """
+        """Make a case."""
         lesion = self.lesion(name)
         masks = lesion.raters(np.random.default_rng(derive_seed(self.seed, "raters", name)))
         image = np.round(lesion.image * 255) / np.float32(255)  # as it is once stored with 8 bits
@@ -162,12 +120,7 @@ class PhantomSource:
 
 
 def write_phantom(source: PhantomSource, folder: Path) -> None:
-    """Write the phantom as a folder of images and masks, as a user's own data would be.
-
-    Args:
-        source: The phantom.
-        folder: Gets ``images/``, ``masks/rater1/`` …, and ``split.csv``.
-    """
+    """Write the phantom as a folder of images and masks, as a user's own data would be."""
     for name in source.info.split:
         case = source.load(name)
         assert case.mask is not None

@@ -22,16 +22,7 @@ CLEARLY = 1.2
 def pick_plane(
     spacing: Sequence[float], asked: Plane | Literal["auto"] = "auto", *, shape: Sequence[float | int] = ()
 ) -> Plane:
-    """Cut axially, unless the voxels are clearly thicker along one other axis, along which neighbours tell least.
-
-    Args:
-        spacing: In mm, of a canonical volume.
-        asked: A plane is taken as it is; ``auto`` leaves the choice.
-        shape: Voxels of the canonical volume; what is a single slice already is that slice.
-
-    Returns:
-        The plane.
-    """
+    """Cut axially, unless the voxels are clearly thicker along one other axis, along which neighbours tell least."""
     if asked != "auto":
         return asked
     for plane in reversed(AXES):
@@ -43,31 +34,14 @@ def pick_plane(
 
 
 def slice_of(volume: Shaped[np.ndarray, "*c x y z"], plane: Plane, index: int) -> Shaped[np.ndarray, "*c h w"]:
-    """Cut a slice as it is looked at: the upper end or the front on top, columns to the right or to the front.
-
-    Args:
-        volume: Canonical; axes before the last three stay.
-        plane: Which way to cut.
-        index: Which slice.
-
-    Returns:
-        A view: what is written into it is written into the volume.
-    """
+    """Cut a slice as it is looked at: the upper end or the front on top, columns to the right or to the front."""
     space = AXES[plane] - 3
     cut = np.moveaxis(volume, space, 0)[index]
     return cut.swapaxes(-1, -2)[..., ::-1, :]
 
 
 def spacing_of(spacing: Sequence[float], plane: Plane) -> tuple[float, float]:
-    """Tell how large the pixels of a slice are.
-
-    Args:
-        spacing: In mm, of a canonical volume.
-        plane: Which way it is cut.
-
-    Returns:
-        Height and width in mm.
-    """
+    """Tell how large the pixels of a slice are."""
     across, down = (s for axis, s in enumerate(spacing) if axis != AXES[plane])
     return down, across
 
@@ -75,16 +49,7 @@ def spacing_of(spacing: Sequence[float], plane: Plane) -> tuple[float, float]:
 def middle_of(
     volume: Shaped[np.ndarray, "c i j k"], geometry: Geometry, masks: UInt8[np.ndarray, "s i j k"] | None = None
 ) -> Shaped[np.ndarray, "c h w"]:
-    """Cut the slice in the middle, or the one with most of the structures.
-
-    Args:
-        volume: On its native grid.
-        geometry: Its own.
-        masks: 0 and 1 by structure; ``None`` takes the middle.
-
-    Returns:
-        The slice, in the plane that `pick_plane` picks.
-    """
+    """Cut the slice in the middle, or the one with most of the structures."""
     canonical = canonical_geometry(geometry)
     plane = pick_plane(canonical.spacing, shape=canonical.shape)
     turned = canonical_view(volume, geometry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.listing import CaseFiles, Listing
 from medsegdiff.data.masks import Masks
@@ -19,17 +19,7 @@ class ListedSource:
     """Images and masks from files."""
 
     def __init__(self, listing: Listing, config: DataConfig, *, track: Track = in_silence) -> None:
-        """Look through the files and make sure that images and masks fit together.
-
-        Args:
-            listing: The files.
-            config: How to read them.
-            track: Shows progress while masks are read.
-
-        Raises:
-            DataError: If something is missing or can't be understood.
-            GeometryError: If an image and its mask differ in size.
-        """
+        """Look through the files and make sure that images and masks fit together."""
         self.listing, self.masks = listing, listing.masks
         known = set(self.masks.names)
         self.labelled = {name: case for name, case in listing.cases.items() if name in known}
@@ -54,26 +44,12 @@ class ListedSource:
         )
 
     def check(self, name: str) -> set[int]:
-        """Compare an image with its masks.
-
-        Args:
-            name: The case.
-
-        Returns:
-            All values of its masks.
-        """
+        """Compare an image with its masks."""
         check_grids(self.labelled[name], self.masks)
         return self.masks.values(name)
 
     def load(self, name: str) -> Case:
-        """Read a case.
-
-        Args:
-            name: Of the case.
-
-        Returns:
-            The case; without mask if it has none.
-        """
+        """Read a case."""
         image, geometry = read_channels(self.listing.cases[name].images)
         if name not in self.labelled:
             return Case(name, image, None, geometry)
@@ -98,32 +74,13 @@ class ListedSource:
 
 
 def unlabelled(cases: Mapping[str, CaseFiles], names: Sequence[str]) -> list[str]:
-    """List the cases that should have a mask and have none; of a test set it may be secret.
-
-    Args:
-        cases: By name.
-        names: Cases with masks.
-
-    Returns:
-        Names.
-    """
+    """List the cases that should have a mask and have none; of a test set it may be secret."""
     known = set(names)
     return sorted(name for name, case in cases.items() if case.part != "test" and name not in known)
 
 
 def check_grids(case: CaseFiles, masks: Masks) -> Geometry:
-    """Make sure that the channels of an image and its masks lie on one grid.
-
-    Args:
-        case: The image.
-        masks: Of all images.
-
-    Returns:
-        Where the image lies.
-
-    Raises:
-        GeometryError: If one has another size, or lies elsewhere in the world.
-    """
+    """Make sure that the channels of an image and its masks lie on one grid."""
     first, *others = case.images
     geometry = read_geometry(first)[0]
     channels = [(path, read_geometry(path)[0]) for path in others]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
@@ -34,18 +34,7 @@ class Entry:
 
 
 def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, str]:
-    """Split cases as the data set says, or at random; take validation cases out of the training cases where none are.
-
-    Args:
-        cases: By name.
-        config: Fractions and seed.
-
-    Returns:
-        Name → ``train``, ``val`` or ``test``.
-
-    Raises:
-        DataError: If training or validation would be empty.
-    """
+    """Split as the data set says, or at random; validation cases come out of the training cases where none are."""
     told = any(case.part for case in cases.values())
     entries = [Entry(name, cases[name].part or "train", cases[name].group or name) for name in sorted(cases)]
     if not told:
@@ -62,18 +51,7 @@ def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, 
 
 
 def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
-    """Put cases into the parts that a file names.
-
-    Args:
-        cases: By name.
-        file: ``split.csv``; it need not exist.
-
-    Returns:
-        The cases that the file lists, or all where there is no file.
-
-    Raises:
-        DataError: If the file can't be understood, or lists what is not there.
-    """
+    """Put cases into the parts that a file names."""
     if not file.is_file():
         return dict(cases)
     entries = [replace(entry, name=resolve(entry.name, cases)) for entry in read_split(file)]
@@ -87,29 +65,12 @@ def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
 
 
 def held_out(part: str) -> str:
-    """Keep what is held out held out, where a file names groups and no parts: only training cases are split anew.
-
-    Args:
-        part: Of a case, as the data set says.
-
-    Returns:
-        ``val`` or ``test``, or nothing.
-    """
+    """Keep what is held out held out, where a file names groups and no parts: only training cases are split anew."""
     return part if part in ("val", "test") else ""
 
 
 def read_split(file: Path) -> list[Entry]:
-    """Read ``split.csv``: a column ``id`` (name, case or image), beside it ``split``, ``patient`` (or group) or both.
-
-    Args:
-        file: The file.
-
-    Returns:
-        Its rows, with names as they stand there; the part is empty where there is no ``split``.
-
-    Raises:
-        DataError: If it can't be read, columns are missing or a part is unknown.
-    """
+    """Read ``split.csv``: a column ``id`` (name, case, image), beside it ``split``, ``patient`` (or group) or both."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -132,15 +93,7 @@ def read_split(file: Path) -> list[Entry]:
 
 
 def resolve(name: str, known: Collection[str]) -> str:
-    """Find the case that a row means: tables often name files, with their endings.
-
-    Args:
-        name: As it stands in the table.
-        known: Names of cases.
-
-    Returns:
-        The name as it is if it is known, else without its ending.
-    """
+    """Find the case that a row means: tables often name files, with their endings."""
     given = unicodedata.normalize("NFC", name)
     if given in known:
         return given
@@ -172,18 +125,7 @@ def _move(entries: Sequence[Entry], part: str, fraction: float, seed: int) -> li
 
 
 def names_in(file: Path, part: str) -> set[str]:
-    """List the cases of a part.
-
-    Args:
-        file: ``split.csv``.
-        part: ``train``, ``val``, ``test`` or ``all``.
-
-    Returns:
-        Their names.
-
-    Raises:
-        DataError: If there is no such part or file.
-    """
+    """List the cases of a part."""
     if not file.is_file():
         raise DataError(f"{file}: there is no such file, so the split '{part}' is not known.")
     entries = read_split(file)
@@ -197,15 +139,7 @@ def names_in(file: Path, part: str) -> set[str]:
 
 
 def write_split(file: Path, split: Mapping[str, str]) -> str:
-    """Write a split so that a run can be repeated.
-
-    Args:
-        file: Where.
-        split: Name → part.
-
-    Returns:
-        SHA-256 of what was written.
-    """
+    """Write a split so that a run can be repeated."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "split"])

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsegdiff.config import DataConfig, Modality, Values
+from medsegdiff.config.run import DataConfig, Modality, Values
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case
 
@@ -44,17 +44,7 @@ class Placement:
 def place(
     native: tuple[int, int], config: DataConfig, stride: int, *, spacing: tuple[float, ...] = (1.0, 1.0)
 ) -> Placement:
-    """Decide how an image is laid on the model grid.
-
-    Args:
-        native: Height and width.
-        config: ``image_size`` and ``resize``.
-        stride: Of the network; what is left of a multiple is padded, never cut or resized away.
-        spacing: Height and width of a pixel; ``fit`` makes them square.
-
-    Returns:
-        The placement.
-    """
+    """Decide how an image is laid on the model grid."""
     resized = _resized(native, config.image_size, config.resize, spacing)
     square = resized if config.resize == "none" else (config.image_size, config.image_size)
     return Placement(native, resized, (_next_multiple(square[0], stride), _next_multiple(square[1], stride)))
@@ -76,15 +66,7 @@ def _next_multiple(size: int, stride: int) -> int:
 
 
 def to_grid(values: Float[Tensor, "c h w"], placement: Placement) -> Float[Tensor, "c gh gw"]:
-    """Lay an image or masks on the model grid: antialiased bilinear resizing, then zeros around.
-
-    Args:
-        values: On the native grid; zero is the mean of a normalised image, and no mask.
-        placement: Where they go.
-
-    Returns:
-        On the model grid.
-    """
+    """Lay an image or masks on the model grid: antialiased bilinear resizing, then zeros around."""
     if placement.resized != placement.native:
         values = F.interpolate(values[None], size=placement.resized, mode="bilinear", antialias=True)[0]
     top, left = placement.offset
@@ -93,15 +75,7 @@ def to_grid(values: Float[Tensor, "c h w"], placement: Placement) -> Float[Tenso
 
 
 def from_grid(values: Float[Tensor, "n c gh gw"], placement: Placement) -> Float[Tensor, "n c h w"]:
-    """Bring what the model made back to the native grid: crop, then bilinear resizing.
-
-    Args:
-        values: On the model grid.
-        placement: Where the image lies on it.
-
-    Returns:
-        On the native grid.
-    """
+    """Bring what the model made back to the native grid: crop, then bilinear resizing."""
     (top, left), (h, w) = placement.offset, placement.resized
     values = values[..., top : top + h, left : left + w]
     if placement.resized == placement.native:
@@ -117,20 +91,7 @@ def normalise(
     window: tuple[float, float] | None = None,
     values: Values = "standard",
 ) -> Float[Tensor, "c h w"]:
-    """Normalise by modality: CT by its window, everything else as ``values`` says.
-
-    Args:
-        image: In the file's own units; neighbouring slices are further channels.
-        intensity: Mean and standard deviation by channel of the volume that a slice is from; ``None`` takes those
-            of the image.
-        modalities: By channel of a file; ``None``: no CT among them.
-        window: Hounsfield units that become −1 and 1; what is beyond is cut off.
-        values: ``standard`` gives mean 0 and standard deviation 1 by channel, ``unit`` divides by 255, ``raw`` changes
-            nothing.
-
-    Returns:
-        The normalised image; a constant channel is 0 if ``standard``.
-    """
+    """Normalise by modality: CT by its window, everything else as ``values`` says."""
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
     if intensity is not None:
@@ -150,15 +111,7 @@ def _ct_channels(modalities: tuple[Modality, ...] | None, count: int) -> list[in
 
 
 def check_channels(case: Case, channels: int) -> None:
-    """Refuse a volume with other channels than the model was trained on: only pictures may be grey or coloured.
-
-    Args:
-        case: A picture, a volume or a slice of one.
-        channels: What the model expects.
-
-    Raises:
-        DataError: If it can't be used.
-    """
+    """Refuse a volume with other channels than the model was trained on: only pictures may be grey or coloured."""
     volume = case.image.ndim == 4 or case.intensity is not None
     if len(case.image) != channels and (volume or {len(case.image), channels} != {1, 3}):
         what = "volume" if volume else "image"
@@ -169,19 +122,7 @@ def check_channels(case: Case, channels: int) -> None:
 
 
 def match_channels(image: Float[np.ndarray, "c h w"], channels: int, name: str) -> Float[np.ndarray, "d h w"]:
-    """Give an image as many channels as the model expects: grey is repeated, colour becomes luminance with a warning.
-
-    Args:
-        image: As read.
-        channels: What the model expects.
-        name: Named in the warning or error.
-
-    Returns:
-        The image with that many channels.
-
-    Raises:
-        DataError: If neither will do.
-    """
+    """Give an image the channels that the model expects: grey is repeated, colour becomes luminance with a warning."""
     given = image.shape[0]
     if given == channels:
         return image
@@ -208,17 +149,7 @@ class Prepared:
 
 
 def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Prepared:
-    """Bring a case onto the model grid.
-
-    Args:
-        case: As read.
-        config: Size and manner.
-        channels: Image channels that the model expects.
-        stride: Of the network.
-
-    Returns:
-        The case, normalised, resized and padded.
-    """
+    """Bring a case onto the model grid."""
     placement = place((case.image.shape[1], case.image.shape[2]), config, stride, spacing=case.geometry.spacing)
     check_channels(case, channels)
     if "ct" in (config.modalities or ()) and case.intensity is None:
@@ -240,16 +171,7 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
 
 
 def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> UInt8[Tensor, "r k gh gw"]:
-    """Lay masks on the model grid, still 0 and 1: a pixel takes the class that covers most of it.
-
-    Args:
-        mask: 0 and 1 by rater and channel (r k h w).
-        placement: Where they go.
-        exclusive: Whether the channels are classes; then what is padded is background.
-
-    Returns:
-        0 and 1.
-    """
+    """Lay masks on the model grid, still 0 and 1: a pixel takes the class that covers most of it."""
     r, k = mask.shape[:2]
     share = to_grid(torch.from_numpy(mask).flatten(0, 1).float(), placement).unflatten(0, (r, k))
     if not exclusive:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.listing import Listing
 from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
@@ -36,13 +36,7 @@ class VolumeSource(ListedSource):
     """Slices of volumes: each is a case of its own, normalised with the numbers of its volume."""
 
     def __init__(self, listing: Listing, config: DataConfig, *, track: Track = in_silence) -> None:
-        """Look through the files, and at every mask for the slices that hold a structure.
-
-        Args:
-            listing: The files.
-            config: How to read them.
-            track: Shows progress while masks are read.
-        """
+        """Look through the files, and at every mask for the slices that hold a structure."""
         cases = listing.cases.values()
         check_channels_alike({case.images[0]: count_channels(case.images) for case in cases})
         grids = {case.name: canonical_geometry(read_geometry(case.images[0])[0]) for case in cases}
@@ -58,14 +52,7 @@ class VolumeSource(ListedSource):
         )
 
     def check(self, name: str) -> set[int]:
-        """Compare the grids of a volume and its masks, and find the slices with a structure.
-
-        Args:
-            name: The volume.
-
-        Returns:
-            All values of its masks.
-        """
+        """Compare the grids of a volume and its masks, and find the slices with a structure."""
         geometry = check_grids(self.labelled[name], self.masks)
         stored = np.stack([values for _, values in self.masks.stored(name)])
         nobody = self.masks.declared.ignore if self.masks.declared else None
@@ -76,14 +63,7 @@ class VolumeSource(ListedSource):
         return {int(value) for value in np.unique(stored)}
 
     def load(self, name: str) -> Case:
-        """Cut a slice.
-
-        Args:
-            name: Volume and number of the slice, ``case/0012``.
-
-        Returns:
-            The slice as a case.
-        """
+        """Cut a slice."""
         volume, _, number = name.rpartition("/")
         whole, index = self.volume(volume), int(number)
         image = with_neighbours(whole.image, self.plane, index, self.neighbours)
@@ -96,14 +76,7 @@ class VolumeSource(ListedSource):
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)
     def volume(self, name: str) -> Canonical:
-        """Read a whole volume.
-
-        Args:
-            name: The volume.
-
-        Returns:
-            Turned to right, front and up; the last one is kept.
-        """
+        """Read a whole volume."""
         image, geometry = read_channels(self.listing.cases[name].images)
         turned, canonical = to_canonical(image, geometry)
         masks = [(path, to_canonical(values, geometry)[0]) for path, values in self.masks.stored(name)]
@@ -111,46 +84,21 @@ class VolumeSource(ListedSource):
 
 
 def slices_in(name: str, count: int) -> tuple[str, ...]:
-    """Name the slices of a volume.
-
-    Args:
-        name: Of the volume.
-        count: How many slices it has.
-
-    Returns:
-        ``name/0000`` and so on.
-    """
+    """Name the slices of a volume."""
     return tuple(f"{name}/{index:04d}" for index in range(count))
 
 
 def with_neighbours(
     volume: Float[np.ndarray, "c x y z"], plane: Plane, index: int, neighbours: int
 ) -> Float[np.ndarray, "n h w"]:
-    """Cut a slice, with those beside it as further channels: all channels of the lowest slice first.
-
-    Args:
-        volume: Canonical.
-        plane: Which way to cut.
-        index: Which slice.
-        neighbours: How many on either side; where the volume ends, its last slice is repeated.
-
-    Returns:
-        A copy.
-    """
+    """Cut a slice, with those beside it as further channels: all channels of the lowest slice first."""
     last = volume.shape[1 + AXES[plane]] - 1
     beside = [min(max(index + offset, 0), last) for offset in range(-neighbours, neighbours + 1)]
     return np.concatenate([slice_of(volume, plane, number) for number in beside])
 
 
 def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
-    """Measure a volume for its normalisation: its voxels, without the value that most of its corners have, if any.
-
-    Args:
-        image: In the file's own units.
-
-    Returns:
-        Mean and standard deviation by channel.
-    """
+    """Measure a volume for its normalisation: its voxels, without the value that most of its corners have, if any."""
     return np.array([_mean_and_std(channel) for channel in image], dtype=np.float32)
 
 
@@ -170,14 +118,7 @@ def _mean_and_std(channel: Float[np.ndarray, "*s"]) -> tuple[float, float]:
 
 
 def check_channels_alike(channels: Mapping[Path, int]) -> None:
-    """Refuse volumes with different numbers of channels: which sequence would be which?
-
-    Args:
-        channels: By file.
-
-    Raises:
-        DataError: If they differ.
-    """
+    """Refuse volumes with different numbers of channels: which sequence would be which?"""
     examples = {count: path for path, count in channels.items()}
     if len(examples) > 1:
         shown = some([f"{path} has {count}" for count, path in examples.items()])

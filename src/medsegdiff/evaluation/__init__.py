@@ -1,7 +1,6 @@
 """Scoring predicted masks, probabilities and members against references of one or several raters."""
 
 from medsegdiff.evaluation.evaluate import evaluate
-from medsegdiff.evaluation.page import write_page
 from medsegdiff.evaluation.result import CONVENTIONS, Evaluation, interval, summarise
 
-__all__ = ["CONVENTIONS", "Evaluation", "evaluate", "interval", "summarise", "write_page"]
+__all__ = ["CONVENTIONS", "Evaluation", "evaluate", "interval", "summarise"]

@@ -13,9 +13,9 @@ from medsegdiff.evaluation.matching import Pairing, common_grid
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
+from medsegdiff.metrics.plausibility import Appearance, look
 from medsegdiff.metrics.scoring import all_scores
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
-from medsegdiff.suspicion import Appearance, look
 
 EMPTY = {
     (True, False): "no_reference",
@@ -66,16 +66,7 @@ class Structure:
 
 
 def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
-    """Score a case.
-
-    Args:
-        name: The case.
-        pairing: Its files.
-        tolerance: Of NSD, in mm (pixels for pictures).
-
-    Returns:
-        Its scores.
-    """
+    """Score a case."""
     geometry = common_grid(name, pairing)
     scores, empty, pools, seen = [], [], {}, []
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
@@ -95,15 +86,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
 
 
 def ensemble_scores(structure: Structure) -> dict[str, float]:
-    """Score members against raters; a single mask counts as an ensemble of one.
-
-    Args:
-        structure: Its masks.
-
-    Returns:
-        With several raters all of `distribution_scores`, and the Dice of the fused mask with each rater; with several
-        members their agreement.
-    """
+    """Score members against raters; a single mask counts as an ensemble of one."""
     several = len(structure.raters) > 1
     members = structure.predicted[None] if structure.members is None else structure.members
     alone = len(members) < 2
@@ -119,15 +102,7 @@ def ensemble_scores(structure: Structure) -> dict[str, float]:
 
 
 def uncertainty_scores(structure: Structure, truth: Bool[np.ndarray, "*s"]) -> tuple[Pool, dict[str, float]]:
-    """Score probabilities and the uncertainty that follows from them.
-
-    Args:
-        structure: Its masks, with a probability.
-        truth: The reference that errors are counted against.
-
-    Returns:
-        Sums over pixels, and ``ece``, ``ece_near``, ``brier``, ``aurc``, ``excess_aurc``.
-    """
+    """Score probabilities and the uncertainty that follows from them."""
     p, counted = structure.probability, structure.counted
     assert p is not None
     share = np.stack(list(structure.raters.values())).mean(axis=0, dtype=np.float32)
@@ -150,14 +125,7 @@ def uncertainty_scores(structure: Structure, truth: Bool[np.ndarray, "*s"]) -> t
 
 
 def entropy(p: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
-    """Compute the entropy of a foreground's probability.
-
-    Args:
-        p: 0 … 1.
-
-    Returns:
-        In bits, 0 … 1.
-    """
+    """Compute the entropy of a foreground's probability."""
     p = p.astype(np.float32)
     q = 1 - p
     bits = -(p * np.log2(np.maximum(p, 1e-12)) + q * np.log2(np.maximum(q, 1e-12)))
@@ -165,15 +133,7 @@ def entropy(p: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
 
 
 def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
-    """Read the masks of a case, structure by structure.
-
-    Args:
-        name: The case.
-        pairing: Its files.
-
-    Yields:
-        The masks of each; pixels to ignore are empty in all of them.
-    """
+    """Read the masks of a case, structure by structure."""
     drawn = pairing.reference.stored(name)
     who = list(pairing.reference.by_folder(name)) if pairing.reference.kind == "raters" else ["reference"]
     ignored = pairing.reference.ignored(drawn, pairing.coding)

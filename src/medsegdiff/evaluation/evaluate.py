@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.evaluation.case import CaseScores, score_case
 from medsegdiff.evaluation.matching import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.members import curve_of
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.result import Evaluation, summarise
+from medsegdiff.metrics.plausibility import doubts
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.metrics.surface import TOLERANCE
-from medsegdiff.suspicion import doubts
 
 MOST_AT_ONCE = 8
 """Pictures that are scored at the same time."""

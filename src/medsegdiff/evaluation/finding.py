@@ -28,23 +28,7 @@ def find_predictions(
     fusion: str,
     checked: bool,
 ) -> Predictions:
-    """Look through predictions.
-
-    Args:
-        folder: Of masks, probabilities or members, or what ``medsegdiff segment`` wrote.
-        kind: ``masks``, ``probabilities`` or ``members``.
-        coding: What the values of masks mean.
-        names: Cases that are known.
-        cases: Images of the data set, for masks in DICOM.
-        fusion: How members are fused where no fused mask is given.
-        checked: Whether values other than 0/1 and 0/255 are refused.
-
-    Returns:
-        The files.
-
-    Raises:
-        DataError: If they fit no form, or not the structures of the references.
-    """
+    """Look through predictions."""
 
     def masks_in(part: Path) -> Masks:
         return find_masks(part, coding, names=names, cases=cases, checked=checked)
@@ -75,21 +59,7 @@ def find_predictions(
 def find_masks(
     folder: Path, coding: MaskCoding, *, names: Sequence[str], cases: Mapping[str, CaseFiles], checked: bool
 ) -> Masks:
-    """Look through predicted masks: one per case and structure.
-
-    Args:
-        folder: Where they are, or what ``medsegdiff segment`` wrote.
-        coding: What their values mean.
-        names: Cases that are known.
-        cases: Images of the data set, for masks in DICOM.
-        checked: Whether values other than 0/1 and 0/255 are refused.
-
-    Returns:
-        The masks.
-
-    Raises:
-        DataError: If they are not the structures of the references, or no masks.
-    """
+    """Look through predicted masks: one per case and structure."""
     if (drawn := _drawn(folder)) and cases:
         return drawn_masks(drawn, cases, where=folder, classes=coding.classes[int(coding.task == "exclusive") :])
     parts = ("labels", "masks") if coding.task == "exclusive" else ("masks",)
@@ -125,14 +95,7 @@ def _check_values(found: Masks, coding: MaskCoding) -> None:
 
 
 def values_of(folder: Masks) -> set[int]:
-    """List the values of all masks.
-
-    Args:
-        folder: The masks.
-
-    Returns:
-        Every value that occurs.
-    """
+    """List the values of all masks."""
     return {value for name in folder.names for value in folder.values(name)}
 
 

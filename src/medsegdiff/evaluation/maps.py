@@ -30,29 +30,11 @@ class Maps:
         return sorted(set.intersection(*(set(of) for of in self.files if of is not None)))
 
     def paths(self, name: str) -> list[Path]:
-        """List the files of a case.
-
-        Args:
-            name: The case.
-
-        Returns:
-            One per channel that was saved.
-        """
+        """List the files of a case."""
         return [of[name] for of in self.files if of is not None]
 
     def read(self, name: str, channel: int) -> Float[np.ndarray, "*s"]:
-        """Read a map.
-
-        Args:
-            name: The case.
-            channel: Whose.
-
-        Returns:
-            0 … 1.
-
-        Raises:
-            DataError: If values leave [0, 1].
-        """
+        """Read a map."""
         of = self.files[channel]
         if of is None:
             rest = [self.read(name, index) for index, files in enumerate(self.files) if files is not None]
@@ -64,35 +46,14 @@ class Maps:
         return np.minimum(values, 1)
 
     def decided(self, name: str, channel: int, *, exclusive: bool) -> np.ndarray:
-        """Decide which pixels are of a channel.
-
-        Args:
-            name: The case.
-            channel: Which.
-            exclusive: Whether each pixel has but one: the most probable, the first of several.
-
-        Returns:
-            True where they are: at ½ and above, a tie is foreground.
-        """
+        """Decide which pixels are of a channel."""
         if not exclusive:
             return self.read(name, channel) >= 0.5
         return np.stack([self.read(name, index) for index in range(len(self.files))]).argmax(axis=0) == channel
 
 
 def find_maps(folder: Path, coding: MaskCoding, *, names: Collection[str]) -> Maps:
-    """Look through a folder of probabilities.
-
-    Args:
-        folder: PNG, TIFF or NIfTI; with several classes a folder for each.
-        coding: The classes.
-        names: Cases that are known.
-
-    Returns:
-        The maps.
-
-    Raises:
-        DataError: If classes are missing.
-    """
+    """Look through a folder of probabilities."""
     found = mask_folder(folder, kind="structures", names=names)
     by_folder = {
         of: {name: found.by_folder(name)[of] for name in found.names if of in found.by_folder(name)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.dataset import Track
 from medsegdiff.data.listing import CaseFiles
@@ -19,7 +19,7 @@ from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.finding import find_predictions, values_of
 from medsegdiff.evaluation.predictions import Predictions
 from medsegdiff.evaluation.segmented import inner, made_in, told_of
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.io.grid import check_same_grid
 from medsegdiff.types import Geometry
 
@@ -73,24 +73,7 @@ def pair(
     fusion: str,
     track: Track,
 ) -> Pairing:
-    """Find out what is compared with what.
-
-    Args:
-        predictions: A folder of masks, probabilities or members, or what ``medsegdiff segment`` wrote.
-        references: A folder of masks, or a data folder.
-        split: Part that the predictions must cover; ``None``: all references.
-        present_only: Whether references without a prediction are left out.
-        data: How to read the references.
-        kind: What the predictions are.
-        fusion: How members are fused where no fused mask is given.
-        track: Shows progress.
-
-    Returns:
-        The files, by case.
-
-    Raises:
-        DataError: If a case is missing on either side, or masks can't be understood.
-    """
+    """Find out what is compared with what."""
     FUSERS[fusion]  # an unknown name shows, whether or not anything is fused
     root = inner(references, data.mask_dir)
     places = (made_in(predictions), references, root.parent)
@@ -199,18 +182,7 @@ def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> 
 
 
 def common_grid(name: str, pairing: Pairing) -> Geometry:
-    """Make sure that all masks of a case lie on one grid.
-
-    Args:
-        name: The case.
-        pairing: Its files.
-
-    Returns:
-        The grid.
-
-    Raises:
-        GeometryError: If they do not.
-    """
+    """Make sure that all masks of a case lie on one grid."""
     reference = pairing.reference
     found = [(path, reference.reader.geometry(path)) for path in reference.files(name)]
     (file, geometry), *others = found + pairing.predictions.grids(name)
@@ -225,13 +197,5 @@ def common_grid(name: str, pairing: Pairing) -> Geometry:
 
 
 def grid_of(name: str, masks: Masks) -> Geometry:
-    """Find out where the first mask of a case lies.
-
-    Args:
-        name: The case.
-        masks: Of all cases.
-
-    Returns:
-        Its grid.
-    """
+    """Find out where the first mask of a case lies."""
     return masks.reader.geometry(masks.files(name)[0])

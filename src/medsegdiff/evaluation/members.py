@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from medsegdiff.data.dataset import Track
-from medsegdiff.ensembles.curve import Curve, ensemble_curve
 from medsegdiff.evaluation.case import structures_of
 from medsegdiff.evaluation.matching import Pairing
+from medsegdiff.fusion.curve import Curve, ensemble_curve
 
 MOST_CASES = 100
 """Cases that are looked at, evenly spread over all of them: what a curve over members shows needs no more."""
@@ -21,13 +21,6 @@ def curve_of(pairing: Pairing, track: Track) -> Curve | None:
     """Score subsets of the members, fused by majority, each structure by itself.
 
     ``medsegdiff benchmark ensemble`` does it with the model's own fusion and more draws.
-
-    Args:
-        pairing: The files.
-        track: Shows progress.
-
-    Returns:
-        The curve, up to the members that every case has; ``None`` where these are fewer than three.
     """
     least = min((pairing.predictions.count(name) for name in pairing.names), default=0)
     if least < 3:

@@ -26,12 +26,7 @@ class Pool:
         return Pool(self.calibration + other.calibration, self.near + other.near, self.selection + other.selection)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give numbers and curves as plain values.
-
-        Returns:
-            ``ece``, ``ece_near``, ``brier``, ``aurc``, ``excess_aurc`` of all pixels pooled; ``reliability`` and
-            ``reliability_near`` by bin; ``risk_coverage`` and ``dice_coverage``.
-        """
+        """Give numbers and curves as plain values."""
         risk = self.selection.risk_coverage()
         return {
             "ece": self.calibration.ece(),

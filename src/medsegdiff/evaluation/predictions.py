@@ -15,7 +15,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation.maps import Maps
 from medsegdiff.evaluation.segmented import surer
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.io.image import read_geometry
 from medsegdiff.types import Geometry
 
@@ -57,25 +57,11 @@ class Predictions:
         return "" if self.maps is None else f"The values in {self.maps.root.name}/." + surer(self.root)
 
     def folders(self) -> list[Masks]:
-        """List all folders of masks.
-
-        Returns:
-            Fused masks and members.
-        """
+        """List all folders of masks."""
         return ([] if self.masks is None else [self.masks]) + list(self.members)
 
     def count(self, name: str) -> int:
-        """Count the members of a case; where they were drawn on demand, cases differ.
-
-        Args:
-            name: The case.
-
-        Returns:
-            How many there are.
-
-        Raises:
-            DataError: If one is missing before others.
-        """
+        """Count the members of a case; where they were drawn on demand, cases differ."""
         there = [member.has(name) for member in self.members]
         if there and (not there[0] or there != sorted(there, reverse=True)):
             missing = self.members[there.index(False)]
@@ -86,14 +72,7 @@ class Predictions:
         return sum(there)
 
     def grids(self, name: str) -> list[tuple[Path, Geometry]]:
-        """Find out where the files of a case lie, from their headers.
-
-        Args:
-            name: The case.
-
-        Returns:
-            File and grid.
-        """
+        """Find out where the files of a case lie, from their headers."""
         found = [(path, of.reader.geometry(path)) for of in self.folders() for path in of.files(name)]
         if self.uncertainty is not None:
             found += [(path, read_geometry(path)[0]) for path in self.uncertainty.paths(name)]
@@ -102,14 +81,7 @@ class Predictions:
         return found
 
     def reader(self, name: str) -> Callable[[int], Predicted]:
-        """Read the masks of a case.
-
-        Args:
-            name: The case.
-
-        Returns:
-            Gives mask, members and probability of a channel.
-        """
+        """Read the masks of a case."""
         fused = None if self.masks is None else _channels(self.masks, self.coding, name)
         parts = [_channels(member, self.coding, name) for member in self.members if member.has(name)]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.ensembles.curve import Curve
 from medsegdiff.evaluation.matching import Pairing
 from medsegdiff.evaluation.pool import Pool
+from medsegdiff.fusion.curve import Curve
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.metrics.described import ENSEMBLE
@@ -73,11 +73,7 @@ class Evaluation:
         return sum(pools[1:], pools[0]) if pools else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content of ``metrics.json``.
-
-        Returns:
-            Summary, cases, what was scored, curves over all pixels, counts of empty masks and conventions.
-        """
+        """Give the content of ``metrics.json``."""
         pools = {"all": self.pooled, **self.pools} if len(self.pools) > 1 else {"all": self.pooled}
         return {
             "summary": self.summary,
@@ -92,25 +88,13 @@ class Evaluation:
         }
 
     def shown(self, metric: str, *, digits: int = 4) -> str:
-        """Write a mean with its interval.
-
-        Args:
-            metric: Its name.
-            digits: After the point.
-
-        Returns:
-            ``0.9012 [0.8811, 0.9200]``.
-        """
+        """Write a mean with its interval."""
         numbers = self.summary[metric]
         interval = "" if numbers["ci95"] is None else " [{:.{d}f}, {:.{d}f}]".format(*numbers["ci95"], d=digits)
         return f"{numbers['mean']:.{digits}f}{interval}"
 
     def save(self, out: Path) -> None:
-        """Write ``metrics.json`` and ``metrics.csv``.
-
-        Args:
-            out: Folder.
-        """
+        """Write ``metrics.json`` and ``metrics.csv``."""
         write_json(out / "metrics.json", self.to_dict())
         text = io.StringIO()
         columns = list(dict.fromkeys(key for case in self.cases for key in case))
@@ -121,14 +105,7 @@ class Evaluation:
 
 
 def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Average scores over cases, or over the means of groups, with 95 % bootstrap intervals.
-
-    Args:
-        cases: Rows with ``name``, maybe ``group``, and numbers; one that is missing or NaN is left out.
-
-    Returns:
-        By number: ``mean`` and ``ci95`` (``None`` for a single case).
-    """
+    """Average scores over cases, or over the means of groups, with 95 % bootstrap intervals."""
     keys = dict.fromkeys(key for case in cases for key in case if key not in WORDS)
     columns = {key: group_means(cases, key) for key in keys}
     return {
@@ -138,15 +115,7 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def group_means(cases: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """Average the cases of each group; a case without one is its own.
-
-    Args:
-        cases: Rows.
-        key: A number in them.
-
-    Returns:
-        One mean per group that has the number.
-    """
+    """Average the cases of each group; a case without one is its own."""
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for case in cases:
         if key in case and not np.isnan(case[key]):
@@ -156,13 +125,6 @@ def group_means(cases: Sequence[Mapping[str, Any]], key: str) -> list[float]:
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
-    """Estimate the 95 % interval of a mean by the bootstrap: 2000 resamples, percentiles, seed 0.
-
-    Args:
-        values: One per case or group.
-
-    Returns:
-        Low and high; ``None`` for fewer than two values.
-    """
+    """Estimate the 95 % interval of a mean by the bootstrap: 2000 resamples, percentiles, seed 0."""
     found = bootstrap_interval(np.asarray(values, dtype=np.float64))
     return None if found is None else list(found)

@@ -10,27 +10,13 @@ from medsegdiff.errors import DataError
 
 
 def made_in(folder: Path) -> Path:
-    """Find the folder that ``segment`` wrote, of which this may be a part: ``anchor``, ``members/00``.
-
-    Args:
-        folder: Of predictions.
-
-    Returns:
-        That folder, or the one given.
-    """
+    """Find the folder that ``segment`` wrote, of which this may be a part: ``anchor``, ``members/00``."""
     upwards = (folder, *folder.resolve().parents[:2])
     return next((place for place in upwards if (place / "segment.json").is_file()), folder)
 
 
 def told_of(folder: Path) -> dict[str, Any]:
-    """Read how predictions were made.
-
-    Args:
-        folder: Of predictions.
-
-    Returns:
-        The content of ``segment.json``; empty where there is none.
-    """
+    """Read how predictions were made."""
     made = made_in(folder) / "segment.json"
     if not made.is_file():
         return {}
@@ -45,27 +31,12 @@ def told_of(folder: Path) -> dict[str, Any]:
 
 
 def inner(folder: Path, *parts: str) -> Path:
-    """Find a part of what ``segment`` wrote; any other folder is taken as it is.
-
-    Args:
-        folder: The folder.
-        *parts: Names, the first that is there counts.
-
-    Returns:
-        The part, or the folder.
-    """
+    """Find a part of what ``segment`` wrote; any other folder is taken as it is."""
     return next((folder / part for part in parts if (folder / part).is_dir()), folder)
 
 
 def surer(folder: Path) -> str:
-    """Say so where probabilities are STAPLE's.
-
-    Args:
-        folder: Of predictions.
-
-    Returns:
-        A sentence to add, or nothing.
-    """
+    """Say so where probabilities are STAPLE's."""
     fusion = told_of(folder).get("sampling", {}).get("fusion")
     anchor = folder.resolve().name == "anchor"
     return (

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from medsegdiff.config import SamplingConfig
+from medsegdiff.config.run import SamplingConfig
 from medsegdiff.errors import ConfigError
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.mean import in_one_step
 from medsegdiff.inference.stopping import AUTO, MOST
 
 
 def complete_sampling(defaults: SamplingConfig, asked: dict[str, Any], *, target: str = "x0") -> SamplingConfig:
-    """Complete what the user asks for with the model's defaults.
-
-    Args:
-        defaults: Of the model.
-        asked: ``members``, ``steps`` and other fields of `SamplingConfig`; ``None`` stands for the default, ``auto``
-            for as many members as are drawn at most.
-        target: What the network predicts; mode ``mean`` asks.
-
-    Returns:
-        How to sample and fuse.
-
-    Raises:
-        ConfigError: If a number is below 1 or a name is unknown.
-    """
+    """Complete what the user asks for with the model's defaults."""
     names = {"members": "num_samples", "steps": "num_steps"}
     given = {key: value for key, value in asked.items() if value is not None}
     if given.get("members") == AUTO:

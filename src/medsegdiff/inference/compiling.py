@@ -30,15 +30,7 @@ class CompiledStep:
         self.on_gpu = on_gpu
 
     def __call__(self, *arguments: Any, **options: Any) -> Tensor:
-        """Make the step.
-
-        Args:
-            *arguments: Of `DiffusionModel.denoise`.
-            **options: Of `DiffusionModel.denoise`.
-
-        Returns:
-            The prediction: that of the plain step but for rounding.
-        """
+        """Make the step."""
         if self.compiled is None:
             return self.step(*arguments, **options)
         try:
@@ -57,10 +49,6 @@ def compile_steps(model: DiffusionModel, device: torch.device) -> None:
     """Let a network compile its step; on a GPU it is also recorded as a CUDA graph.
 
     The first step takes a minute or so. On a CPU it gains a tenth at most (benchmarks/speed.md).
-
-    Args:
-        model: The network; it is changed.
-        device: Where it computes.
     """
     for table in (distinct_radii, positions):
         torch.compiler.assume_constant_result(table)  # kept from call to call, not to be computed in each step
@@ -69,13 +57,6 @@ def compile_steps(model: DiffusionModel, device: torch.device) -> None:
 
 
 def is_compiled(model: DiffusionModel) -> bool:
-    """Tell whether a network's step is compiled.
-
-    Args:
-        model: The network.
-
-    Returns:
-        False also where the compiler failed.
-    """
+    """Tell whether a network's step is compiled."""
     step = model.denoise
     return isinstance(step, CompiledStep) and step.compiled is not None

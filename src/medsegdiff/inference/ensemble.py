@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config import Config, Precision, SamplingConfig
+from medsegdiff.config.run import Config, Precision, SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import activate, decode, predicted_x_0
 from medsegdiff.diffusion.samplers import Denoised, sample
@@ -53,15 +53,7 @@ class EnsembleSampler:
         precision: Precision = "auto",
         auto: bool = False,
     ) -> None:
-        """Take settings into use.
-
-        Args:
-            model: The network.
-            config: Its configuration.
-            sampling: How to sample.
-            precision: ``auto``, ``fp32`` or ``bf16``.
-            auto: Whether ``num_samples`` is only the largest number of members, and each image decides on its own.
-        """
+        """Take settings into use."""
         self.auto = auto
         self.model, self.sampling, self.precision = model, sampling, precision
         self.diffusion, self.exclusive = config.diffusion, config.data.task == "exclusive"
@@ -71,32 +63,13 @@ class EnsembleSampler:
         self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
 
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
-        """Draw the ensembles of a batch of images.
-
-        Args:
-            image: Normalised images on the model grid.
-            keys: What tells an image from others; with the seed and the member's number it makes the noise.
-            seed: The user's seed.
-
-        Returns:
-            The members, and the anchor if there is one.
-        """
+        """Draw the ensembles of a batch of images."""
         return next(self.rounds(image, keys, seed=seed, size=self.sampling.num_samples))
 
     def rounds(
         self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int, size: int
     ) -> Iterator[Ensemble]:
-        """Draw the ensembles some members at a time, as they are asked for; the images are looked at once.
-
-        Args:
-            image: Normalised images on the model grid.
-            keys: As for `draw`.
-            seed: The user's seed.
-            size: Members at a time. Member number k is the same whatever it is.
-
-        Yields:
-            The next members, and the anchor if there is one.
-        """
+        """Draw the ensembles some members at a time, as they are asked for; the images are looked at once."""
         h, w = image.shape[-2:]
         condition, anchor = self._looked_at(image)
         for start in range(0, self.sampling.num_samples, size):
@@ -104,14 +77,7 @@ class EnsembleSampler:
             yield Ensemble(self._drawn(condition, numbers, keys, seed=seed, size=(h, w)), anchor)
 
     def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"] | None:
-        """Look at images without drawing members.
-
-        Args:
-            image: Normalised images on the model grid.
-
-        Returns:
-            The Condition Model's own probabilities; ``None`` from a network that has no anchor.
-        """
+        """Look at images without drawing members."""
         return self._looked_at(image)[1]
 
     @torch.inference_mode()
@@ -185,14 +151,6 @@ def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[lis
 
     Where the members of one image fill more than half of a chunk, no chunk holds members of two: they can then
     share the condition of their image without copies of it.
-
-    Args:
-        num_images: Images.
-        numbers: Those of the members of each.
-        size: Masks in a chunk, at most.
-
-    Returns:
-        Chunks of (number of the member, number of the image).
     """
     members = [[(number, image) for number in numbers] for image in range(num_images)]
     if 2 * len(numbers) <= size:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.checkpoint import CONFIG
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
@@ -26,7 +26,7 @@ from medsegdiff.inference.rates import rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
-from medsegdiff.suspicion import Appearance, doubts, look
+from medsegdiff.metrics.plausibility import Appearance, doubts, look
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -51,33 +51,17 @@ class Finished:
     """By image: what its mask looks like."""
 
     def members(self) -> str:
-        """Say how many members the images have.
-
-        Returns:
-            ``mean 21.7 (15–40)``.
-        """
+        """Say how many members the images have."""
         counts = [image["members"] for image in self.done] or [0]
         return f"mean {np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
 
     def doubts(self) -> str:
-        """Say so if the results look like those of a model that has not been trained long enough.
-
-        Returns:
-            A sentence, or nothing.
-        """
+        """Say so if the results look like those of a model that has not been trained long enough."""
         return doubts(self.seen)
 
 
 def check_room(out: Path, *, overwrite: bool) -> None:
-    """Make sure that results overwrite nothing but results, and those only when told to.
-
-    Args:
-        out: Folder for the results.
-        overwrite: Whether results of an earlier time may be replaced.
-
-    Raises:
-        ConfigError: If the folder holds something that must stay.
-    """
+    """Make sure that results overwrite nothing but results, and those only when told to."""
     guarded = ("images", *PARTS, RATES) if _is_run(out) else ("images", *PARTS, RATES, SPLIT)
     taken = [part for part in guarded if (out / part).exists()]
     if not taken:
@@ -107,21 +91,7 @@ def segment_files(
     overwrite: bool = False,
     track: Track = in_silence,
 ) -> Finished:
-    """Segment files and write the results; files that can't be read are listed and passed over.
-
-    Args:
-        segmenter: The model.
-        files: Images with different names, from `find_inputs`.
-        out: Folder for the results.
-        options: ``members``, ``steps`` and others of `Segmenter.stream`.
-        save_members: Whether each member's mask is written.
-        split_file: ``split.csv`` to keep beside the results, for their evaluation.
-        overwrite: Whether results of an earlier time are removed.
-        track: Shows progress.
-
-    Returns:
-        What was done, what failed.
-    """
+    """Segment files and write the results; files that can't be read are listed and passed over."""
     check_room(out, overwrite=overwrite)
     finished, rates, start = Finished(), list[dict[str, Any]](), time.monotonic()
     readable = _readable(track(files, "Segmenting"), finished, segmenter.config.data)

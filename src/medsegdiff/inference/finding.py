@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.opening import detect, list_cases, looks_like
 from medsegdiff.data.split import names_in, resolve
@@ -25,21 +25,7 @@ def find_inputs(
     split_file: Path | None = None,
     split: str | None = None,
 ) -> list[CaseFiles]:
-    """List the images that a user means.
-
-    Args:
-        paths: Images, folders of images, or data sets.
-        data: What the model was trained on: layout, and files per image.
-        split_file: ``split.csv`` of the run.
-        split: Take only the images of this part.
-
-    Returns:
-        The files of each case.
-
-    Raises:
-        DataError: If there are none, a channel is missing, or two have the same name and would overwrite each
-            other's results.
-    """
+    """List the images that a user means."""
     found = [case for path in paths for case in _cases(path, data or DataConfig())]
     if split is not None and split_file is not None:
         known = {case.name for case in found}
@@ -77,15 +63,7 @@ def _layout_of(path: Path, data: DataConfig) -> str | None:
 
 
 def grouped(paths: Iterable[Path], data: DataConfig) -> list[CaseFiles]:
-    """Group files by case: ``CASE_0000``, ``CASE_0001`` … are channels, where the model was trained on such files.
-
-    Args:
-        paths: Images; of a numbered file, its channels beside it are found.
-        data: What the model was trained on.
-
-    Returns:
-        The files of each case. Where a channel is missing, reading the case says so.
-    """
+    """Group files by case: ``CASE_0000``, ``CASE_0001`` … are channels, where the model was trained on such files."""
     if data.channel_files == 1 and data.layout != "nnunet":
         return [CaseFiles(image_name(path), (path,)) for path in paths]
     wanted = list(paths)
@@ -109,15 +87,7 @@ def _numbered(folder: Path) -> dict[str, list[Path]]:
 
 
 def check_files(case: CaseFiles, data: DataConfig) -> None:
-    """Refuse a case that has not as many files as those that the model was trained on.
-
-    Args:
-        case: From `find_inputs`.
-        data: What the model was trained on.
-
-    Raises:
-        DataError: If a channel is missing, or there are too many.
-    """
+    """Refuse a case that has not as many files as those that the model was trained on."""
     if data.channel_files > 1 and len(case.images) not in (1, data.channel_files):
         names = some([path.name for path in case.images])
         raise DataError(

@@ -20,15 +20,7 @@ ImageLike = str | Path | np.ndarray | Tensor | CaseFiles | Case
 
 
 def read_case(image: ImageLike, number: int = 0) -> Case:
-    """Read whatever a user calls an image.
-
-    Args:
-        image: A path, an array, a tensor, the files of a case or a case.
-        number: Position among the images; with a digest of the pixels it names an array, which has no name.
-
-    Returns:
-        A case without mask.
-    """
+    """Read whatever a user calls an image."""
     if isinstance(image, Case):
         return image
     if isinstance(image, (str, Path)):
@@ -54,14 +46,7 @@ def _channels_first(pixels: np.ndarray) -> Float[np.ndarray, "c h w"]:
 
 
 def image_key(image: Float[np.ndarray, "c *s"]) -> str:
-    """Name an image by its pixels, so that its noise is the same under any file name and in any order.
-
-    Args:
-        image: As read.
-
-    Returns:
-        A digest.
-    """
+    """Name an image by its pixels, so that its noise is the same under any file name and in any order."""
     digest = hashlib.blake2b(digest_size=16)
     for channel in image:
         for part in channel:  # a row, or a plane of a volume: never a copy of all of it

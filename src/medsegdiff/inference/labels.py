@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from medsegdiff.fusion import winners
+from medsegdiff.fusion.fusers import winners
 from medsegdiff.io.mapped import outer_axis, release
 from medsegdiff.types import Task
 
@@ -18,15 +18,7 @@ PART = 1 << 22
 
 
 def label_map(probability: Float[Tensor, "k h w"], task: Task) -> UInt8[np.ndarray, " *shape"]:
-    """Decide what each pixel is.
-
-    Args:
-        probability: Of each channel.
-        task: How the channels relate.
-
-    Returns:
-        Class indices (h w) for ``binary`` (0, 1) and ``exclusive``; 0 and 1 (k h w) for ``regions``.
-    """
+    """Decide what each pixel is."""
     if task == "exclusive":
         labels = winners(probability, dim=0)
     else:
@@ -35,16 +27,7 @@ def label_map(probability: Float[Tensor, "k h w"], task: Task) -> UInt8[np.ndarr
 
 
 def structures_of(labels: UInt8[np.ndarray, " *shape"], task: Task, num_classes: int) -> UInt8[np.ndarray, "s *grid"]:
-    """Take a label map apart into one mask per structure; the background is none.
-
-    Args:
-        labels: From `label_map`.
-        task: How the channels relate.
-        num_classes: Channels, the background of exclusive classes included.
-
-    Returns:
-        0 and 1 by structure.
-    """
+    """Take a label map apart into one mask per structure; the background is none."""
     if task == "regions":
         return labels
     last = 2 if task == "binary" else num_classes
@@ -57,15 +40,6 @@ def pairwise_dice(
     """Measure how much members agree: the mean Dice of all pairs, over structures; two empty masks agree.
 
     Members are looked at a part at a time, so that those of a volume need not fit into memory.
-
-    Args:
-        members: Label maps.
-        structure: Takes the mask of a structure (0 and 1) out of a label map, given its index.
-        count: Of structures.
-        lead: Axes of ``members`` before those of space.
-
-    Returns:
-        0 … 1; 1 for a single member.
     """
     axis = lead + outer_axis(members[(0,) * lead])
     num, length = len(members), members.shape[axis]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medsegdiff.config import SamplingConfig
+from medsegdiff.config.run import SamplingConfig
 from medsegdiff.errors import ConfigError
 
 
@@ -18,17 +18,6 @@ def in_one_step(sampling: SamplingConfig, asked: dict[str, Any], *, target: str)
     It can't give joint samples: no member is a mask that a rater might have drawn, so there is no agreement, no GED,
     no deviation or disagreement (both are 0), nothing about volumes or shapes, and no STAPLE. Its entropy is that
     of the mean.
-
-    Args:
-        sampling: The model's settings with what the user asked for.
-        asked: What the user asked for, without what was left open.
-        target: What the network predicts.
-
-    Returns:
-        The settings.
-
-    Raises:
-        ConfigError: If members, steps or a fusion are asked for too, or the network predicts noise.
     """
     if clash := [key for key in ("members", "steps", "fusion") if key in asked]:
         raise ConfigError(

@@ -47,20 +47,7 @@ def needs_of(
     batch_size: int = 16,
     dicom: bool = False,
 ) -> Needs:
-    """Estimate what segmenting a volume needs.
-
-    Args:
-        shape: Voxels by axis.
-        channels: Of the image.
-        classes: Channels of the mask.
-        members: Size of the ensemble.
-        task: How the channels relate.
-        batch_size: Masks denoised at once.
-        dicom: Whether DICOM-SEG is written, which takes memory for all structures at once.
-
-    Returns:
-        The estimate.
-    """
+    """Estimate what segmenting a volume needs."""
     voxels, largest = math.prod(shape), math.prod(sorted(shape)[1:])
     image = voxels * channels * IMAGE_BYTES
     reading = image + voxels * channels * READ_BYTES
@@ -73,15 +60,7 @@ def needs_of(
 
 
 def check_needs(name: str, needs: Needs) -> None:
-    """Say what a large volume needs; refuse it if temporary files would not fit.
-
-    Args:
-        name: Of the case.
-        needs: From `needs_of`.
-
-    Raises:
-        DataError: If the folder of temporary files has too little room.
-    """
+    """Say what a large volume needs; refuse it if temporary files would not fit."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     if needs.disk > free:

@@ -31,11 +31,7 @@ class VolumeRates:
         self._weight: np.ndarray | None = None
 
     def add(self, part: Segmentation) -> None:
-        """Take a slice into account; slices of other fusions have no rates.
-
-        Args:
-            part: The result of a slice.
-        """
+        """Take a slice into account; slices of other fusions have no rates."""
         if part.sensitivity is None or part.specificity is None:
             return
         inside = part.probability.sum(axis=(1, 2), dtype=np.float64)  # (k,)
@@ -45,11 +41,7 @@ class VolumeRates:
         self._weight = weight if self._weight is None else self._weight + weight
 
     def result(self) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]] | tuple[None, None]:
-        """Divide.
-
-        Returns:
-            Sensitivity and specificity by member and channel; twice nothing if no slice had them.
-        """
+        """Divide."""
         if self._hits is None or self._weight is None:
             return None, None
         sensitivity, specificity = (self._hits / self._weight).astype(np.float32)
@@ -57,15 +49,7 @@ class VolumeRates:
 
 
 def rates_of(result: Segmentation) -> list[dict[str, Any]]:
-    """List the rates of a result, by structure and member.
-
-    Args:
-        result: Of an image or a volume.
-
-    Returns:
-        One row each, with the names of `COLUMNS`; none unless it was fused by STAPLE. Where no member sees a
-        structure there is nothing to find, and STAPLE leaves the sensitivity where it starts, near 1.
-    """
+    """List the rates of a result, by structure and member."""
     if result.sensitivity is None or result.specificity is None:
         return []
     first = len(result.classes) - len(result.structures)  # the background is no structure
@@ -83,12 +67,7 @@ def rates_of(result: Segmentation) -> list[dict[str, Any]]:
 
 
 def write_rates(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rates as CSV, or nothing if there are none.
-
-    Args:
-        path: ``staple.csv``.
-        rows: From `rates_of`.
-    """
+    """Write rates as CSV, or nothing if there are none."""
     if not rows:
         return
     text = io.StringIO()

@@ -19,8 +19,8 @@ from medsegdiff.io.label_table import write_label_tables
 from medsegdiff.io.mapped import release
 from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import write_picture
-from medsegdiff.report.overlay import colour_of, overlay
-from medsegdiff.report.sheet import sheet
+from medsegdiff.pictures.overlay import colour_of, overlay
+from medsegdiff.pictures.sheet import sheet
 from medsegdiff.types import Geometry, Task
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from medsegdiff.checkpoint import Weights, load_model
-from medsegdiff.config import Config, Precision, SamplingConfig
+from medsegdiff.config.run import Config, Precision, SamplingConfig
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import MedSegDiffError
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import pick_device, place
 from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.compiling import compile_steps

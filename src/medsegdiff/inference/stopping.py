@@ -10,8 +10,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from medsegdiff.data.transforms import Prepared, from_grid
-from medsegdiff.ensembles.curve import CHANGE, WINDOW
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.curve import CHANGE, WINDOW
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.labels import label_map, structures_of
 from medsegdiff.metrics.overlap import dice
@@ -41,17 +41,7 @@ class Growing:
         task: Task,
         device: torch.device,
     ) -> None:
-        """Take an image, without drawing anything.
-
-        Args:
-            ensembles: Draws members, `MOST` in all.
-            prepared: The image.
-            key: What tells it from others.
-            seed: The user's seed.
-            fusion: One of `FUSERS`.
-            task: How the channels of a mask relate.
-            device: Where to compute.
-        """
+        """Take an image, without drawing anything."""
         self.ensembles, self.image, self.placement = ensembles, prepared.image[None].to(device), prepared.placement
         self.key, self.seed, self.fusion, self.task = key, seed, fusion, task
         self.rounds: list[Ensemble] = []
@@ -67,19 +57,11 @@ class Growing:
             yield structures_of(label_map(fused, self.task), self.task, len(fused)).astype(bool)
 
     def whole(self) -> Ensemble:
-        """Put the rounds together.
-
-        Returns:
-            All members so far.
-        """
+        """Put the rounds together."""
         return Ensemble(torch.cat([drawn.probability for drawn in self.rounds]), self.rounds[0].anchor)
 
     def holds(self) -> bool:
-        """Tell whether the anchor sees any structure, without drawing members.
-
-        Returns:
-            Whether it does; False without an anchor.
-        """
+        """Tell whether the anchor sees any structure, without drawing members."""
         anchor = self.ensembles.anchor(self.image)
         return anchor is not None and bool(label_map(anchor[0], self.task).any())
 
@@ -94,13 +76,6 @@ def until_stable(fused: Iterable[Masks]) -> int:
 
     Source: Wu et al. (2024), Model Efficiency and Complexity: "a variance of performance less than 0.1% across the
     last ten ensembles".
-
-    Args:
-        fused: Masks by structure, of `ROUND` members, then of twice as many, and so on to `MOST`; computed as they are
-            asked for.
-
-    Returns:
-        The number of members.
     """
     masks: list[Masks] = []
     for mask in fused:
@@ -112,40 +87,17 @@ def until_stable(fused: Iterable[Masks]) -> int:
 
 
 def stable(now: Masks, before: Masks) -> bool:
-    """Tell whether ten members have hardly changed the fused mask.
-
-    Args:
-        now: Of all members, by structure.
-        before: Without the last ten.
-
-    Returns:
-        Whether the mean Dice is above 0.999.
-    """
+    """Tell whether ten members have hardly changed the fused mask."""
     return float(np.mean([dice(a, b) for a, b in zip(now, before, strict=True)])) > 1 - CHANGE
 
 
 def together(slices: Sequence[Iterable[Masks]]) -> Iterator[Masks]:
-    """Look at slices of a volume as one mask, so that their Dice is that of all their pixels.
-
-    Args:
-        slices: Of each, the masks as its ensemble grows.
-
-    Yields:
-        All of them.
-    """
+    """Look at slices of a volume as one mask, so that their Dice is that of all their pixels."""
     for masks in zip(*slices, strict=True):
         yield np.concatenate([mask.reshape(len(mask), -1) for mask in masks], axis=1)
 
 
 def spread(found: Sequence[int], count: int = PROBED) -> list[int]:
-    """Choose some of many, evenly.
-
-    Args:
-        found: Numbers.
-        count: How many at most.
-
-    Returns:
-        Some of them, the first and the last included.
-    """
+    """Choose some of many, evenly."""
     places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
     return [found[place] for place in places]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.fusion import winners
+from medsegdiff.fusion.fusers import winners
 
 
 @dataclass(frozen=True)

@@ -29,18 +29,7 @@ RELEASED = 16
 def slices_of(
     volume: Case, plane: Plane | Literal["auto"], *, shared_noise: bool, neighbours: int = 0
 ) -> Iterator[Case]:
-    """Cut a volume into pictures.
-
-    Args:
-        volume: A case with three axes of space.
-        plane: How to cut it, or ``auto``.
-        shared_noise: Whether member number n starts from the same noise in every slice, so that it is one coherent
-            volume; else each slice has noise of its own.
-        neighbours: Slices on either side that a slice takes along as channels.
-
-    Yields:
-        Slices, one after the other, each a case.
-    """
+    """Cut a volume into pictures."""
     image, canonical = canonical_view(volume.image, volume.geometry), canonical_geometry(volume.geometry)
     cut, key, intensity = (
         pick_plane(canonical.spacing, plane, shape=canonical.shape),
@@ -62,16 +51,7 @@ def slices_of(
 
 
 def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segmentation]) -> Segmentation:
-    """Put the results of slices together. What is large lies in temporary files, so that memory stays bounded.
-
-    Args:
-        volume: What was cut.
-        plane: How, or ``auto``.
-        slices: Results of `slices_of`, in order.
-
-    Returns:
-        The result on the native grid of the volume.
-    """
+    """Put the results of slices together. What is large lies in temporary files, so that memory stays bounded."""
     canonical, first = canonical_geometry(volume.geometry), next(slices)
     cut = pick_plane(canonical.spacing, plane, shape=canonical.shape)
     room = partial(_room, shape=volume.geometry.shape, outer=native_axis(volume.geometry, AXES[cut]))

@@ -13,14 +13,7 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Write to a neighbour of a path and move it there when all went well; on any error nothing has changed.
-
-    Args:
-        path: Where the file shall be; missing folders are made.
-
-    Yields:
-        Where to write it, with the same ending.
-    """
+    """Write to a neighbour of a path and move it there when all went well; on any error nothing has changed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix  # .nii.gz is one ending
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name.removesuffix(ending)}-", suffix=ending)
@@ -36,36 +29,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically.
-
-    Args:
-        path: Where.
-        text: What, in UTF-8.
-    """
+    """Write a text file, atomically."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, indented, atomically. Not-a-number becomes ``null``.
-
-    Args:
-        path: Where.
-        value: What; nested dictionaries, lists, numbers, strings.
-    """
+    """Write a JSON file, indented, atomically. Not-a-number becomes ``null``."""
     write_text(path, to_json(value) + "\n")
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """Write a value as JSON that every reader takes: what is not a finite number becomes ``null``.
-
-    Args:
-        value: Nested dictionaries, lists, numbers, strings.
-        indent: Spaces per level; ``None`` writes one line.
-
-    Returns:
-        The text.
-    """
+    """Write a value as JSON that every reader takes: what is not a finite number becomes ``null``."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False, default=str)
 
 
@@ -78,10 +53,6 @@ def _finite(value: Any) -> Any:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file is on the disk.
-
-    Args:
-        path: The file.
-    """
+    """Wait until a file is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

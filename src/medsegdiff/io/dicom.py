@@ -42,15 +42,7 @@ class DicomHeader:
         return str(self.slices[0].get("SeriesInstanceUID", "none"))
 
     def check_frame_of_reference(self, found: str, name: str) -> None:
-        """Refuse masks that were drawn in another coordinate system.
-
-        Args:
-            found: FrameOfReferenceUID of the masks.
-            name: What to call them in the message.
-
-        Raises:
-            GeometryError: If it is not the series'.
-        """
+        """Refuse masks that were drawn in another coordinate system."""
         if found != self.frame_of_reference:
             raise GeometryError(
                 f"{name}: lies in the frame of reference {found}; the series has {self.frame_of_reference}. "
@@ -65,30 +57,13 @@ def read_series(folder: Path) -> tuple[Float[np.ndarray, "1 i j k"], Geometry]:
     the normal of ImageOrientationPatient: the axes that NIfTI converters give. Values are in the units of the
     modality (rescale slope and intercept, or the look-up table, of each slice), HU for CT. Segmentations, RT
     objects, reports and files that are not DICOM are set aside.
-
-    Args:
-        folder: Holds the files of one series; sub-folders are not searched.
-
-    Returns:
-        The volume, float32, and its geometry, whose header is a `DicomHeader`.
-
-    Raises:
-        DataError: If files are damaged; if there are no slices, slices of several series, two in one place, or
-            slices of different size, orientation or spacing; if slices are missing.
     """
     names, geometry = _sorted(folder)
     return _read_volume(folder, names, geometry.shape[:2]), geometry
 
 
 def read_series_geometry(folder: Path) -> Geometry:
-    """Find out where a series lies, from the headers of its slices.
-
-    Args:
-        folder: Holds the files of one series.
-
-    Returns:
-        The geometry that `read_series` gives.
-    """
+    """Find out where a series lies, from the headers of its slices."""
     return _sorted(folder)[1]
 
 
@@ -113,17 +88,7 @@ def _sorted(folder: Path) -> tuple[list[str], Geometry]:
 
 
 def dicom_grid(geometry: Geometry) -> tuple[Float[np.ndarray, "4 4"], DicomHeader]:
-    """Ask a geometry for its world matrix and its series.
-
-    Args:
-        geometry: Of a volume that `read_series` read.
-
-    Returns:
-        From index to mm, RAS+; the series' header.
-
-    Raises:
-        GeometryError: If the geometry does not come from a DICOM series.
-    """
+    """Ask a geometry for its world matrix and its series."""
     if geometry.affine is None or not isinstance(geometry.header, DicomHeader):
         raise GeometryError(
             "The geometry does not come from a DICOM series, to which DICOM masks must refer. "

@@ -20,17 +20,7 @@ Dataset: TypeAlias = Any
 
 
 def dicom_library(name: str) -> Any:
-    """Import a module of the extra ``dicom``.
-
-    Args:
-        name: ``pydicom``, ``highdicom`` or a module of theirs.
-
-    Returns:
-        The module.
-
-    Raises:
-        ConfigError: If it is not installed.
-    """
+    """Import a module of the extra ``dicom``."""
     try:
         return import_module(name)
     except ImportError as error:
@@ -41,31 +31,13 @@ def dicom_library(name: str) -> Any:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell by the mark behind the preamble whether a file is DICOM.
-
-    Args:
-        path: Any file.
-
-    Returns:
-        Whether bytes 128 … 131 are ``DICM``.
-    """
+    """Tell by the mark behind the preamble whether a file is DICOM."""
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 
 def open_dicom(path: Path, *, pixels: bool = True) -> Dataset:
-    """Read one DICOM file.
-
-    Args:
-        path: The file.
-        pixels: Whether to read the pixels too.
-
-    Returns:
-        The dataset.
-
-    Raises:
-        DataError: If the file is not there, is not DICOM or is damaged.
-    """
+    """Read one DICOM file."""
     pydicom = dicom_library("pydicom")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
@@ -77,17 +49,7 @@ def open_dicom(path: Path, *, pixels: bool = True) -> Dataset:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while reading a damaged file into one kind of error that names the file.
-
-    Args:
-        path: The file.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
+    """Turn whatever goes wrong while reading a damaged file into one kind of error that names the file."""
     try:
         yield
     except BROKEN as error:
@@ -95,18 +57,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def open_object(path: Path, modality: str) -> Dataset:
-    """Read one DICOM file that must be of one kind.
-
-    Args:
-        path: The file.
-        modality: What it must be: ``SEG`` or ``RTSTRUCT``.
-
-    Returns:
-        The dataset.
-
-    Raises:
-        DataError: If it is of another kind.
-    """
+    """Read one DICOM file that must be of one kind."""
     dataset = open_dicom(path)
     found = dataset.get("Modality", "none")
     if found != modality:

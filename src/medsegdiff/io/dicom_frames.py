@@ -16,34 +16,14 @@ OFF_GRID = 0.1
 
 
 def frame_planes(dataset: Dataset) -> list[Plane]:
-    """Read where the frames lie.
-
-    Args:
-        dataset: A DICOM-SEG.
-
-    Returns:
-        A plane for each frame.
-    """
+    """Read where the frames lie."""
     return [_plane(dataset, frame) for frame in dataset.PerFrameFunctionalGroupsSequence]
 
 
 def frame_slices(
     planes: Sequence[Plane], affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], *, name: str
 ) -> list[int]:
-    """Find the slice of the series on which each frame lies.
-
-    Args:
-        planes: Of the frames.
-        affine: Of the series, from index to mm, RAS+.
-        shape: Of the series: voxels along i, j, k.
-        name: What to call the segmentation in the message.
-
-    Returns:
-        The index k of a slice for each frame.
-
-    Raises:
-        GeometryError: If frames do not lie on slices of the series, pixel on pixel.
-    """
+    """Find the slice of the series on which each frame lies."""
     found, off = [], []
     for number, plane in enumerate(planes, start=1):
         corners = to_index(_corners(plane), affine)
@@ -62,14 +42,7 @@ def frame_slices(
 
 
 def frame_masks(dataset: Dataset) -> Iterator[tuple[int, int, UInt8[np.ndarray, "j i"]]]:
-    """Read the masks of the frames, one after the other, so that they are never in memory all at once.
-
-    Args:
-        dataset: A DICOM-SEG.
-
-    Yields:
-        The index of a frame, the number of a segment and its mask of 0 and 1; a frame of a label map has several.
-    """
+    """Read the masks of the frames, one after the other, so that they are never in memory all at once."""
     half = float(dataset.MaximumFractionalValue) / 2 if dataset.SegmentationType == "FRACTIONAL" else 0.5
     for index, (values, frame) in enumerate(
         zip(_frames(dataset), dataset.PerFrameFunctionalGroupsSequence, strict=True)

@@ -49,14 +49,7 @@ class Plane:
         return f"{columns} × {rows} pixels of {spacing}, orientation ({directions})"
 
     def affine(self, step: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "4 4"]:
-        """Make the world matrix of a stack that begins with this plane.
-
-        Args:
-            step: From slice to slice, LPS+, mm.
-
-        Returns:
-            From index (i, j, k) to mm, RAS+.
-        """
+        """Make the world matrix of a stack that begins with this plane."""
         affine = np.eye(4)
         affine[:3] = np.stack([self.across * self.spacing[0], self.down * self.spacing[1], step, self.origin], axis=1)
         return RAS_FROM_LPS @ affine
@@ -65,20 +58,7 @@ class Plane:
 def make_plane(
     size: tuple[int, int], orientation: Sequence[float], position: Sequence[float], pixel_spacing: Sequence[float]
 ) -> Plane:
-    """Make a plane of the values of a DICOM header.
-
-    Args:
-        size: Columns, rows.
-        orientation: ImageOrientationPatient: direction of a row, then of a column.
-        position: ImagePositionPatient, in mm.
-        pixel_spacing: PixelSpacing: from row to row, then from column to column, in mm.
-
-    Returns:
-        The plane.
-
-    Raises:
-        DataError: If the directions are not at right angles or the spacing is not positive.
-    """
+    """Make a plane of the values of a DICOM header."""
     across, down = np.array(orientation, np.float64).reshape(2, 3)
     lengths = np.array([across @ across, down @ down, across @ down])
     between_rows, between_columns = (float(value) for value in pixel_spacing)
@@ -90,17 +70,7 @@ def make_plane(
 
 
 def sort_planes(planes: Mapping[str, Plane]) -> list[str]:
-    """Sort the slices of a stack along its normal, and refuse those that make none.
-
-    Args:
-        planes: By file name.
-
-    Returns:
-        The names in slice order, from feet to head for axial slices.
-
-    Raises:
-        DataError: If sizes, spacings or orientations differ, two slices lie in one place, or steps differ.
-    """
+    """Sort the slices of a stack along its normal, and refuse those that make none."""
     _check_alike(planes)
     normal = next(iter(planes.values())).normal
     names = sorted(planes, key=lambda name: float(planes[name].origin @ normal))
@@ -111,30 +81,14 @@ def sort_planes(planes: Mapping[str, Plane]) -> list[str]:
 
 
 def step_between(planes: Sequence[Plane], thickness: float) -> Float[np.ndarray, " 3"]:
-    """Find the step from slice to slice; with a tilted gantry it is not along the normal.
-
-    Args:
-        planes: In slice order.
-        thickness: Thickness of a slice in mm, for a stack of one.
-
-    Returns:
-        LPS+, mm.
-    """
+    """Find the step from slice to slice; with a tilted gantry it is not along the normal."""
     if len(planes) == 1:
         return planes[0].normal * thickness
     return (planes[-1].origin - planes[0].origin) / (len(planes) - 1)
 
 
 def to_index(points: Float[np.ndarray, "n 3"], affine: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "n 3"]:
-    """Find where points of the patient lie on the grid.
-
-    Args:
-        points: LPS+, mm.
-        affine: From index to mm, RAS+.
-
-    Returns:
-        Index (i, j, k); whole numbers are centres of voxels.
-    """
+    """Find where points of the patient lie on the grid."""
     inverse = np.linalg.inv(RAS_FROM_LPS @ affine)
     return points @ inverse[:3, :3].T + inverse[:3, 3]
 

@@ -22,17 +22,7 @@ READERS = {"SEG": read_segmentation, "RTSTRUCT": read_rtstruct}
 
 
 def structures_in(path: Path) -> tuple[str, ...]:
-    """List the structures of a DICOM-SEG or RTSTRUCT file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Their names, in the order of the file.
-
-    Raises:
-        DataError: If the file holds no masks.
-    """
+    """List the structures of a DICOM-SEG or RTSTRUCT file."""
     dataset = open_dicom(path, pixels=False)
     with damage_named(path):
         match dataset.get("Modality", "none"):
@@ -45,18 +35,7 @@ def structures_in(path: Path) -> tuple[str, ...]:
 
 
 def read_masks(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
-    """Read the structures of a DICOM-SEG or RTSTRUCT file onto the grid of its series.
-
-    Args:
-        path: The file.
-        geometry: Of the series, as `read_series` gives it.
-
-    Returns:
-        The names of the structures, and masks of 0 and 1 that may overlap.
-
-    Raises:
-        DataError: If the file holds no masks.
-    """
+    """Read the structures of a DICOM-SEG or RTSTRUCT file onto the grid of its series."""
     modality = str(open_dicom(path, pixels=False).get("Modality", "none"))
     if modality not in READERS:
         raise DataError(f"{path}: has the modality {modality}; allowed are {', '.join(READERS)}.")
@@ -64,20 +43,7 @@ def read_masks(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[n
 
 
 def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:
-    """Write the structures of a file as NIfTI, a folder each, as `masks/` of a data folder has them.
-
-    Args:
-        series: The folder of the series; its name is that of the case.
-        file: DICOM-SEG or RTSTRUCT.
-        out: Where; a mask that is there already stays.
-
-    Returns:
-        What was written, ``out/STRUCTURE/CASE.nii.gz``.
-
-    Raises:
-        ConfigError: If a mask of this case is there already.
-        DataError: If two structures have one name.
-    """
+    """Write the structures of a file as NIfTI, a folder each, as `masks/` of a data folder has them."""
     geometry = read_series(series)[1]
     names, masks = read_masks(file, geometry)
     paths = [out / folder / f"{series.resolve().name}.nii.gz" for folder in folder_names(names)]
@@ -91,12 +57,5 @@ def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:
 
 
 def folder_names(names: Iterable[str]) -> list[str]:
-    """Turn names of structures into names of folders.
-
-    Args:
-        names: As the file has them.
-
-    Returns:
-        Letters, digits, points, dashes and underscores; whatever else becomes a dash.
-    """
+    """Turn names of structures into names of folders."""
     return [re.sub(r"[^\w.-]+", "-", name.strip()).strip(".-") or "structure" for name in names]

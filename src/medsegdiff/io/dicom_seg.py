@@ -46,17 +46,6 @@ def write_segmentation(
 
     Each segment is coded as tissue, for its name alone says what it is, and names this package as its algorithm.
     Slices without a segment are left out, as is usual.
-
-    Args:
-        path: Ends in ``.dcm``.
-        segments: Masks of 0 and 1, or for ``FRACTIONAL`` probabilities 0 … 1; they may overlap.
-        geometry: Of the series, as `read_series` gives it.
-        labels: A name for each segment, of 1 … 64 letters.
-        kind: ``BINARY`` for masks, ``FRACTIONAL`` for probabilities.
-
-    Raises:
-        ShapeError: If the segments are not on the grid, or there are not as many labels.
-        DataError: If values or labels are not allowed.
     """
     _, header = dicom_grid(geometry)
     _check_segments(segments, geometry, labels)
@@ -69,17 +58,6 @@ def read_segmentation(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], 
     """Read the segments of a DICOM-SEG file onto the grid of its series.
 
     Slices without a frame are empty. Of fractional segments, what is at least half is in the mask.
-
-    Args:
-        path: A DICOM-SEG file of any kind: binary, fractional or label map.
-        geometry: Of the series, as `read_series` gives it.
-
-    Returns:
-        The names of the segments in the order of their numbers, and masks of 0 and 1 that may overlap.
-
-    Raises:
-        DataError: If the file is no DICOM-SEG or is damaged.
-        GeometryError: If it has another frame of reference, or frames that do not lie on slices of the series.
     """
     affine, header = dicom_grid(geometry)
     dataset = open_object(path, "SEG")

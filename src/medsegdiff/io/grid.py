@@ -17,16 +17,7 @@ TOLERANCE = 0.1
 
 
 def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] = ("image", "mask")) -> None:
-    """Refuse two volumes whose voxels do not lie on each other.
-
-    Args:
-        image: One geometry.
-        mask: The other.
-        names: What to call them in the message.
-
-    Raises:
-        GeometryError: If their shapes differ, or their corners lie more than a tenth of a voxel apart.
-    """
+    """Refuse two volumes whose voxels do not lie on each other."""
     one, other = names
     if image.shape != mask.shape:
         raise GeometryError(
@@ -46,54 +37,23 @@ def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] =
 def to_canonical(
     voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry
 ) -> tuple[Shaped[np.ndarray, "*c x y z"], Geometry]:
-    """Reorder and flip axes so that they run most nearly to the right, to the front and upwards. Nothing is resampled.
-
-    Args:
-        voxels: On the grid of the geometry; axes before the last three stay.
-        geometry: Of a volume.
-
-    Returns:
-        The voxels, contiguous, and their new geometry: each voxel stays where it is in the world.
-    """
+    """Reorder and flip axes so that they run most nearly right, front and up; nothing is resampled."""
     return np.ascontiguousarray(canonical_view(voxels, geometry)), canonical_geometry(geometry)
 
 
 def canonical_view(voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry) -> Shaped[np.ndarray, "*c x y z"]:
-    """Look at an array as `to_canonical` turns it, without a copy: what is written into the view is in the array.
-
-    Args:
-        voxels: On the grid of the geometry; axes before the last three stay.
-        geometry: Of a volume.
-
-    Returns:
-        The view.
-    """
+    """Look at an array as `to_canonical` turns it, without a copy: what is written into the view is in the array."""
     _check_shape(voxels, geometry.shape)
     return _turned(voxels, io_orientation(_affine(geometry)))
 
 
 def native_axis(geometry: Geometry, canonical: int) -> int:
-    """Find the axis of a volume that becomes one of the canonical axes.
-
-    Args:
-        geometry: Of the volume.
-        canonical: 0 to the right, 1 to the front, 2 upwards.
-
-    Returns:
-        The native axis.
-    """
+    """Find the axis of a volume that becomes one of the canonical axes."""
     return int(np.flatnonzero(io_orientation(_affine(geometry))[:, 0] == canonical)[0])
 
 
 def canonical_geometry(geometry: Geometry) -> Geometry:
-    """Tell where a volume lies once `to_canonical` has turned it.
-
-    Args:
-        geometry: The native one.
-
-    Returns:
-        Shape, spacing and affine with axes to the right, to the front and upwards.
-    """
+    """Tell where a volume lies once `to_canonical` has turned it."""
     affine, turn = _affine(geometry), io_orientation(_affine(geometry))
     order = np.argsort(turn[:, 0])
     return replace(

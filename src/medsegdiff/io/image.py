@@ -21,28 +21,13 @@ SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
 
 
 def images_in(folder: Path) -> list[Path]:
-    """List the images of a folder: files, and sub-folders with a DICOM series.
-
-    Args:
-        folder: Where to look.
-
-    Returns:
-        Paths, sorted by name.
-    """
+    """List the images of a folder: files, and sub-folders with a DICOM series."""
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(p for p in shown if (p.name.lower().endswith(SUFFIXES) and p.is_file()) or is_series(p))
 
 
 def is_series(path: Path) -> bool:
-    """Tell whether a folder holds DICOM files, by their names.
-
-    Args:
-        path: A file or folder.
-
-    Returns:
-        True for a folder with a file that ends in ``.dcm``, ``.dicom`` or ``.ima``, or whose first file has no ending
-        and begins as DICOM does.
-    """
+    """Tell whether a folder holds DICOM files, by their names."""
     if not path.is_dir():
         return False
     files = sorted(inner for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
@@ -52,26 +37,12 @@ def is_series(path: Path) -> bool:
 
 
 def is_volume(path: Path) -> bool:
-    """Tell whether an image has three axes of space.
-
-    Args:
-        path: An image.
-
-    Returns:
-        True for NIfTI and DICOM series.
-    """
+    """Tell whether an image has three axes of space."""
     return nifti.is_volume(path) or path.is_dir()
 
 
 def image_name(path: Path) -> str:
-    """Name a case after its file.
-
-    Args:
-        path: An image.
-
-    Returns:
-        The name of the file without its ending, where ``.nii.gz`` is one; the name of the folder of a series.
-    """
+    """Name a case after its file."""
     return unicodedata.normalize("NFC", _name(path))  # file systems write umlauts in two ways
 
 
@@ -82,31 +53,14 @@ def _name(path: Path) -> str:
 
 
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
-    """Read an image and where it lies.
-
-    Args:
-        path: A picture, whose whole numbers are scaled to 0 … 1, or a volume or series, in its own units.
-
-    Returns:
-        Channels first, float32, and the geometry.
-    """
+    """Read an image and where it lies."""
     if path.is_dir():
         return dicom.read_series(path)
     return nifti.read_volume(path) if nifti.is_volume(path) else raster.read_image(path)
 
 
 def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
-    """Read an image whose channels may lie in several files.
-
-    Args:
-        paths: One file, or several on one grid, whose channels follow each other.
-
-    Returns:
-        Channels first, float32, and the geometry of the first file.
-
-    Raises:
-        GeometryError: If the files do not lie on one grid.
-    """
+    """Read an image whose channels may lie in several files."""
     found = [read_image(path) for path in paths]
     (first, geometry), others = found[0], found[1:]
     for path, (pixels, other) in zip(paths[1:], others, strict=True):
@@ -118,29 +72,12 @@ def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "c *s"], Geo
 
 
 def count_channels(paths: Sequence[Path]) -> int:
-    """Count the channels of an image; of files, from their headers alone.
-
-    Args:
-        paths: One file, or one per channel.
-
-    Returns:
-        How many.
-    """
+    """Count the channels of an image; of files, from their headers alone."""
     return sum(read_geometry(path)[1] for path in paths)
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, " *s"]:
-    """Read the values of a mask as they are stored.
-
-    Args:
-        path: A picture or a volume.
-
-    Returns:
-        Values 0 … 255.
-
-    Raises:
-        DataError: If the file can't be read, or has values beyond.
-    """
+    """Read the values of a mask as they are stored."""
     if not nifti.is_volume(path):
         return raster.read_mask(path)
     labels, _ = nifti.read_labels(path)
@@ -150,26 +87,12 @@ def read_mask(path: Path) -> UInt8[np.ndarray, " *s"]:
 
 
 def write_mask(folder: Path, name: str, mask: UInt8[np.ndarray, " *s"], geometry: Geometry) -> None:
-    """Write one structure: 0 and 255 as PNG for a picture, 0 and 1 as NIfTI for a volume.
-
-    Args:
-        folder: Where.
-        name: Of the case.
-        mask: 0 and 1.
-        geometry: Of the image.
-    """
+    """Write one structure: 0 and 255 as PNG for a picture, 0 and 1 as NIfTI for a volume."""
     write_labels(folder, name, mask * np.uint8(255 if geometry.affine is None else 1), geometry)
 
 
 def write_labels(folder: Path, name: str, labels: UInt8[np.ndarray, " *s"], geometry: Geometry) -> None:
-    """Write class indices, as PNG or NIfTI.
-
-    Args:
-        folder: Where.
-        name: Of the case.
-        labels: 0 … 255.
-        geometry: Of the image.
-    """
+    """Write class indices, as PNG or NIfTI."""
     if geometry.affine is None:
         raster.write_mask(folder / f"{name}.png", labels)
     else:
@@ -177,14 +100,7 @@ def write_labels(folder: Path, name: str, labels: UInt8[np.ndarray, " *s"], geom
 
 
 def write_map(folder: Path, name: str, values: Float[np.ndarray, " *s"], geometry: Geometry) -> None:
-    """Write values between 0 and 1: 16-bit grey PNG for a picture, float32 NIfTI for a volume.
-
-    Args:
-        folder: Where.
-        name: Of the case.
-        values: 0 … 1.
-        geometry: Of the image.
-    """
+    """Write values between 0 and 1: 16-bit grey PNG for a picture, float32 NIfTI for a volume."""
     if geometry.affine is None:
         raster.write_map(folder / f"{name}.png", values)
     else:
@@ -192,17 +108,7 @@ def write_map(folder: Path, name: str, values: Float[np.ndarray, " *s"], geometr
 
 
 def read_map(path: Path) -> Float[np.ndarray, " *s"]:
-    """Read values between 0 and 1.
-
-    Args:
-        path: A grey picture, scaled by the range of its type, or a volume of one channel.
-
-    Returns:
-        The values.
-
-    Raises:
-        DataError: If the file can't be read, or has several channels.
-    """
+    """Read values between 0 and 1."""
     values = nifti.read_volume(path)[0] if nifti.is_volume(path) else raster.read_map(path)[None]
     if len(values) > 1 or values.ndim not in (3, 4):
         raise DataError(
@@ -212,14 +118,7 @@ def read_map(path: Path) -> Float[np.ndarray, " *s"]:
 
 
 def read_geometry(path: Path) -> tuple[Geometry, int]:
-    """Read where an image lies and how many channels it has; of files, from the header alone.
-
-    Args:
-        path: A picture, a volume or a series.
-
-    Returns:
-        Geometry, and number of channels.
-    """
+    """Read where an image lies and how many channels it has; of files, from the header alone."""
     if path.is_dir():
         return dicom.read_series_geometry(path), 1
     if nifti.is_volume(path):

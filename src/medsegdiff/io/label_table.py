@@ -13,12 +13,7 @@ Colour = tuple[int, int, int]
 
 
 def write_label_tables(folder: Path, labels: Mapping[str, tuple[int, Colour]]) -> None:
-    """Write a label description for ITK-SNAP (``itk-snap.txt``) and a colour table for 3D Slicer (``slicer.ctbl``).
-
-    Args:
-        folder: Where the label maps are.
-        labels: Name → value in the label maps, and colour (red, green, blue, 0 … 255).
-    """
+    """Write a label description for ITK-SNAP (``itk-snap.txt``) and a colour table for 3D Slicer (``slicer.ctbl``)."""
     named = sorted((value, name, colour) for name, (value, colour) in labels.items())
     rows = [(0, "background", (0, 0, 0)), *named]
     write_text(folder / ITK_SNAP, "\n".join(["# IDX  R  G  B  A  VIS  MSH  LABEL", *map(_itk_snap, rows), ""]))

@@ -12,19 +12,7 @@ from jaxtyping import Shaped
 
 
 def make_room(shape: tuple[int, ...], dtype: np.dtype[np.generic], *, outer: int = 0) -> Shaped[np.ndarray, "..."]:
-    """Make an array of zeros in a file that is gone when nobody uses it any more.
-
-    Args:
-        shape: Of the array.
-        dtype: Of the array.
-        outer: The axis along which it will be filled: what belongs to one index of it lies together in the file.
-
-    Returns:
-        The array, whatever its order in the file.
-
-    Raises:
-        OSError: If the folder of temporary files has no room.
-    """
+    """Make an array of zeros in a file that is gone when nobody uses it any more."""
     stored = (shape[outer], *shape[:outer], *shape[outer + 1 :])
     num_bytes = math.prod(shape) * dtype.itemsize
     with tempfile.TemporaryFile() as file:
@@ -39,11 +27,7 @@ def make_room(shape: tuple[int, ...], dtype: np.dtype[np.generic], *, outer: int
 
 
 def release(*arrays: np.ndarray) -> None:
-    """Let go of the memory that an array in a file has taken; what is in it is read anew when it is needed.
-
-    Args:
-        *arrays: Made by `make_room`, or views of such; nothing happens to others.
-    """
+    """Let go of the memory that an array in a file has taken; what is in it is read anew when it is needed."""
     for array in arrays:
         mapped = getattr(array, "_mmap", None)  # where numpy keeps it
         if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -51,12 +35,5 @@ def release(*arrays: np.ndarray) -> None:
 
 
 def outer_axis(array: np.ndarray) -> int:
-    """Find the axis along which an array is read fastest part by part.
-
-    Args:
-        array: Any.
-
-    Returns:
-        The axis with the largest step in memory.
-    """
+    """Find the axis along which an array is read fastest part by part."""
     return int(np.argmax(np.abs(array.strides)))

@@ -9,12 +9,5 @@ REFUSED = re.compile(r'[\\/:*?"<>|]+')
 
 
 def file_name(name: str) -> str:
-    """Make a name that every file system takes.
-
-    Args:
-        name: Of a class or a case.
-
-    Returns:
-        The same where it has nothing that file systems refuse.
-    """
+    """Make a name that every file system takes."""
     return REFUSED.sub("-", name)

@@ -34,26 +34,12 @@ LABEL_TOLERANCE = 1e-4
 
 
 def is_volume(path: Path) -> bool:
-    """Tell by its name whether a file is a volume.
-
-    Args:
-        path: Any file; it is not opened.
-
-    Returns:
-        True for ``.nii`` and ``.nii.gz``, in small or capital letters.
-    """
+    """Tell by its name whether a file is a volume."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def volume_name(path: Path) -> str:
-    """Name a case after its file.
-
-    Args:
-        path: A volume.
-
-    Returns:
-        The name of the file without ``.nii`` or ``.nii.gz``; other dots stay.
-    """
+    """Name a case after its file."""
     _check_name(path)
     return path.name[: path.name.lower().rindex(".nii")]
 
@@ -63,16 +49,6 @@ def read_volume(path: Path) -> tuple[Float[np.ndarray, "c i j k"], Geometry]:
 
     The fourth axis holds channels, or time points; a vector image has its channels in the fifth. Axes of length 1
     at the end may be there or not, so a single slice is a volume too.
-
-    Args:
-        path: A ``.nii`` or ``.nii.gz`` file.
-
-    Returns:
-        The image with its channels first, float32, and its geometry in mm.
-
-    Raises:
-        DataError: If the file can't be read, has no voxels, has too many axes or holds NaN or infinity.
-        GeometryError: If the axes of the file do not span space.
     """
     voxels, geometry = _read(path)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite and is refused
@@ -83,14 +59,7 @@ def read_volume(path: Path) -> tuple[Float[np.ndarray, "c i j k"], Geometry]:
 
 
 def read_geometry(path: Path) -> tuple[Geometry, int]:
-    """Read from the header alone where a volume lies and how many channels it has.
-
-    Args:
-        path: A ``.nii`` or ``.nii.gz`` file.
-
-    Returns:
-        Its geometry in mm, and the number of channels.
-    """
+    """Read from the header alone where a volume lies and how many channels it has."""
     with _opened(path) as file:
         volume = _format(file, path).from_file_map({"image": FileHolder(fileobj=file)}, mmap=False)
         *space, channels = _axes(volume.shape, path)
@@ -98,18 +67,7 @@ def read_geometry(path: Path) -> tuple[Geometry, int]:
 
 
 def read_labels(path: Path) -> tuple[Integer[np.ndarray, "i j k"], Geometry]:
-    """Read class indices, whatever type of number they are stored in.
-
-    Args:
-        path: A ``.nii`` or ``.nii.gz`` file of one channel.
-
-    Returns:
-        Labels from 0 on, uint8 if that holds them, else int32, and their geometry in mm.
-
-    Raises:
-        DataError: If the file can't be read, has several channels, or values that are not whole numbers from 0 on.
-        GeometryError: If the axes of the file do not span space.
-    """
+    """Read class indices, whatever type of number they are stored in."""
     voxels, geometry = _read(path)
     if voxels.shape[3] > 1:
         raise DataError(f"{path}: the labels have {voxels.shape[3]} channels; allowed is 1. Save class indices in one.")
@@ -118,24 +76,12 @@ def read_labels(path: Path) -> tuple[Integer[np.ndarray, "i j k"], Geometry]:
 
 
 def write_labels(path: Path, labels: Integer[np.ndarray, "i j k"], geometry: Geometry) -> None:
-    """Write class indices as uint8, uint16 or int32, the first of these that holds them.
-
-    Args:
-        path: Ends in ``.nii`` or ``.nii.gz``.
-        labels: From 0 on, on the grid of the geometry.
-        geometry: Of the image they belong to. Its header is kept, but for what it says of the image's own values.
-    """
+    """Write class indices as uint8, uint16 or int32, the first of these that holds them."""
     _write(path, labels.astype(_smallest(labels, path, np.uint8, np.uint16, np.int32)), geometry)
 
 
 def write_map(path: Path, values: Float[np.ndarray, "*c i j k"], geometry: Geometry) -> None:
-    """Write real numbers, probabilities say, as float32.
-
-    Args:
-        path: Ends in ``.nii`` or ``.nii.gz``.
-        values: On the grid of the geometry; channels, if there are any, become the fourth axis of the file.
-        geometry: Of the image they belong to. Its header is kept, but for what it says of the image's own values.
-    """
+    """Write real numbers, probabilities say, as float32."""
     voxels = np.moveaxis(values, 0, -1) if values.ndim == 4 else values
     _write(path, voxels.astype(np.float32), geometry)
 

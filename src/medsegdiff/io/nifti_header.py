@@ -22,19 +22,7 @@ OF_SLICES = ("dim_info", "slice_start", "slice_end", "slice_code", "slice_durati
 
 
 def geometry_from(header: Nifti1Header, shape: tuple[int, ...], name: str) -> Geometry:
-    """Tell from a header where the voxels are.
-
-    Args:
-        header: As read.
-        shape: Of the three axes of space.
-        name: What to call the volume in the message.
-
-    Returns:
-        The geometry in mm, with the header.
-
-    Raises:
-        GeometryError: If its affine does not span space.
-    """
+    """Tell from a header where the voxels are."""
     if int(header["sform_code"]) == int(header["qform_code"]) == 0:
         log.warning("%s: does not say where its axes point (sform and qform code 0); taken as left, front, up.", name)
     affine = header.get_best_affine()
@@ -53,17 +41,6 @@ def header_for(geometry: Geometry, shape: tuple[int, ...], dtype: np.dtype[np.ge
 
     What tells where the voxels are stays as it came, with units and description. What describes the values of the
     image goes: range, intent and extensions (nibabel sets slope and intercept).
-
-    Args:
-        geometry: Of the image; where it has no NIfTI header, a new one is made.
-        shape: Of the voxels, space first.
-        dtype: Of the voxels.
-
-    Returns:
-        The header, its affine equal to that of the geometry.
-
-    Raises:
-        GeometryError: If the geometry is that of a picture.
     """
     if geometry.affine is None:
         raise GeometryError(f"The geometry {geometry.shape} has no affine: it is that of a picture. Write PNG instead.")

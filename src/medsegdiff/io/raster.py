@@ -21,14 +21,7 @@ GREY_MODES = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Read height and width from the header alone.
-
-    Args:
-        path: A picture.
-
-    Returns:
-        Height and width in pixels.
-    """
+    """Read height and width from the header alone."""
     with _opened(path) as picture:
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter turn, as it is shown
         width, height = picture.size
@@ -38,14 +31,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def picture_channels(path: Path) -> int:
-    """Tell from the header whether a picture is grey or coloured.
-
-    Args:
-        path: A picture.
-
-    Returns:
-        1 or 3, the channels that `read_image` gives.
-    """
+    """Tell from the header whether a picture is grey or coloured."""
     with _opened(path) as picture:
         return 1 if picture.mode in GREY_MODES else 3
 
@@ -56,15 +42,6 @@ def read_image(path: Path) -> tuple[Float[np.ndarray, "c h w"], Geometry]:
     Whole numbers are scaled by the range of their type to 0 … 1. A palette is resolved, an opaque alpha channel
     dropped, a photograph turned as its camera says it is to be shown. Of 16-bit colour, Pillow gives the upper
     8 bits.
-
-    Args:
-        path: The picture.
-
-    Returns:
-        The image with 1 or 3 channels, float32, and its geometry in pixels.
-
-    Raises:
-        DataError: If the file can't be read, holds NaN, is constant or has transparent parts.
     """
     with _opened(path) as picture:
         pixels = _channels(ImageOps.exif_transpose(picture), path)
@@ -77,15 +54,6 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
     """Read the values of a mask as they are stored; of a palette picture, the indices.
 
     A JPEG does not keep values: where nearly all are close to 0 or 255, they are taken to be 0 and 255.
-
-    Args:
-        path: A picture of one channel, or of three that are equal.
-
-    Returns:
-        Values 0 … 255.
-
-    Raises:
-        DataError: If the file can't be read, is coloured or has values beyond 255.
     """
     with _opened(path) as picture:
         values = np.asarray(ImageOps.exif_transpose(picture))
@@ -103,61 +71,31 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
 
 
 def read_map(path: Path) -> Float[np.ndarray, "h w"]:
-    """Read what `write_map` wrote.
-
-    Args:
-        path: A 16-bit grey PNG.
-
-    Returns:
-        Values 0 … 1.
-    """
+    """Read what `write_map` wrote."""
     with _opened(path) as picture:
         return scale_by_type(np.asarray(picture))
 
 
 def write_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> None:
-    """Write a mask as an 8-bit PNG, losslessly.
-
-    Args:
-        path: Ends in ``.png``.
-        mask: Values 0 … 255.
-    """
+    """Write a mask as an 8-bit PNG, losslessly."""
     with atomic_path(path) as part:
         Image.fromarray(mask).save(part)
 
 
 def write_map(path: Path, values: Float[np.ndarray, "h w"]) -> None:
-    """Write a map of values between 0 and 1 as a 16-bit grey PNG.
-
-    Args:
-        path: Ends in ``.png``.
-        values: 0 … 1, stored as 0 … 65535.
-    """
+    """Write a map of values between 0 and 1 as a 16-bit grey PNG."""
     with atomic_path(path) as part:
         Image.fromarray(np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)).save(part)
 
 
 def write_picture(path: Path, rgb: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Write a colour picture as PNG.
-
-    Args:
-        path: Ends in ``.png``.
-        rgb: Red, green, blue.
-    """
+    """Write a colour picture as PNG."""
     with atomic_path(path) as part:
         Image.fromarray(rgb).save(part)
 
 
 def check_image(image: Float[np.ndarray, "c h w"], name: str) -> None:
-    """Refuse an image in which there is nothing to see.
-
-    Args:
-        image: The image.
-        name: What to call it in the message.
-
-    Raises:
-        DataError: If it is empty, holds NaN or infinity, or is constant.
-    """
+    """Refuse an image in which there is nothing to see."""
     if image.size == 0:
         raise DataError(f"{name}: the image has no pixels (shape {image.shape}).")
     if not np.isfinite(image).all():
@@ -170,14 +108,7 @@ def check_image(image: Float[np.ndarray, "c h w"], name: str) -> None:
 
 
 def scale_by_type(pixels: np.ndarray) -> Float[np.ndarray, ...]:
-    """Scale whole numbers by the range of their type; leave floating point numbers as they are.
-
-    Args:
-        pixels: 8 or 16 bits (Pillow holds some 16-bit pictures in 32), or floating point.
-
-    Returns:
-        float32; 0 … 1 for whole numbers.
-    """
+    """Scale whole numbers by the range of their type; leave floating point numbers as they are."""
     if np.issubdtype(pixels.dtype, np.floating):
         return pixels.astype(np.float32)
     top = 65535 if pixels.dtype.itemsize > 1 else 255

@@ -32,19 +32,6 @@ def read_rtstruct(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt
     A voxel belongs to a structure if its centre lies inside. Contours of one plane count even-odd: a contour
     within another is a hole. Contours between slices go to the nearest slice; where several planes meet in one
     slice, the plane nearest to it counts.
-
-    Args:
-        path: The RTSTRUCT file.
-        geometry: Of the series, as `read_series` gives it.
-
-    Returns:
-        The names of the structures in the order of the file, and masks of 0 and 1 that may overlap. A structure
-        without closed contours has an empty mask.
-
-    Raises:
-        DataError: If the file is no RTSTRUCT or is damaged.
-        GeometryError: If a structure has another frame of reference, or contours that are not parallel to the
-            slices or more than half a slice beyond them.
     """
     affine, header = dicom_grid(geometry)
     dataset = open_object(path, "RTSTRUCT")
@@ -66,13 +53,6 @@ def fill_even_odd(polygons: Iterable[Float[np.ndarray, "_ 2"]], size: tuple[int,
 
     A centre that lies on an edge is in where the inside is on the side of growing i or j, so polygons that share
     an edge share no pixel. Corners are rounded to 1e-6 of a pixel, far above the noise of the world matrix.
-
-    Args:
-        polygons: Corners (i, j) in pixels; whole numbers are centres. The last corner joins the first.
-        size: Pixels along i and j.
-
-    Returns:
-        0 and 1.
     """
     crossings = np.zeros((size[0] + 1, size[1]), np.int64)  # the last row collects what lies beyond the grid
     for polygon in polygons:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.config.networks.baselines import AnchorConfig
 from medsegdiff.models.base import MODELS, DiffusionModel
 from medsegdiff.models.condition_unet import ConditionUNet
-from medsegdiff.networks.baselines import AnchorConfig
 from medsegdiff.types import Condition
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.errors import ShapeError
 from medsegdiff.nn.blocks import ResidualBlock
 from medsegdiff.registry import Registry

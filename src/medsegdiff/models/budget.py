@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.models.base import build_model
 
 

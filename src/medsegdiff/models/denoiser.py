@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.config.networks.guided import DenoiserConfig
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.networks.guided import DenoiserConfig
 from medsegdiff.nn.guided_unet import GuidedUNet, Rung
 from medsegdiff.types import Condition
 

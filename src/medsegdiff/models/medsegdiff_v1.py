@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.config.networks.guided import V1Config
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
-from medsegdiff.networks.guided import V1Config
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.nn.ff_parser import FFParser
 from medsegdiff.types import Condition

@@ -8,10 +8,10 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.config.networks.medsegdiff_v2 import V2Config
 from medsegdiff.models.base import MODELS, DiffusionModel
 from medsegdiff.models.condition_unet import ConditionUNet
 from medsegdiff.models.diffusion_unet import DiffusionUNet
-from medsegdiff.networks.medsegdiff_v2 import V2Config
 from medsegdiff.types import Condition
 
 
@@ -30,7 +30,7 @@ class MedSegDiffV2(DiffusionModel):
 
     Example:
         >>> import torch
-        >>> from medsegdiff.presets import load_preset
+        >>> from medsegdiff.config.load import load_preset
         >>> model = MedSegDiffV2(load_preset("v2-tiny").model, image_channels=3, mask_channels=1)
         >>> condition = model.condition(torch.zeros(2, 3, 64, 64))
         >>> model.denoise(torch.zeros(2, 1, 64, 64), torch.tensor([500.0]), condition).shape

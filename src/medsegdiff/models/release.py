@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from medsegdiff.config.networks.guided import ReleaseConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
-from medsegdiff.networks.guided import ReleaseConfig
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.types import Condition
 

@@ -19,16 +19,7 @@ STEPS = 200
 
 
 def reliability_diagram(whole: Calibration, near: Calibration, *, title: str) -> Figure:
-    """Draw how often the foreground was there where it was given a probability, and how many pixels were given it.
-
-    Args:
-        whole: Of all pixels.
-        near: Of the pixels near the masks.
-        title: What the pixels are of; the calibration errors are added.
-
-    Returns:
-        The plot.
-    """
+    """Draw how often the foreground was there where it was given a probability, and how many pixels were given it."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], "--", color=CHANCE, linewidth=1, label="as it should be")
@@ -52,15 +43,7 @@ def reliability_diagram(whole: Calibration, near: Calibration, *, title: str) ->
 
 
 def risk_plot(selection: Selection, *, title: str) -> Figure:
-    """Draw the error rate of the pixels kept against the share kept, the most certain first.
-
-    Args:
-        selection: Counts of pixels by uncertainty.
-        title: What the pixels are of; AURC is added.
-
-    Returns:
-        The plot.
-    """
+    """Draw the error rate of the pixels kept against the share kept, the most certain first."""
     risk = selection.risk_coverage()
     e = float(risk.value[-1])
     figure, axis, coverage = _by_coverage(risk)
@@ -75,15 +58,7 @@ def risk_plot(selection: Selection, *, title: str) -> Figure:
 
 
 def referral_plot(selection: Selection, *, title: str) -> Figure:
-    """Draw Dice of the whole mask where the most uncertain pixels are handed to a person.
-
-    Args:
-        selection: Counts of pixels by uncertainty.
-        title: What the pixels are of.
-
-    Returns:
-        The plot.
-    """
+    """Draw Dice of the whole mask where the most uncertain pixels are handed to a person."""
     dice = selection.dice_coverage(referred=True)
     figure, axis, coverage = _by_coverage(dice)
     best, chance = referral_bounds(selection, coverage)
@@ -99,13 +74,6 @@ def referral_bounds(
     """Compute the Dice with referral that an ideal order of pixels has, and one that says nothing.
 
     The ideal hands over what was missed first, which lifts Dice more than what is too much.
-
-    Args:
-        selection: Counts of pixels.
-        coverage: Share of pixels kept, 0 … 1.
-
-    Returns:
-        Ideal and expected by chance; 1 where both masks are empty.
     """
     n, p, r, both = (
         float(a.sum()) for a in (selection.pixels, selection.prediction, selection.reference, selection.both)

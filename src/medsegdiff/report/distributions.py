@@ -17,15 +17,7 @@ MANY = 6
 
 
 def strips(values: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Draw every case as a point, by structure: the middle half in a box, a line at the median, a mark at the mean.
-
-    Args:
-        values: By structure; NaN is left out.
-        title: Of the plot.
-
-    Returns:
-        The plot.
-    """
+    """Draw every case as a point, by structure: the middle half in a box, a line at the median, a mark at the mean."""
     figure = Figure(figsize=(WIDTH, 0.95 + (0.5 if len(values) <= MANY else 0.28) * len(values)), layout="constrained")
     axis = figure.subplots()
     rng = np.random.default_rng(0)
@@ -55,17 +47,7 @@ def _strip(axis: Axes, shown: np.ndarray, height: int, rng: np.random.Generator)
 def disagreement_plot(
     predicted: Sequence[float], error: Sequence[float], *, words: str, correlation: float | None
 ) -> Figure:
-    """Draw, over cases, what the ensemble says of itself against its error.
-
-    Args:
-        predicted: Predicted disagreement by case.
-        error: 1 − Dice by case.
-        words: What was predicted.
-        correlation: Spearman's ρ; ``None`` or NaN where there is none.
-
-    Returns:
-        The plot.
-    """
+    """Draw, over cases, what the ensemble says of itself against its error."""
     figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
     axis = figure.subplots()
     axis.plot(predicted, error, ".", color=POINTS, markersize=7, alpha=0.7, markeredgewidth=0, rasterized=True)

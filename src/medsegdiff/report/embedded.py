@@ -17,53 +17,24 @@ QUALITY = 88
 
 
 def embed(picture: Path) -> str:
-    """Turn a picture into an address that carries it.
-
-    Args:
-        picture: A PNG.
-
-    Returns:
-        A data URI.
-    """
+    """Turn a picture into an address that carries it."""
     return data_uri(picture.read_bytes(), "image/png")
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Turn the content of a file into an address that carries it.
-
-    Args:
-        content: Of the file.
-        kind: Its media type.
-
-    Returns:
-        A data URI.
-    """
+    """Turn the content of a file into an address that carries it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def jpeg_uri(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Pack a picture as JPEG.
-
-    Args:
-        pixels: Red, green, blue.
-
-    Returns:
-        A data URI.
-    """
+    """Pack a picture as JPEG."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return data_uri(content.getvalue(), "image/jpeg")
 
 
 def svg_uri(figure: Figure) -> str:
-    """Pack a plot as SVG, sharp at any size; the same plot gives the same bytes.
-
-    Args:
-        figure: The plot. What is marked as rasterized in it becomes pixels.
-
-    Returns:
-        A data URI.
-    """
+    """Pack a plot as SVG, sharp at any size; the same plot gives the same bytes."""
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "medsegdiff", "svg.fonttype": "path"}):
         figure.savefig(content, format="svg", dpi=160, metadata={"Date": None})

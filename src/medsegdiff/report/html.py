@@ -83,14 +83,7 @@ class Section:
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section], *, warnings: Sequence[str] = ()) -> None:
-    """Write a page.
-
-    Args:
-        path: Ends in ``.html``.
-        title: Of the page.
-        sections: What it shows, in order.
-        warnings: Shown in a box on top.
-    """
+    """Write a page."""
     template = resources.files("medsegdiff.report").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     write_text(path, page.render(title=title, sections=sections, warnings=warnings, embed=embed))

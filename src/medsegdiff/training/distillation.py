@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.checkpoint import load_config, load_model
-from medsegdiff.config import Config, SamplingConfig
+from medsegdiff.config.run import Config, SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import ConfigError
@@ -26,30 +26,14 @@ Objective = Callable[[nn.Module, Batch], Losses]
 
 
 def objective_of(config: Config, device: torch.device) -> Objective:
-    """Find out what a network is trained for.
-
-    Args:
-        config: Of the run.
-        device: Where it is trained.
-
-    Returns:
-        Equation 3, or distillation if the run has a teacher.
-    """
+    """Find out what a network is trained for."""
     if config.train.teacher is None:
         return partial(training_losses, schedule=schedule_of(config.diffusion), config=config)
     return Distillation(config, device)
 
 
 def check_teacher(config: Config) -> None:
-    """Find out, before any image is read, whether a run can have the teacher that it names.
-
-    Args:
-        config: Of the run.
-
-    Raises:
-        CheckpointError: If the teacher can't be read.
-        ConfigError: If it is of another kind, or what it teaches would not be used.
-    """
+    """Find out, before any image is read, whether a run can have the teacher that it names."""
     if config.train.teacher is None:
         return
     its = load_config(Path(config.train.teacher))
@@ -81,14 +65,6 @@ class Distillation:
     has learned to take from the noise which of them is meant.
 
     Source: Salimans & Ho (2022), Progressive Distillation, algorithm 2, for N = 1.
-
-    Args:
-        config: Of the run; names the teacher.
-        device: Where it is trained.
-
-    Raises:
-        CheckpointError: If the teacher can't be read.
-        ConfigError: If the network does not predict the mask.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -99,40 +75,18 @@ class Distillation:
         self.walker = EnsembleSampler(teacher, config, teacher_steps(config), precision=config.train.precision)
 
     def target(self, batch: Batch) -> Float[Tensor, "b k h w"]:
-        """Let the teacher walk.
-
-        Args:
-            batch: Images, each with the noise of its position in the training stream.
-
-        Returns:
-            What it comes to, as probabilities.
-        """
+        """Let the teacher walk."""
         drawn = self.walker.draw(batch.image, self._keys(batch), seed=self.config.train.seed)
         return drawn.probability[0].clone()  # of inference mode, which backward passes can't keep
 
     def noise(self, batch: Batch) -> Float[Tensor, "b k h w"]:
-        """Draw the noise from which the teacher walks.
-
-        Args:
-            batch: As for `target`.
-
-        Returns:
-            x_T.
-        """
+        """Draw the noise from which the teacher walks."""
         shape = (batch.mask.shape[1], batch.mask.shape[2], batch.mask.shape[3])
         named = [(key, 0) for key in self._keys(batch)]
         return MemberNoise(self.config.train.seed, named, shape, device=self.device)()
 
     def __call__(self, model: nn.Module, batch: Batch) -> Losses:
-        """Compare what the network says at once with what the teacher comes to.
-
-        Args:
-            model: Called as ``model(image, x_T, t)``.
-            batch: Images and masks.
-
-        Returns:
-            The losses, averaged over the batch.
-        """
+        """Compare what the network says at once with what the teacher comes to."""
         exclusive, loss = self.config.data.task == "exclusive", self.config.loss
         t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
         prediction, logits = model(batch.image, self.noise(batch), t.float())
@@ -151,14 +105,7 @@ class Distillation:
 
 
 def teacher_steps(config: Config) -> SamplingConfig:
-    """Say how the teacher walks: one deterministic member of each image.
-
-    Args:
-        config: Of the run.
-
-    Returns:
-        Settings of its sampler.
-    """
+    """Say how the teacher walks: one deterministic member of each image."""
     wanted = {"sampler": "ddim", "eta": 0.0, "spacing": "trailing", "num_steps": config.train.teacher_steps}
     alone = {"num_samples": 1, "antithetic": False, "mode": "ensemble", "batch_size": config.train.batch_size}
     return config.sampling.model_copy(update=wanted | alone)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from medsegdiff.report.figures import training_curves
+from medsegdiff.pictures.figures import training_curves
 from medsegdiff.training.run import Run
 
 
@@ -45,20 +45,11 @@ class Monitor:
         self.bar.stop()
 
     def count(self, images: int) -> None:
-        """Count images that were trained on.
-
-        Args:
-            images: How many, over all processes.
-        """
+        """Count images that were trained on."""
         self._seen += images
 
     def step(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Report losses.
-
-        Args:
-            step: Steps done.
-            numbers: ``loss`` and others.
-        """
+        """Report losses."""
         rate = self._seen / max(time.monotonic() - self._since, 1e-9)
         self._seen, self._since = 0, time.monotonic()
         record = {"step": step, **numbers, "images_per_s": rate}
@@ -69,26 +60,14 @@ class Monitor:
         self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=step)
 
     def settled(self, step: int, total: int, step_seconds: float) -> None:
-        """Report how many steps fit into the time that there is.
-
-        Args:
-            step: When that was known.
-            total: How many.
-            step_seconds: What one takes.
-        """
+        """Report how many steps fit into the time that there is."""
         if self.active:
             self.bar.update(self.task, total=total)
             self.run.append({"step": step, "settled": total, "step_seconds": step_seconds})
             self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False)
 
     def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
-        """Report a validation and draw the curves.
-
-        Args:
-            step: When.
-            numbers: ``dice`` and others.
-            best: Whether it is the best so far.
-        """
+        """Report a validation and draw the curves."""
         self.dice = f" · Dice {numbers['dice']:.3f}"
         self.accelerator.log({f"val/{key}": value for key, value in numbers.items()}, step=step)
         if self.active:

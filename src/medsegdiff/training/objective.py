@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from medsegdiff.config import Config, LossConfig
+from medsegdiff.config.run import Config, LossConfig
 from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, levels_at, predicted_x_0
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.variance import split, variance_loss
-from medsegdiff.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.seeding import derive_seed
+from medsegdiff.training.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.types import Batch
 
 

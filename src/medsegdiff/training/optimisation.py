@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsegdiff.config import TrainConfig
+from medsegdiff.config.run import TrainConfig
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Update = Callable[[Tensors, Tensors, Tensor | int], None]
@@ -17,15 +17,7 @@ Update = Callable[[Tensors, Tensors, Tensor | int], None]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Compute the learning rate of a step.
-
-    Args:
-        step: Steps done.
-        config: Peak, warm-up, shape and length.
-
-    Returns:
-        The rate.
-    """
+    """Compute the learning rate of a step."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.lr_schedule == "constant":
         return config.learning_rate * warm
@@ -34,15 +26,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 def moving_average(decay: float, count: Callable[[], int]) -> Update:
-    """Make the update of the averaged weights; early on the average is shorter, so that it follows.
-
-    Args:
-        decay: Share of the average that is kept at each step, in the long run.
-        count: Tells how often weights were averaged before.
-
-    Returns:
-        A function for `AveragedModel`.
-    """
+    """Make the update of the averaged weights; early on the average is shorter, so that it follows."""
 
     @torch.no_grad()
     def update(average: Tensors, current: Tensors, _: Tensor | int) -> None:
@@ -53,15 +37,7 @@ def moving_average(decay: float, count: Callable[[], int]) -> Update:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Sort parameters: matrices and kernels decay; biases, norms and the widths of U-SA's Gaussians do not.
-
-    Args:
-        model: The network.
-        weight_decay: Of those that decay.
-
-    Returns:
-        Groups for the optimizer.
-    """
+    """Sort parameters: matrices and kernels decay; biases, norms and the widths of U-SA's Gaussians do not."""
     decays = [p for p in model.parameters() if p.ndim >= 2]
     stays = [p for p in model.parameters() if p.ndim < 2]
     return [{"params": decays, "weight_decay": weight_decay}, {"params": stays, "weight_decay": 0.0}]
@@ -75,24 +51,13 @@ class RunningMeans:
         self.count = 0
 
     def add(self, **numbers: Tensor) -> None:
-        """Take in the numbers of a batch.
-
-        Args:
-            **numbers: Scalars by name, the same names each time.
-        """
+        """Take in the numbers of a batch."""
         self.count += 1
         for name, value in numbers.items():
             self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Give the means since the last time, and start anew.
-
-        Args:
-            reduce: Averages over processes.
-
-        Returns:
-            By name.
-        """
+        """Give the means since the last time, and start anew."""
         names = list(self.sums)
         means = reduce(torch.stack([self.sums[name] for name in names]).float() / self.count).tolist()
         self.sums, self.count = {}, 0

@@ -22,12 +22,7 @@ class Pace:
     """
 
     def __init__(self, seconds: float, *, done: int = 0) -> None:
-        """Start to watch.
-
-        Args:
-            seconds: Time for all steps.
-            done: Steps made before, which took as long as those to come.
-        """
+        """Start to watch."""
         self.seconds, self.done = seconds, done
         self.times: list[float] = []
 
@@ -37,14 +32,7 @@ class Pace:
         return median(self.times[WARM:])
 
     def add(self, seconds: float) -> int | None:
-        """Take in a step.
-
-        Args:
-            seconds: That it took; the same in all processes, so that they settle on the same.
-
-        Returns:
-            How many steps fit, those made included; ``None`` while that is not known.
-        """
+        """Take in a step."""
         self.times.append(seconds)
         spent, counting = sum(self.times), len(self.times) - WARM
         if counting < 1 or (counting < MEASURED and spent < SHARE * self.seconds):

@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from medsegdiff.config import Config, DataConfig
+from medsegdiff.config.run import Config, DataConfig
 from medsegdiff.data.dataset import DataInfo, DataSource, Track, in_silence
 from medsegdiff.data.fingerprint import settle
 from medsegdiff.data.modality import check_neighbours
@@ -16,7 +16,7 @@ from medsegdiff.data.opening import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_precision
 
 
@@ -36,21 +36,7 @@ def plan(
     begun: Config | None = None,
     track: Track = in_silence,
 ) -> Plan:
-    """Look at the data and complete the configuration: channels, task, classes, modalities, window, precision.
-
-    Args:
-        data: A folder, or the name of a built-in data set.
-        config: Preset and overrides.
-        device: ``cpu``, or ``None`` for the best there is.
-        begun: Of the run that is gone on with: images stay normalised as they were, whatever the data say now.
-        track: Shows progress.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ConfigError: If the configuration contradicts the data or itself.
-    """
+    """Look at the data and complete the configuration: channels, task, classes, modalities, window, precision."""
     source = open_source(data, config.data, track=track)
     info = source.info
     for key, given, found in (("task", config.data.task, info.task), ("channels", config.data.channels, info.channels)):
@@ -82,11 +68,7 @@ def _files(info: DataInfo) -> dict[str, Any]:
 
 
 def check_sampling(config: Config) -> None:
-    """Find out now, not at the first validation, whether samples can be drawn and fused as asked.
-
-    Args:
-        config: Preset and overrides.
-    """
+    """Find out now, not at the first validation, whether samples can be drawn and fused as asked."""
     schedule = schedule_of(config.diffusion)
     for steps in (config.sampling.num_steps, config.train.val_steps):
         table_of(config.sampling.model_copy(update={"num_steps": steps}), schedule)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.checkpoint import BEST, CONFIG, load_config, save_config
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
 from medsegdiff.errors import CheckpointError, ConfigError, some
@@ -61,22 +61,11 @@ class Run:
         return self.folder / "curves.png"
 
     def pictures(self, step: int) -> Path:
-        """Name the picture of a validation.
-
-        Args:
-            step: When it took place.
-
-        Returns:
-            Its path.
-        """
+        """Name the picture of a validation."""
         return self.folder / "validation" / f"step-{step:08d}.png"
 
     def check_new(self) -> None:
-        """Refuse to write over another run, or over data. A run that never came to a checkpoint is none.
-
-        Raises:
-            ConfigError: If the folder holds a run, images and masks, or a split that is not of a run.
-        """
+        """Refuse to write over another run, or over data. A run that never came to a checkpoint is none."""
         data = [name for name in ("images", "masks") if (self.folder / name).exists()]
         if self.split.exists() and not (self.folder / CONFIG).exists():
             data.append(self.split.name)
@@ -88,23 +77,12 @@ class Run:
             )
 
     def check_resumable(self) -> None:
-        """Make sure that there is something to go on with.
-
-        Raises:
-            CheckpointError: If the run holds no checkpoint.
-        """
+        """Make sure that there is something to go on with."""
         if not (self.state.exists() or self.imported):
             raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
 
     def check_same(self, config: Config) -> None:
-        """Make sure that a configuration goes on with this run: what shapes the model must be equal.
-
-        Args:
-            config: Resolved.
-
-        Raises:
-            CheckpointError: If the run was made with another configuration.
-        """
+        """Make sure that a configuration goes on with this run: what shapes the model must be equal."""
         before, now = (_fixed(c) for c in (load_config(self.folder), config))
         changed = [key for key in now if now[key] != before.get(key)]
         if changed:
@@ -114,17 +92,7 @@ class Run:
             )
 
     def keep_split(self, info: DataInfo) -> DataInfo:
-        """Go on with the split that the run began with, whatever has been added to the data since.
-
-        Args:
-            info: Of the data as they are now.
-
-        Returns:
-            The same, with the run's split.
-
-        Raises:
-            CheckpointError: If a case of the run is gone.
-        """
+        """Go on with the split that the run began with, whatever has been added to the data since."""
         with self.split.open(newline="", encoding="utf-8") as file:
             split = {row["id"]: row["split"] for row in csv.DictReader(file)}
         gone = sorted(set(split) - set(info.split))
@@ -133,44 +101,23 @@ class Run:
         return dataclasses.replace(info, split=split)
 
     def lines(self, *, up_to: int | None = None) -> list[dict[str, Any]]:
-        """Read the log.
-
-        Args:
-            up_to: Last step wanted; ``None`` reads all.
-
-        Returns:
-            One dictionary per line.
-        """
+        """Read the log."""
         if not self.log.is_file():
             return []
         lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
         return [line for line in lines if up_to is None or line["step"] <= up_to]
 
     def start_log(self, *, up_to: int) -> None:
-        """Cut the log to what a checkpoint knows of, so that resumed steps are not there twice.
-
-        Args:
-            up_to: Step of the checkpoint.
-        """
+        """Cut the log to what a checkpoint knows of, so that resumed steps are not there twice."""
         write_text(self.log, "".join(json.dumps(line) + "\n" for line in self.lines(up_to=up_to)))
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a line to the log.
-
-        Args:
-            record: Numbers by name; ``step`` among them.
-        """
+        """Add a line to the log."""
         with self.log.open("a", encoding="utf-8") as file:
             file.write(to_json(record, indent=None) + "\n")
 
     def describe(self, config: Config, info: DataInfo, data: str) -> None:
-        """Write down what is needed to repeat the run: configuration, split with its hash, versions, command.
-
-        Args:
-            config: Resolved.
-            info: Of the data.
-            data: Where they are.
-        """
+        """Write down what is needed to repeat the run: configuration, split with its hash, versions, command."""
         save_config(self.folder, config)
         split_hash = write_split(self.split, info.split)
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}

@@ -20,15 +20,7 @@ SAMPLING = ("condition", "prepare", "filters", "denoise")
 
 
 def check_divisible(model: DiffusionModel, processes: int) -> None:
-    """Find out, before anything is read or written, whether a network can be split.
-
-    Args:
-        model: The network, on any device.
-        processes: How many there are.
-
-    Raises:
-        ConfigError: If there is one process, or the network has no block to go by.
-    """
+    """Find out, before anything is read or written, whether a network can be split."""
     if processes == 1:
         raise ConfigError(
             "train.sharding splits a network over several processes, and this is the only one. Start more, e.g. "
@@ -55,10 +47,6 @@ def shard(model: DiffusionModel, accelerator: Accelerator) -> None:
     also takes one network only, and here are two: that which is trained, and the average, which samples.
 
     Source: Zhao et al. (2023), PyTorch FSDP, section 3; Rajbhandari et al. (2020), ZeRO, section 5.3.
-
-    Args:
-        model: The network, whole and the same in each process.
-        accelerator: Knows processes and devices.
     """
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for unit in [module for module in model.modules() if isinstance(module, model.units)]:
@@ -70,34 +58,18 @@ def shard(model: DiffusionModel, accelerator: Accelerator) -> None:
 
 
 def reshard(model: nn.Module) -> None:
-    """Let go of what lies outside the blocks, which sampling keeps whole until it is told that it is over.
-
-    Args:
-        model: The network, split or not.
-    """
+    """Let go of what lies outside the blocks, which sampling keeps whole until it is told that it is over."""
     if isinstance(model, FSDPModule):
         model.reshard()
 
 
 def shard_loading(optimizer: torch.optim.Optimizer) -> None:
-    """Let an optimizer take the whole tensors of a checkpoint and keep this process's share.
-
-    Args:
-        optimizer: Of parameters that may be split.
-    """
+    """Let an optimizer take the whole tensors of a checkpoint and keep this process's share."""
     optimizer.register_load_state_dict_pre_hook(_cut_moments)
 
 
 def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """Put split tensors together, one after the other; all processes have to take part.
-
-    Args:
-        tensors: By name, some of them split; the same names in all processes.
-        keep: Whether this process wants them.
-
-    Returns:
-        The tensors, whole, those that were split in the machine's memory; nothing unless they are wanted.
-    """
+    """Put split tensors together, one after the other; all processes have to take part."""
     whole: dict[str, Tensor] = {}
     for name, value in tensors.items():
         together = value.full_tensor().detach().cpu() if isinstance(value, DTensor) else value
@@ -107,14 +79,7 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
 
 
 def whole(value: Any) -> Any:
-    """Put one tensor together, if it is split; all processes have to take part.
-
-    Args:
-        value: A norm, say, of which each process knows the part that its shares make.
-
-    Returns:
-        The same in all processes.
-    """
+    """Put one tensor together, if it is split; all processes have to take part."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 

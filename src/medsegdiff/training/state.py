@@ -45,16 +45,7 @@ class Progress:
 def tensors_of(
     *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Tensor]:
-    """Collect all tensors that training goes on with.
-
-    Args:
-        model: Without the wrapper of several processes, so that any number of them can resume.
-        average: Averaged weights.
-        optimizer: With a state of tensors, such as AdamW.
-
-    Returns:
-        By name; split over processes where the network is.
-    """
+    """Collect all tensors that training goes on with."""
     return {
         **{f"model.{name}": value for name, value in model.state_dict().items()},
         **{f"average.{name}": value for name, value in average.state_dict().items()},
@@ -63,14 +54,7 @@ def tensors_of(
 
 
 def save_state(file: Path, tensors: Mapping[str, Tensor], *, num_averaged: int, progress: Progress) -> None:
-    """Save everything in one file, which replaces the previous one when it is whole.
-
-    Args:
-        file: ``state.safetensors`` of the run.
-        tensors: From `tensors_of`, whole.
-        num_averaged: How often weights were averaged.
-        progress: How far training has come.
-    """
+    """Save everything in one file, which replaces the previous one when it is whole."""
     save_weights(file, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "averaged": num_averaged})
 
 
@@ -80,18 +64,6 @@ def load_state(
     """Restore what `save_state` saved.
 
     Tensors are mapped from the file, not read: a process of several that keeps a share of each takes no more memory.
-
-    Args:
-        file: ``state.safetensors`` of the run.
-        model: Of the same architecture.
-        average: Of the same architecture.
-        optimizer: Of the model's parameters.
-
-    Returns:
-        How far training had come, and how often weights were averaged.
-
-    Raises:
-        CheckpointError: If the file can't be read or belongs to another architecture.
     """
     try:
         with safe_open(file, framework="pt") as stored:
@@ -108,15 +80,7 @@ def load_state(
 
 
 def part_of(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Pick from what `tensors_of` gives.
-
-    Args:
-        tensors: By name.
-        prefix: ``model.``, ``average.`` or ``optimizer.``.
-
-    Returns:
-        Those with the prefix, without it.
-    """
+    """Pick from what `tensors_of` gives."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

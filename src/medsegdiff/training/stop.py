@@ -23,9 +23,6 @@ def stop_signals() -> Iterator[StopRequest]:
 
     A second Ctrl-C, a second later or more, stops at once. A second SIGTERM does not: cluster managers and
     launchers both send one.
-
-    Yields:
-        The request.
     """
     request, first = StopRequest(), [0.0]
 

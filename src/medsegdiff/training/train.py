@@ -13,7 +13,7 @@ from accelerate.utils import AutocastKwargs, DataLoaderConfiguration
 from rich.console import Console
 
 from medsegdiff.checkpoint import load_config
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, in_silence
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.modality import shown_modalities
@@ -104,17 +104,7 @@ def train(
 
 
 def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Track) -> None:
-    """Read every case that training will see.
-
-    Args:
-        cases: Where they are kept.
-        info: Of the data.
-        config: Resolved.
-        track: Shows progress.
-
-    Raises:
-        ConfigError: If images of several sizes can't be stacked into batches.
-    """
+    """Read every case that training will see."""
     names = info.items("train") + info.items("val")
     shapes = {tuple(cases[name].image.shape[1:]) for name in track(names, "Reading images")}
     if len(shapes) > 1 and config.train.batch_size > 1:
@@ -132,15 +122,7 @@ def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Tra
 
 
 def summary(info: DataInfo, config: Config) -> str:
-    """Say in a line what was understood of the data.
-
-    Args:
-        info: Of the data.
-        config: Resolved.
-
-    Returns:
-        The line.
-    """
+    """Say in a line what was understood of the data."""
     counts = ", ".join(f"{list(info.split.values()).count(part)} {part}" for part in SPLITS)
     channels = "grey" if info.channels == 1 else "colour" if info.channels == 3 else f"{info.channels} channels"
     if info.slices and config.data.modalities:
@@ -153,33 +135,14 @@ def summary(info: DataInfo, config: Config) -> str:
 
 
 def fresh_state(device: str | None) -> PartialState:
-    """Find out which process this is, before anything else: what follows writes, prints and picks devices.
-
-    Args:
-        device: ``cpu``, or ``None``.
-
-    Returns:
-        Devices and processes, as `accelerate launch` or `torchrun` say.
-    """
+    """Find out which process this is, before anything else: what follows writes, prints and picks devices."""
     if not torch.distributed.is_initialized():  # an earlier training in this process may have used another device
         AcceleratorState._reset_state(reset_partial_state=True)
     return PartialState(cpu=on_cpu(device))
 
 
 def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerator:
-    """Set up precision, accumulation and trackers.
-
-    Args:
-        config: Resolved.
-        run: Where trackers write.
-        device: ``cpu``, or ``None``.
-
-    Returns:
-        The accelerator.
-
-    Raises:
-        ConfigError: If a tracker is not installed.
-    """
+    """Set up precision, accumulation and trackers."""
     available = {str(tracker.value) for tracker in get_available_trackers()}
     if missing := sorted(set(config.train.trackers) - available):
         raise ConfigError(

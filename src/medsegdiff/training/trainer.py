@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.checkpoint import BEST, LAST, load_weights, save_weights
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
@@ -101,23 +101,12 @@ class Trainer:
             self._go_by(self.progress.settled)
 
     def begin_with(self, folder: Path) -> None:
-        """Take the weights of another run; the optimizer starts anew.
-
-        Args:
-            folder: The run, of the same network.
-        """
+        """Take the weights of another run; the optimizer starts anew."""
         load_weights(folder / BEST, self.accelerator.unwrap_model(self.model))
         load_weights(folder / BEST, self.average)
 
     def fit(self) -> Outcome:
-        """Train until the last step, until validation gets no better, or until asked to stop.
-
-        Returns:
-            How it ended.
-
-        Raises:
-            TrainingError: If the loss stays non-finite.
-        """
+        """Train until the last step, until validation gets no better, or until asked to stop."""
         train, progress = self.config.train, self.progress
         if progress.step >= train.max_steps and not self._validation_due():
             return self._outcome("finished already")

@@ -13,16 +13,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
-from medsegdiff.config import Config
+from medsegdiff.config.run import Config
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.transforms import Prepared
-from medsegdiff.fusion import FUSERS
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.labels import label_map, structures_of
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import dice, iou
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.report.figures import CaseRow, case_grid
+from medsegdiff.pictures.figures import CaseRow, case_grid
 
 SHOWN = 6
 """Cases that are drawn."""
@@ -59,16 +59,7 @@ class Validator:
         )
 
     def __call__(self, model: DiffusionModel, picture: Path) -> dict[str, float]:
-        """Validate.
-
-        Args:
-            model: With averaged weights.
-            picture: Where a grid of the first cases is drawn.
-
-        Returns:
-            Means over the cases: ``dice`` and ``iou`` of the fused mask, ``dice_member``, ``dice_anchor`` of a
-            network that has one, ``agreement``; on the model grid.
-        """
+        """Validate."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         model.eval()
         broadcast(list(model.buffers()))  # running statistics differ between processes; the main one's are saved

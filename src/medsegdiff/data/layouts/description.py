@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config import Modality
+from medsegdiff.config.run import Modality
 from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.listing import CaseFiles, expected
 from medsegdiff.data.masks import Masks
@@ -16,18 +16,11 @@ from medsegdiff.io.image import is_volume
 
 FILE = "dataset.json"
 UNNAMED = "channel_"
-"""How `medsegdiff.conversion` begins the name of a channel of which nothing is known."""
+"""How `medsegdiff.data.convert` begins the name of a channel of which nothing is known."""
 
 
 def keys_of(root: Path) -> frozenset[str]:
-    """List the keys of a folder's description; for `Layout.detect`, so nothing is raised.
-
-    Args:
-        root: Any path.
-
-    Returns:
-        The keys; none where there is no description that can be read.
-    """
+    """List the keys of a folder's description; for `Layout.detect`, so nothing is raised."""
     try:
         found = json.loads((root / FILE).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
@@ -36,17 +29,7 @@ def keys_of(root: Path) -> frozenset[str]:
 
 
 def read_json(file: Path) -> Any:
-    """Read a JSON file.
-
-    Args:
-        file: The file.
-
-    Returns:
-        What it holds.
-
-    Raises:
-        DataError: If it can't be read.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -56,18 +39,7 @@ def read_json(file: Path) -> Any:
 
 
 def read_description(root: Path, *keys: str) -> dict[str, Any]:
-    """Read the description of a folder.
-
-    Args:
-        root: The folder.
-        *keys: What it has to tell.
-
-    Returns:
-        Key → value.
-
-    Raises:
-        DataError: If it can't be read, or a key is missing.
-    """
+    """Read the description of a folder."""
     if not (root / FILE).is_file():
         raise expected(FILE, root)
     found = read_json(root / FILE)
@@ -81,19 +53,7 @@ def read_description(root: Path, *keys: str) -> dict[str, Any]:
 
 
 def in_order(named: Any, file: Path, key: str) -> tuple[str, ...]:
-    """Put names that are numbered from 0 into order, as those of channels are.
-
-    Args:
-        named: Number → name, or a list of names.
-        file: Named in the error.
-        key: The same.
-
-    Returns:
-        The names.
-
-    Raises:
-        DataError: If they are not numbered 0, 1, 2 …
-    """
+    """Put names that are numbered from 0 into order, as those of channels are."""
     given = dict(enumerate(named)) if isinstance(named, list) else named
     try:
         numbered = {int(number): str(name) for number, name in given.items()}
@@ -105,15 +65,7 @@ def in_order(named: Any, file: Path, key: str) -> tuple[str, ...]:
 
 
 def modalities_of(channels: Sequence[str], *, volumes: bool) -> tuple[Modality, ...]:
-    """Tell from the names of channels how they are to be normalised: ``CT`` is the word that both formats know.
-
-    Args:
-        channels: Their names.
-        volumes: Whether the images have three axes of space.
-
-    Returns:
-        One per channel; none where the names were made up by us, because nothing is known.
-    """
+    """Tell from the names of channels how they are to be normalised: ``CT`` is the word that both formats know."""
     if not volumes:
         return tuple("natural" for _ in channels)
     if all(name == f"{UNNAMED}{number}" for number, name in enumerate(channels)):
@@ -122,15 +74,7 @@ def modalities_of(channels: Sequence[str], *, volumes: bool) -> tuple[Modality, 
 
 
 def classes_coding(names: Mapping[int, str], *, ignore: int | None = None) -> MaskCoding:
-    """Word the coding of classes that exclude each other.
-
-    Args:
-        names: Value → name; 0 is the background.
-        ignore: The value of pixels that nobody labelled.
-
-    Returns:
-        ``binary`` if there is one beside the background.
-    """
+    """Word the coding of classes that exclude each other."""
     foreground = tuple(value for value in sorted(names) if value != 0)
     if len(foreground) == 1:
         return MaskCoding("binary", (names[foreground[0]],), values=(foreground,), ignore=ignore)
@@ -140,15 +84,7 @@ def classes_coding(names: Mapping[int, str], *, ignore: int | None = None) -> Ma
 
 
 def check_labels_have_images(masks: Masks, cases: Mapping[str, CaseFiles]) -> None:
-    """Refuse labels to which there is no image: it was forgotten, or named otherwise.
-
-    Args:
-        masks: The labels.
-        cases: The images.
-
-    Raises:
-        DataError: If there are any.
-    """
+    """Refuse labels to which there is no image: it was forgotten, or named otherwise."""
     if alone := [name for name in masks.names if name not in cases]:
         file = masks.files(alone[0])[0]
         raise DataError(
@@ -158,12 +94,5 @@ def check_labels_have_images(masks: Masks, cases: Mapping[str, CaseFiles]) -> No
 
 
 def are_volumes(cases: Mapping[str, CaseFiles]) -> bool:
-    """Tell whether the images have three axes of space, by the first.
-
-    Args:
-        cases: By name.
-
-    Returns:
-        True for volumes.
-    """
+    """Tell whether the images have three axes of space, by the first."""
     return any(is_volume(case.images[0]) for case in list(cases.values())[:1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.drawn import drawn_files, drawn_masks
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, indexed
@@ -17,30 +17,12 @@ from medsegdiff.io.image import SUFFIXES, image_name, images_in
 
 
 def looks_like_folder(root: Path) -> bool:
-    """Tell whether a folder holds images and masks.
-
-    Args:
-        root: Any path.
-
-    Returns:
-        True if it has ``images/``.
-    """
+    """Tell whether a folder holds images and masks."""
     return (root / "images").is_dir()
 
 
 def list_folder(root: Path, config: DataConfig) -> Listing:
-    """List images and masks of the same name, as most people have them.
-
-    Args:
-        root: The folder.
-        config: Where the masks are, and what their sub-folders mean.
-
-    Returns:
-        The listing; without masks if there are none.
-
-    Raises:
-        DataError: If there are no images, or names are not clear.
-    """
+    """List images and masks of the same name, as most people have them."""
     folder = root / "images"
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder.")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import read_json
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected
@@ -42,30 +42,12 @@ class Row:
 
 
 def looks_like_manifest(root: Path) -> bool:
-    """Tell whether a path leads to a manifest.
-
-    Args:
-        root: Any path.
-
-    Returns:
-        True for ``.csv`` and ``.json`` files, and for folders that hold one named ``manifest``.
-    """
+    """Tell whether a path leads to a manifest."""
     return _file(root) is not None
 
 
 def list_manifest(root: Path, config: DataConfig) -> Listing:
-    """List the cases of a manifest.
-
-    Args:
-        root: The manifest, or a folder with ``manifest.csv`` or ``manifest.json``.
-        config: What several masks of a case mean.
-
-    Returns:
-        The listing.
-
-    Raises:
-        DataError: If it can't be understood, or names files that are not there; the row is told.
-    """
+    """List the cases of a manifest."""
     file = _file(root)
     if file is None:
         raise expected("a .csv or .json file, or a folder with manifest.csv or manifest.json", root)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import (
@@ -28,31 +28,13 @@ PARTS = {"training": "train", "validation": "val", "test": "test"}
 
 
 def looks_like_msd(root: Path) -> bool:
-    """Tell whether a folder is one of the Decathlon.
-
-    Args:
-        root: Any path.
-
-    Returns:
-        True if its ``dataset.json`` lists training cases and tells of no channels as nnU-Net v2 does.
-    """
+    """Tell whether a folder is one of the Decathlon."""
     keys = keys_of(root)
     return {"modality", "training"} <= keys and not {"channel_names", "file_ending"} & keys
 
 
 def list_msd(root: Path, config: DataConfig) -> Listing:
-    """List the cases of a Decathlon folder.
-
-    Args:
-        root: The folder.
-        config: Not used: ``dataset.json`` tells everything.
-
-    Returns:
-        The listing; a ``split.csv`` beside ``dataset.json`` decides on parts and groups, if there is one.
-
-    Raises:
-        DataError: If a file is missing, or ``dataset.json`` can't be understood.
-    """
+    """List the cases of a Decathlon folder."""
     told = read_description(root, "modality", "labels", "training")
     channels = in_order(told["modality"], root / FILE, "modality")
     pairs = list(_pairs(told, root))
@@ -70,18 +52,7 @@ def list_msd(root: Path, config: DataConfig) -> Listing:
 
 
 def coding_of_labels(labels: Any, file: Path) -> MaskCoding:
-    """Understand ``labels``: ``{"0": "background", "1": "liver"}``, or the other way round.
-
-    Args:
-        labels: As it stands in the file.
-        file: Named in the error.
-
-    Returns:
-        The coding.
-
-    Raises:
-        DataError: If values are no whole numbers, or there is no foreground.
-    """
+    """Understand ``labels``: ``{"0": "background", "1": "liver"}``, or the other way round."""
     pairs = list(labels.items()) if isinstance(labels, dict) else []
     if all(isinstance(value, int) for _, value in pairs):
         pairs = [(value, name) for name, value in pairs]

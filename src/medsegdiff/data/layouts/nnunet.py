@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config import DataConfig
+from medsegdiff.config.run import DataConfig
 from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import (
@@ -33,32 +33,14 @@ PARTS = {"Tr": "train", "Ts": "test"}
 
 
 def looks_like_nnunet(root: Path) -> bool:
-    """Tell whether a folder is one of nnU-Net v2.
-
-    Args:
-        root: Any path.
-
-    Returns:
-        True if its ``dataset.json`` tells of channels, or can't be read though all else is named as nnU-Net does.
-    """
+    """Tell whether a folder is one of nnU-Net v2."""
     keys = keys_of(root)
     broken = not keys and NAMED.fullmatch(root.name) is not None and (root / FILE).is_file()
     return broken or "channel_names" in keys or {"labels", "file_ending"} <= keys
 
 
 def list_nnunet(root: Path, config: DataConfig) -> Listing:
-    """List the cases of a raw folder of nnU-Net v2.
-
-    Args:
-        root: The folder.
-        config: Not used: ``dataset.json`` tells everything.
-
-    Returns:
-        The listing; a ``split.csv`` beside ``dataset.json`` decides on parts and groups, if there is one.
-
-    Raises:
-        DataError: If a file is missing, or ``dataset.json`` can't be understood.
-    """
+    """List the cases of a raw folder of nnU-Net v2."""
     told = read_description(root, "channel_names", "labels", "file_ending")
     channels = in_order(told["channel_names"], root / FILE, "channel_names")
     ending = _ending(told["file_ending"], root / FILE)
@@ -80,19 +62,7 @@ def list_nnunet(root: Path, config: DataConfig) -> Listing:
 
 
 def coding_of_labels(labels: Any, order: Any, file: Path) -> tuple[MaskCoding, tuple[int, ...]]:
-    """Understand ``labels``: classes that exclude each other, or regions made of several values.
-
-    Args:
-        labels: Name → value, or list of values of a region; ``background`` is 0, ``ignore`` the highest.
-        order: ``regions_class_order``: the value that each region gets where a label map is made of regions.
-        file: Named in the error.
-
-    Returns:
-        The coding, and the order; empty if there are no regions.
-
-    Raises:
-        DataError: If values do not follow each other from 0 on, or the order does not fit the regions.
-    """
+    """Understand ``labels``: classes that exclude each other, or regions made of several values."""
     values = _values(labels, file)
     ignore = values.pop("ignore", (None,))[0]
     known = sorted({value for of_name in values.values() for value in of_name})

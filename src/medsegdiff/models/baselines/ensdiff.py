@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.config.networks.baselines import EnsDiffConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
-from medsegdiff.networks.baselines import EnsDiffConfig
 from medsegdiff.types import Condition
 
 

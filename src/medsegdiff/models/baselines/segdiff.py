@@ -5,9 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.config.networks.baselines import SegDiffConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
-from medsegdiff.networks.baselines import SegDiffConfig
 from medsegdiff.nn.rrdb import RRDBEncoder
 from medsegdiff.types import Condition
 

@@ -6,10 +6,10 @@ from typing import cast
 
 from torch import nn
 
+from medsegdiff.config.networks.baselines import TransUNetConfig
+from medsegdiff.config.networks.guided import V1Config
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.medsegdiff_v1 import MedSegDiffV1
-from medsegdiff.networks.baselines import TransUNetConfig
-from medsegdiff.networks.guided import V1Config
 from medsegdiff.nn.transformer import TransformerBottom
 
 

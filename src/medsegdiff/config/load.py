@@ -1,0 +1,143 @@
+"""Named configurations, each a YAML file beside this one; reading them and changing single values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from medsegdiff.config.networks import NETWORKS, Component, NetworkConfig
+from medsegdiff.config.networks.base import settings_of
+from medsegdiff.config.run import Config
+from medsegdiff.errors import ConfigError, nearest
+
+
+def _presets() -> Traversable:
+    return resources.files("medsegdiff.config").joinpath("presets")
+
+
+def preset_names() -> list[str]:
+    """List the presets that ship with the package."""
+    return sorted(file.name.removesuffix(".yaml") for file in _presets().iterdir() if file.name.endswith(".yaml"))
+
+
+def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
+    """Read a preset, or a YAML file of the same form, and change some of its values.
+
+    Args:
+        name: Name of a preset, or a path that ends in ``.yaml``. A file may build on one: ``base: v2``.
+        overrides: ``section.key=value``, the value in YAML.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: If the preset, a key or a value is not valid.
+
+    Example:
+        >>> load_preset("v2-tiny", ["train.max_steps=2000"]).train.max_steps
+        2000
+    """
+    return make_config(_read(name), overrides)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """Read the values of a preset or a file, laid over those of its base."""
+    known = preset_names()
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise ConfigError(f"There is no configuration file {name}.")
+        text = Path(name).read_text(encoding="utf-8")
+    elif name in known:
+        text = (
+            resources.files("medsegdiff.config")
+            .joinpath("presets")
+            .joinpath(f"{name}.yaml")
+            .read_text(encoding="utf-8")
+        )
+    else:
+        raise ConfigError(f"No preset '{name}'. Known: {', '.join(known)}.{nearest(name, known)}")
+    values = _yaml(text, name) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: expected sections of keys, such as 'train: {{max_steps: 2000}}'; found {values!r}.")
+    base = values.pop("base", None)
+    return values if base is None else _laid_over(_read(str(base)), values)
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())}.") from None
+
+
+def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over those of a base. Another network starts from its own defaults, unless it takes the same ones."""
+    if _settings(base) is not _settings(values, otherwise=base):
+        base = {**base, "model": {}}
+    both = {key: {**(base.get(key) or {}), **part} for key, part in values.items() if isinstance(part, Mapping)}
+    return {**base, **values, **both}
+
+
+def _settings(values: Mapping[str, Any], otherwise: Mapping[str, Any] | None = None) -> type[Component]:
+    """Find the settings of the network that values name, or that others name."""
+    model = values.get("model")
+    if isinstance(model, Mapping) and "name" in model:
+        return settings_of(model["name"])
+    return settings_of(None) if otherwise is None else _settings(otherwise)
+
+
+def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """Validate a configuration."""
+    merged = dict(values)
+    for override in overrides:
+        merged = _laid_over(merged, _parsed(override, _settings(merged)))
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        settings = _settings(merged)
+        raise ConfigError("\n".join(_explain(dict(problem), settings) for problem in error.errors())) from None
+
+
+def _parsed(override: str, settings: type[Component]) -> dict[str, dict[str, Any]]:
+    path, equals, text = override.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not (equals and dot and key):
+        raise ConfigError(f"'{override}' is not of the form section.key=value, as in train.max_steps=2000.")
+    if path.strip() not in known_keys():
+        raise ConfigError(_unknown(path.strip(), settings))
+    return {section: {key: _yaml(text, override)}}
+
+
+def _explain(problem: dict[str, Any], settings: type[Component]) -> str:
+    """Say in a sentence what pydantic found: the key, what was given, what is allowed."""
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return _unknown(key, settings)
+    given = f" (given: {problem.get('input')!r})" if key else ""
+    return f"{key or 'configuration'}: {problem['msg']}{given}."
+
+
+def _unknown(key: str, settings: type[Component]) -> str:
+    """Name the nearest key, and those of its section."""
+    known = known_keys(settings)
+    section = key.split(".")[0]
+    alike = [k for k in known if k.startswith(f"{section}.")] or sorted({k.split(".")[0] for k in known})
+    whose = f" for the model '{settings.model_fields['name'].default}'" if section == "model" else ""
+    return f"Unknown key '{key}'{whose}.{nearest(key, known)} Known: {', '.join(alike)}."
+
+
+def known_keys(settings: type[Component] | None = None) -> list[str]:
+    """List every key that can be set."""
+    networks = [entry.factory for entry in NETWORKS] if settings is None else [settings]
+    keys = []
+    for section, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Component):
+            parts = networks if field.annotation is NetworkConfig else [field.annotation]
+            keys += [f"{section}.{key}" for part in parts for key in part.model_fields]
+    return list(dict.fromkeys(keys))

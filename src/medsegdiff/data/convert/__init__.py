@@ -1,0 +1,85 @@
+"""From any layout on disk to another: ``nnunet``, ``msd``, ``folder``, or ``slices`` of volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.convert.files import CaseOutput, check_names, check_out, write_parts
+from medsegdiff.data.convert.folder import to_folder
+from medsegdiff.data.convert.msd import to_msd
+from medsegdiff.data.convert.nnunet import check_name, to_nnunet
+from medsegdiff.data.convert.slices import to_slices
+from medsegdiff.data.convert.survey import Survey, Target, survey
+from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.opening import list_cases
+from medsegdiff.data.split import Entry
+from medsegdiff.errors import ConfigError, DataError, MedSegDiffError, nearest
+
+TARGETS: dict[str, Callable[[Survey, Path], Target]] = {
+    "nnunet": to_nnunet,
+    "msd": to_msd,
+    "folder": to_folder,
+    "slices": to_slices,
+}
+"""Layouts that are written. Each looks at what was found and gives what writes one case, and what comes last."""
+
+
+@dataclass
+class Conversion:
+    """What was converted."""
+
+    out: Path
+    done: list[str] = field(default_factory=list)
+    """Cases of the source."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Case → why it is not there."""
+    notes: list[str] = field(default_factory=list)
+    """What the new layout can't hold, or holds otherwise."""
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    to: str,
+    config: DataConfig | None = None,
+    only_foreground: bool = False,
+    track: Track = in_silence,
+) -> Conversion:
+    """Write a data set in another layout. Broken cases are left out and listed."""
+    if to not in TARGETS:
+        raise ConfigError(f"--to is '{to}'; allowed are {', '.join(TARGETS)}.{nearest(to, TARGETS)}")
+    check_out(out)
+    if to == "nnunet":
+        check_name(out, source)
+    listing = list_cases(source, config or DataConfig())
+    check_names(listing.cases)
+    found = survey(listing, config or DataConfig(), only_foreground=only_foreground, track=track)
+    result = Conversion(out, failed=dict(found.broken))
+    target = TARGETS[to](found, out)
+    rows = []
+    for case in track(found.cases, "Converting"):
+        output = CaseOutput(out)
+        try:
+            names = target.write(case, output)
+        except MedSegDiffError as error:
+            output.remove()
+            result.failed[case.name] = str(error)
+            continue
+        except BaseException:
+            output.remove()
+            raise
+        rows += [Entry(name, case.part, case.group or target.group(case)) for name in names]
+        result.done.append(case.name)
+    if not result.done:
+        first = next(iter(result.failed.items()), ("", ""))
+        raise DataError(f"{source}: none of the {len(result.failed)} cases could be converted. {first[0]}: {first[1]}")
+    target.finish([case for case in found.cases if case.name in set(result.done)])
+    write_parts(out / "split.csv", rows, always=target.describes_parts)
+    if listing.unlisted:
+        result.notes.append(f"{len(listing.unlisted)} images that the split does not name were left out.")
+    result.notes += target.notes
+    return result

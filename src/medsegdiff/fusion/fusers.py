@@ -1,0 +1,185 @@
+"""Fusing the members of an ensemble into one segmentation: STAPLE, majority, mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from medsegdiff.fusion.staple import Estimate, binary_staple, multi_label_staple
+from medsegdiff.registry import Registry
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What several samples say together."""
+
+    probability: Float[Tensor, "b k h w"]
+    """Probability of each channel, 0 … 1."""
+    sensitivity: Float[Tensor, "m b k"] | None = None
+    """STAPLE: the share of the hidden truth that each sample finds."""
+    specificity: Float[Tensor, "m b k"] | None = None
+    """STAPLE: the share of what is not there that each sample leaves out."""
+    converged: bool = True
+    """STAPLE: whether the iteration came to rest."""
+
+
+@runtime_checkable
+class Fuser(Protocol):
+    """Makes one segmentation of several."""
+
+    def __call__(self, samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False) -> Fused:
+        """Fuse.
+
+        Args:
+            samples: Probabilities or masks in [0, 1] by member, image and channel.
+            exclusive: Whether the channels are classes of which each pixel has one.
+
+        Returns:
+            What they say together.
+        """
+        ...
+
+
+FUSERS: Registry[Fuser] = Registry("fusion")
+
+
+@FUSERS.register("mean", probability="mean of the members' probabilities")
+def mean(samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False) -> Fused:
+    """Average the members.
+
+    Args:
+        samples: Probabilities or masks in [0, 1].
+        exclusive: Makes no difference here.
+
+    Returns:
+        The mean.
+    """
+    return Fused(samples.float().mean(dim=0))
+
+
+@FUSERS.register("majority", probability="0 or 1")
+def majority(samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False) -> Fused:
+    """Let the members vote. A tie is foreground; among classes, the first of those with most votes.
+
+    Args:
+        samples: Probabilities or masks in [0, 1].
+        exclusive: Whether the channels are classes of which each pixel has one.
+
+    Returns:
+        0 or 1 by pixel and channel.
+    """
+    if not exclusive:
+        return Fused(((samples >= 0.5).float().mean(dim=0) >= 0.5).float())
+    votes = one_hot(labels_of(samples), samples.shape[2]).mean(dim=0)
+    return Fused(one_hot(winners(votes, dim=1), samples.shape[2]))
+
+
+@FUSERS.register("staple", probability="posterior of the hidden truth", source="Warfield et al. (2004)")
+def staple(
+    samples: Float[Tensor, "m b k h w"],
+    *,
+    exclusive: bool = False,
+    prior: float | None = None,
+    tolerance: float = 1e-6,
+    max_iterations: int = 200,
+) -> Fused:
+    """Estimate the hidden true mask from several samples and how well each sample sees it.
+
+    Each image is estimated by itself, and each channel too unless they exclude each other.
+
+    Source: Warfield, Zou & Wells (2004), doi:10.1109/TMI.2004.828354; MedSegDiff-V2 fuses its ensemble so
+    (Implementation Details).
+
+    Args:
+        samples: Probabilities or masks in [0, 1]; what counts is which side of 0.5 (which class) they are on.
+        exclusive: Whether the channels are classes of which each pixel has one.
+        prior: Expected share of foreground in (0, 1); ``None`` takes the mean of the votes. Exclusive
+            classes take their shares of the votes.
+        tolerance: Largest change of any sensitivity or specificity at which to stop.
+        max_iterations: Upper bound on steps; reaching it sets ``Fused.converged`` to False.
+
+    Returns:
+        Posterior probability, sensitivity and specificity, on the CPU.
+
+    Raises:
+        ValueError: If ``prior`` is not between 0 and 1.
+
+    Example:
+        >>> staple(torch.rand(5, 1, 1, 8, 8)).probability.shape
+        torch.Size([1, 1, 8, 8])
+    """
+    if prior is not None and not 0 < prior < 1:
+        raise ValueError(f"prior is {prior}; it must lie between 0 and 1. None takes the mean of the votes.")
+    m, b, k, h, w = samples.shape
+    samples = samples.cpu()  # double precision, and loops that ask for numbers: not for an accelerator
+    if exclusive:
+        labels = labels_of(samples).flatten(2)  # (m, b, h*w)
+        estimate = partial(multi_label_staple, num_labels=k, tolerance=tolerance, max_iterations=max_iterations)
+        estimates = [estimate(image) for image in labels.unbind(1)]
+    else:
+        votes = (samples >= 0.5).to(torch.uint8).reshape(m, b * k, h * w)
+        estimate = partial(binary_staple, prior=prior, tolerance=tolerance, max_iterations=max_iterations)
+        estimates = [estimate(channel) for channel in votes.unbind(1)]
+    return _gather(estimates, (b, k, h, w))
+
+
+def labels_of(samples: Float[Tensor, "m b k h w"]) -> Int[Tensor, "m b h w"]:
+    """Name the class of each pixel.
+
+    Args:
+        samples: Probabilities of classes that exclude each other.
+
+    Returns:
+        Index of the largest.
+    """
+    return winners(samples, dim=2)
+
+
+def winners(values: Float[Tensor, "..."], dim: int) -> Int[Tensor, "..."]:
+    """Find the first largest value, as argmax does, but channel by channel: ten times as fast on a CPU.
+
+    Args:
+        values: Any.
+        dim: The axis of channels.
+
+    Returns:
+        Index of the channel, int64, without that axis.
+    """
+    best, *others = values.unbind(dim)
+    label = torch.zeros_like(best, dtype=torch.int64)
+    for index, other in enumerate(others, start=1):
+        label = torch.where(other > best, index, label)
+        best = torch.maximum(best, other)
+    return label
+
+
+def one_hot(labels: Int[Tensor, "*n h w"], num_classes: int) -> Float[Tensor, "*n k h w"]:
+    """Write class indices as one channel per class.
+
+    Args:
+        labels: From 0 to ``num_classes`` − 1.
+        num_classes: K.
+
+    Returns:
+        0 and 1.
+    """
+    return F.one_hot(labels, num_classes).movedim(-1, -3).float()
+
+
+def _gather(estimates: list[Estimate], shape: tuple[int, int, int, int]) -> Fused:
+    """Put the estimates of images (or of images and channels) back into one tensor."""
+    b, k, _, _ = shape
+
+    def rates(name: str) -> Tensor:
+        by_estimate = torch.stack([getattr(e, name) for e in estimates], dim=1)  # (m, b or b*k, k or 1)
+        return by_estimate.reshape(-1, b, k).float()
+
+    posterior = torch.stack([e.posterior for e in estimates]).reshape(shape)
+    converged = all(e.converged for e in estimates)
+    return Fused(posterior.float(), rates("sensitivity"), rates("specificity"), converged)

@@ -1,6 +1,0 @@
-"""Settings of the networks, one model each, found by the network's name in `NETWORKS`. No torch here."""
-
-from medsegdiff.networks import baselines, guided, medsegdiff_v2  # noqa: F401  (they register themselves)
-from medsegdiff.networks.base import NETWORKS as NETWORKS
-from medsegdiff.networks.base import Component as Component
-from medsegdiff.networks.base import NetworkConfig as NetworkConfig

@@ -1,0 +1,1 @@
+"""Everything that reproduces the paper: its tables as data, its ablation, figure 3."""

@@ -1,0 +1,103 @@
+"""What a reproduction trains and with which data; an output folder belongs to one plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medsegdiff.config.load import load_preset
+from medsegdiff.config.networks.base import DEFAULT_NETWORK
+from medsegdiff.config.run import Config
+from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.opening import detect
+from medsegdiff.data.phantom import PhantomSource, write_phantom
+from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.io.atomic import write_json
+from medsegdiff.paper.variants import Variant
+
+PLAN, DATA, PHANTOM = "plan.json", "data", "phantom"
+RECIPE = ("train.max_steps=1000000000", "train.val_every=1000000000", "train.val_cases=8")
+"""Time is the only limit, and validation comes once, at the end, so that no run chooses among its weights."""
+SMALL = ("data.image_size=64",)
+"""For the phantom: what ``medsegdiff demo`` trains on."""
+GROWS = ("seeds", "rows")
+"""What may be added to later."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The same for all rows."""
+
+    data: str
+    """A folder, or ``phantom``."""
+    minutes: float
+    """For the training steps of each run."""
+    seeds: int = 3
+    """Runs of each row: training seeds 0, 1, 2 …, the same split."""
+    preset: str = "v2-tiny"
+    changes: tuple[str, ...] = ()
+    """``section.key=value``, for all rows."""
+    members: int | None = None
+    """Of each test image; ``None``: the preset's, here and below."""
+    steps: int | None = None
+    """Of the sampler."""
+
+    def config(self, variant: Variant, seed: int = 0) -> Config:
+        """Make the configuration of a run."""
+        own = (*RECIPE, f"train.max_minutes={self.minutes}", f"train.seed={seed}")
+        small = SMALL if self.made else ()
+        config = load_preset(self.preset, [*own, *small, *self.changes])
+        if config.model.name != DEFAULT_NETWORK:
+            raise ConfigError(
+                f"preset '{self.preset}' is of the network {config.model.name}; the ablation is of {DEFAULT_NETWORK}: "
+                "take v2-tiny, v2-small, v2 or another of that network."
+            )
+        return load_preset(self.preset, [*own, *small, *self.changes, *variant.changes])
+
+    def claim(self, out: Path) -> None:
+        """Make a folder this plan's own, or find that it is already."""
+        own = _comparable(
+            dataclasses.asdict(self) | {"data": self.data if self.made else str(Path(self.data).resolve())}
+        )
+        if out.exists() and any(out.iterdir()):
+            if not (out / PLAN).is_file():
+                raise ConfigError(f"{out} holds something that is not a reproduction. Choose another --out.")
+            before = _comparable(json.loads((out / PLAN).read_text(encoding="utf-8")))
+            if changed := sorted(key for key in own if own[key] != before.get(key)):
+                raise ConfigError(
+                    f"{out} holds a reproduction with other values of {some(changed)}. Repeat them to go on with it, "
+                    "or choose another --out. Seeds and rows may be added."
+                )
+        write_json(out / PLAN, own)
+
+    @property
+    def made(self) -> bool:
+        """Whether the data are made, not read."""
+        return self.data == PHANTOM and not Path(self.data).exists()
+
+    def folder(self, out: Path) -> Path:
+        """Give the folder of the data; the phantom is written first."""
+        if not self.made:
+            if not Path(self.data).exists():
+                raise DataError(f"{self.data}: there is no such folder. Give a data folder, or {PHANTOM}.")
+            return Path(self.data)
+        if not (out / DATA / "split.csv").is_file():  # written last
+            write_phantom(PhantomSource(self.config(Variant("")).data), out / DATA)
+        return out / DATA
+
+    def label(self, folder: Path) -> str:
+        """Name the data: the benchmark whose layout they have, else the folder."""
+        if self.made:
+            return PHANTOM
+        asked = load_preset(self.preset, self.changes).data.layout
+        layout = detect(folder) if asked == "auto" else asked
+        benchmark = layout is not None and DATASETS[layout].facts.get("kind") == "benchmark"
+        return str(layout) if benchmark else folder.resolve().name
+
+
+def _comparable(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what may be added to, and let tuples be lists, as they come back from JSON."""
+    return {key: json.loads(json.dumps(value)) for key, value in values.items() if key not in GROWS}

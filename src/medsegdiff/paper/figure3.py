@@ -1,0 +1,188 @@
+"""Figure 3 for runs of one's own: segment cases with a large ensemble once, and score its subsets."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsegdiff.config.run import DataConfig
+from medsegdiff.data.dataset import DataSource, Track, in_silence
+from medsegdiff.data.opening import list_cases, open_source
+from medsegdiff.data.source import ListedSource
+from medsegdiff.data.split import names_in, resolve
+from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.fusion.curve import Curve, Scores, convergence, draw_subsets, pool, score_subsets, sizes
+from medsegdiff.fusion.vote_table import VoteTable, tabulate
+from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.pictures.ensemble_curve import draw_curves
+from medsegdiff.types import Case
+
+SHOWN = (1, 10, 25)
+"""Sizes that are printed, beside the full ensemble: one member, and those of MedSegDiff-V2 and of MedSegDiff."""
+CONVENTIONS = {
+    "dice": "Of the fused mask, on the native grid: the mean over structures, then over cases, then over draws.",
+    "reference": "Several raters: the majority of them, a tie is foreground.",
+    "draws": "Subsets of the members drawn, without replacement, the same for all cases; of all members there is one.",
+    "spread": "Standard deviation over draws. They share members: near the full ensemble it understates.",
+    "convergence": "The smallest number of members with which the mean Dice changed by less than 0.1 % (0.001) over "
+    "the last ten; between sizes that were not scored the curve is a straight line.",
+}
+"""How the numbers are defined; written with every result."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    members: int = 100
+    """Size of the full ensemble."""
+    fusion: str = "staple"
+    """``staple``, ``majority`` or ``mean``; members count as masks."""
+    repeats: int = 20
+    """Subsets of each size."""
+    steps: int | None = None
+    """Of the sampler; ``None``: the model's, here and below."""
+    sampler: str | None = None
+    split: str = "test"
+    """Part of the data, as the run has split them."""
+    cases: int | None = None
+    """Take so many, evenly spread over their sorted names; ``None``: all."""
+    seed: int = 0
+    """Members and subsets follow from it."""
+
+    def subsets(self) -> Mapping[int, np.ndarray]:
+        """Draw the subsets."""
+        return draw_subsets(self.members, sizes(self.members, self.fusion), repeats=self.repeats, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class EnsembleBenchmark:
+    """The curves of several runs."""
+
+    plan: Plan
+    curves: Mapping[str, Curve]
+    """By run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the content of ``curve.json``."""
+        runs = {
+            name: {
+                "num_members": curve.num_members.tolist(),
+                "dice": curve.mean.tolist(),
+                "spread": curve.spread.tolist(),
+                "convergence": convergence(curve),
+                "cases": curve.num_cases,
+            }
+            for name, curve in self.curves.items()
+        }
+        return {"plan": dataclasses.asdict(self.plan), "runs": runs, "conventions": CONVENTIONS}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Summarise."""
+        shown = sorted({size for size in (*SHOWN, self.plan.members) if size <= self.plan.members})
+        return [
+            {"run": name, "cases": curve.num_cases}
+            | {f"Dice, {size}": curve.at(size) for size in shown}
+            | {"convergence": convergence(curve)}
+            for name, curve in self.curves.items()
+        ]
+
+    def save(self, out: Path) -> None:
+        """Write ``curve.json``, ``curve.csv`` and ``curve.png``."""
+        write_json(out / "curve.json", self.to_dict())
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("run", "members", "dice", "spread"))
+        for name, curve in self.curves.items():
+            columns = (curve.num_members.tolist(), curve.mean.tolist(), curve.spread.tolist())
+            writer.writerows((name, *row) for row in zip(*columns, strict=True))
+        write_text(out / "curve.csv", text.getvalue())
+        draw_curves(self.curves, out / "curve.png")
+
+
+def benchmark_ensemble(
+    runs: Sequence[Path], data: Path, plan: Plan, *, device: str | None = None, track: Track = in_silence
+) -> EnsembleBenchmark:
+    """Measure Dice against the number of members.
+
+    Source: Wu et al. (2024), figure 3.
+    """
+    if not runs:
+        raise ConfigError("There is no run. Give one or several folders of runs, then the data.")
+    plan.subsets()  # a fusion that is not known shows before the work
+    names: list[str] = []
+    curves: dict[str, Curve] = {}
+    for run, title in zip(runs, titles(runs), strict=True):
+        segmenter = Segmenter.from_pretrained(run, device=device)
+        source = source_of(data, segmenter.config.data, track=track)
+        own = cases_of(source, run / "split.csv", plan)
+        if names and own != names:
+            strange = some(sorted(set(names) ^ set(own)))
+            raise DataError(f"{run} holds out other cases than {runs[0]}: {strange}. Compare runs with one split.csv.")
+        names = own
+        curves[title] = pool(list(scores_of(segmenter, source, track(names, title), plan)))
+    return EnsembleBenchmark(plan, curves)
+
+
+def titles(runs: Sequence[Path]) -> list[str]:
+    """Name runs by their folders, or by their whole paths where folders have the same name."""
+    if len(set(runs)) < len(runs):
+        raise ConfigError(f"A run is given twice: {some([str(run) for run in runs])}. Give each once.")
+    found = Counter(run.resolve().name for run in runs)
+    return [run.resolve().name if found[run.resolve().name] == 1 else str(run) for run in runs]
+
+
+def source_of(data: Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
+    """Open data whose cases are whole: of volumes not the slices."""
+    if not data.exists():
+        return open_source(str(data), config)
+    return ListedSource(list_cases(data, config), config, track=track)
+
+
+def cases_of(source: DataSource, split_file: Path, plan: Plan) -> list[str]:
+    """List the cases that are segmented."""
+    known = source.info.names("all")
+    listed = names_in(split_file, plan.split) if split_file.is_file() else set(source.info.names(plan.split))
+    names = sorted({resolve(name, known) for name in listed} & set(known))
+    if not names:
+        raise DataError(f"The data hold none of the {len(listed)} cases of part '{plan.split}' of {split_file}.")
+    count = min(plan.cases or len(names), len(names))
+    return [names[index] for index in np.linspace(0, len(names) - 1, count).round().astype(int)]
+
+
+def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], plan: Plan) -> Iterator[Scores]:
+    """Segment cases one after the other, and score subsets of their members."""
+    waiting: dict[str, Case] = {}
+
+    def images() -> Iterator[Case]:
+        for name in names:
+            waiting[name] = source.load(name)
+            yield dataclasses.replace(waiting[name], mask=None, ignored=None)
+
+    subsets, asked = plan.subsets(), {"members": plan.members, "steps": plan.steps}
+    options: dict[str, Any] = {**asked, "sampler": plan.sampler, "seed": plan.seed}
+    for result in segmenter.stream(images(), fusion="majority", **options):  # members alone are of interest
+        yield score_subsets(tables(result, waiting.pop(result.name)), subsets, fusion=plan.fusion)
+
+
+def tables(result: Segmentation, case: Case) -> list[VoteTable]:
+    """Make tables of members and reference."""
+    if case.mask is None:
+        raise DataError(f"{case.name}: has no reference mask. Choose a part of the data that has, with --split.")
+    truth = 2 * case.mask.sum(axis=0, dtype=np.uint16) >= len(case.mask)
+    known = None if case.ignored is None else np.logical_not(case.ignored.any(axis=0))
+    if result.task == "regions":
+        pairs = zip(np.moveaxis(result.members, 1, 0), truth[:, None], strict=True)
+        return [tabulate(members, reference, known=known, exclusive=False) for members, reference in pairs]
+    exclusive = result.task == "exclusive"
+    return [tabulate(result.members, truth[int(exclusive) :], known=known, exclusive=exclusive)]

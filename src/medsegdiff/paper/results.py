@@ -1,0 +1,158 @@
+"""Our own numbers for a table of the paper, from the folders that hold scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medsegdiff.errors import ConfigError, DataError, nearest, some
+from medsegdiff.paper.tables import Column, PaperTable
+
+SCORES = "metrics.json"
+"""Written by ``medsegdiff evaluate --out``."""
+SOURCES = (SCORES, "segment.json", "config.json")
+"""What a folder of results may hold: scores, how masks were made, the run that made them."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number, with its 95 % interval where there is one."""
+
+    mean: float
+    interval: tuple[float, float] | None = None
+
+    def times(self, factor: float) -> Score:
+        """Change the unit."""
+        low_high = self.interval and (self.interval[0] * factor, self.interval[1] * factor)
+        return Score(self.mean * factor, low_high)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A folder, and where its numbers go."""
+
+    name: str
+    folder: Path
+    data: str = ""
+    """The data set; empty where the table is of one alone."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A row of our own."""
+
+    name: str
+    scores: Mapping[str, Score]
+    """By title of the column, in its unit."""
+    remarks: tuple[str, ...]
+    """Where the numbers come from, and why some are missing."""
+
+
+Costs = Callable[[Sequence[Path]], Mapping[str, Score]]
+"""From the folders of one name to what a run costs, by the names of `medsegdiff.paper.tables.COSTS`."""
+
+
+def parse_result(text: str, table: PaperTable) -> Result:
+    """Understand ``NAME=FOLDER``, or ``NAME/DATA=FOLDER`` where the table has columns of several data sets."""
+    form = "NAME/DATA=FOLDER" if table.data else "NAME=FOLDER"
+    address, equals, folder = text.partition("=")
+    name, slash, data = address.rpartition("/") if table.data else (address, "/", "")
+    if not (equals and slash and name and folder) or (table.data and not data):
+        allowed = f", DATA being one of {', '.join(table.data)}" if table.data else ""
+        raise ConfigError(f"'{text}' is not of the form {form}{allowed}. For {table.name}, say {_example(table)}.")
+    if table.data and not any(_addressed(column, data) for column in table.columns):
+        known = sorted({name for column in table.columns for name in column.data})
+        shown = ", ".join(table.data)
+        raise ConfigError(f"{table.name} has no column for '{data}'; it has {shown}.{nearest(data, known)}")
+    if not any((Path(folder) / source).is_file() for source in SOURCES):
+        raise DataError(
+            f"{folder}: expected {SCORES} of 'medsegdiff evaluate --out', results of 'medsegdiff segment' or a run; "
+            f"found {_found(Path(folder))}."
+        )
+    return Result(name, Path(folder), data)
+
+
+def _example(table: PaperTable) -> str:
+    return f"MedSegDiff-V2/{table.data[0]}=scores" if table.data else "MedSegDiff-V2=scores"
+
+
+def _found(folder: Path) -> str:
+    if not folder.is_dir():
+        return "no such folder"
+    return some(sorted(path.name for path in folder.iterdir())) or "an empty folder"
+
+
+def gather(table: PaperTable, results: Iterable[Result], *, costs: Costs | None = None) -> list[Ours]:
+    """Collect our rows of a table: one for each name, from all folders that it was given."""
+    by_name: dict[str, list[Result]] = {}
+    for result in results:
+        by_name.setdefault(result.name, []).append(result)
+    return [_ours(table, name, given, costs) for name, given in by_name.items()]
+
+
+def _ours(table: PaperTable, name: str, given: Sequence[Result], costs: Costs | None) -> Ours:
+    found: dict[str, Score] = {}
+    remarks = []
+    if costs is not None:
+        known = costs([result.folder for result in given])
+        columns = (column for column in table.columns if column.whose != "paper" and column.metric in known)
+        found = {column.title: known[column.metric].times(column.scale) for column in columns}
+    filled: set[str] = set()
+    for result in given:
+        scores, remark = _scores(table, result)
+        if twice := sorted(filled & set(scores)):
+            raise ConfigError(f"'{name}' has two results for {some(twice)}, the second from {result.folder}; drop one.")
+        filled |= set(scores)
+        found |= scores
+        remarks += [remark] if remark else []
+    return Ours(name, found, tuple(remarks))
+
+
+def _scores(table: PaperTable, result: Result) -> tuple[dict[str, Score], str]:
+    """Fill the columns that a folder of scores is addressed to, and say of which there are none."""
+    file = result.folder / SCORES
+    if not file.is_file():
+        return {}, ""
+    summary, num_cases = read_scores(file)
+    asked = [column for column in table.columns if _addressed(column, result.data)]
+    found = {column.title: score for column in asked if (score := _of_column(column, summary)) is not None}
+    lacking = [c.title for c in asked if c.title not in found and c.metric in summary]
+    structures = sorted({key.partition("/")[2] for key in summary if "/" in key})
+    why = f"; no number for {some(lacking)}: the scores are of {some(structures) or 'one structure'}" if lacking else ""
+    return found, f"{result.name}: {num_cases} cases of {result.folder}{why}"
+
+
+def _addressed(column: Column, data: str) -> bool:
+    """Tell whether results of a data set belong into a column."""
+    if column.whose == "paper" or not column.metric:
+        return False
+    return not data or data.casefold() in {name.casefold() for name in column.data}
+
+
+def _of_column(column: Column, summary: Mapping[str, Score]) -> Score | None:
+    """Find a column's number: of its structure by name, or of a folder that has but one; or the mean over all."""
+    structures = [key for key in summary if key.startswith(f"{column.metric}/")]
+    key = column.metric
+    if column.classes and structures:
+        key = next((f"{key}/{name}" for name in column.classes if f"{key}/{name}" in summary), "")
+    elif column.structures not in (None, len(structures)):
+        return None
+    return summary[key].times(column.scale) if key in summary else None
+
+
+def read_scores(file: Path) -> tuple[dict[str, Score], int]:
+    """Read the summary of scores."""
+    try:
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        summary = {key: _score(numbers) for key, numbers in told["summary"].items() if numbers["mean"] is not None}
+        return summary, len(told["cases"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: expected what 'medsegdiff evaluate --out' writes; found {error!r}.") from None
+
+
+def _score(numbers: Mapping[str, Any]) -> Score:
+    low, high = numbers.get("ci95") or (None, None)
+    return Score(float(numbers["mean"]), None if low is None or high is None else (float(low), float(high)))

@@ -1,0 +1,1 @@
+"""From arrays to pixels: overlays, panels, sheets of cases."""

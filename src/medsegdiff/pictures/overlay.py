@@ -1,0 +1,52 @@
+"""Contours and uncertainty drawn on an image, pixel by pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.ndimage import binary_erosion
+
+COLOURS = np.array(
+    [[0, 230, 118], [255, 171, 0], [41, 182, 246], [236, 64, 122], [255, 238, 88], [171, 71, 188], [255, 112, 67]],
+    dtype=np.float32,
+)
+"""Colours of contours by channel, repeated when there are more."""
+GLOW = np.array([255, 0, 80], dtype=np.float32)
+"""Colour of uncertainty."""
+
+
+def to_rgb(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Show an image of any range and number of channels in colours."""
+    shown = image if image.shape[0] == 3 else np.repeat(image[:1], 3, axis=0)
+    low, high = np.percentile(shown, [0.5, 99.5])
+    scaled = np.clip((shown - low) / max(high - low, 1e-6), 0, 1) * 255
+    return scaled.transpose(1, 2, 0).astype(np.float32)
+
+
+def colour_of(index: int) -> tuple[int, int, int]:
+    """Give the colour of a structure."""
+    red, green, blue = COLOURS[index % len(COLOURS)].astype(int).tolist()
+    return red, green, blue
+
+
+def contour(mask: UInt8[np.ndarray, "h w"]) -> np.ndarray:
+    """Find the inner border of a mask, thick enough to be seen at the size of the image."""
+    thickness = max(1, round(max(mask.shape) / 256))
+    inside = mask.astype(bool)
+    border: np.ndarray = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
+    return border
+
+
+def overlay(
+    image: Float[np.ndarray, "c h w"],
+    masks: UInt8[np.ndarray, "k h w"],
+    uncertainty: Float[np.ndarray, "h w"] | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the contour of each structure on the image, with uncertain places glowing red."""
+    rgb = to_rgb(image)
+    if uncertainty is not None:
+        weight = 0.65 * np.clip(uncertainty, 0, 1)[..., None]
+        rgb = (1 - weight) * rgb + weight * GLOW
+    for index, mask in enumerate(masks):
+        rgb[contour(mask)] = colour_of(index)
+    return np.clip(rgb, 0, 255).astype(np.uint8)

@@ -1,0 +1,162 @@
+"""What a training step needs of memory, by batch size, without computing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from medsegdiff.config.run import Config
+from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.nn.blocks import recompute
+from medsegdiff.training.losses import cross_entropy, soft_dice
+
+COPIES = 5
+"""Weights, their gradients, two moments of AdamW and the moving average, in 32 bits each."""
+MARGIN = 1.25
+"""Over what is kept for the backward pass: gradients on their way, and what the allocator can't hand out again."""
+HALVED = {
+    *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose2d, F.conv_transpose3d, F.linear, torch.conv2d, torch.einsum),
+    *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.baddbmm, torch.addmm),
+    F.scaled_dot_product_attention,
+}
+"""Operations that autocast computes in bf16."""
+KEPT_ON_GPU = {F.group_norm, F.layer_norm, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, torch.exp}
+"""Operations that autocast computes in fp32 on a GPU, and in bf16 on a CPU."""
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a training step needs beyond those of the libraries."""
+
+    fixed: float
+    """However many images: the weights and what belongs to them."""
+    per_image: float
+    """For each image of the batch: what the backward pass will ask for."""
+
+    def of(self, batch_size: int) -> float:
+        """Estimate what a batch needs."""
+        return self.fixed + batch_size * self.per_image
+
+    def largest_batch(self, memory: float) -> int:
+        """Find out how many images fit."""
+        return max(0, int((memory - self.fixed) // self.per_image))
+
+
+def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: str = "cpu") -> StepMemory:
+    """Estimate the memory of a training step: a forward pass on the meta device, and a count of what it keeps.
+
+    The tensors saved for the backward pass are those of a real one, byte for byte, also in bf16, whose casts are
+    made as autocast makes them; what comes beside goes into `MARGIN`. On a CPU, real steps of batches from 3 to 16
+    images peaked within 15 % of the estimate, those of a single image below it (benchmarks/memory.md). On a GPU
+    it has not been measured.
+    """
+    with torch.device("meta"):
+        model = build_model(config)
+    if config.train.gradient_checkpointing:
+        recompute(model)
+    side = -(-config.data.image_size // model.stride) * model.stride
+    one, two = (saved_bytes(model, config, batch, side, precision=precision, device=device) for batch in (1, 2))
+    return StepMemory(fixed=COPIES * _bytes(model) + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
+
+
+def split_memory(step: StepMemory, config: Config, processes: int) -> StepMemory:
+    """Estimate the memory of each process where several share a network (``train.sharding``)."""
+    with torch.device("meta"):
+        model = build_model(config)
+    shared = COPIES * _bytes(model) * (1 - 1 / processes)
+    return StepMemory(fixed=step.fixed - shared + gathered_bytes(model), per_image=step.per_image)
+
+
+def gathered_bytes(model: DiffusionModel) -> int:
+    """Count what is whole at a time where a network is split over processes.
+
+    What lies outside its blocks is whole all the time, and so is its gradient. Of its blocks, that which computes is
+    whole, with its gradient, and the next one; each also lies in a buffer between processes.
+    """
+    units = [_bytes(module) for module in model.modules() if isinstance(module, model.units)]
+    return 2 * (_bytes(model) - sum(units)) + 6 * max(units, default=0)
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    """Count the bytes of parameters in 32 bits each."""
+    return 4 * sum(parameter.numel() for parameter in module.parameters())
+
+
+def saved_bytes(
+    model: DiffusionModel,
+    config: Config,
+    batch_size: int,
+    side: int,
+    *,
+    precision: Literal["fp32", "bf16"],
+    device: str = "cpu",
+) -> int:
+    """Count what a forward pass keeps for the backward pass, the weights aside."""
+    where = next(model.parameters()).device
+    image = torch.zeros(batch_size, config.image_channels, side, side, device=where)
+    mask = torch.zeros(batch_size, config.mask_channels, side, side, device=where)
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        if precision == "bf16":
+            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+            if where.type == "meta":
+                stack.enter_context(Autocast(on_gpu=device != "cpu"))
+        prediction, logits = model(image, mask, torch.zeros(batch_size, device=where))
+        outputs = (prediction[:, : mask.shape[1]], logits)  # a learned variance has no part in these losses
+        exclusive = config.data.task == "exclusive"
+        losses = [_loss(output.float(), mask, exclusive) for output in outputs if output is not None]
+    held = sum(storage.nbytes() for storage in kept.values())
+    del losses  # the graph lives until here
+    return held
+
+
+def _loss(logits: Tensor, mask: Tensor, exclusive: bool) -> Tensor:
+    probability = logits.softmax(dim=1) if exclusive else logits.sigmoid()
+    return (cross_entropy(logits, mask, exclusive=exclusive) + soft_dice(probability, mask)).mean()
+
+
+class Autocast(TorchFunctionMode):
+    """Casts as autocast does, where there is none: on the meta device.
+
+    It heeds ``torch.autocast("cpu", enabled=False)``, with which parts of a network keep their precision there.
+    """
+
+    def __init__(self, *, on_gpu: bool) -> None:
+        super().__init__()
+        self.kept = KEPT_ON_GPU if on_gpu else set()
+        self._weights: dict[int, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Cast the tensors of an operation, then do it."""
+        wanted = torch.bfloat16 if func in HALVED else torch.float32 if func in self.kept else None
+        if wanted is None or not torch.is_autocast_enabled("cpu"):
+            return func(*args, **(kwargs or {}))
+        cast = {key: self._cast(value, wanted) for key, value in (kwargs or {}).items()}
+        return func(*(self._cast(value, wanted) for value in args), **cast)
+
+    def _cast(self, value: Any, wanted: torch.dtype) -> Any:
+        if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.bfloat16) or value.dtype == wanted:
+            return value
+        if not isinstance(value, torch.nn.Parameter):
+            return value.to(wanted)
+        if id(value) not in self._weights:  # autocast keeps the cast of a weight until the step is done
+            self._weights[id(value)] = value.to(wanted)
+        return self._weights[id(value)]
