@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 .PHONY: demo test check bench docs format clean
 
@@ -9,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medsegdiff demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --cov --cov-report=term
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -22,7 +23,6 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/isic2016.py
 
 docs: $(VENV)/.installed
-	$(BIN)/python docs/lines.py
 	$(BIN)/python docs/models.py
 
 format: $(VENV)/.installed-dev

@@ -13,16 +13,15 @@ from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import make_folder, randomised, small_config
 
+# Tests run beside each other, one for each core: more threads would wait for each other. What is set here reaches the
+# processes that this one starts (workers, commands, torchrun); torch has already read it in this one.
+os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+torch.set_num_threads(1)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-root", default="../shared/data", help="Folder of real data; tests skip without it.")
     parser.addoption("--nnunet-python", default=None, help="Python that has nnunetv2; its check is skipped without.")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
-    """No more threads than cores that this process may use: they would wait for each other."""
-    torch.set_num_threads(min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
 
 
 @pytest.fixture
