@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.metrics.base import METRICS, Empty, check_masks
+from medsegdiff.metrics.base import METRICS, Empty, check_shapes
 from medsegdiff.metrics.overlap import dice, iou
 from medsegdiff.metrics.surface import hd95
 
@@ -110,4 +110,4 @@ def test_empty_masks_follow_the_table(name: str, no_reference: float, no_predict
 
 def test_masks_of_different_shapes_are_refused() -> None:
     with pytest.raises(ShapeError, match="must be equal"):
-        check_masks(SOME, SOME.T)
+        check_shapes(prediction=SOME, reference=SOME.T)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from medsegdiff.metrics import borders
 from medsegdiff.metrics.base import METRICS, Empty
-from medsegdiff.metrics.borders import border, border_distances
+from medsegdiff.metrics.borders import DENSE, border, border_distances
 from medsegdiff.metrics.overlap import overlap_scores
 from medsegdiff.metrics.scoring import all_scores
 from medsegdiff.metrics.surface import assd, hd95, nsd, surface_scores
@@ -45,15 +45,15 @@ def brute(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.
     return table.min(axis=1), table.min(axis=0)
 
 
-@pytest.mark.parametrize("dense", [0, borders.DENSE, 10**9])
+@pytest.mark.parametrize("dense", [0, DENSE, 10**9])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("smooth", [0.0, 1.2, 2.5])
 def test_distances_equal_brute_force_whichever_way_they_are_found(
-    monkeypatch: pytest.MonkeyPatch, dense: int, spacing: tuple[float, ...], smooth: float
+    dense: int, spacing: tuple[float, ...], smooth: float
 ) -> None:
-    monkeypatch.setattr(borders, "DENSE", dense)  # always the tree, as it comes, always the transform
+    """Always the tree, as it comes, always the transform."""
     a, b = blob(3, smooth=smooth, share=0.2), blob(4, smooth=smooth, share=0.02)
-    for got, expected in zip(border_distances(a, b, spacing=spacing), brute(a, b, spacing), strict=True):
+    for got, expected in zip(border_distances(a, b, spacing=spacing, dense=dense), brute(a, b, spacing), strict=True):
         assert np.sort(got) == pytest.approx(np.sort(expected))
 
 
@@ -237,8 +237,8 @@ def test_empty_masks_follow_the_table(name: str, no_reference: float, no_predict
     assert [metric(p, r, spacing=(1.0, 1.0)) for p, r in cases] == pytest.approx([no_reference, no_prediction, both])
     mine = Empty(no_reference=7.0, no_prediction=8.0, both=9.0)
     assert [metric(p, r, spacing=(1.0, 1.0), empty=mine) for p, r in cases] == [7, 8, 9]
-    of = surface_scores if name in ("assd", "nsd") else overlap_scores
-    given_ = [of(p, r, spacing=(1.0, 1.0), empty={name: mine}) for p, r in cases]
+    of = partial(surface_scores, spacing=(1.0, 1.0)) if name in ("assd", "nsd") else overlap_scores
+    given_ = [of(p, r, empty={name: mine}) for p, r in cases]
     assert [scores[name] for scores in given_] == [7, 8, 9]
     assert all(scores["dice" if "dice" in scores else "hd95"] not in (7, 8, 9) for scores in given_)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.atomic import write_json
-from medsegdiff.metrics.described import better
+from medsegdiff.metrics.base import better
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
 from medsegdiff.pictures.differences import Panel, draw_differences
 
@@ -187,7 +187,7 @@ def _difference(metric: str, run: Scores, against: Scores) -> dict[str, Any]:
         "mean": float(values.mean()),
         "ci95": bootstrap_interval(values),
         "p": signed_rank(values),
-        "better": better(metric),
+        "better": better(metric.partition("/")[0].partition("@")[0]),
         "values": tuple(values.tolist()),
     }
 

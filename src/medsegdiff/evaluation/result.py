@@ -16,8 +16,7 @@ from medsegdiff.evaluation.matching import Pairing
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.fusion.curve import Curve
 from medsegdiff.io.atomic import write_json, write_text
-from medsegdiff.metrics.base import METRICS
-from medsegdiff.metrics.described import ENSEMBLE
+from medsegdiff.metrics.base import ENSEMBLE_METRICS, METRICS
 from medsegdiff.metrics.paired import bootstrap_interval
 
 WORDS = ("name", "group")
@@ -59,7 +58,7 @@ class Evaluation:
     @property
     def conventions(self) -> dict[str, str]:
         """How the numbers of this evaluation are defined."""
-        used = {name: said.definition for name, said in ENSEMBLE.items() if name in self.summary}
+        used = {of.name: of.facts["definition"] for of in ENSEMBLE_METRICS if of.name in self.summary}
         told = self.made.get("probability_is")
         tolerance = self.made.get("tolerance")
         unit = self.made.get("unit", "")

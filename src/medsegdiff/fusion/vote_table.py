@@ -14,8 +14,7 @@ from medsegdiff.fusion.fusers import FUSERS, one_hot, winners
 from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 from medsegdiff.fusion.votes import Votes
 from medsegdiff.io.mapped import outer_axis, release
-from medsegdiff.metrics.counts import Counts
-from medsegdiff.metrics.overlap import EMPTY, FORMULAS
+from medsegdiff.metrics.overlap import Counts, dice
 
 SLAB = 1 << 22
 """Pixels of each member that are looked at together."""
@@ -153,5 +152,5 @@ def dice_of(votes: VoteTable, labels: Int[Tensor, " p"]) -> list[float]:
     for index, truth in enumerate(votes.truth, start=1):
         own = labels == index
         counted = (votes.scored[own].sum(), truth.sum(), truth[own].sum(), votes.scored.sum())
-        found.append(Counts(*(int(count) for count in counted)).value(FORMULAS["dice"], EMPTY))
+        found.append(dice.of(Counts(*(int(count) for count in counted))))
     return found

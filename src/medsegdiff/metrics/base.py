@@ -1,9 +1,10 @@
-"""What a metric is: a function of two masks, with its unit, its direction and its values for empty masks."""
+"""What a metric is: a function with its definition, its direction and its values for empty masks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -22,6 +23,20 @@ class Empty:
     """The prediction is empty, the reference is not."""
     both: float
     """Both are empty."""
+
+    def value(self, *, prediction: bool, reference: bool) -> float:
+        """Choose by what holds anything.
+
+        Args:
+            prediction: Whether the prediction does.
+            reference: Whether the reference does; not both do.
+
+        Returns:
+            The value.
+        """
+        if reference:
+            return self.no_prediction
+        return self.no_reference if prediction else self.both
 
 
 @runtime_checkable
@@ -51,20 +66,38 @@ class Metric(Protocol):
 
 
 METRICS: Registry[Metric] = Registry("metric")
+"""Metrics of two masks, with their ``definition`` and ``better``: ``higher`` or ``lower``."""
+ENSEMBLE_METRICS: Registry[Callable[..., Any]] = Registry("ensemble metric")
+"""Numbers of members, probabilities or several raters; ``better`` is empty where neither way is."""
 
 
-def check_masks(prediction: np.ndarray, reference: np.ndarray) -> None:
-    """Refuse masks that do not lie on the same grid.
+def better(metric: str) -> str:
+    """Tell which way a metric gets better.
 
     Args:
-        prediction: Predicted mask.
-        reference: Reference mask.
+        metric: Its name.
 
-    Raises:
-        ShapeError: If the shapes differ.
+    Returns:
+        ``higher``, ``lower``, or nothing where neither is, or it is not known.
     """
-    if prediction.shape != reference.shape:
-        raise ShapeError(f"The prediction is {prediction.shape}, the reference {reference.shape}; they must be equal.")
+    return _fact(metric, "better")
+
+
+def definition(metric: str) -> str:
+    """Tell how a metric is defined, with its values where masks are empty.
+
+    Args:
+        metric: Its name.
+
+    Returns:
+        Words; nothing of a metric that does not say it.
+    """
+    return _fact(metric, "definition")
+
+
+def _fact(metric: str, name: str) -> str:
+    known = next((of for of in (METRICS, ENSEMBLE_METRICS) if metric in of), None)
+    return "" if known is None else str(known[metric].facts.get(name, ""))
 
 
 def check_shapes(**arrays: np.ndarray) -> None:
@@ -79,21 +112,3 @@ def check_shapes(**arrays: np.ndarray) -> None:
     if len({array.shape for array in arrays.values()}) > 1:
         given = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ShapeError(f"The shapes are {given}; they must be equal.")
-
-
-def value_if_empty(prediction: np.ndarray, reference: np.ndarray, empty: Empty) -> float | None:
-    """Apply a table of empty cases.
-
-    Args:
-        prediction: Predicted mask.
-        reference: Reference mask.
-        empty: The table.
-
-    Returns:
-        The value, or ``None`` where neither is empty.
-    """
-    if prediction.any() and reference.any():
-        return None
-    if reference.any():
-        return empty.no_prediction
-    return empty.no_reference if prediction.any() else empty.both

@@ -12,7 +12,7 @@ from scipy.spatial import KDTree
 NEAR = (2, 4)
 """Pixels around each border pixel that are looked at one by one, nearest first; the second where borders are dense."""
 DENSE = 16
-"""Borders are dense, and searching pixels many, where they are more than one in so many."""
+"""See `border_distances`."""
 
 
 def border(mask: Bool[np.ndarray, "*s"]) -> Bool[np.ndarray, "*s"]:
@@ -34,28 +34,30 @@ def border(mask: Bool[np.ndarray, "*s"]) -> Bool[np.ndarray, "*s"]:
 
 
 def border_distances(
-    a: Bool[np.ndarray, "*s"], b: Bool[np.ndarray, "*s"], *, spacing: tuple[float, ...]
+    a: Bool[np.ndarray, "*s"], b: Bool[np.ndarray, "*s"], *, spacing: tuple[float, ...], dense: int = DENSE
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
     """Measure how far each border pixel of one mask is from the border of the other, both ways.
 
     Distances lie between centres of pixels, and are exact. Most border pixels find the other border on their own
     place or near it; the others ask a k-d tree of the other border or, where borders are everywhere, as in noise, a
-    distance transform of the box around both masks (12 bytes and about 0.15 µs per pixel of the box).
+    distance transform of the box around both masks (12 bytes and about 0.15 µs per pixel of the box). The tree alone
+    takes 4 times as long for masks that nearly agree, and 50 to 100 times for the noise of an untrained network.
 
     Args:
         a: A mask with a foreground.
         b: Another.
         spacing: Size of a pixel by array axis.
+        dense: Borders are dense, and searching pixels many, where they are more than one in so many.
 
     Returns:
         Distances from a to b, and from b to a, in no particular order.
     """
     box = _box(a | b)  # what lies outside of both changes nothing
     borders = [border(mask[box]) for mask in (a, b)]
-    everywhere = DENSE * max(np.count_nonzero(edge) for edge in borders) > borders[0].size
+    everywhere = dense * max(np.count_nonzero(edge) for edge in borders) > borders[0].size
     radius = NEAR[int(everywhere)] * math.prod(spacing) ** (1 / len(spacing))
     here, there = (_padded(edge, _reach(spacing, radius)) for edge in borders)
-    return _directed(here, there, spacing, radius), _directed(there, here, spacing, radius)
+    return _directed(here, there, spacing, radius, dense), _directed(there, here, spacing, radius, dense)
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -70,17 +72,17 @@ def _padded(mask: np.ndarray, reach: list[int]) -> np.ndarray:
     return np.pad(mask, [(r, r + (n + 1) % 2) for n, r in zip(mask.shape, reach, strict=True)])
 
 
-def _directed(here: np.ndarray, there: np.ndarray, spacing: tuple[float, ...], radius: float) -> np.ndarray:
+def _directed(here: np.ndarray, there: np.ndarray, spacing: tuple[float, ...], radius: float, dense: int) -> np.ndarray:
     """Measure how far the pixels of one border are from the other: nearest neighbours first, then the rest."""
     places, found = np.flatnonzero(here), [np.zeros(0)]
-    if places.size <= DENSE * np.count_nonzero(there):  # else most of them would look around in vain
+    if places.size <= dense * np.count_nonzero(there):  # else most of them would look around in vain
         flat = there.ravel()
         for distance, step in _neighbours(there.shape, spacing, radius):
             hit = flat[places + step]
             found.append(np.full(np.count_nonzero(hit), distance))
             places = places[~hit]
     if places.size:
-        far = _by_transform if places.size * DENSE > there.size else _by_tree
+        far = _by_transform if places.size * dense > there.size else _by_tree
         found.append(far(places, there, spacing))
     return np.concatenate(found)
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation
 
-from medsegdiff.metrics.base import check_shapes
+from medsegdiff.metrics.base import ENSEMBLE_METRICS, check_shapes
 
 NUM_BINS = 15
 SLAB = 2**22
@@ -62,6 +62,7 @@ class Calibration:
         *,
         num_bins: int = NUM_BINS,
         where: Bool[np.ndarray, "*s"] | None = None,
+        slab: int = SLAB,
     ) -> Calibration:
         """Sort the pixels of a case into bins.
 
@@ -70,6 +71,7 @@ class Calibration:
             reference: The mask, or the share of raters that drew each pixel.
             num_bins: Bins of equal width over [0, 1]; each holds its lower edge, the last both.
             where: Pixels that count; ``None``: all.
+            slab: Pixels that are looked at together.
 
         Returns:
             The sums.
@@ -80,7 +82,7 @@ class Calibration:
         """
         check_shapes(probability=probability, reference=reference, **({} if where is None else {"where": where}))
         result = cls.empty(num_bins)
-        for p, y in _slabs(probability, reference, where):
+        for p, y in _slabs(probability, reference, where, slab):
             place = np.minimum((p * num_bins).astype(np.int64), num_bins - 1)
             sums = [np.bincount(place, weights=values, minlength=num_bins) for values in (None, p, y, (p - y) ** 2)]
             result += cls(*(np.asarray(column, dtype=np.float64) for column in sums))
@@ -114,27 +116,15 @@ class Calibration:
         )
 
     def ece(self) -> float:
-        """Compute the expected calibration error; see ``ece``.
-
-        Returns:
-            In [0, 1]; NaN without pixels.
-        """
+        """Compute the expected calibration error, see `ece`: in [0, 1]; NaN without pixels."""
         return _ratio(np.abs(self.predicted - self.observed).sum(), self.count.sum())
 
     def brier(self) -> float:
-        """Compute the Brier score; see ``brier``.
-
-        Returns:
-            In [0, 1]; NaN without pixels.
-        """
+        """Compute the Brier score, see `brier`: in [0, 1]; NaN without pixels."""
         return _ratio(self.squared_error.sum(), self.count.sum())
 
     def curve(self) -> Reliability:
-        """Compute the reliability curve.
-
-        Returns:
-            The curve.
-        """
+        """Compute the reliability curve."""
         means = [np.full_like(self.count, np.nan) for _ in range(2)]
         for mean, sums in zip(means, (self.predicted, self.observed), strict=True):
             np.divide(sums, self.count, out=mean, where=self.count > 0)
@@ -142,6 +132,12 @@ class Calibration:
         return Reliability(np.linspace(0, 1, len(self.count) + 1), means[0], means[1], weight)
 
 
+@ENSEMBLE_METRICS.register(
+    "ece",
+    better="lower",
+    definition="Expected calibration error of the foreground's probability, 15 bins of equal width, over all pixels "
+    "of a case; against the share of raters.",
+)
 def ece(
     probability: Float[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"] | Float[np.ndarray, "*s"],
@@ -170,6 +166,19 @@ def ece(
     return Calibration.of(probability, reference, num_bins=num_bins, where=where).ece()
 
 
+ENSEMBLE_METRICS.register(
+    "ece_near",
+    better="lower",
+    definition="The same over pixels up to 10 steps away from the masks, where it is not easy; left out where both are "
+    "empty.",
+)(ece)
+
+
+@ENSEMBLE_METRICS.register(
+    "brier",
+    better="lower",
+    definition="Mean squared difference of the probability and the share of raters.",
+)
 def brier(
     probability: Float[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"] | Float[np.ndarray, "*s"],
@@ -194,27 +203,6 @@ def brier(
     return Calibration.of(probability, reference, where=where).brier()
 
 
-def reliability(
-    probability: Float[np.ndarray, "*s"],
-    reference: Bool[np.ndarray, "*s"] | Float[np.ndarray, "*s"],
-    *,
-    num_bins: int = NUM_BINS,
-    where: Bool[np.ndarray, "*s"] | None = None,
-) -> Reliability:
-    """Compute the reliability curve of one case; ``Calibration`` pools many.
-
-    Args:
-        probability: Of the foreground, 0 … 1.
-        reference: The mask, or the share of raters that drew each pixel.
-        num_bins: Bins.
-        where: Pixels that count; ``None``: all.
-
-    Returns:
-        The curve.
-    """
-    return Calibration.of(probability, reference, num_bins=num_bins, where=where).curve()
-
-
 def near(*masks: Bool[np.ndarray, "*s"], margin: int = 10) -> Bool[np.ndarray, "*s"]:
     """Find the pixels around a foreground: the region where calibration is not easy.
 
@@ -230,12 +218,12 @@ def near(*masks: Bool[np.ndarray, "*s"], margin: int = 10) -> Bool[np.ndarray, "
 
 
 def _slabs(
-    probability: np.ndarray, reference: np.ndarray, where: np.ndarray | None
+    probability: np.ndarray, reference: np.ndarray, where: np.ndarray | None, slab: int
 ) -> Iterator[tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
     """Cut probabilities and reference into pieces with values checked, without the pixels that don't count."""
     p, y, kept = probability.reshape(-1), reference.reshape(-1), None if where is None else where.reshape(-1)
-    for start in range(0, p.size, SLAB):
-        part = slice(start, start + SLAB)
+    for start in range(0, p.size, slab):
+        part = slice(start, start + slab)
         cut = [a[part] if kept is None else a[part][kept[part]] for a in (p, y)]
         for values, name in zip(cut, ("Probabilities", "References"), strict=True):
             if values.size and not (values.min() >= 0 and values.max() <= 1):

@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from medsegdiff.metrics.base import ENSEMBLE_METRICS
 from medsegdiff.metrics.pairs import Comparison, EnergyDistance, dice_of, intersections, iou_of, mean_pair
 
 
+@ENSEMBLE_METRICS.register(
+    "ged",
+    better="lower",
+    definition="Squared generalised energy distance of members and raters, 2E[d(S,R)] − E[d(S,S')] − E[d(R,R')] with"
+    " d = 1 − IoU over all pairs, 0 for two empty masks; only for cases with two raters or more; compares"
+    " only at the same number of members.",
+)
 def ged(
     samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"], *, distinct: bool = False
 ) -> EnergyDistance:
@@ -64,6 +72,12 @@ def expected_ged(
     return mean_distance * (1 / num_samples + 1 / num_raters)
 
 
+@ENSEMBLE_METRICS.register(
+    "hm_iou",
+    better="higher",
+    definition="IoU of members and raters matched one to one (Hungarian), both repeated to their least common "
+    "multiple; two empty masks 1.",
+)
 def hm_iou(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"]) -> float:
     """Match members and raters one to one so that their mean IoU is largest, and give that IoU.
 
@@ -83,6 +97,11 @@ def hm_iou(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"]) 
     return Comparison.of(samples, raters).hm_iou()
 
 
+@ENSEMBLE_METRICS.register(
+    "d_max",
+    better="higher",
+    definition="Mean over raters of the Dice of the member that suits each best; two empty masks 1.",
+)
 def d_max(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"]) -> float:
     """Average over raters the Dice of the member that suits each best.
 
@@ -98,9 +117,14 @@ def d_max(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"]) -
     Returns:
         In [0, 1].
     """
-    return float(rater_dice(samples, raters).max(axis=0).mean())
+    return Comparison.of(samples, raters).d_max()
 
 
+@ENSEMBLE_METRICS.register(
+    "rater_dice",
+    better="higher",
+    definition="Mean Dice of each member with each rater; two empty masks 1. dice@RATER: of the fused mask.",
+)
 def rater_dice(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"]) -> Float[np.ndarray, "m r"]:
     """Compute the Dice of each member with each rater; that of two empty masks is 1.
 
@@ -114,6 +138,12 @@ def rater_dice(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s
     return Comparison.of(samples, raters).rater_dice()
 
 
+@ENSEMBLE_METRICS.register(
+    "agreement",
+    better="",
+    definition="Mean Dice of all pairs of members; two empty masks 1; the paper's CI is not defined, this stands for "
+    "it.",
+)
 def agreement(samples: Bool[np.ndarray, "m *s"]) -> float:
     """Compute the mean Dice over all pairs of different members; two empty masks agree, with 1.
 
@@ -138,12 +168,11 @@ def distribution_scores(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarr
         ``num_samples`` and ``num_raters``.
     """
     compared = Comparison.of(samples, raters)
-    dice = compared.rater_dice()
     return {
         "ged": compared.ged().value,
         "hm_iou": compared.hm_iou(),
-        "d_max": float(dice.max(axis=0).mean()),
-        "rater_dice": float(dice.mean()),
+        "d_max": compared.d_max(),
+        "rater_dice": float(compared.rater_dice().mean()),
         "agreement": compared.agreement(),
         "num_samples": len(samples),
         "num_raters": len(raters),

@@ -15,19 +15,22 @@ SLAB = 2**22
 """Numbers that one slab of a product may hold, which bounds memory; sums this small are exact in float32."""
 
 
-def intersections(a: Bool[np.ndarray, "m *s"], b: Bool[np.ndarray, "r *s"]) -> Float[np.ndarray, "m r"]:
+def intersections(
+    a: Bool[np.ndarray, "m *s"], b: Bool[np.ndarray, "r *s"], *, slab: int = SLAB
+) -> Float[np.ndarray, "m r"]:
     """Count the pixels that are in both, for every mask of one set and every mask of another.
 
     Args:
         a: Masks.
         b: Masks on the same grid; with ``b is a`` the diagonal holds the sizes of the masks.
+        slab: Numbers that one slab of a product may hold.
 
     Returns:
         Numbers of pixels.
     """
     rows, columns = a.reshape(len(a), -1), b.reshape(len(b), -1)
     counts = np.zeros((len(a), len(b)))
-    width = max(SLAB // max(len(a), len(b)), 1)
+    width = max(slab // max(len(a), len(b)), 1)
     for start in range(0, rows.shape[1], width):
         left = rows[:, start : start + width].astype(np.float32)
         right = left if b is a else columns[:, start : start + width].astype(np.float32)
@@ -120,18 +123,7 @@ class Comparison:
 
     @classmethod
     def of(cls, samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarray, "r *s"]) -> Comparison:
-        """Count the pixels in common.
-
-        Args:
-            samples: Masks of the members.
-            raters: Masks of the raters.
-
-        Returns:
-            The comparison.
-
-        Raises:
-            ShapeError: If there is no member or no rater, or the grids differ.
-        """
+        """Count the pixels in common; of no member, of no rater or on grids that differ it is a `ShapeError`."""
         check_sets(samples, raters)
         between = intersections(samples, raters)
         common = np.block(
@@ -140,17 +132,7 @@ class Comparison:
         return cls(common, len(samples))
 
     def ged(self, *, distinct: bool = False) -> EnergyDistance:
-        """Compute the squared generalised energy distance; see ``ged``.
-
-        Args:
-            distinct: Whether a mask is left out of its own partners.
-
-        Returns:
-            The distance.
-
-        Raises:
-            ShapeError: If distinct pairs are asked for where there is but one member or one rater.
-        """
+        """Compute the squared generalised energy distance, see `ged`."""
         m, r = self.num_samples, len(self.common) - self.num_samples
         if distinct and min(m, r) < 2:
             raise ShapeError(
@@ -162,28 +144,20 @@ class Comparison:
         return EnergyDistance(2 * between - within[0] - within[1], m, r, between, within[0], within[1])
 
     def hm_iou(self) -> float:
-        """Compute the Hungarian-matched IoU; see ``hm_iou``.
-
-        Returns:
-            In [0, 1].
-        """
+        """Compute the Hungarian-matched IoU, see `hm_iou`."""
         m, r = self.num_samples, len(self.common) - self.num_samples
         size = math.lcm(m, r)
         iou = iou_of(self.common)[:m, m:].repeat(size // m, axis=0).repeat(size // r, axis=1)
         return float(iou[linear_sum_assignment(iou, maximize=True)].mean())
 
-    def rater_dice(self) -> Float[np.ndarray, "m r"]:
-        """Compute the Dice of each member with each rater.
+    def d_max(self) -> float:
+        """Average over raters the Dice of the member that suits each best, see `d_max`."""
+        return float(self.rater_dice().max(axis=0).mean())
 
-        Returns:
-            Members by raters.
-        """
+    def rater_dice(self) -> Float[np.ndarray, "m r"]:
+        """Compute the Dice of each member with each rater."""
         return dice_of(self.common)[: self.num_samples, self.num_samples :]
 
     def agreement(self) -> float:
-        """Compute the mean Dice of two members; see ``agreement``.
-
-        Returns:
-            In [0, 1].
-        """
+        """Compute the mean Dice of two members, see `agreement`."""
         return mean_pair(dice_of(self.common)[: self.num_samples, : self.num_samples])

@@ -28,7 +28,7 @@ def all_scores(
     Returns:
         By metric in the order of registration, those of plug-ins among them.
     """
-    shared = overlap_scores(prediction, reference, spacing=spacing)
+    shared = overlap_scores(prediction, reference)
     shared |= surface_scores(prediction, reference, spacing=spacing, tolerance=tolerance)
     return {
         entry.name: shared[entry.name]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
-from medsegdiff.metrics.base import check_shapes
+from medsegdiff.metrics.base import ENSEMBLE_METRICS, check_shapes
 
 NUM_BINS = 1024
 SLAB = 2**22
@@ -57,6 +57,8 @@ class Selection:
         uncertainty: Float[np.ndarray, "*s"],
         prediction: Bool[np.ndarray, "*s"],
         reference: Bool[np.ndarray, "*s"],
+        *,
+        slab: int = SLAB,
     ) -> Selection:
         """Pool another case.
 
@@ -64,6 +66,7 @@ class Selection:
             uncertainty: From 0 to ``highest``.
             prediction: Predicted mask.
             reference: Reference mask.
+            slab: Pixels that are looked at together.
 
         Returns:
             The counts with those of the case.
@@ -73,8 +76,8 @@ class Selection:
         """
         check_shapes(uncertainty=uncertainty, prediction=prediction, reference=reference)
         result, flat = self, [a.reshape(-1) for a in (uncertainty, prediction, reference)]
-        for start in range(0, uncertainty.size, SLAB):
-            u, p, r = (a[start : start + SLAB] for a in flat)
+        for start in range(0, uncertainty.size, slab):
+            u, p, r = (a[start : start + slab] for a in flat)
             result += self._counted(u, p, r)
         return result
 
@@ -104,11 +107,7 @@ class Selection:
         )
 
     def risk_coverage(self) -> Curve:
-        """Compute the error rate of the pixels kept; see ``risk_coverage``.
-
-        Returns:
-            The curve.
-        """
+        """Compute the error rate of the pixels kept, see `risk_coverage`."""
         return _risk(self.pixels, self.prediction + self.reference - 2 * self.both)
 
     def dice_coverage(self, *, referred: bool = False) -> Curve:
@@ -147,6 +146,12 @@ def risk_coverage(uncertainty: Float[np.ndarray, "*s"], error: Bool[np.ndarray, 
     return _risk(np.bincount(place), np.bincount(place, weights=error.reshape(-1)))
 
 
+@ENSEMBLE_METRICS.register(
+    "aurc",
+    better="lower",
+    definition="Area under the error rate of the pixels kept, against the share kept, the most certain first; "
+    "uncertainty is the map that was saved with the masks, else the entropy of the probability.",
+)
 def aurc(curve: Curve) -> float:
     r"""Compute the area under risk against coverage, :math:`\int_0^1 \mathrm{risk}(c)\,dc`.
 
@@ -169,6 +174,11 @@ def aurc(curve: Curve) -> float:
     return float(np.diff(wrong).sum() + ((wrong[1:-1] - slope[1:] * c[1:-1]) * logs).sum())
 
 
+@ENSEMBLE_METRICS.register(
+    "excess_aurc",
+    better="lower",
+    definition="aurc minus that of the best order there can be.",
+)
 def excess_aurc(curve: Curve) -> float:
     r"""Compute by how much ``aurc`` exceeds that of the ideal: E-AURC.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.evaluation.result import Evaluation
-from medsegdiff.metrics.described import better
+from medsegdiff.metrics.base import better
 from medsegdiff.report.html import Cell, Table
 
 LABELS = {
@@ -29,7 +29,7 @@ LABELS = {
     "rater_dice": "Dice of each member with each rater",
 }
 """Metrics whose names are written in another way; of others the underscores go."""
-PERCENT = frozenset({"volume_error", "volume_difference"})
+PERCENT = frozenset({"volume_error"})
 LENGTH = frozenset({"hd", "hd95", "assd"})
 NOTHING = "–"
 """Where there is no number."""
@@ -49,7 +49,7 @@ def plain_label(metric: str, *, unit: str = "") -> str:
 
 def arrow(metric: str) -> str:
     """Tell which way a metric gets better."""
-    return {"higher": "↑", "lower": "↓"}.get(better(metric), "")
+    return {"higher": "↑", "lower": "↓"}.get(better(metric.partition("@")[0]), "")
 
 
 def number(value: float, metric: str) -> str:
