@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from medsegdiff.config.run import Config, Precision
 from medsegdiff.hardware import place
 from medsegdiff.inference.compiling import compile_steps, is_compiled
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.base import DiffusionModel, build_model, size_of
 from medsegdiff.types import Condition
 
 
@@ -69,16 +70,30 @@ def each_step(model: DiffusionModel) -> Callable[[], AbstractContextManager[None
         seen[:] = [image]
         return look(image)
 
-    def step(x_t: Tensor, t: Tensor, own: Condition, *, filters: Any = None) -> Tensor:
-        anew = model.prepare(look(seen[0])).shared(0, len(x_t))
-        return denoise(x_t, t, anew, filters=filters)
+    def step(x_t: Tensor, time: Any, own: Condition) -> Tensor:
+        return denoise(x_t, time, look(seen[0]).expand(0, len(x_t)))
 
     return lambda: replaced(model, condition=condition, denoise=step)
 
 
 def unprepared(model: DiffusionModel) -> Callable[[], AbstractContextManager[None]]:
     """Make tokens, keys and values of c⁰ at each step, for each member."""
-    return lambda: replaced(model, prepare=lambda condition: condition)
+    inner: Any = model.diffusion_model
+    semantics, denoise, seen = inner.semantics, model.denoise, list[Tensor]()
+
+    def kept(embedding: Tensor) -> tuple[Tensor, ...]:
+        seen[:] = [embedding]
+        return ()
+
+    def step(x_t: Tensor, time: Any, own: Any) -> Tensor:
+        return denoise(x_t, time, replace(own, semantics=semantics(seen[0].expand(len(x_t), -1, -1, -1))))
+
+    @contextmanager
+    def both() -> Iterator[None]:
+        with replaced(inner, semantics=kept), replaced(model, denoise=step):
+            yield
+
+    return both
 
 
 def gated_anew(model: DiffusionModel) -> Callable[[], AbstractContextManager[None]]:
@@ -91,9 +106,9 @@ def gated_anew(model: DiffusionModel) -> Callable[[], AbstractContextManager[Non
         found: tuple[Tensor, ...] = gates(features)
         return found
 
-    def step(x_t: Tensor, t: Tensor, own: Condition, *, filters: Any = None) -> Tensor:
+    def step(x_t: Tensor, time: Any, own: Condition) -> Tensor:
         gates(seen[0])
-        return denoise(x_t, t, own, filters=filters)
+        return denoise(x_t, time, own)
 
     @contextmanager
     def both() -> Iterator[None]:
@@ -104,13 +119,13 @@ def gated_anew(model: DiffusionModel) -> Callable[[], AbstractContextManager[Non
 
 
 def untabulated(model: DiffusionModel) -> Callable[[], AbstractContextManager[None]]:
-    """Evaluate the NBP-Filters at each step; `EnsembleSampler` tabulates them beforehand in either way."""
-    denoise = model.denoise
+    """Embed the time and evaluate the NBP-Filters at each step."""
+    denoise, at = model.denoise, model.at
 
-    def step(x_t: Tensor, t: Tensor, own: Condition, *, filters: Any = None) -> Tensor:
-        return denoise(x_t, t, own)
+    def step(x_t: Tensor, t: Tensor, own: Condition) -> Tensor:
+        return denoise(x_t, at(t, size_of(x_t)), own)
 
-    return lambda: replaced(model, denoise=step, filters=lambda t, size: [])
+    return lambda: replaced(model, denoise=step, at=lambda t, size: t)
 
 
 @contextmanager

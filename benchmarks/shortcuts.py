@@ -31,7 +31,7 @@ from medsegdiff.diffusion.samplers import SAMPLERS, Denoise, Table, sample
 from medsegdiff.diffusion.schedule import Level
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.models.base import MODELS
+from medsegdiff.models.base import MODELS, size_of
 from medsegdiff.models.diffusion_unet import DiffusionUNet
 from medsegdiff.models.medsegdiff_v2 import MedSegDiffV2
 from medsegdiff.types import Condition
@@ -166,23 +166,28 @@ class SelfConditioned(MedSegDiffV2):
         self.diffusion_model = DiffusionUNet(mask_channels, mask_channels, seeing)
         self.last: tuple[float, Tensor] | None = None
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition, *, filters: Any = None) -> Tensor:
+    def at(self, t: Tensor, size: tuple[int, int]) -> Any:
+        """Keep the times beside what is made of them."""
+        return t, super().at(t, size)
+
+    def denoise(self, x_t: Tensor, time: Any, condition: Any) -> Tensor:
         """Predict from x_t and the prediction before."""
+        t, own = time
         before = self.last
         walking = before is not None and float(t[0]) < before[0] and before[1].shape == x_t.shape
         seen = before[1] if before is not None and walking else torch.zeros_like(x_t)
-        logits = super().denoise(x_t, t, replace(condition, image=seen), filters=filters)
+        logits = super().denoise(x_t, own, replace(condition, image=seen))
         self.last = (float(t[0]), encode(activate(logits.detach().float(), exclusive=False)))
         return logits
 
     def forward(self, image: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Look and denoise for training, in half of the batches with a prediction to see."""
-        condition, seen = self.condition(image), torch.zeros_like(x_t)
+        condition, seen, time = self.condition(image), torch.zeros_like(x_t), super().at(t, size_of(image))
         if torch.rand(()) < 0.5:
             with torch.no_grad():
-                first = super().denoise(x_t, t, replace(condition, image=seen))
+                first = super().denoise(x_t, time, replace(condition, image=seen))
                 seen = encode(activate(first.float(), exclusive=False))
-        return super().denoise(x_t, t, replace(condition, image=seen)), condition.logits
+        return super().denoise(x_t, time, replace(condition, image=seen)), condition.logits
 
 
 def self_conditioned(of: Study) -> Segmenter:

@@ -19,10 +19,9 @@ def networks() -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for entry in MODELS:
         facts = entry.facts
-        anchor, seen = facts.get("anchor", True), facts["condition_cached"]
         yield (
-            f"| `{entry.name}` | {facts['paper']} | {facts['year']} | {facts['kind']} | {'yes' if anchor else 'no'} | "
-            f"{'once' if seen else 'at each step'} |"
+            f"| `{entry.name}` | {facts.paper} | {facts.year} | {facts.kind} | {'yes' if facts.has_anchor else 'no'} | "
+            f"{'once' if facts.condition_cached else 'at each step'} |"
         )
 
 

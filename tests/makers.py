@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
-from medsegdiff.models.base import DiffusionModel
+from medsegdiff.models.base import DiffusionModel, size_of
+from medsegdiff.types import Condition
 
 SMALL = (
     "model.condition_widths=[8, 16, 16]",
@@ -115,6 +117,11 @@ def randomised(model: DiffusionModel, seed: int = 0) -> DiffusionModel:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+def denoised(model: DiffusionModel, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    """What a network says of masks, asked for it from the start."""
+    return model.denoise(x_t, model.at(t, size_of(x_t)), condition)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> Path:

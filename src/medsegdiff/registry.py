@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from medsegdiff.errors import ConfigError, nearest
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
+Facts = TypeVar("Facts")
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Entry(Generic[Factory]):
+class Entry(Generic[Factory, Facts]):
     """A registered factory and the facts that `medsegdiff list` prints about it."""
 
     name: str
     factory: Factory
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts
+
+    def described(self) -> dict[str, Any]:
+        """Name and facts as plain values."""
+        facts: Any = self.facts
+        return {"name": self.name, **(dict(facts) if isinstance(facts, Mapping) else asdict(facts))}
 
 
-class Registry(Generic[Factory]):
-    """Names of one kind (models, samplers, …) and how to build what they stand for."""
+class Registry(Generic[Factory, Facts]):
+    """Names of one kind (models, samplers, …) and how to build what they stand for.
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._entries: dict[str, Entry[Factory]] = {}
+    ``facts`` makes the record of what is known of each from keywords: a dataclass where all have the same facts, else
+    ``dict``.
+    """
+
+    def __init__(self, kind: str, facts: Callable[..., Facts]) -> None:
+        self.kind, self.facts = kind, facts
+        self._entries: dict[str, Entry[Factory, Facts]] = {}
 
     def register(self, name: str, **facts: Any) -> Callable[[Registered], Registered]:
         """Decorate a factory so that it is known by name.
@@ -39,24 +50,32 @@ class Registry(Generic[Factory]):
             The decorator, which gives the factory back unchanged.
 
         Raises:
-            ConfigError: If the name is taken.
+            ConfigError: If the name is taken, or the facts are not those of its kind.
         """
         if name in self._entries:
             raise ConfigError(f"{self.kind} '{name}' is registered already; choose another name.")
+        try:
+            record = self.facts(**facts)
+        except TypeError:
+            known = ", ".join(inspect.signature(self.facts).parameters)
+            raise ConfigError(
+                f"{self.kind} '{name}' is registered with the facts {', '.join(facts) or 'none'}; "
+                f"those of a {self.kind} are {known}. Give those."
+            ) from None
 
         def decorate(factory: Registered) -> Registered:
-            self._entries[name] = Entry(name, cast(Factory, factory), facts)
+            self._entries[name] = Entry(name, cast(Factory, factory), record)
             return factory
 
         return decorate
 
-    def __getitem__(self, name: str) -> Entry[Factory]:
+    def __getitem__(self, name: str) -> Entry[Factory, Facts]:
         if name not in self._entries:
             known = ", ".join(sorted(self._entries))
             raise ConfigError(f"No {self.kind} '{name}'. Known: {known}.{nearest(name, self._entries)}")
         return self._entries[name]
 
-    def __iter__(self) -> Iterator[Entry[Factory]]:
+    def __iter__(self) -> Iterator[Entry[Factory, Facts]]:
         return iter(self._entries.values())
 
     def __contains__(self, name: object) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -63,23 +64,27 @@ class Batch:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a Diffusion Model needs to know of an image: computed once, used at each step by each member."""
+    """What a network knows of an image: computed once, used at each step by each member.
 
-    gates: tuple[Tensor, ...]
-    """U-SA maps (b 1 h w) by anchor level."""
-    embedding: Float[Tensor, "b d eh ew"]
-    """Deepest features of the Condition Model, c⁰."""
+    A tree of tensors whose first axis counts images. A network adds fields for what its denoiser needs: tensors, tuples
+    of tensors, or ``None``.
+    """
+
     logits: Float[Tensor, "b k h w"] | None
-    """The Condition Model's own segmentation, the anchor; ``None`` from a network that has none."""
-    image: Float[Tensor, "b c h w"] | None = None
-    """The image, where the Diffusion Model sees it (``see_image``)."""
-    semantics: tuple[Tensor, ...] = ()
-    """What the SS-Former makes of the embedding alone (b l d): tokens, and keys and values of its first module;
-    empty where it does so at each step."""
-    detail: Float[Tensor, "b c h w"] | None = None
-    """The Condition Model's finest features at full resolution, where they refine the output."""
+    """The network's own segmentation, the anchor; ``None`` from a network that has none."""
 
-    def shared(self, image: int, count: int) -> Condition:
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors of the tree, in order."""
+        parts = (part if isinstance(part, tuple) else (part,) for part in vars(self).values())
+        return tuple(tensor for part in parts for tensor in part if tensor is not None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.tensors[0].device
+
+    def expand(self, image: int, count: int) -> Condition:
         """Let the members of one image share its condition: views, no copies."""
         return self._each(lambda tensor: tensor[image : image + 1].expand(count, *tensor.shape[1:]))
 
@@ -88,12 +93,11 @@ class Condition:
         return self._each(lambda tensor: tensor[index])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        return replace(
-            self,
-            gates=tuple(change(gate) for gate in self.gates),
-            embedding=change(self.embedding),
-            logits=None if self.logits is None else change(self.logits),
-            image=None if self.image is None else change(self.image),
-            semantics=tuple(change(part) for part in self.semantics),
-            detail=None if self.detail is None else change(self.detail),
-        )
+        return replace(self, **{name: _changed(part, change) for name, part in vars(self).items()})
+
+
+def _changed(part: Tensor | tuple[Tensor, ...] | None, change: Callable[[Tensor], Tensor]) -> Any:
+    """Change a field of a condition, tensor by tensor."""
+    if isinstance(part, tuple):
+        return tuple(change(tensor) for tensor in part)
+    return None if part is None else change(part)

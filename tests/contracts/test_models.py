@@ -14,7 +14,7 @@ from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.training.objective import training_losses
-from tests.makers import TASKS, configured, randomised
+from tests.makers import TASKS, configured, denoised, randomised
 
 
 def model_config(name: str, task: str) -> NetworkConfig:
@@ -22,12 +22,14 @@ def model_config(name: str, task: str) -> NetworkConfig:
 
 
 def test_facts_name_the_paper(name: str) -> None:
-    assert {"kind", "paper", "year", "condition_cached"} <= set(MODELS[name].facts)
-    assert MODELS[name].facts["kind"] in ("diffusion", "deterministic")
+    facts = MODELS[name].facts
+    assert facts.paper
+    assert facts.year >= 2021
+    assert facts.kind in ("diffusion", "deterministic")
 
 
 def has_anchor(name: str) -> bool:
-    return MODELS[name].facts.get("anchor", True)
+    return MODELS[name].facts.has_anchor
 
 
 def test_a_network_has_an_anchor_and_is_trained_to_if_it_declares_one(name: str) -> None:
@@ -107,13 +109,23 @@ def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
     model = randomised(build_model(configured(name, "binary")))
     image, x_t, t = torch.randn(2, 2, 32, 32), torch.randn(2, 1, 32, 32), torch.tensor([300.0])
     before = model.condition(image)
-    model.denoise(x_t, t, before)
+    denoised(model, x_t, t, before)
     after, alone = model.condition(image), model.condition(image[1:])
-    assert torch.equal(before.embedding, after.embedding)
-    assert all(torch.allclose(a[1:], b, atol=1e-5) for a, b in zip(before.gates, alone.gates, strict=True))
     swapped = before.select(torch.tensor([1, 0]))
-    assert torch.equal(swapped.embedding, before.embedding.flip(0))
-    assert not torch.allclose(model.denoise(x_t, t, before), model.denoise(x_t, t, swapped), atol=1e-4)
+    assert before.tensors
+    for old, new, one, other in zip(before.tensors, after.tensors, alone.tensors, swapped.tensors, strict=True):
+        assert torch.equal(old, new)
+        assert torch.allclose(old[1:], one, atol=1e-5)
+        assert torch.equal(old.flip(0), other)
+    assert not torch.allclose(denoised(model, x_t, t, before), denoised(model, x_t, t, swapped), atol=1e-4)
+
+
+def test_members_of_an_image_see_its_condition_in_place(name: str) -> None:
+    """Views, no copies: whatever a network keeps of an image."""
+    condition = randomised(build_model(configured(name, "binary"))).condition(torch.randn(2, 2, 32, 32))
+    for view, whole in zip(condition.expand(1, 5).tensors, condition.tensors, strict=True):
+        assert torch.equal(view, whole[1:].expand_as(view))
+        assert (len(view), view.stride(0), view.data_ptr()) == (5, 0, whole[1].data_ptr())
 
 
 def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: str) -> None:
@@ -125,26 +137,26 @@ def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: st
     image, x_t, t = torch.randn(1, 2, 32, 32), torch.randn(2, 1, 1, 32, 32), torch.tensor([300.0])
     logits = [model(image, noisy, t)[1] for noisy in x_t]
     assert torch.equal(*logits) == torch.equal(logits[0], model.condition(image).logits)
-    assert torch.equal(*logits) == MODELS[name].facts["condition_cached"]
+    assert torch.equal(*logits) == MODELS[name].facts.condition_cached
 
 
 def test_a_step_looks_at_the_image_anew_only_where_the_condition_is_not_cached(name: str) -> None:
     model = randomised(build_model(configured(name, "binary")))
-    condition, looks = model.prepare(model.condition(torch.randn(1, 2, 32, 32))), list[int]()
+    condition, looks = model.condition(torch.randn(1, 2, 32, 32)), list[int]()
     looker = getattr(model, "condition_model", torch.nn.Identity())
     for part in looker.modules():
         part.register_forward_hook(lambda *_: looks.append(1))
-    model.denoise(torch.randn(1, 1, 32, 32), torch.tensor([300.0]), condition)
+    denoised(model, torch.randn(1, 1, 32, 32), torch.tensor([300.0]), condition)
     without = not hasattr(model, "condition_model")  # the image enters the denoiser itself
-    assert bool(looks or without) == (not MODELS[name].facts["condition_cached"])
+    assert bool(looks or without) == (not MODELS[name].facts.condition_cached)
 
 
 def test_denoising_with_the_condition_is_the_forward_pass(name: str) -> None:
     model = randomised(build_model(configured(name, "regions")))
     image, x_t, t = torch.randn(2, 2, 16, 24), torch.randn(2, 2, 16, 24), torch.tensor([3.0, 700.0])
-    assert torch.equal(model(image, x_t, t)[0], model.denoise(x_t, t, model.condition(image)))
+    assert torch.equal(model(image, x_t, t)[0], denoised(model, x_t, t, model.condition(image)))
     same = torch.allclose(model(image, x_t, t)[0], model(image, x_t.flip(0), t.flip(0))[0], atol=1e-4)
-    assert same == (MODELS[name].facts["kind"] == "deterministic")
+    assert same == (MODELS[name].facts.kind == "deterministic")
     assert same == torch.allclose(model(image, x_t, t)[0], model(image, x_t, t.flip(0))[0], atol=1e-4)
 
 

@@ -72,7 +72,7 @@ def test_training_moves_the_weights_and_tells_of_an_anchor_only_if_there_is_one(
     assert any((after[f"model.{name}"] != value).any() for name, value in begun.named_parameters())
     losses, validation = Run(run.folder).lines()
     assert (losses["step"], validation["step"]) == (3, 3)
-    has_one = MODELS[run.name].facts.get("anchor", True)
+    has_one = MODELS[run.name].facts.has_anchor
     assert (("loss_anchor" in losses), ("dice_anchor" in validation)) == (has_one, has_one)
     assert all(np.isfinite(value) for value in {**losses, **validation}.values())
     assert "validation Dice" in run.said
@@ -82,7 +82,7 @@ def test_training_moves_the_weights_and_tells_of_an_anchor_only_if_there_is_one(
 def test_what_it_segments_has_an_anchor_only_if_it_has_one(run: Trained, data: Path, tmp_path: Path) -> None:
     result = Segmenter.from_pretrained(run.folder, device="cpu")(data / "images" / "case00.png", members=2, steps=2)
     result.save(tmp_path)
-    has_one = MODELS[run.name].facts.get("anchor", True)
+    has_one = MODELS[run.name].facts.has_anchor
     assert result.mask.shape == (40, 32)
     assert [part is not None for part in (result.anchor, result.anchor_probability)] == [has_one, has_one]
     assert (tmp_path / "anchor").exists() == has_one
@@ -102,7 +102,7 @@ def test_it_samples_with_every_sampler(name: str) -> None:
         assert 0 <= drawn.min() <= drawn.max() <= 1, entry.name
         assert torch.equal(drawn, again), entry.name
         spread = (drawn - drawn[:1]).abs().max()
-        assert (spread > 1e-3) == (MODELS[name].facts["kind"] == "diffusion"), entry.name
+        assert (spread > 1e-3) == (MODELS[name].facts.kind == "diffusion"), entry.name
 
 
 COMPILED = """
@@ -118,11 +118,10 @@ for entry in MODELS:
     model, image = randomised(build_model(configured(entry.name, "regions"))), torch.randn(1, 2, 16, 16)
     x_t, t = torch.randn(2, 2, 16, 16), torch.tensor([300.0])
     with torch.inference_mode():
-        condition = model.prepare(model.condition(image)).shared(0, 2)
-        filters = model.filters(t, (16, 16))
-        plain = model.denoise(x_t, t, condition, filters=filters)
+        condition, time = model.condition(image).expand(0, 2), model.at(t, (16, 16))
+        plain = model.denoise(x_t, time, condition)
         compile_steps(model, torch.device("cpu"))
-        compiled = model.denoise(x_t, t, condition, filters=filters)
+        compiled = model.denoise(x_t, time, condition)
     breaks = dict(torch._dynamo.utils.counters["graph_break"])
     found = {"whole": is_compiled(model), "breaks": breaks, "difference": (compiled - plain).abs().max().item()}
     print(json.dumps({"name": entry.name, "scale": plain.abs().max().item(), **found}), flush=True)

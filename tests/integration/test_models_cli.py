@@ -34,7 +34,7 @@ def test_the_table_of_models_has_a_line_for_each_and_then_the_papers(
     assert rows["medsegdiff-transunet"] == [*"Wu 2024 diffusion 116.3 M 35.2 + 129.0 each step".split()]
     assert {entry.name for entry in MODELS} <= set(rows)
     papers = " ".join(told.split())
-    assert all(f"{entry.name} {entry.facts['paper']}, {entry.facts['year']}" in papers for entry in MODELS)
+    assert all(f"{entry.name} {entry.facts.paper}, {entry.facts.year}" in papers for entry in MODELS)
 
 
 def test_info_tells_the_memory_of_seven_billion_parameters(capsys: pytest.CaptureFixture[str]) -> None:

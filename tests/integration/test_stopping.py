@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,7 @@ from tests.volumes import save
 class Doubtful(Threshold):
     """Members draw the border somewhere on a slope, each by its noise: bright is certain, grey is not."""
 
-    def denoise(
-        self, x_t: Tensor, t: Tensor, condition: Condition, *, filters: Sequence[Tensor] | None = None
-    ) -> Tensor:
+    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Tensor:
         return condition.logits / 4 + 40 * x_t.mean(dim=(1, 2, 3), keepdim=True)
 
 

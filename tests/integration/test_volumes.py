@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -40,11 +40,9 @@ class Threshold(DiffusionModel):
 
     def condition(self, image: Tensor) -> Condition:
         self.seen += [tuple(image.shape[1:])] * len(image)
-        return Condition(gates=(), embedding=image, logits=40 * (image[:, :1] + 0.5), image=None)
+        return Condition(40 * (image[:, :1] + 0.5))
 
-    def denoise(
-        self, x_t: Tensor, t: Tensor, condition: Condition, *, filters: Sequence[Tensor] | None = None
-    ) -> Tensor:
+    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Tensor:
         return condition.logits
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from medsegdiff.doctor.history import examine_history
+from medsegdiff.models.denoiser import ImageCondition
 from medsegdiff.pictures import figures
 from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
@@ -25,13 +26,10 @@ class Blind(Doubtful):
     """Draws what `Doubtful` draws, and has no anchor."""
 
     def condition(self, image: Tensor) -> Condition:
-        condition = super().condition(image)
-        assert condition.logits is not None
-        return Condition(gates=(), embedding=condition.logits, logits=None)
+        return ImageCondition(None, image)
 
-    def denoise(self, x_t: Tensor, t: Tensor, condition: Condition, **filters: object) -> Tensor:
-        seen = Condition(gates=(), embedding=condition.embedding, logits=condition.embedding)
-        return super().denoise(x_t, t, seen)
+    def denoise(self, x_t: Tensor, time: Tensor, condition: ImageCondition) -> Tensor:
+        return super().denoise(x_t, time, super().condition(condition.image))
 
 
 def volume(folder: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 import torch
 from torch import Tensor
@@ -27,13 +25,11 @@ class Knows(DiffusionModel):
         self.seen: list[Tensor] = []
 
     def condition(self, image: Tensor) -> Condition:
-        return Condition(gates=(), embedding=image, logits=torch.zeros(len(image), 1, *image.shape[-2:]), image=None)
+        return Condition(torch.zeros(len(image), 1, *image.shape[-2:]))
 
-    def denoise(
-        self, x_t: Tensor, t: Tensor, condition: Condition, *, filters: Sequence[Tensor] | None = None
-    ) -> Tensor:
+    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Tensor:
         self.seen.append(x_t)
-        level = self.level_at(float(t))
+        level = self.level_at(float(time))
         noise = (x_t - level.alpha * self.x_0) / level.sigma
         said = noise if self.target == "eps" else level.alpha * noise - level.sigma * self.x_0
         return said if self.variance is None else torch.cat([said, torch.full_like(said, self.variance)], dim=1)

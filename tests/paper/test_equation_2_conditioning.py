@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
-from tests.makers import small_config
+from tests.makers import denoised, small_config
 
 
 def inputs(size: tuple[int, int] = (32, 32), batch: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -23,12 +25,7 @@ def test_cached_condition_and_filters_equal_computing_everything_anew(model: Dif
     condition = model.condition(image)
     cached = torch.cat(
         [
-            model.denoise(
-                x_t[i : i + 1],
-                t[i : i + 1],
-                condition.select(torch.tensor([i])),
-                filters=model.filters(t[i : i + 1], (32, 32)),
-            )
+            model.denoise(x_t[i : i + 1], model.at(t[i : i + 1], (32, 32)), condition.select(torch.tensor([i])))
             for i in range(3)
         ]
     )
@@ -38,24 +35,25 @@ def test_cached_condition_and_filters_equal_computing_everything_anew(model: Dif
 def test_one_time_serves_all_members_of_a_batch(model: DiffusionModel) -> None:
     image, x_t, t = inputs()
     condition = model.condition(image)
-    one = model.denoise(x_t, t[:1], condition)
-    each = model.denoise(x_t, t[:1].expand(3), condition)
+    one = denoised(model, x_t, t[:1], condition)
+    each = denoised(model, x_t, t[:1].expand(3), condition)
     assert torch.allclose(one, each, atol=1e-5)
 
 
-@pytest.mark.parametrize("field", ["gates", "embedding"])
+@pytest.mark.parametrize("field", ["gates", "semantics"])
 def test_both_conditions_reach_the_prediction(model: DiffusionModel, field: str) -> None:
     image, x_t, t = inputs()
     condition = model.condition(image)
     other = model.condition(image.flip(0))
-    mixed = type(condition)(**{**vars(condition), field: getattr(other, field)})
-    assert not torch.allclose(model.denoise(x_t, t, condition), model.denoise(x_t, t, mixed), atol=1e-5)
+    mixed = replace(condition, **{field: getattr(other, field)})
+    assert not torch.allclose(denoised(model, x_t, t, condition), denoised(model, x_t, t, mixed), atol=1e-5)
 
 
 def test_time_reaches_the_prediction(model: DiffusionModel) -> None:
     image, x_t, t = inputs()
     condition = model.condition(image)
-    assert not torch.allclose(model.denoise(x_t, t, condition), model.denoise(x_t, t.flip(0), condition), atol=1e-4)
+    now, then = (denoised(model, x_t, times, condition) for times in (t, t.flip(0)))
+    assert not torch.allclose(now, then, atol=1e-4)
 
 
 def test_diffusion_model_sees_the_mask_alone_unless_told_otherwise(config: Config) -> None:

@@ -66,14 +66,14 @@ def test_gradients_reach_all_parameters_of_each_row(variant: Variant) -> None:
     assert without == []
 
 
-def test_denoising_with_what_is_prepared_is_the_same_in_each_row(variant: Variant) -> None:
-    """Tables of filters and what is known of the image are kept by samplers; rows without them must not trip."""
+def test_what_is_kept_of_image_and_time_serves_every_step_in_each_row(variant: Variant) -> None:
+    """Rows without filters or without an SS-Former must not trip over what samplers keep."""
     model = randomised(build_model(configured(variant)))
     image, x_t, t = torch.randn(1, 1, 32, 32), torch.randn(1, 1, 32, 32), torch.tensor([300.0])
-    condition = model.condition(image)
-    kept = model.denoise(x_t, t, model.prepare(condition), filters=model.filters(t, (32, 32)))
-    assert torch.allclose(kept, model.denoise(x_t, t, condition), atol=1e-5)
-    assert not torch.allclose(kept, model.denoise(x_t, t, model.condition(-image)), atol=1e-5)
+    condition, time = model.condition(image), model.at(t, (32, 32))
+    kept = model.denoise(x_t, time, condition.expand(0, 1))
+    assert torch.allclose(kept, model(image, x_t, t)[0], atol=1e-5)
+    assert not torch.allclose(kept, model.denoise(x_t, time, model.condition(-image)), atol=1e-5)
 
 
 def test_the_names_of_the_whole_network_are_those_of_a_network_without_the_settings() -> None:
@@ -138,4 +138,4 @@ def test_spatial_attention_is_the_formula_at_one_place() -> None:
     window = F.pad(f_c, (3, 3, 3, 3))[0, :, 2:9, 4:11]  # around row 2, column 4
     window = torch.stack([window.mean(dim=0), window.max(dim=0).values])
     weight, bias = attention.to_map.weight[0], attention.to_map.bias[0]
-    assert torch.allclose(attention.gate(f_c)[0, 0, 2, 4], torch.sigmoid((window * weight).sum() + bias), atol=1e-6)
+    assert torch.allclose(attention(f_c)[0, 0, 2, 4], torch.sigmoid((window * weight).sum() + bias), atol=1e-6)

@@ -17,7 +17,7 @@ def test_the_papers_network_keeps_the_papers_budget(preset: str) -> None:
 
 
 def test_operations_of_a_small_condition_model_are_those_counted_by_hand() -> None:
-    """Two levels of one block, widths 4 and 8, no U-SA, 16×16 pixels, one channel in and out."""
+    """Two levels of one block, widths 4 and 8, no U-SA and no SS-Former, 16×16 pixels, one channel in and out."""
     config = load_preset(
         "v2-tiny",
         [
@@ -25,6 +25,8 @@ def test_operations_of_a_small_condition_model_are_those_counted_by_hand() -> No
             "model.diffusion_widths=[4, 8]",
             "model.patch=1",
             "model.anchor_levels=[]",
+            "model.semantic_condition=none",
+            "model.see_image=true",
             "data.channels=1",
             "data.image_size=16",
         ],

@@ -12,12 +12,13 @@ from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import build_model
+from medsegdiff.models.baselines.segdiff import SegDiffCondition
 from medsegdiff.models.budget import Budget, budget
 from medsegdiff.nn.rrdb import RRDB, DenseBlock
 from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer
 from medsegdiff.training.memory import saved_bytes
 from medsegdiff.training.objective import training_losses
-from tests.makers import randomised, small_network
+from tests.makers import denoised, randomised, small_network
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,9 @@ def test_the_anchor_is_the_condition_model_of_the_paper_and_its_denoiser_is_free
     paper = costs["v2-paper"]
     assert costs["anchor"].parts == {"condition_model": paper.parts["condition_model"]}
     assert costs["anchor"].denoiser_gmac == 0
-    without_u_sa = budget(load_preset("v2-paper", ["model.anchor_levels=[]"]))
-    assert costs["anchor"].condition_gmac == without_u_sa.condition_gmac < paper.condition_gmac
+    bare = ("model.anchor_levels=[]", "model.semantic_condition=none", "model.see_image=true")
+    assert costs["anchor"].condition_gmac == budget(load_preset("v2-paper", bare)).condition_gmac
+    assert costs["anchor"].condition_gmac < paper.condition_gmac
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.endswith("-tiny")])
@@ -80,13 +82,13 @@ def test_segdiff_adds_the_images_features_to_the_masks() -> None:
     model = randomised(build_model(small_network("segdiff")))
     x_t, t = torch.randn(2, 1, 16, 16), torch.tensor([3.0, 300.0])
     condition = model.condition(torch.zeros(2, 3, 16, 16))
-    flat = condition.embedding.mean(dim=(0, 2, 3))
-    uniform = type(condition)((), flat.view(1, -1, 1, 1).expand_as(condition.embedding), condition.logits)
-    expected = model.denoise(x_t, t, uniform)
+    flat = condition.features.mean(dim=(0, 2, 3))
+    uniform = SegDiffCondition(None, flat.view(1, -1, 1, 1).expand_as(condition.features))
+    expected = denoised(model, x_t, t, uniform)
     with torch.no_grad():
         model.diffusion_model.stem.bias += flat
-    nothing = type(condition)((), torch.zeros_like(condition.embedding), condition.logits)
-    assert torch.allclose(model.denoise(x_t, t, nothing), expected, atol=1e-4)
+    nothing = SegDiffCondition(None, torch.zeros_like(condition.features))
+    assert torch.allclose(denoised(model, x_t, t, nothing), expected, atol=1e-4)
 
 
 def test_a_dense_block_is_five_convolutions_of_all_before_them() -> None:

@@ -21,9 +21,9 @@ def test_ten_members_cost_less_than_twenty_forwards_of_nnunet() -> None:
         model = build_model(config)
         image, x_t, t = torch.empty(1, 3, 256, 256), torch.empty(10, 1, 256, 256), torch.empty(1)
     with FlopCounterMode(display=False) as counted:
-        condition = model.prepare(model.condition(image)).shared(0, 10)
+        condition = model.condition(image).expand(0, 10)
         for _ in range(sampling.num_steps):
-            model.denoise(x_t, t, condition, filters=model.filters(t, (256, 256)))
+            model.denoise(x_t, model.at(t, (256, 256)), condition)
     assert counted.get_total_flops() / 1e9 < NNUNET_GFLOP / 2
     costs = budget(config)
     assert costs.denoiser_gmac < 0.1 * costs.condition_gmac

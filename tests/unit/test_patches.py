@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.training.objective import training_losses
-from tests.makers import randomised, small_config
+from tests.makers import denoised, randomised, small_config
 
 UNLIKE = (
     "model.condition_patch=1",
@@ -55,8 +57,9 @@ def test_levels_meet_where_their_resolution_is_the_same(fast: DiffusionModel) ->
     assert fast.diffusion_model.anchors["0"].sigma.shape == (16,)  # channels of condition_widths[2]
     assert torch.equal(fast.diffusion_model.anchors["0"].sigma.round(), torch.ones(16))  # 4 pixels are 1 cell
     *_, e = fast.diffusion_model.encoder(x_t, fast.diffusion_model.time(t))
-    assert e.shape[-2:] == condition.embedding.shape[-2:] == (4, 6)
-    assert fast.denoise(x_t, t, condition).shape == x_t.shape
+    assert e.shape[-2:] == fast.condition_model(image)[1].shape[-2:] == (4, 6)
+    assert {part.shape[1] for part in condition.semantics} == {4 * 6}
+    assert denoised(fast, x_t, t, condition).shape == x_t.shape
 
 
 def test_an_edge_within_a_cell_reaches_the_output_where_it_is(fast: DiffusionModel) -> None:
@@ -64,11 +67,11 @@ def test_an_edge_within_a_cell_reaches_the_output_where_it_is(fast: DiffusionMod
     image, x_t, t = inputs((32, 32))
     condition = fast.condition(image)
     assert condition.detail.shape == (2, 4, 32, 32)
-    before = fast.denoise(x_t, t, condition)
+    before = denoised(fast, x_t, t, condition)
     for row, column in ((12, 16), (14, 19)):
         detail = condition.detail.clone()
         detail[:, :, row, column] += 1
-        changed = fast.denoise(x_t, t, type(condition)(**{**vars(condition), "detail": detail})) != before
+        changed = denoised(fast, x_t, t, replace(condition, detail=detail)) != before
         rows, columns = changed[0, 0].any(dim=1).nonzero().flatten(), changed[0, 0].any(dim=0).nonzero().flatten()
         assert rows.tolist() == [row - 1, row, row + 1]
         assert columns.tolist() == [column - 1, column, column + 1]
@@ -125,7 +128,7 @@ def test_the_tiny_fast_network_learns_four_lesions_to_the_edge() -> None:
     model = _learnt(config, image, mask, steps=60)
     with torch.inference_mode():
         x_T = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0))
-        said = model.denoise(x_T, torch.tensor([999.0]), model.condition(image)) > 0
+        said = denoised(model, x_T, torch.tensor([999.0]), model.condition(image)) > 0
     overlap = 2 * (said & (mask > 0)).sum() / (said.sum() + mask.sum())
     assert overlap > 0.96
 

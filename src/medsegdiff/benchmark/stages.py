@@ -16,12 +16,12 @@ from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.base import SAMPLED, build_model
 
 COUNTED = ("condition", "tables", "steps")
 """Stages in which the network computes."""
-WATCHED = {"condition": "condition", "prepare": "condition", "filters": "tables", "denoise": "steps"}
-"""Method of the network, where it has it → stage."""
+WATCHED = dict(zip(SAMPLED, COUNTED, strict=True))
+"""Method of the network → stage."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def timed_pass(segmenter: Segmenter, picture: Path, out: Path, *, members: int, 
     watch = stopwatch(segmenter.device)
     with watch.stage("read"):
         case = read_case(picture)
-    with watch.watch(segmenter.model, watched(segmenter.model)), watch.stage("segment"):
+    with watch.watch(segmenter.model, WATCHED), watch.stage("segment"):
         result = next(segmenter.stream([case], members=members, steps=made))
     votes = torch.from_numpy(result.members)[:, None, None].float()
     with watch.stage("fuse"):
@@ -67,11 +67,6 @@ def timed_pass(segmenter: Segmenter, picture: Path, out: Path, *, members: int, 
     with watch.stage("write"):
         result.save(out)
     return as_pass(watch.spans, made=made, steps=steps)
-
-
-def watched(model: DiffusionModel) -> dict[str, str]:
-    """Name the methods of a network that take time."""
-    return {method: stage for method, stage in WATCHED.items() if hasattr(model, method)}
 
 
 def as_pass(spans: Mapping[str, Sequence[float]], *, made: int, steps: int) -> Pass:
@@ -113,7 +108,7 @@ def counted_pass(config: Config, *, members: int, steps: int) -> dict[str, Opera
     sampling = config.sampling.model_copy(update={"num_samples": members, "num_steps": made})
     with OperationCounter() as counter:
         meter = Meter(counter.read)
-        with meter.watch(model, watched(model)):
+        with meter.watch(model, WATCHED):
             EnsembleSampler(model, config, sampling, precision="fp32").draw(image, ["random"], seed=0)
     nothing = np.zeros(3)
     spans = {stage: meter.spans.get(stage, [nothing]) for stage in COUNTED}

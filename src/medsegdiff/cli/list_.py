@@ -110,9 +110,9 @@ def entries(kind: Kind) -> list[dict[str, Any]]:
     from medsegdiff.models.base import MODELS
 
     if kind is Kind.MODELS:
-        return [{"name": entry.name, **entry.facts, **cost(entry.name)} for entry in MODELS]
+        return [{**entry.described(), **cost(entry.name)} for entry in MODELS]
     registries = {"datasets": DATASETS, "samplers": SAMPLERS, "fusers": FUSERS, "metrics": METRICS}
-    return [{"name": entry.name, **entry.facts} for entry in registries[kind.value]]  # type: ignore[attr-defined]
+    return [entry.described() for entry in registries[kind.value]]  # type: ignore[attr-defined]
 
 
 def cost(name: str) -> dict[str, Any]:

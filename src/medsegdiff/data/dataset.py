@@ -84,7 +84,7 @@ class DataSource(Protocol):
         ...
 
 
-DATASETS: Registry[Callable[..., Any]] = Registry("data set")
+DATASETS: Registry[Callable[..., Any], dict[str, Any]] = Registry("data set", dict)
 """Layouts and benchmarks, which list what is on disk (`Layout`), and sources that make their cases.
 
 The fact ``kind`` tells them apart: ``layout``, ``benchmark`` or ``generated``.

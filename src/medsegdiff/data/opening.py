@@ -55,7 +55,7 @@ def detect(root: Path) -> str | None:
     return next(iter(benchmarks or fitting), None)
 
 
-def kind_of(entry: Entry[Any]) -> str:
+def kind_of(entry: Entry[Any, dict[str, Any]]) -> str:
     """Tell what a registered data set is."""
     return str(entry.facts.get("kind", "generated"))
 

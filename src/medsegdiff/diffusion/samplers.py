@@ -61,7 +61,19 @@ class TableBuilder(Protocol):
         ...
 
 
-SAMPLERS: Registry[TableBuilder] = Registry("sampler")
+@dataclass(frozen=True, kw_only=True)
+class SamplerFacts:
+    """What there is to know of a sampler."""
+
+    order: int = 1
+    """By which its error falls with the number of steps."""
+    stochastic: bool = False
+    """Whether its steps add noise."""
+    source: str = ""
+    """Where it is written down."""
+
+
+SAMPLERS: Registry[TableBuilder, SamplerFacts] = Registry("sampler", SamplerFacts)
 
 
 def sample(

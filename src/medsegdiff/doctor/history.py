@@ -110,7 +110,7 @@ def _skipped(lines: Sequence[dict[str, Any]], progress: dict[str, Any]) -> Findi
 def _compared(config: Config) -> bool:
     """Tell whether the fused mask can be compared with the anchor: a network may have none, or nothing else."""
     facts = MODELS[config.model.name].facts
-    return bool(facts.get("anchor", True) and facts.get("kind") != "deterministic")
+    return facts.has_anchor and facts.kind != "deterministic"
 
 
 def _validated(lines: Sequence[dict[str, Any]], *, compared: bool) -> list[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from medsegdiff.diffusion.spacing import COVERING, make_table
 from medsegdiff.doctor.finding import Finding, Verdict
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import DiffusionModel
+from medsegdiff.models.denoiser import ImageCondition
 from medsegdiff.types import Condition
 
 FINENESS = (20, 10, 5)
@@ -45,7 +45,7 @@ def examine_sampling(config: Config) -> list[Finding]:
 
 def _order(config: Config) -> Finding:
     sampling, schedule = config.sampling, schedule_of(config.diffusion)
-    expected = int(SAMPLERS[sampling.sampler].facts.get("order", 1))
+    expected = SAMPLERS[sampling.sampler].facts.order
     counts = sorted({schedule.num_train_timesteps // part for part in FINENESS})
     what = f"{sampling.sampler}, {sampling.spacing} spacing, {config.diffusion.schedule} schedule"
     if counts[0] < 3:
@@ -111,20 +111,15 @@ class ExactPixels(DiffusionModel):
         self.channels, self.exclusive = config.mask_channels, config.data.task == "exclusive"
         self.probability = probability
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+    def condition(self, image: Float[Tensor, "b c h w"]) -> ImageCondition:
         """Look at nothing."""
-        return Condition(gates=(), embedding=image, logits=None)
+        return ImageCondition(None, image)
 
     def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
+        self, x_t: Float[Tensor, "b k h w"], time: Float[Tensor, " #b"], condition: Condition
     ) -> Float[Tensor, "b k h w"]:
         """Predict ε, x_0 or v exactly."""
-        level = level_at(self.schedule, float(t[0]))
+        level = level_at(self.schedule, float(time[0]))
         if self.exclusive:
             rest = (1 - self.probability) / (self.channels - 1)
             logits = one_hot_logits(x_t, level, [self.probability if k == 1 else rest for k in range(self.channels)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -46,7 +46,7 @@ class Fuser(Protocol):
         ...
 
 
-FUSERS: Registry[Fuser] = Registry("fusion")
+FUSERS: Registry[Fuser, dict[str, Any]] = Registry("fusion", dict)
 
 
 @FUSERS.register("mean", probability="mean of the members' probabilities")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,14 +36,13 @@ class Ensemble:
 class Moment:
     """What a step of the sampler needs to know of its time."""
 
-    t: Float[Tensor, " 1"]
     level: Level
-    filters: list[Tensor]
-    """H of each NBP-Filter."""
+    time: Any
+    """What the network made of it."""
 
 
 class EnsembleSampler:
-    """Draws members with fixed settings: looks at each image once, tabulates the NBP-Filters once."""
+    """Draws members with fixed settings: looks at each image once, at each time once."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class EnsembleSampler:
     @torch.inference_mode()
     def _looked_at(self, image: Tensor) -> tuple[Condition, Tensor | None]:
         with autocast(self.precision, image.device):
-            condition = self.model.prepare(self.model.condition(image))
+            condition = self.model.condition(image)
         logits = condition.logits
         return condition, None if logits is None else activate(logits.float(), exclusive=self.exclusive)
 
@@ -92,7 +92,7 @@ class EnsembleSampler:
         self, condition: Condition, numbers: Sequence[int], keys: Sequence[str], *, seed: int, size: tuple[int, int]
     ) -> Float[Tensor, "m b k h w"]:
         b = len(keys)
-        with autocast(self.precision, condition.embedding.device):
+        with autocast(self.precision, condition.device):
             chunks = [
                 self._denoised(condition, members, keys, seed=seed, size=size)
                 for members in in_chunks(b, numbers, size=self.sampling.batch_size)
@@ -110,7 +110,7 @@ class EnsembleSampler:
         size: tuple[int, int],
     ) -> Float[Tensor, "n k h w"]:
         """Walk some members from noise to x_0, together."""
-        device = condition.embedding.device
+        device = condition.device
         own = _of(condition, [index for _, index in members])
         shape = (self.mask_channels, *size)
         named = [(keys[index], number) for number, index in members]
@@ -119,7 +119,7 @@ class EnsembleSampler:
 
         def denoise(x_t: Tensor, t: float) -> Tensor | Denoised:
             now = moments[t]
-            output = self.model.denoise(x_t, now.t, own, filters=now.filters).float()
+            output = self.model.denoise(x_t, now.time, own).float()
             prediction, share = split(output, x_t.shape[1])
             x_0 = predicted_x_0(
                 prediction,
@@ -142,8 +142,7 @@ class EnsembleSampler:
         return self._by_time[size]
 
     def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
-        time = torch.tensor([t], device=device)
-        return Moment(time, Level.of(self.schedule.lam_at(t)), self.model.filters(time, size))
+        return Moment(Level.of(self.schedule.lam_at(t)), self.model.at(torch.tensor([t], device=device), size))
 
 
 def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[list[tuple[int, int]]]:
@@ -161,5 +160,5 @@ def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[lis
 def _of(condition: Condition, images: Sequence[int]) -> Condition:
     """Give each member the condition of its image: a view where all have the same."""
     if len(set(images)) == 1:
-        return condition.shared(images[0], len(images))
-    return condition.select(torch.tensor(images, device=condition.embedding.device))
+        return condition.expand(images[0], len(images))
+    return condition.select(torch.tensor(images, device=condition.device))

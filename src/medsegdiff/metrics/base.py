@@ -65,9 +65,9 @@ class Metric(Protocol):
         ...
 
 
-METRICS: Registry[Metric] = Registry("metric")
+METRICS: Registry[Metric, dict[str, Any]] = Registry("metric", dict)
 """Metrics of two masks, with their ``definition`` and ``better``: ``higher`` or ``lower``."""
-ENSEMBLE_METRICS: Registry[Callable[..., Any]] = Registry("ensemble metric")
+ENSEMBLE_METRICS: Registry[Callable[..., Any], dict[str, Any]] = Registry("ensemble metric", dict)
 """Numbers of members, probabilities or several raters; ``better`` is empty where neither way is."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,14 +16,32 @@ from medsegdiff.nn.blocks import ResidualBlock
 from medsegdiff.registry import Registry
 from medsegdiff.types import Condition
 
+SAMPLED = ("condition", "at", "denoise")
+"""The methods of a network that a sampler calls, in this order: once per image, once per time, once per step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What there is to know of a network without building it."""
+
+    kind: Literal["diffusion", "deterministic"] = "diffusion"
+    """``deterministic`` if no noise changes what it says."""
+    paper: str = ""
+    """Authors, title, where."""
+    year: int | None = None
+    """Of the paper."""
+    condition_cached: bool = True
+    """Whether all that it makes of the image alone is made once."""
+    has_anchor: bool = True
+    """Whether it has a segmentation of its own beside the denoised one, and so logits in its condition."""
+
 
 class DiffusionModel(nn.Module, ABC):
     """A network that looks at the image once and then denoises masks.
 
-    Registered with facts: ``kind``, which is ``diffusion``, or ``deterministic`` if no noise changes what it says;
-    ``condition_cached``, whether all that it makes of the image alone is made once; ``anchor=False`` if it has no
-    segmentation of its own beside the denoised one, and so no logits in its condition. Training and sampling call
-    nothing but these methods.
+    Training and sampling call nothing but these methods. What `condition` and `at` give is handed to `denoise` and to
+    nobody else: a network returns its own kind of `Condition`, and of a time whatever its denoiser needs. It is built
+    from its settings and two keywords, ``image_channels`` and ``mask_channels`` (K).
     """
 
     units: tuple[type[nn.Module], ...] = (ResidualBlock,)
@@ -37,55 +57,39 @@ class DiffusionModel(nn.Module, ABC):
         """Look at the image.
 
         Args:
-            image: Normalised image.
+            image: Normalised image; height and width are multiples of the stride.
 
         Returns:
             All that denoising needs to know of it.
+
+        Raises:
+            ShapeError: If the size is not a multiple of the stride.
         """
 
+    def at(self, t: Float[Tensor, " b"], size: tuple[int, int]) -> Any:
+        """Compute what depends on the time alone, so that a sampler does it once for all images and members.
+
+        Args:
+            t: Times in [0, T − 1]; one may serve a whole batch.
+            size: Height and width of the image.
+
+        Returns:
+            What `denoise` needs of the times, such as their embedding; here the times themselves.
+        """
+        return t
+
     @abstractmethod
-    def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k2 h w"]:
+    def denoise(self, x_t: Float[Tensor, "b k h w"], time: Any, condition: Any) -> Float[Tensor, "b k2 h w"]:
         """Predict ε, x_0 or v.
 
         Args:
             x_t: Noisy masks.
-            t: Times.
-            condition: Of the image of each mask.
-            filters: What `filters` gave for the same t.
+            time: From `at`, for the time of each mask or one for all.
+            condition: From `condition`, of the image of each mask.
 
         Returns:
             The prediction; from a network that learns the variance, K more channels: see `diffusion.variance`.
         """
-
-    def prepare(self, condition: Condition) -> Condition:
-        """Compute beforehand what each step would compute anew from the condition alone; a sampler does so once.
-
-        Args:
-            condition: From `condition`.
-
-        Returns:
-            The condition, with more in it where a model has such a part.
-        """
-        return condition
-
-    def filters(self, t: Float[Tensor, " b"], image_size: tuple[int, int]) -> list[Tensor]:
-        """Compute what depends on the time alone, so that a sampler does it once for all images.
-
-        Args:
-            t: Times.
-            image_size: Height and width of the image.
-
-        Returns:
-            Tensors with the times first; none unless a model has such a part.
-        """
-        return []
 
     def forward(
         self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
@@ -101,18 +105,18 @@ class DiffusionModel(nn.Module, ABC):
             The prediction, as from `denoise`, and the logits of the anchor, if there is one.
         """
         condition = self.condition(image)
-        return self.denoise(x_t, t, condition), condition.logits
+        return self.denoise(x_t, self.at(t, size_of(image)), condition), condition.logits
 
-    def check_size(self, h: int, w: int) -> None:
+    def check_size(self, image: Float[Tensor, "b c h w"]) -> None:
         """Refuse an image that the levels of the network can't halve evenly.
 
         Args:
-            h: Height.
-            w: Width.
+            image: The image.
 
         Raises:
-            ShapeError: If one of them is not a multiple of the stride.
+            ShapeError: If its height or width is not a multiple of the stride.
         """
+        h, w = size_of(image)
         fits = [-(-size // self.stride) * self.stride for size in (h, w)]
         if [h, w] != fits:
             raise ShapeError(
@@ -121,7 +125,19 @@ class DiffusionModel(nn.Module, ABC):
             )
 
 
-MODELS: Registry[Callable[..., DiffusionModel]] = Registry("model")
+def size_of(image: Float[Tensor, "b c h w"]) -> tuple[int, int]:
+    """Read the size of a batch of images.
+
+    Args:
+        image: The images.
+
+    Returns:
+        Height and width.
+    """
+    return image.shape[-2], image.shape[-1]
+
+
+MODELS: Registry[Callable[..., DiffusionModel], ModelFacts] = Registry("model", ModelFacts)
 
 
 def build_model(config: Config) -> DiffusionModel:
@@ -132,6 +148,14 @@ def build_model(config: Config) -> DiffusionModel:
 
     Returns:
         The network.
+
+    Example:
+        >>> import torch
+        >>> from medsegdiff.config.load import load_preset
+        >>> model, image = build_model(load_preset("v2-tiny")), torch.zeros(2, 3, 64, 64)
+        >>> condition, time = model.condition(image), model.at(torch.tensor([500.0]), (64, 64))
+        >>> model.denoise(torch.zeros(2, 1, 64, 64), time, condition).shape
+        torch.Size([2, 1, 64, 64])
     """
     model: DiffusionModel = MODELS.build(
         config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels

@@ -43,9 +43,9 @@ def budget(config: Config) -> Budget:
         mask, t = torch.empty(1, config.mask_channels, side, side), torch.empty(1)
     with FlopCounterMode(display=False) as condition_flops:
         condition = model.condition(image)
-    filters = model.filters(t, (side, side))
+    time = model.at(t, (side, side))  # once per run, so it counts for neither
     with FlopCounterMode(display=False) as denoiser_flops:
-        model.denoise(mask, t, condition, filters=filters)
+        model.denoise(mask, time, condition)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return Budget(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,36 +13,23 @@ from medsegdiff.nn.guided_unet import GuidedUNet, Rung
 from medsegdiff.types import Condition
 
 
+@dataclass(frozen=True)
+class ImageCondition(Condition):
+    """The image itself, which each step looks at anew."""
+
+    image: Float[Tensor, "b c h w"]
+
+
 class GuidedModel(DiffusionModel):
-    """A network that is derived from guided diffusion: nothing in its denoiser depends on the time alone."""
+    """A network that is derived from guided diffusion: of the time its denoiser needs the embedding alone."""
 
     units = (Rung,)
     diffusion_model: GuidedUNet
 
-    def denoise(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k2 h w"]:
-        """Predict ε, x_0 or v.
-
-        Args:
-            x_t: Noisy masks.
-            t: Times in [0, T − 1].
-            condition: Of the image of each mask.
-            filters: Not used.
-
-        Returns:
-            The prediction; with ``learn_sigma`` then the variance by channel.
-        """
-        return self._denoised(x_t, t, condition)
-
-    @abstractmethod
-    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Let the UNet see masks, times and condition."""
+    def at(self, t: Float[Tensor, " b"], size: tuple[int, int]) -> Float[Tensor, "b dim"]:
+        """Embed the times, whatever the size."""
+        embedding: Tensor = self.diffusion_model.time(t)
+        return embedding
 
 
 def make_denoiser(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,29 @@ from medsegdiff.nn.unet import Decoder, Encoder
 from medsegdiff.types import Condition
 
 Anchor = UncertainSpatialAttention | SpatialAttention
+
+
+@dataclass(frozen=True)
+class V2Condition(Condition):
+    """What the Diffusion Model of MedSegDiff-V2 needs to know of an image."""
+
+    gates: tuple[Tensor, ...]
+    """U-SA maps (b 1 h w) by anchor level."""
+    semantics: tuple[Tensor, ...]
+    """What the SS-Former makes of c⁰ alone (b l d): tokens, keys and values of its first module; none without it."""
+    image: Float[Tensor, "b c h w"] | None
+    """The image, where the Diffusion Model sees it (``see_image``)."""
+    detail: Float[Tensor, "b d h w"] | None
+    """The Condition Model's finest features at full resolution, where they refine the output."""
+
+
+@dataclass(frozen=True)
+class V2Time:
+    """What the Diffusion Model of MedSegDiff-V2 needs to know of times."""
+
+    embedding: Float[Tensor, "b dim"]
+    filters: list[Tensor]
+    """H of each module of the SS-Former by radius (b rq rk), from its NBP-Filter; none where there are no filters."""
 
 
 class DiffusionUNet(nn.Module):
@@ -47,23 +70,17 @@ class DiffusionUNet(nn.Module):
             time_dim=config.time_dim,
         )
         self.ss_former = None if config.semantic_condition == "none" else _ss_former(config)
-        head = (
-            DetailHead(
-                widths[0],
-                config.condition_widths[0],
-                mask_channels,
-                patches=config.patches,
-                width=config.detail_channels,
-            )
-            if config.detail_channels
-            else None
-        )
         self.decoder = Decoder(
-            mask_channels, widths, num_blocks=blocks, patch=patch, time_dim=config.time_dim, head=head
+            mask_channels,
+            widths,
+            num_blocks=blocks,
+            patch=patch,
+            time_dim=config.time_dim,
+            head=_detail_head(config, mask_channels) if config.detail_channels else None,
         )
 
     def gates(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the U-SA maps from the decoder features of the Condition Model (equations 4 and 5).
+        """Compute the maps of the Anchor Condition from the decoder features of the Condition Model (equation 4).
 
         Args:
             features: By level, finest first.
@@ -71,10 +88,18 @@ class DiffusionUNet(nn.Module):
         Returns:
             One map (b 1 h w) per anchor level.
         """
-        return tuple(
-            cast(Anchor, anchor).gate(features[int(level) + self.levels_above])
-            for level, anchor in self.anchors.items()
-        )
+        return tuple(anchor(features[int(level) + self.levels_above]) for level, anchor in self.anchors.items())
+
+    def semantics(self, embedding: Float[Tensor, "b d h w"]) -> tuple[Tensor, ...]:
+        """Compute what the SS-Former makes of the Semantic Condition alone.
+
+        Args:
+            embedding: Deepest features of the Condition Model, c⁰.
+
+        Returns:
+            See `V2Condition`; nothing without an SS-Former.
+        """
+        return () if self.ss_former is None else self.ss_former.look(embedding)
 
     def detail(self, features: Sequence[Tensor]) -> Tensor | None:
         """Bring the finest features of the Condition Model to full resolution, where they refine the output.
@@ -88,8 +113,8 @@ class DiffusionUNet(nn.Module):
         head = self.decoder.head
         return head.look(features[0]) if isinstance(head, DetailHead) else None
 
-    def filters(self, t: Float[Tensor, " b"], h: int, w: int) -> list[Tensor]:
-        """Evaluate the NBP-Filters.
+    def at(self, t: Float[Tensor, " b"], h: int, w: int) -> V2Time:
+        """Embed times and evaluate the NBP-Filters.
 
         Args:
             t: Times.
@@ -97,53 +122,32 @@ class DiffusionUNet(nn.Module):
             w: Columns of tokens.
 
         Returns:
-            H of each module of the SS-Former, by radius (b rq rk); none where there are no filters.
+            What depends on the times alone.
         """
-        return [] if self.ss_former is None else self.ss_former.tabulate(self.time(t), h, w)
+        embedding = self.time(t)
+        return V2Time(embedding, [] if self.ss_former is None else self.ss_former.tabulate(embedding, h, w))
 
-    def look(self, embedding: Float[Tensor, "b d h w"]) -> tuple[Tensor, ...]:
-        """Let the SS-Former look at the image.
-
-        Args:
-            embedding: Deepest features of the Condition Model, c⁰.
-
-        Returns:
-            What depends on c⁰ alone; nothing without an SS-Former.
-        """
-        return () if self.ss_former is None else self.ss_former.look(embedding)
-
-    def forward(
-        self,
-        x_t: Float[Tensor, "b k h w"],
-        t: Float[Tensor, " #b"],
-        condition: Condition,
-        *,
-        filters: Sequence[Tensor] | None = None,
-    ) -> Float[Tensor, "b k h w"]:
-        """Predict.
+    def forward(self, x_t: Float[Tensor, "b k h w"], time: V2Time, condition: V2Condition) -> Float[Tensor, "b k h w"]:
+        """Predict (equation 2).
 
         Args:
             x_t: Noisy masks.
-            t: Times; one serves the whole batch.
+            time: Of each mask, or one for all.
             condition: Of the image of each mask.
-            filters: From `filters` at the same t; ``None`` evaluates them.
 
         Returns:
             The prediction.
         """
-        time = self.time(t)
         gates = dict(zip((int(level) for level in self.anchors), condition.gates, strict=True))
 
         def anchor(level: int, f_d: Tensor) -> Tensor:
             return apply_gate(gates[level], f_d) if level in gates else f_d
 
         x = x_t if condition.image is None else torch.cat([x_t, condition.image], dim=1)
-        *skips, e = self.encoder(x, time, modulate=anchor)
+        *skips, e = self.encoder(x, time.embedding, modulate=anchor)  # E_t^x
         if self.ss_former is not None:
-            if filters is None:
-                filters = self.ss_former.tabulate(time, e.shape[-2], e.shape[-1])
-            e = self.ss_former.mix(e, condition.semantics or self.look(condition.embedding), filters)
-        finest = self.decoder(e, skips, time)[0]
+            e = self.ss_former.mix(e, condition.semantics, time.filters)  # TransF
+        finest = self.decoder(e, skips, time.embedding)[0]  # D
         if condition.detail is None:
             return self.decoder.maps(finest)
         refined: Tensor = self.decoder.head(finest, condition.detail)
@@ -176,4 +180,14 @@ def _ss_former(config: V2Config) -> SSFormer:
         filter_blocks=config.filter_blocks,
         filtered=config.semantic_condition == "ss-former",
         weigh=softmax_affinity if config.semantic_condition == "cross-attention" else affinity,
+    )
+
+
+def _detail_head(config: V2Config, mask_channels: int) -> DetailHead:
+    return DetailHead(
+        config.diffusion_widths[0],
+        config.condition_widths[0],
+        mask_channels,
+        patches=config.patches,
+        width=config.detail_channels,
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.config.networks.guided import V1Config
-from medsegdiff.models.base import MODELS
-from medsegdiff.models.denoiser import GuidedModel, make_denoiser
+from medsegdiff.models.base import MODELS, size_of
+from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
 from medsegdiff.nn.context_unet import ContextUNet
 from medsegdiff.nn.ff_parser import FFParser
-from medsegdiff.types import Condition
 
 ANCHOR_TIME = 999.0
 """The last step of the authors' process: where the anchor is drawn, from a mask without noise or signal."""
@@ -46,13 +44,11 @@ class DynamicGate(nn.Module):
             The features, weighed.
         """
         parsed = self.parser(self.enter(noisy))
-        gated: Tensor = x * self.map(parsed) * parsed.mean(dim=(2, 3), keepdim=True)
+        gated: Tensor = x * self.map(parsed) * parsed.mean(dim=(2, 3), keepdim=True)  # (b 1 h w) and (b c 1 1)
         return gated
 
 
-@MODELS.register(
-    "medsegdiff-v1", kind="diffusion", paper="Wu et al., MedSegDiff, MIDL", year=2023, condition_cached=False
-)
+@MODELS.register("medsegdiff-v1", paper="Wu et al., MedSegDiff, MIDL", year=2023, condition_cached=False)
 class MedSegDiffV1(GuidedModel):
     """Diffusion-based segmentation whose condition is encoded anew at each step, by the light of the noisy mask.
 
@@ -60,11 +56,6 @@ class MedSegDiffV1(GuidedModel):
     `condition` gives is that of a mask without noise or signal at the last step; in training it is that of x_t.
 
     Source: Wu et al. (2024), MedSegDiff, MIDL; the authors' released code, version 1.
-
-    Args:
-        config: Of the network.
-        image_channels: Channels of the image.
-        mask_channels: K, channels of the mask.
     """
 
     def __init__(self, config: V1Config, *, image_channels: int, mask_channels: int) -> None:
@@ -85,47 +76,30 @@ class MedSegDiffV1(GuidedModel):
         """Make what takes the place of the denoiser's blocks at the bottom: nothing."""
         return None
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
-        """Look at the image without a noisy mask, for the anchor.
+    def condition(self, image: Float[Tensor, "b c h w"]) -> ImageCondition:
+        """Draw the anchor from an empty mask; each step looks at the image anew."""
+        self.check_size(image)
+        empty = image.new_zeros(len(image), self.mask_channels, *size_of(image))
+        _, bottom, skips = self._encode(image, empty, self.at(image.new_tensor([ANCHOR_TIME]), size_of(image)))
+        return ImageCondition(self._anchor(bottom, skips), image)
 
-        Args:
-            image: Normalised image; height and width are multiples of the stride.
-
-        Returns:
-            The bottleneck, the anchor's logits, and the image itself, which each step looks at anew.
-
-        Raises:
-            ShapeError: If the size is not a multiple of the stride.
-        """
-        self.check_size(image.shape[-2], image.shape[-1])
-        nothing = image.new_zeros(len(image), self.mask_channels, *image.shape[-2:])
-        _, bottom, skips = self._look(image, nothing, self.diffusion_model.time(image.new_tensor([ANCHOR_TIME])))
-        return Condition((), bottom, self._anchor(bottom, skips), image)
-
-    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        time = self.diffusion_model.time(t)
-        features, bottom, _ = self._look(cast(Tensor, condition.image), x_t, time)
-        return self._predict(features, bottom, time)
+    def denoise(
+        self, x_t: Float[Tensor, "b k h w"], time: Tensor, condition: ImageCondition
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Encode the image by the light of the masks, then denoise them."""
+        features, bottom, _ = self._encode(condition.image, x_t, time)
+        return self._decode(features, bottom, time)
 
     def forward(
         self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"]]:
-        """Look and denoise at once, for training.
+        """Denoise as `denoise` does; the anchor is that of the image encoded by the light of x_t."""
+        self.check_size(image)
+        time = self.at(t, size_of(image))
+        features, bottom, skips = self._encode(image, x_t, time)
+        return self._decode(features, bottom, time), self._anchor(bottom, skips)
 
-        Args:
-            image: Normalised image.
-            x_t: Noisy masks.
-            t: Times.
-
-        Returns:
-            The prediction, and the logits of the condition encoded by the light of x_t.
-        """
-        self.check_size(image.shape[-2], image.shape[-1])
-        time = self.diffusion_model.time(t)
-        features, bottom, skips = self._look(image, x_t, time)
-        return self._predict(features, bottom, time), self._anchor(bottom, skips)
-
-    def _look(self, image: Tensor, x_t: Tensor, time: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    def _encode(self, image: Tensor, x_t: Tensor, time: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Encode the noisy mask, then the image by its light: features, bottleneck, skips."""
         unet = self.diffusion_model
         features = unet.encode(unet.start(torch.cat([image, x_t], dim=1)), time)
@@ -136,7 +110,7 @@ class MedSegDiffV1(GuidedModel):
 
         return features, *self.condition_model.encode(image, modulate=gate)
 
-    def _predict(self, features: Sequence[Tensor], bottom: Tensor, time: Tensor) -> Tensor:
+    def _decode(self, features: Sequence[Tensor], bottom: Tensor, time: Tensor) -> Tensor:
         unet = self.diffusion_model
         return unet.decode(unet.middle(features[-1] + self.embedding(bottom), time), features, time)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,18 +11,19 @@ from torch.nn import functional as F
 
 from medsegdiff.config.networks.guided import ReleaseConfig
 from medsegdiff.models.base import MODELS
-from medsegdiff.models.denoiser import GuidedModel, make_denoiser
+from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
 from medsegdiff.nn.context_unet import ContextUNet
-from medsegdiff.types import Condition
 
 
-@MODELS.register(
-    "release",
-    kind="diffusion",
-    paper="the code released with Wu et al., MedSegDiff-V2, AAAI",
-    year=2024,
-    condition_cached=True,
-)
+@dataclass(frozen=True)
+class ReleaseCondition(ImageCondition):
+    """The image, and what is seen of it."""
+
+    features: Float[Tensor, "b d h w"]
+    """Decoder features at full resolution, as wide as the denoiser's first features."""
+
+
+@MODELS.register("release", paper="the code released with Wu et al., MedSegDiff-V2, AAAI", year=2024)
 class Release(GuidedModel):
     """A guided-diffusion UNet on image and noisy mask, with decoder features of a plain UNet added at its beginning.
 
@@ -28,11 +31,6 @@ class Release(GuidedModel):
     code, not what the paper of MedSegDiff-V2 describes.
 
     Source: the authors' released code, version "new"; a checkpoint of theirs gives the same numbers here.
-
-    Args:
-        config: Of the network.
-        image_channels: Channels of the image.
-        mask_channels: K, channels of the mask.
     """
 
     def __init__(self, config: ReleaseConfig, *, image_channels: int, mask_channels: int) -> None:
@@ -42,33 +40,21 @@ class Release(GuidedModel):
         )
         self.diffusion_model = make_denoiser(config, image_channels + mask_channels, mask_channels=mask_channels)
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
-        """Look at the image, once.
-
-        Args:
-            image: Normalised image; height and width are multiples of the stride.
-
-        Returns:
-            What is added to the denoiser's first features, the bottleneck, the anchor's logits, the image.
-
-        Raises:
-            ShapeError: If the size is not a multiple of the stride.
-        """
-        self.check_size(image.shape[-2], image.shape[-1])
-        bottom, skips = self.condition_model.encode(image)
-        features = self.condition_model.decode(bottom, skips)
+    def condition(self, image: Float[Tensor, "b c h w"]) -> ReleaseCondition:
+        """Look at the image, once."""
+        self.check_size(image)
+        features = self.condition_model.decode(*self.condition_model.encode(image))
         fine, coarse = (
             F.interpolate(features[level].detach(), scale_factor=2.0**level, mode="bilinear") for level in (1, 2)
-        )
-        anchor = torch.cat([fine, fine, coarse], dim=1)
-        return Condition((anchor,), bottom, self.condition_model.maps(features[0]), image)
+        )  # at full resolution, as wide as levels 0 and 1
+        seen = torch.cat([fine, fine, coarse], dim=1)
+        return ReleaseCondition(self.condition_model.maps(features[0]), image, seen)
 
-    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def denoise(
+        self, x_t: Float[Tensor, "b k h w"], time: Tensor, condition: ReleaseCondition
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Look at image and masks together, by the light of what is seen of the image."""
         unet = self.diffusion_model
-        prediction: Tensor = unet(unet.start(torch.cat([_image(condition), x_t], dim=1)) + condition.gates[0], t)
+        first = unet.start(torch.cat([condition.image, x_t], dim=1)) + condition.features
+        prediction: Tensor = unet(first, time)
         return prediction
-
-
-def _image(condition: Condition) -> Tensor:
-    assert condition.image is not None
-    return condition.image

@@ -233,17 +233,16 @@ class GuidedUNet(nn.Module):
             maps: Tensor = self.head(x.float())
         return maps
 
-    def forward(self, first: Float[Tensor, "b d h w"], t: Float[Tensor, " #b"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, first: Float[Tensor, "b d h w"], time: Float[Tensor, "#b dim"]) -> Float[Tensor, "b k h w"]:
         """Go all the way, without looking at anything on it.
 
         Args:
             first: What `start` gave, and what is added to it.
-            t: Times.
+            time: Time embedding.
 
         Returns:
             One map per output channel.
         """
-        time = self.time(t)
         features = self.encode(first, time)
         return self.decode(self.middle(features[-1], time), features, time)
 

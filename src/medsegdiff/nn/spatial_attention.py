@@ -24,8 +24,8 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.to_map = nn.Conv2d(2, 1, KERNEL, padding=KERNEL // 2)
 
-    def gate(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Compute the attention map. It depends on the image alone, so once per image is enough.
+    def forward(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Compute the attention map, for `apply_gate`. It depends on the image alone, so once per image is enough.
 
         Args:
             f_c: Decoder features of the Condition Model.

@@ -52,8 +52,8 @@ class UncertainSpatialAttention(nn.Module):
         along_h, along_w = (blur_matrix(self.kernel(), size).to(f_c.dtype) for size in f_c.shape[-2:])
         return torch.einsum("cij,bcjw,clw->bcil", along_h, f_c, along_w)
 
-    def gate(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
-        """Compute the attention map. It depends on the image alone, so once per image is enough.
+    def forward(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+        """Compute the attention map, for `apply_gate`. It depends on the image alone, so once per image is enough.
 
         Args:
             f_c: Decoder features of the Condition Model.
@@ -62,19 +62,7 @@ class UncertainSpatialAttention(nn.Module):
             Weights in (0, 1).
         """
         f_anc = torch.maximum(self.smooth(f_c), f_c)  # equation 4
-        return torch.sigmoid(self.to_map(f_anc))
-
-    def forward(self, f_c: Float[Tensor, "b c h w"], f_d: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
-        """Apply equations 4 and 5.
-
-        Args:
-            f_c: Decoder features of the Condition Model.
-            f_d: Encoder features of the Diffusion Model at the same level.
-
-        Returns:
-            f_d, enhanced.
-        """
-        return apply_gate(self.gate(f_c), f_d)
+        return torch.sigmoid(self.to_map(f_anc))  # the first factor of equation 5
 
 
 def blur_matrix(kernel: Float[Tensor, "c taps"], size: int) -> Float[Tensor, "c size size"]:

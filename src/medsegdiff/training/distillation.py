@@ -38,7 +38,7 @@ def check_teacher(config: Config) -> None:
         return
     its = load_config(Path(config.train.teacher))
     facts = MODELS[config.model.name].facts
-    if config.diffusion.target != "x0" or facts["kind"] != "diffusion" or getattr(config.model, "learn_sigma", False):
+    if config.diffusion.target != "x0" or facts.kind != "diffusion" or getattr(config.model, "learn_sigma", False):
         raise ConfigError(
             "Distillation needs a diffusion model that predicts the mask (diffusion.target x0) and no variance; this "
             f"one is {config.model.name} with target {config.diffusion.target}. Train one that does."

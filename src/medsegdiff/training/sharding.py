@@ -13,10 +13,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from medsegdiff.errors import ConfigError
-from medsegdiff.models.base import DiffusionModel
-
-SAMPLING = ("condition", "prepare", "filters", "denoise")
-"""What a sampler calls of a network, beside which training calls it as a whole."""
+from medsegdiff.models.base import SAMPLED, DiffusionModel
 
 
 def check_divisible(model: DiffusionModel, processes: int) -> None:
@@ -52,7 +49,7 @@ def shard(model: DiffusionModel, accelerator: Accelerator) -> None:
     for unit in [module for module in model.modules() if isinstance(module, model.units)]:
         fully_shard(unit, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for method in SAMPLING:
+    for method in SAMPLED:  # beside these, training calls the network as a whole
         register_fsdp_forward_method(model, method)
     model.register_load_state_dict_pre_hook(_cut_weights)  # type: ignore[no-untyped-call]
 

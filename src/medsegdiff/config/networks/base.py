@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,7 +27,7 @@ class NetworkConfig(Component):
 DEFAULT_NETWORK = "medsegdiff-v2"
 """Whose settings a configuration has that names no network, or one that brings no settings of its own."""
 
-NETWORKS: Registry[type[NetworkConfig]] = Registry("network")
+NETWORKS: Registry[type[NetworkConfig], dict[str, Any]] = Registry("network", dict)
 """Settings by the name of the network: the same name as in the registry of models."""
 
 

@@ -8,17 +8,15 @@ from torch import Tensor
 
 from medsegdiff.config.networks.baselines import EnsDiffConfig
 from medsegdiff.models.base import MODELS
-from medsegdiff.models.denoiser import GuidedModel, make_denoiser
-from medsegdiff.types import Condition
+from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
 
 
 @MODELS.register(
     "ensdiff",
-    kind="diffusion",
     paper="Wolleb et al., Diffusion Models for Implicit Image Segmentation Ensembles, MIDL",
     year=2022,
     condition_cached=False,
-    anchor=False,
+    has_anchor=False,
 )
 class EnsDiff(GuidedModel):
     """Implicit ensembles by diffusion; "EnsemDiff" in the tables of MedSegDiff-V2.
@@ -26,33 +24,21 @@ class EnsDiff(GuidedModel):
     Each step sees the image anew, as channels of its input. There is no Condition Model, so there is no anchor.
 
     Source: Wolleb et al. (2022), arXiv:2112.03145, section 2.
-
-    Args:
-        config: Of the network.
-        image_channels: Channels of the image.
-        mask_channels: K, channels of the mask.
     """
 
     def __init__(self, config: EnsDiffConfig, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=2 ** (len(config.multiples) - 1))
         self.diffusion_model = make_denoiser(config, image_channels + mask_channels, mask_channels=mask_channels)
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
-        """Keep the image.
+    def condition(self, image: Float[Tensor, "b c h w"]) -> ImageCondition:
+        """Keep the image."""
+        self.check_size(image)
+        return ImageCondition(None, image)
 
-        Args:
-            image: Normalised image; height and width are multiples of the stride.
-
-        Returns:
-            The image as embedding, and no logits.
-
-        Raises:
-            ShapeError: If the size is not a multiple of the stride.
-        """
-        self.check_size(image.shape[-2], image.shape[-1])
-        return Condition((), image, None)
-
-    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def denoise(
+        self, x_t: Float[Tensor, "b k h w"], time: Tensor, condition: ImageCondition
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Look at image and masks together."""
         unet = self.diffusion_model
-        prediction: Tensor = unet(unet.start(torch.cat([condition.embedding, x_t], dim=1)), t)
+        prediction: Tensor = unet(unet.start(torch.cat([condition.image, x_t], dim=1)), time)
         return prediction

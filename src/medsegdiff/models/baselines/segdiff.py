@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,14 +14,15 @@ from medsegdiff.nn.rrdb import RRDBEncoder
 from medsegdiff.types import Condition
 
 
-@MODELS.register(
-    "segdiff",
-    kind="diffusion",
-    paper="Amit et al., SegDiff, arXiv:2112.00390",
-    year=2021,
-    condition_cached=True,
-    anchor=False,
-)
+@dataclass(frozen=True)
+class SegDiffCondition(Condition):
+    """What the dense blocks see."""
+
+    features: Float[Tensor, "b d h w"]
+    """At full resolution, as wide as the mask's first features."""
+
+
+@MODELS.register("segdiff", paper="Amit et al., SegDiff, arXiv:2112.00390", year=2021, has_anchor=False)
 class SegDiff(GuidedModel):
     """Dense blocks look at the image, and what they see is summed with the mask's first convolution.
 
@@ -27,11 +30,6 @@ class SegDiff(GuidedModel):
     which is two thirds of its operations. They are trained by the denoiser's loss alone: there is no anchor.
 
     Source: Amit et al. (2021), arXiv:2112.00390, section 4, equation 12; widths as in the released code.
-
-    Args:
-        config: Of the network.
-        image_channels: Channels of the image.
-        mask_channels: K, channels of the mask.
     """
 
     def __init__(self, config: SegDiffConfig, *, image_channels: int, mask_channels: int) -> None:
@@ -45,22 +43,15 @@ class SegDiff(GuidedModel):
         )
         self.diffusion_model = make_denoiser(config, mask_channels, mask_channels=mask_channels)
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
-        """Look at the image, once.
+    def condition(self, image: Float[Tensor, "b c h w"]) -> SegDiffCondition:
+        """Look at the image, once."""
+        self.check_size(image)
+        return SegDiffCondition(None, self.condition_model(image))
 
-        Args:
-            image: Normalised image; height and width are multiples of the stride.
-
-        Returns:
-            Its features at full resolution as embedding, and no logits.
-
-        Raises:
-            ShapeError: If the size is not a multiple of the stride.
-        """
-        self.check_size(image.shape[-2], image.shape[-1])
-        return Condition((), self.condition_model(image), None)
-
-    def _denoised(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def denoise(
+        self, x_t: Float[Tensor, "b k h w"], time: Tensor, condition: SegDiffCondition
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Add what is seen of the image to the masks' first features (equation 12)."""
         unet = self.diffusion_model
-        prediction: Tensor = unet(unet.start(x_t) + condition.embedding, t)
+        prediction: Tensor = unet(unet.start(x_t) + condition.features, time)
         return prediction

@@ -15,7 +15,6 @@ from medsegdiff.nn.transformer import TransformerBottom
 
 @MODELS.register(
     "medsegdiff-transunet",
-    kind="diffusion",
     paper="Wu et al., MedSegDiff-V2, AAAI: MedSegDiff + TransUNet, or MSD-Trans",
     year=2024,
     condition_cached=False,
@@ -27,11 +26,6 @@ class MedSegDiffTransUNet(MedSegDiffV1):
     TransUNet's ResNet-50 and its bilinear decoder: those know no time.
 
     Source: MedSegDiff-V2, Main Results; table 5, row MSD-Trans; Chen et al. (2021), arXiv:2102.04306.
-
-    Args:
-        config: Of the network.
-        image_channels: Channels of the image.
-        mask_channels: K, channels of the mask.
     """
 
     def _bottom(self, config: V1Config) -> nn.Module | None:
