@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from medsegdiff.cli import app, load_plugin
 from medsegdiff.config.run import DataConfig
@@ -133,3 +134,24 @@ def test_the_layout_in_contributing_works(tmp_path: Path) -> None:
         assert listing.masks.read("eye0", listing.masks.declared).shape == (1, 3, 16, 16)
     finally:
         DATASETS._entries.pop("my-clinic", None)
+
+
+def test_the_published_data_set_in_contributing_works(tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    plugin = tmp_path / "polyps.py"
+    plugin.write_text(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[1], encoding="utf-8")
+    for part in ("Train", "Test/site"):
+        for number in range(3):
+            name = f"{part[:2]}{number}"
+            (tmp_path / "data" / part).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (number, 90, 20)).save(tmp_path / "data" / part / f"{name}.jpg")
+            mask = np.tri(16, dtype=np.uint8)
+            write_png(tmp_path / "data" / f"{part.split('/')[0]}_masks" / f"{name}_mask.png", mask)
+    try:
+        load_plugin(plugin)
+        assert detect(tmp_path / "data") == "polyps"
+        listing = list_cases(tmp_path / "data", DataConfig())
+        assert [case.part for case in listing.cases.values()] == ["test"] * 3 + ["train"] * 3
+        assert listing.masks.read("Te1", listing.masks.declared).sum() == np.tri(16).sum()
+    finally:
+        DATASETS._entries.pop("polyps", None)

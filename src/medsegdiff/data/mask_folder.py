@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -40,11 +40,13 @@ def mask_folder(
     return Masks(files, kind=kind_of(files) if kind == "auto" else kind, where=root)
 
 
-def by_name(paths: Iterable[Path], names: Collection[str] = ()) -> dict[str, Path]:
+def by_name(
+    paths: Iterable[Path], names: Collection[str] = (), *, name_of: Callable[[Path], str] = image_name
+) -> dict[str, Path]:
     """Index files by case name: the stem, without what marks it as a mask."""
     found: dict[str, Path] = {}
     for path in paths:
-        stem = image_name(path)
+        stem = name_of(path)
         name = stem if stem in names else case_name(stem)
         if name in found:
             raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")

@@ -7,7 +7,6 @@ and as ``<svg>`` a JSON list of what was drawn on it. The path ``N.xml#1`` stand
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,19 +15,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medsegdiff.config.run import DataConfig
+from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
 from medsegdiff.data.coding import MaskCoding
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
-from medsegdiff.data.masks import MaskReader, Masks
-from medsegdiff.data.split import assign
+from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_geometry
 from medsegdiff.io.rtstruct import fill_even_odd
 from medsegdiff.types import Geometry
-
-CODING = MaskCoding("binary", ("nodule",))
-IMAGE = re.compile(r"(?P<patient>\d+)_(?P<number>\d+)")
-FILES = "1_1.jpg, 1_2.jpg … of the patient 1, 1.xml with what was drawn on them"
 
 Polygon = Float[np.ndarray, "n 2"]
 """Corners as (row, column)."""
@@ -52,36 +45,29 @@ class DrawnReader(MaskReader):
         return read_geometry(file.with_name(f"{file.stem}_{number}.jpg"))[0]
 
 
-def looks_like_ddti(root: Path) -> bool:
-    """Tell whether a folder holds DDTI."""
-    return bool(_images(root)) and any(path.stem.isdecimal() for path in root.glob("*.xml"))
+def _parts(path: Path) -> tuple[Path, str]:
+    file, _, number = str(path).rpartition("#")
+    return Path(file), number
 
 
-def list_ddti(root: Path, config: DataConfig) -> Listing:
-    """List the images on which something was drawn, by patient. There is no official split."""
-    images = _images(root)
-    files = sorted(path for path in root.glob("*.xml") if path.stem.isdecimal())
-    if not images or not files:
-        raise expected(FILES, root)
-    masks = {f"{file.stem}_{number}": Path(f"{file}#{number}") for file in files for number in read_marks(file)}
-    found = [CaseFiles(name, (path,), group=name.partition("_")[0]) for name, path in images.items() if name in masks]
-    if not found:
+def _files(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*.xml") if path.stem.isdecimal())
+
+
+def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
+    """Find the images on which something was drawn, by patient. There is no official split."""
+    images = {case.name: case for case in in_parts(spec, root, config).cases}
+    drawn = {f"{file.stem}_{number}": Path(f"{file}#{number}") for file in _files(root) for number in read_marks(file)}
+    cases = [case for name, case in images.items() if name in drawn]
+    if images and _files(root) and not cases:
         raise DataError(f"{root}: expected XML files that tell of polygons; found none on {len(images)} images.")
-    cases = assign(indexed(found, root), root / "split.csv")
-    return Listing(
-        root,
-        "ddti",
-        cases,
-        Masks(
-            {"": {case.name: masks[case.name] for case in found}},
-            kind="flat",
-            where=root,
-            declared=CODING,
-            reader=DrawnReader(),
-        ),
-        unlisted=tuple(case.name for case in found if case.name not in cases),
-        remarks=_remarks(len(set(images) - set(masks)), len(set(masks) - set(images))),
-    )
+    unmarked, lost = len(images) - len(cases), len(drawn) - len(cases)
+    remarks = {
+        f"images left out because nothing was drawn on them: {unmarked}": unmarked,
+        f"images that are not there though something was drawn on them: {lost}": lost,
+    }
+    masks = {case.name: drawn[case.name] for case in cases}
+    return Found(cases, {"": masks}, remarks=tuple(remark for remark, count in remarks.items() if count))
 
 
 def read_marks(file: Path) -> dict[str, list[Polygon]]:
@@ -101,30 +87,18 @@ def read_marks(file: Path) -> dict[str, list[Polygon]]:
     return dict(found)
 
 
-def _images(root: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(root.glob("*.jpg")) if IMAGE.fullmatch(path.stem)}
-
-
-def _parts(path: Path) -> tuple[Path, str]:
-    file, _, number = str(path).rpartition("#")
-    return Path(file), number
-
-
-def _remarks(unmarked: int, lost: int) -> tuple[str, ...]:
-    """Say what is left out."""
-    return (
-        *([f"images left out because nothing was drawn on them: {unmarked}"] if unmarked else []),
-        *([f"images that are not there though something was drawn on them: {lost}"] if lost else []),
+DDTI = register(
+    Benchmark(
+        name="ddti",
+        labels=MaskCoding("binary", ("nodule",)),
+        files="1_1.jpg, 1_2.jpg … of the patient 1, 1.xml with what was drawn on them",
+        parts=(Part("", "[0-9]*_[0-9]*.jpg"),),
+        patient=r"\d+",
+        find=_find,
+        match=lambda root: any(root.glob("[0-9]*_[0-9]*.jpg")) and bool(_files(root)),
+        reader=DrawnReader(),
+        licence="see its home page",
+        home="http://cimalab.unal.edu.co/?lang=en&mod=program&id=5",
+        paper="table 1, column TNMIX (with tn3k)",
     )
-
-
-DATASETS.register(
-    "ddti",
-    kind="benchmark",
-    task="binary",
-    classes=CODING.classes,
-    licence="see its home page",
-    home="http://cimalab.unal.edu.co/?lang=en&mod=program&id=5",
-    paper="table 1, column TNMIX (with tn3k)",
-    layout=FILES,
-)(Layout(looks_like_ddti, list_ddti))
+)

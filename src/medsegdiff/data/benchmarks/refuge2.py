@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.config.run import DataConfig
+from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, files_in, in_parts, register
 from medsegdiff.data.coding import TWO_VALUES, MaskCoding
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
-from medsegdiff.data.masks import MaskReader, Masks
-from medsegdiff.data.split import assign
+from medsegdiff.data.dataset import SPLITS
+from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_mask
-from medsegdiff.types import Geometry
 
 CLASSES = ("disc", "cup")
 """The cup lies in the disc."""
 STORED = {255: 0, 128: 1, 0: 2}
 """What the challenge stores → 0 outside, 1 the rim of the disc, 2 the cup."""
-IMAGES = {
-    "train": ("Training400", "REFUGE-Training400"),
-    "val": ("REFUGE-Validation400", "Validation400"),
-    "test": ("Test400", "REFUGE-Test400"),
-}
-"""Folders of the challenge by part: the archive's name, or that of the folder in it."""
-MASKS = {"train": "Annotation-Training400", "val": "REFUGE-Validation400-GT", "test": "REFUGE-Test-GT"}
-RATED = {"train": "Training-400", "val": "Validation-400", "test": "Test-400"}
-"""Folders of the release with seven raters by part."""
-RATER = re.compile(r"_seg_(?P<structure>disc|cup)_(?P<number>\d+)")
-CHALLENGE_FILES = (
-    "Training400/{Glaucoma,Non-Glaucoma}/*.jpg, Annotation-Training400/Disc_Cup_Masks/{Glaucoma,Non-Glaucoma}/*.bmp, "
-    "REFUGE-Validation400/*.jpg, REFUGE-Validation400-GT/Disc_Cup_Masks/*.bmp, Test400/*.jpg, "
-    "REFUGE-Test-GT/Disc_Cup_Masks/{G,N}/*.bmp"
+CHALLENGE = (  # the archive's name, or that of the folder in it; the masks of a part may not be public
+    Part("train", "Training400/**/*.jpg|REFUGE-Training400/**/*.jpg", "Annotation-Training400/**/*.bmp"),
+    Part("val", "REFUGE-Validation400/**/*.jpg|Validation400/**/*.jpg", "REFUGE-Validation400-GT/**/*.bmp"),
+    Part("test", "Test400/**/*.jpg|REFUGE-Test400/**/*.jpg", "REFUGE-Test-GT/**/*.bmp"),
 )
-RATED_FILES = "{Training,Test}-400/0001/{0001.jpg, 0001_seg_disc_1.png … _7.png, 0001_seg_cup_1.png … _7.png}"
+RATED = (
+    Part("train", "Training-400/*/*.jpg", "Training-400/*/*_seg_disc_[1-7].png"),
+    Part("val", "Validation-400/*/*.jpg", "Validation-400/*/*_seg_disc_[1-7].png"),
+    Part("test", "Test-400/*/*.jpg", "Test-400/*/*_seg_disc_[1-7].png"),
+)
+ENDINGS = {f"rater{number}": f"_seg_disc_{number}" for number in range(1, 8)}
 
 
 class ChallengeReader(MaskReader):
@@ -59,102 +50,11 @@ class ChallengeReader(MaskReader):
 
 
 class RaterReader(MaskReader):
-    """Reads the two files of a rater as one mask. ``0001_seg_#3`` stands for the disc and the cup of the third."""
+    """Reads the two files of a rater as one mask: that of the disc is named, that of the cup lies beside it."""
 
     def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
         """Read disc and cup of a rater."""
-        disc, cup = (_drawn(file) for file in _two_files(path))
-        if disc.shape != cup.shape:
-            raise GeometryError(
-                f"{path}: the disc is {size(disc.shape)} but the cup is {size(cup.shape)}. They must be of one image."
-            )
-        return disc + 2 * cup
-
-    def geometry(self, path: Path) -> Geometry:
-        """Give the grid of the disc."""
-        return super().geometry(_two_files(path)[0])
-
-
-def looks_like_refuge2(root: Path) -> bool:
-    """Tell whether a folder holds REFUGE2."""
-    folders = [name for names in IMAGES.values() for name in names]
-    return any((root / name).is_dir() for name in (*folders, *RATED.values()))
-
-
-def list_refuge2(root: Path, config: DataConfig) -> Listing:
-    """List the photographs of the challenge, or those with seven raters, with the official split."""
-    found, masks = _challenge(root) if any(_photographs(root, part) for part in IMAGES) else _rated(root)
-    if not found:
-        raise expected(f"{CHALLENGE_FILES}; or {RATED_FILES}", root)
-    cases = assign(indexed(found, root), root / "split.csv")
-    return Listing(
-        root,
-        "refuge2",
-        cases,
-        masks,
-        unlisted=tuple(case.name for case in found if case.name not in cases),
-        remarks=("the photographs for training are of another camera than those for validation and test",),
-    )
-
-
-def _challenge(root: Path) -> tuple[list[CaseFiles], Masks]:
-    """Find the photographs of the challenge with their masks; those of a part may not be public."""
-    found: list[CaseFiles] = []
-    drawn: dict[str, Path] = {}
-    for part in IMAGES:
-        images = _photographs(root, part)
-        masks = list(_files(root / MASKS[part], ".bmp"))
-        if images and not masks and part != "test":
-            raise expected(f"masks *.bmp in {MASKS[part]}/Disc_Cup_Masks", root)
-        found += [CaseFiles(path.stem, (path,), part) for path in images]
-        drawn |= {path.stem: path for path in masks}
-    coding = MaskCoding("regions", CLASSES, ((1, 2), (2,)))
-    return found, Masks({"": drawn}, kind="flat", where=root, declared=coding, reader=ChallengeReader())
-
-
-def _photographs(root: Path, part: str) -> list[Path]:
-    return [path for name in IMAGES[part] for path in _files(root / name, ".jpg")]
-
-
-def _files(folder: Path, suffix: str) -> Iterator[Path]:
-    """Find files however deep: the archives have folders within folders, which differ from copy to copy."""
-    return (path for path in sorted(folder.rglob(f"*{suffix}")) if not path.name.startswith("."))
-
-
-def _rated(root: Path) -> tuple[list[CaseFiles], Masks]:
-    """Find the photographs that several raters drew on."""
-    found: list[CaseFiles] = []
-    by_rater: dict[str, dict[str, Path]] = defaultdict(dict)
-    for part, name in RATED.items():
-        folders = sorted(path for path in (root / name).glob("*") if (path / f"{path.name}.jpg").is_file())
-        found += [CaseFiles(folder.name, (folder / f"{folder.name}.jpg",), part) for folder in folders]
-        for folder in folders:
-            for number in _raters(folder):
-                by_rater[f"rater{number}"][folder.name] = folder / f"{folder.name}_seg_#{number}"
-    raters = {rater: by_rater[rater] for rater in sorted(by_rater, key=lambda name: (len(name), name))}
-    coding = MaskCoding("regions", CLASSES, ((1, 3), (2, 3)))
-    return found, Masks(raters, kind="raters", where=root, declared=coding, reader=RaterReader())
-
-
-def _raters(folder: Path) -> list[int]:
-    """List who drew on a photograph, each both the disc and the cup."""
-    drawn: dict[str, set[int]] = {structure: set() for structure in CLASSES}
-    for path in folder.glob(f"{folder.name}_seg_*_*.png"):
-        if match := RATER.fullmatch(path.stem.removeprefix(folder.name)):
-            drawn[match["structure"]].add(int(match["number"]))
-    disc, cup = drawn["disc"], drawn["cup"]
-    if disc != cup:
-        raise DataError(
-            f"{folder}: expected the disc and the cup of each rater; found only one of the two by "
-            f"{some([f'rater{number}' for number in sorted(disc ^ cup)])}. Unpack the whole release."
-        )
-    return sorted(disc)
-
-
-def _two_files(path: Path) -> tuple[Path, Path]:
-    """Name the files that a path stands for: the disc and the cup."""
-    stem, _, number = path.name.rpartition("#")
-    return path.with_name(f"{stem}disc_{number}.png"), path.with_name(f"{stem}cup_{number}.png")
+        return cup_in_disc(_drawn(path), _drawn(path.with_name(path.name.replace("_disc_", "_cup_"))), path)
 
 
 def _drawn(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -164,13 +64,57 @@ def _drawn(path: Path) -> UInt8[np.ndarray, "h w"]:
     return (stored > above).astype(np.uint8)
 
 
-DATASETS.register(
-    "refuge2",
-    kind="benchmark",
-    task="regions",
-    classes=CLASSES,
-    licence="research use, on registration with the challenge",
-    home="https://refuge.grand-challenge.org",
-    paper="table 1, columns REFUGE2-Disc and REFUGE2-Cup",
-    layout=f"{CHALLENGE_FILES}; or {RATED_FILES}",
-)(Layout(looks_like_refuge2, list_refuge2))
+def cup_in_disc(disc: UInt8[np.ndarray, "h w"], cup: UInt8[np.ndarray, "i j"], path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Put two structures into one mask: 1 the disc, 2 the cup, 3 both."""
+    if disc.shape != cup.shape:
+        raise GeometryError(
+            f"{path}: the disc is {size(disc.shape)} but the cup is {size(cup.shape)}. They must be of one image."
+        )
+    return disc + 2 * cup
+
+
+def _match(root: Path) -> bool:
+    globs = [glob for part in (*CHALLENGE, *RATED) for glob in part.images.split("|")]
+    return any((root / glob.partition("/")[0]).is_dir() for glob in globs)
+
+
+def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
+    """Find the photographs of the challenge, or those with seven raters, in the official parts."""
+    challenge = in_parts(spec, root, config)
+    if challenge.cases:
+        return challenge
+    found = in_parts(replace(spec, parts=RATED, mask_endings=ENDINGS, unlabelled=SPLITS), root, config)
+    drawn = {path for files in found.masks.values() for path in files.values()}
+    cups = files_in(spec, root, "|".join(part.masks.replace("_disc_", "_cup_") for part in RATED))
+    if odd := sorted(drawn ^ {path.with_name(path.name.replace("_cup_", "_disc_")) for path in cups}):
+        numbers = sorted({path.stem[-1] for path in odd if path.parent == odd[0].parent})
+        raise DataError(
+            f"{odd[0].parent}: expected the disc and the cup of each rater; found only one of the two by "
+            f"{some([f'rater{number}' for number in numbers])}. Unpack the whole release."
+        )
+    cases = [case for case in found.cases if case.images[0].parent.name == case.name]
+    raters = {rater: files for rater, files in found.masks.items() if files}
+    return Found(cases, raters, labels=MaskCoding("regions", CLASSES, ((1, 3), (2, 3))), reader=RaterReader())
+
+
+register(
+    Benchmark(
+        name="refuge2",
+        labels=MaskCoding("regions", CLASSES, ((1, 2), (2,))),
+        files=(
+            "Training400/{Glaucoma,Non-Glaucoma}/*.jpg, "
+            "Annotation-Training400/Disc_Cup_Masks/{Glaucoma,Non-Glaucoma}/*.bmp, REFUGE-Validation400/*.jpg, "
+            "REFUGE-Validation400-GT/Disc_Cup_Masks/*.bmp, Test400/*.jpg, REFUGE-Test-GT/Disc_Cup_Masks/{G,N}/*.bmp; "
+            "or {Training,Test}-400/0001/{0001.jpg, 0001_seg_disc_1.png … _7.png, 0001_seg_cup_1.png … _7.png}"
+        ),
+        parts=CHALLENGE,
+        masks_named="Disc_Cup_Masks/*.bmp",
+        find=_find,
+        match=_match,
+        reader=ChallengeReader(),
+        remarks=("the photographs for training are of another camera than those for validation and test",),
+        licence="research use, on registration with the challenge",
+        home="https://refuge.grand-challenge.org",
+        paper="table 1, columns REFUGE2-Disc and REFUGE2-Cup",
+    )
+)

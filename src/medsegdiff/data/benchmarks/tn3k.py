@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,22 +11,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.config.run import DataConfig
+from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
 from medsegdiff.data.coding import MaskCoding
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
-from medsegdiff.data.mask_folder import by_name
-from medsegdiff.data.masks import MaskReader, Masks
-from medsegdiff.data.split import assign
+from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import images_in, read_mask
+from medsegdiff.io.image import image_name, read_mask
 
-CODING = MaskCoding("binary", ("nodule",))
 HALF = 127
 """JPEG leaves a grey rim around what was drawn with 0 and 255; above this it counts as drawn."""
 FOLD = "tn3k-trainval-fold0.json"
 """The first of the release's five folds: numbers of images in ``trainval-image`` that train and that validate."""
-PARTS = {"trainval": "train", "test": "test"}
-FILES = f"{{trainval,test}}-image/0000.jpg, {{trainval,test}}-mask/0000.jpg, {FOLD}"
 
 
 class HalfReader(MaskReader):
@@ -37,48 +31,22 @@ class HalfReader(MaskReader):
         return (read_mask(path) > HALF).astype(np.uint8)
 
 
-def looks_like_tn3k(root: Path) -> bool:
-    """Tell whether a folder holds TN3K."""
+def _match(root: Path) -> bool:
     return (root / "trainval-image").is_dir() or all((root / f"test-{kind}").is_dir() for kind in ("image", "mask"))
 
 
-def list_tn3k(root: Path, config: DataConfig) -> Listing:
-    """List the images; the first fold of the release says which of them validate, if its file is there."""
-    found: list[CaseFiles] = []
-    masks: dict[str, Path] = {}
-    for folder, part in PARTS.items():
-        images = _pictures(root / f"{folder}-image")
-        drawn = _pictures(root / f"{folder}-mask")
-        if images and not drawn and part == "train":
-            raise expected(f"the masks of {folder}-image in {folder}-mask/0000.jpg", root)
-        found += [CaseFiles(f"{folder}-{name}", (path,), part) for name, path in images.items()]
-        masks |= {f"{folder}-{name}": path for name, path in drawn.items()}
-    if not found:
-        raise expected(FILES, root)
-    listed = _assign(indexed(found, root), root)
-    return Listing(
-        root,
-        "tn3k",
-        listed,
-        Masks({"": masks}, kind="flat", where=root, declared=CODING, reader=HalfReader()),
-        unlisted=tuple(case.name for case in found if case.name not in listed),
-        remarks=("the masks are JPEG files: what is brighter than half counts as nodule",),
-    )
+def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
+    """Find the images; the fold says which of them validate, unless the user wrote ``split.csv``."""
+    found = in_parts(spec, root, config)
+    if not found.cases or (root / "split.csv").is_file() or not (root / FOLD).is_file():
+        return found
+    names = [case.name for case in found.cases]
+    parts = {case.name: "test" for case in found.cases if case.part == "test"} | _read_fold(root / FOLD, names)
+    cases = [replace(case, part=parts[case.name]) for case in found.cases if case.name in parts]
+    return replace(found, cases=cases, passed_over=names)
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    return by_name(images_in(folder)) if folder.is_dir() else {}
-
-
-def _assign(cases: Mapping[str, CaseFiles], root: Path) -> dict[str, CaseFiles]:
-    """Put cases into parts: as ``split.csv`` says if the user wrote one, else as the fold of the release says."""
-    if (root / "split.csv").is_file() or not (root / FOLD).is_file():
-        return assign(cases, root / "split.csv")
-    parts = {name: case.part for name, case in cases.items() if case.part == "test"} | _read_fold(root / FOLD, cases)
-    return {name: replace(case, part=parts[name]) for name, case in cases.items() if name in parts}
-
-
-def _read_fold(file: Path, cases: Mapping[str, CaseFiles]) -> dict[str, str]:
+def _read_fold(file: Path, names: Collection[str]) -> dict[str, str]:
     """Read which images train and which validate.
 
     The authors' loader takes the numbers for places in the list of images, which in the whole release, numbered from
@@ -95,7 +63,7 @@ def _read_fold(file: Path, cases: Mapping[str, CaseFiles]) -> dict[str, str]:
         ) from error
     if len(parts) < count:
         raise DataError(f"{file}: expected each image once; found {count - len(parts)} twice. Correct the file.")
-    if unknown := sorted(set(parts) - set(cases)):
+    if unknown := sorted(set(parts) - set(names)):
         raise DataError(
             f"{file}: expected the images that it names in trainval-image; found all but {len(unknown)}: "
             f"{some(unknown)}. Unpack the whole release, or remove the file: validation cases are then drawn."
@@ -108,13 +76,19 @@ def _named(item: int | str) -> str:
     return f"trainval-{item:04d}" if isinstance(item, int) else f"trainval-{Path(item).stem}"
 
 
-DATASETS.register(
-    "tn3k",
-    kind="benchmark",
-    task="binary",
-    classes=CODING.classes,
-    licence="see its home page",
-    home="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
-    paper="table 1, column TNMIX (with ddti)",
-    layout=FILES,
-)(Layout(looks_like_tn3k, list_tn3k))
+TN3K = register(
+    Benchmark(
+        name="tn3k",
+        labels=MaskCoding("binary", ("nodule",)),
+        parts=(Part("train", "trainval-image/*", "trainval-mask/*"), Part("test", "test-image/*", "test-mask/*")),
+        name_of=lambda path: f"{path.parent.name.partition('-')[0]}-{image_name(path)}",  # 0000 is in either
+        files=f"{{trainval,test}}-image/0000.jpg, {{trainval,test}}-mask/0000.jpg, {FOLD}",
+        find=_find,
+        match=_match,
+        reader=HalfReader(),
+        remarks=("the masks are JPEG files: what is brighter than half counts as nodule",),
+        licence="see its home page",
+        home="https://github.com/haifangong/TRFE-Net-for-thyroid-nodule-segmentation",
+        paper="table 1, column TNMIX (with ddti)",
+    )
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,21 @@ def test_a_structure_without_its_map_is_named(tmp_path: Path) -> None:
     (tmp_path / "softmaps" / "cup" / "drishtiGS_002.png").unlink()
     with pytest.raises(DataError, match="'drishtiGS_002' has a map of the disc or of the cup alone"):
         open_source(tmp_path, DataConfig())
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        ("images", r"expected images/drishtiGS_001\.png.*; found softmaps/"),
+        ("softmaps", r"expected images/drishtiGS_001\.png.*; found images/"),
+        ("softmaps/disc", "has a map of the disc or of the cup alone"),
+    ],
+)
+def test_a_folder_that_is_missing_is_named(tmp_path: Path, gone: str, words: str) -> None:
+    make_drishti(tmp_path)
+    shutil.rmtree(tmp_path / gone)
+    with pytest.raises(DataError, match=words):
+        list_cases(tmp_path, DataConfig(layout="drishti"))
 
 
 def test_the_real_maps_have_discs_around_cups(real_data: object) -> None:

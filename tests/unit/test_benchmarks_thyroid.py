@@ -79,9 +79,7 @@ def test_a_fold_of_tn3k_that_can_not_be_followed_is_refused(tmp_path: Path, text
 def test_tn3k_tells_what_it_expects(tmp_path: Path) -> None:
     make_tn3k(tmp_path)
     (tmp_path / "trainval-mask").rename(tmp_path / "masks")
-    with pytest.raises(
-        DataError, match=r"expected the masks of trainval-image in trainval-mask/0000\.jpg; found .*masks/"
-    ):
+    with pytest.raises(DataError, match=r"expected the masks of trainval-image in trainval-mask, .*; found .*masks/"):
         open_pictures(tmp_path)
 
 

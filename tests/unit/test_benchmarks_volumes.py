@@ -71,6 +71,13 @@ def test_mr_scans_of_amos_are_taken_when_asked_for(tmp_path: Path) -> None:
     assert "5 CT scans are left out; data.layout=amos2022 " in found.remarks[0]
 
 
+def test_a_folder_of_mr_scans_alone_says_how_they_are_taken(tmp_path: Path) -> None:
+    volume(tmp_path / "imagesTr" / "amos_0507.nii.gz", 1)
+    with pytest.raises(DataError, match=r"expected CT scans; found 1 MR .*data\.layout=amos2022-mr"):
+        listing(tmp_path)
+    assert list(listing(tmp_path, "amos2022-mr").cases) == ["amos_0507"]
+
+
 def test_scans_of_amos_whose_labels_are_secret_are_for_testing(tmp_path: Path) -> None:
     found = listing(amos(tmp_path, validation=False))
     assert parts(found)["amos_0008"] == "test"

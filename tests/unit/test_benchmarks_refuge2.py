@@ -47,7 +47,7 @@ def test_refuge2_tells_what_it_expects(tmp_path: Path) -> None:
     make_challenge(tmp_path)
     (tmp_path / "Annotation-Training400").rename(tmp_path / "annotation")
     with pytest.raises(
-        DataError, match=r"expected masks \*\.bmp in Annotation-Training400/Disc_Cup_Masks; found .*annotation/"
+        DataError, match=r"expected the masks of Training400 .* in Annotation-Training400, .*\.bmp; found .*annotation/"
     ):
         open_pictures(tmp_path)
     (tmp_path / "empty" / "Training-400").mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_a_rater_must_have_drawn_both_and_on_one_grid(tmp_path: Path) -> None:
     make_rated(tmp_path)
     folder = tmp_path / "Training-400" / "0003"
     write_png(folder / "0003_seg_cup_5.png", np.zeros((9, 9), np.uint8))
-    with pytest.raises(GeometryError, match=r"0003_seg_#5: the disc is 20×30 but the cup is 9×9"):
+    with pytest.raises(GeometryError, match=r"0003_seg_disc_5\.png: the disc is 20×30 but the cup is 9×9"):
         open_pictures(tmp_path)
     (folder / "0003_seg_cup_5.png").unlink()
     with pytest.raises(
