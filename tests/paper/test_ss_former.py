@@ -36,7 +36,9 @@ def test_with_an_open_filter_it_is_scaled_softmax_free_attention(
     k = attention.norm_k(source) @ attention.to_k.weight.T
     v = source @ attention.to_v.weight.T
     expected = (q @ k.transpose(1, 2)) @ v / math.sqrt(8 * length)
-    assert torch.allclose(attention.attend(query, source, ones(*grid), grid=grid), expected, atol=1e-5)
+    assert torch.allclose(
+        attention.attend(query, attention.keys_values(source), ones(*grid), grid=grid), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -83,8 +85,9 @@ def test_permuted_keys_change_the_result_when_the_filter_is_not_flat(attention: 
     query, source = torch.randn(1, 16, 8), torch.randn(1, 16, 8)
     shuffled = source[:, torch.randperm(16)]
     table = torch.rand(1, *(len(distinct_radii(4, 4, CPU)[0]),) * 2)
-    flat = [attention.attend(query, s, ones(4, 4), grid=(4, 4)) for s in (source, shuffled)]
-    filtered = [attention.attend(query, s, spread(table, 4, 4), grid=(4, 4)) for s in (source, shuffled)]
+    keys_values = [attention.keys_values(s) for s in (source, shuffled)]
+    flat = [attention.attend(query, given, ones(4, 4), grid=(4, 4)) for given in keys_values]
+    filtered = [attention.attend(query, given, spread(table, 4, 4), grid=(4, 4)) for given in keys_values]
     assert torch.allclose(*flat, atol=1e-5)
     assert not torch.allclose(*filtered, atol=1e-3)
 
@@ -109,7 +112,7 @@ def test_untrained_it_adds_the_condition_to_the_embedding() -> None:
     torch.manual_seed(0)
     former = SSFormer(6, 10, time_dim=16, dim=8, num_blocks=2, filter_channels=4, filter_blocks=2)
     e, c = torch.randn(2, 10, 4, 4), torch.randn(2, 6, 4, 4)
-    out = former(e, c, former.tabulate(torch.randn(2, 16), 4, 4))
+    out = former(e, former.encode_image(c), former.tabulate(torch.randn(2, 16), 4, 4))
     tokens = former.embed_c(c) + positions(4, 4, 8, CPU).T.reshape(1, 8, 4, 4)
     assert torch.allclose(out, e + former.project(tokens), atol=1e-6)
 
@@ -118,16 +121,16 @@ def test_roles_alternate_as_in_the_paper() -> None:
     """Module 1: query e, key and value c. Module 2: query c̃, key and value e. e is the same in all blocks."""
     torch.manual_seed(0)
     former = SSFormer(8, 8, time_dim=16, dim=8, num_blocks=2, filter_channels=4, filter_blocks=2)
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
-    outs: list[torch.Tensor] = []
+    queries, sources, outs = list[torch.Tensor](), list[torch.Tensor](), list[torch.Tensor]()
     for block in former.blocks:
         for part in (block.encode_noise, block.encode_semantics):
             torch.nn.init.normal_(part.out.weight, std=0.1)
-            part.register_forward_hook(lambda m, args, out: seen.append(args[:2]) or outs.append(out))
+            part.register_forward_hook(lambda m, args, out: queries.append(args[0]) or outs.append(out))
+            part.norm_k.register_forward_hook(lambda m, args, out: sources.append(args[0]))
     e, c = torch.randn(1, 8, 4, 4), torch.randn(1, 8, 4, 4)
-    former(e, c, former.tabulate(torch.randn(1, 16), 4, 4))
+    former(e, former.encode_image(c), former.tabulate(torch.randn(1, 16), 4, 4))
     e_tokens, c_tokens = former._tokens(former.embed_e(e)), former._tokens(former.embed_c(c))
     expected = [(e_tokens, c_tokens), (outs[0], e_tokens), (e_tokens, outs[1]), (outs[2], e_tokens)]
-    for (query, source), (right_query, right_source) in zip(seen, expected, strict=True):
+    for query, source, (right_query, right_source) in zip(queries, sources, expected, strict=True):
         assert torch.equal(query, right_query)
         assert torch.equal(source, right_source)

@@ -109,7 +109,9 @@ def test_without_filters_the_ss_former_is_that_with_open_ones() -> None:
         torch.nn.init.constant_(nbp.head.bias, 100.0)  # H ≡ 1
     e, c, time = torch.randn(2, 10, 4, 6), torch.randn(2, 6, 4, 6), torch.randn(2, 16)
     assert bare.tabulate(time, 4, 6) == []
-    assert torch.allclose(bare(e, c, []), whole(e, c, whole.tabulate(time, 4, 6)), atol=1e-5)
+    assert torch.allclose(
+        bare(e, bare.encode_image(c), []), whole(e, whole.encode_image(c), whole.tabulate(time, 4, 6)), atol=1e-5
+    )
 
 
 def test_without_a_filter_a_module_is_softmax_free_attention() -> None:
@@ -118,7 +120,9 @@ def test_without_a_filter_a_module_is_softmax_free_attention() -> None:
     query, source = torch.randn(2, 12, 8), torch.randn(2, 12, 8)
     q, k = attention.to_q(attention.norm_q(query)), attention.to_k(attention.norm_k(source))
     expected = (q @ k.transpose(1, 2)) @ attention.to_v(source) / math.sqrt(8 * 12)
-    assert torch.allclose(attention.attend(query, source, None, grid=(3, 4)), expected, atol=1e-6)
+    assert torch.allclose(
+        attention.attend(query, attention.keys_values(source), None, grid=(3, 4)), expected, atol=1e-6
+    )
 
 
 def test_the_control_is_pytorch_s_attention() -> None:
@@ -128,7 +132,7 @@ def test_the_control_is_pytorch_s_attention() -> None:
     attention = SpectrumAttention(8, weigh=softmax_affinity)
     norm_q, norm_k = attention.norm_q(q), attention.norm_k(k)
     expected = F.scaled_dot_product_attention(attention.to_q(norm_q), attention.to_k(norm_k), attention.to_v(k))
-    assert torch.allclose(attention.attend(q, k, None, grid=(3, 4)), expected, atol=1e-6)
+    assert torch.allclose(attention.attend(q, attention.keys_values(k), None, grid=(3, 4)), expected, atol=1e-6)
 
 
 def test_spatial_attention_is_the_formula_at_one_place() -> None:

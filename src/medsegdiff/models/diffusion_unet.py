@@ -99,7 +99,7 @@ class DiffusionUNet(nn.Module):
         Returns:
             See `V2Condition`; nothing without an SS-Former.
         """
-        return () if self.ss_former is None else self.ss_former.look(embedding)
+        return () if self.ss_former is None else self.ss_former.encode_image(embedding)
 
     def detail(self, features: Sequence[Tensor]) -> Tensor | None:
         """Bring the finest features of the Condition Model to full resolution, where they refine the output.
@@ -111,7 +111,7 @@ class DiffusionUNet(nn.Module):
             The detail (b d h w); ``None`` without a `DetailHead`.
         """
         head = self.decoder.head
-        return head.look(features[0]) if isinstance(head, DetailHead) else None
+        return head.encode_image(features[0]) if isinstance(head, DetailHead) else None
 
     def at(self, t: Float[Tensor, " b"], h: int, w: int) -> V2Time:
         """Embed times and evaluate the NBP-Filters.
@@ -146,7 +146,7 @@ class DiffusionUNet(nn.Module):
         x = x_t if condition.image is None else torch.cat([x_t, condition.image], dim=1)
         *skips, e = self.encoder(x, time.embedding, modulate=anchor)  # E_t^x
         if self.ss_former is not None:
-            e = self.ss_former.mix(e, condition.semantics, time.filters)  # TransF
+            e = self.ss_former(e, condition.semantics, time.filters)  # TransF
         finest = self.decoder(e, skips, time.embedding)[0]  # D
         if condition.detail is None:
             return self.decoder.maps(finest)

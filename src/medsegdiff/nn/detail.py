@@ -41,7 +41,7 @@ class DetailHead(nn.Module):
         self.unfold_c, self.unfold_d = nn.PixelShuffle(fine), nn.PixelShuffle(coarse)
         self.to_maps = nn.Conv2d(width, out_channels, 3, padding=1)
 
-    def look(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
+    def encode_image(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
         """Bring the Condition Model's features to full resolution. Once per image is enough.
 
         Args:
@@ -58,7 +58,7 @@ class DetailHead(nn.Module):
 
         Args:
             f_d: Finest features of the Diffusion Model.
-            detail: From `look`.
+            detail: From `encode_image`.
 
         Returns:
             Maps at full resolution.

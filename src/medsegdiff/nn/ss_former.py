@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from medsegdiff.nn.affinity import Weigh, affinity, band_pass
 from medsegdiff.nn.nbp_filter import NBPFilter, spread
 
+KeysValues = tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]
+"""What tokens give to those that ask."""
+
 
 def positions(h: int, w: int, dim: int, device: torch.device) -> Float[Tensor, "l dim"]:
     """Make fixed 2-D sin-cos positions: half of the channels tell the row, half the column.
@@ -57,59 +60,38 @@ class SpectrumAttention(nn.Module):
             for parameter in last:
                 nn.init.zeros_(parameter)
 
-    def attend(
-        self,
-        query: Float[Tensor, "b l d"],
-        source: Float[Tensor, "b l d"],
-        h_filter: Float[Tensor, "#b h w h half"] | None,
-        *,
-        grid: tuple[int, int],
-    ) -> Float[Tensor, "b l d"]:
-        """Gather values from the source through the filtered affinity.
-
-        Args:
-            query: Tokens that ask.
-            source: Tokens that give keys and values.
-            h_filter: H on the half spectrum; ``None`` lets everything pass.
-            grid: Rows and columns of tokens.
-
-        Returns:
-            f, before the output projection.
-        """
-        return self.gather(query, self.offer(source), h_filter, grid=grid)
-
-    def offer(self, source: Float[Tensor, "b l d"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]:
+    def keys_values(self, source: Float[Tensor, "b l d"]) -> KeysValues:
         """Make keys and values; of c⁰ they depend on the image alone.
 
         Args:
-            source: Tokens.
+            source: Tokens that give them.
 
         Returns:
             Keys and values.
         """
         return self.to_k(self.norm_k(source)), self.to_v(source)
 
-    def gather(
+    def attend(
         self,
         query: Float[Tensor, "b l d"],
-        offer: tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]],
+        keys_values: KeysValues,
         h_filter: Float[Tensor, "#b h w h half"] | None,
         *,
         grid: tuple[int, int],
     ) -> Float[Tensor, "b l d"]:
-        """Gather values through the filtered affinity.
+        r"""Gather values through the filtered affinity: :math:`f = F^{-1}(M \odot H)(v W^v)`.
 
         Args:
             query: Tokens that ask.
-            offer: Keys and values.
+            keys_values: Of the tokens that give.
             h_filter: H on the half spectrum; ``None`` lets everything pass.
             grid: Rows and columns of tokens.
 
         Returns:
             f, before the output projection.
         """
-        keys, values = offer
-        weights = self.weigh(self.to_q(self.norm_q(query)), keys)
+        keys, values = keys_values
+        weights = self.weigh(self.to_q(self.norm_q(query)), keys)  # A (b l l), whose 4-D transform is M
         if h_filter is not None:
             weights = band_pass(weights, h_filter, *grid)
         return weights.to(values.dtype) @ values
@@ -117,27 +99,25 @@ class SpectrumAttention(nn.Module):
     def forward(
         self,
         query: Float[Tensor, "b l d"],
-        source: Float[Tensor, "b l d"],
+        keys_values: KeysValues,
         h_filter: Float[Tensor, "#b h w h half"] | None,
         *,
         around: Float[Tensor, "b l d"],
         grid: tuple[int, int],
-        offer: tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]] | None = None,
     ) -> Float[Tensor, "b l d"]:
         """Apply the module.
 
         Args:
             query: Tokens that ask.
-            source: Tokens that give keys and values.
+            keys_values: Of the tokens that give.
             h_filter: H on the half spectrum; ``None`` lets everything pass.
             around: What the result is added to: the condition, which flows from module to module.
             grid: Rows and columns of tokens.
-            offer: Keys and values of the source, where they are known already.
 
         Returns:
             The next condition tokens.
         """
-        c = around + self.out(self.gather(query, offer or self.offer(source), h_filter, grid=grid))
+        c = around + self.out(self.attend(query, keys_values, h_filter, grid=grid))
         refined: Tensor = c + self.mlp(self.norm_mlp(c))
         return refined
 
@@ -157,7 +137,7 @@ class SSFormerBlock(nn.Module):
         filters: Sequence[Tensor | None],
         *,
         grid: tuple[int, int],
-        offer: tuple[Tensor, Tensor] | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "b l d"]:
         """Apply the block.
 
@@ -166,13 +146,14 @@ class SSFormerBlock(nn.Module):
             e: Diffusion tokens (b l d), the same in all blocks.
             filters: H of the two modules; ``None`` lets everything pass.
             grid: Rows and columns of tokens.
-            offer: Keys and values of c, where they are known already.
+            known: Keys and values of c, where they are known already.
 
         Returns:
             Condition tokens for the next block.
         """
-        c_tilde = self.encode_noise(e, c, filters[0], around=c, grid=grid, offer=offer)
-        next_c: Tensor = self.encode_semantics(c_tilde, e, filters[1], around=c_tilde, grid=grid)
+        first, second = self.encode_noise, self.encode_semantics
+        c_tilde = first(e, known or first.keys_values(c), filters[0], around=c, grid=grid)
+        next_c: Tensor = second(c_tilde, second.keys_values(e), filters[1], around=c_tilde, grid=grid)
         return next_c
 
 
@@ -223,22 +204,7 @@ class SSFormer(nn.Module):
         """
         return [nbp(h, w, time) for nbp in self.filters]
 
-    def forward(
-        self, e: Float[Tensor, "b c h w"], c: Float[Tensor, "b d h w"], filters: Sequence[Tensor]
-    ) -> Float[Tensor, "b c h w"]:
-        """Condition the embedding of the noisy mask on that of the image.
-
-        Args:
-            e: Deepest features of the Diffusion Model.
-            c: Deepest features of the Condition Model, c⁰.
-            filters: From `tabulate`.
-
-        Returns:
-            e plus the projected c^N, for the decoder.
-        """
-        return self.mix(e, self.look(c), filters)
-
-    def look(self, c: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_image(self, c: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor, Tensor]:
         """Compute what depends on the image alone.
 
         Args:
@@ -249,16 +215,16 @@ class SSFormer(nn.Module):
         """
         tokens = self._tokens(self.embed_c(c))
         first = cast(SSFormerBlock, self.blocks[0]).encode_noise
-        return (tokens, *first.offer(tokens))
+        return (tokens, *first.keys_values(tokens))
 
-    def mix(
+    def forward(
         self, e: Float[Tensor, "b c h w"], semantics: Sequence[Tensor], filters: Sequence[Tensor]
     ) -> Float[Tensor, "b c h w"]:
         """Condition the embedding of the noisy mask on what is known of the image.
 
         Args:
             e: Deepest features of the Diffusion Model.
-            semantics: From `look`.
+            semantics: From `encode_image`.
             filters: From `tabulate`.
 
         Returns:
@@ -267,11 +233,11 @@ class SSFormer(nn.Module):
         grid = (e.shape[-2], e.shape[-1])
         c_tokens, keys, values = semantics
         e_tokens = self._tokens(self.embed_e(e))
-        laid_out: list[Tensor | None] = [spread(table, *grid) for table in filters] or [None] * (2 * len(self.blocks))
-        for index, block in enumerate(self.blocks):
-            offer = (keys, values) if index == 0 else None
-            c_tokens = block(c_tokens, e_tokens, laid_out[2 * index : 2 * index + 2], grid=grid, offer=offer)
-        out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))
+        h_filters: list[Tensor | None] = [spread(table, *grid) for table in filters] or [None] * (2 * len(self.blocks))
+        for index, block in enumerate(self.blocks):  # c^n → c^{n+1}
+            known = (keys, values) if index == 0 else None
+            c_tokens = block(c_tokens, e_tokens, h_filters[2 * index : 2 * index + 2], grid=grid, known=known)
+        out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))  # (b, d, h, w) again
         return out
 
     def _tokens(self, features: Tensor) -> Tensor:
