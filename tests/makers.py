@@ -60,7 +60,6 @@ SMALL_NETWORKS = {
         "model.multiples=[1, 2]",
         "model.num_blocks=1",
         "model.attention_levels=[1]",
-        "model.checkpointing=true",
     ),
     "segdiff": (
         "model.channels=16",

@@ -32,7 +32,7 @@ STEPS = (
 """Three batches to validate, so that one of two processes has none in the second round."""
 PP = (
     "train.val_every=5",
-    *("model.scale_shift=true", "model.checkpointing=true", "model.num_heads=4", "model.attention_levels=[]"),
+    *("model.scale_shift=true", "train.gradient_checkpointing=true", "model.num_heads=4", "model.attention_levels=[]"),
     *("diffusion.target=eps", "data.augment=true", "train.ema_decay=0.5", "train.max_grad_norm=0.5"),
 )
 """What the preset ``pp`` has at its size, and gradients that are clipped."""

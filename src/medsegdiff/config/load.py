@@ -94,7 +94,7 @@ def _settings(values: Mapping[str, Any], otherwise: Mapping[str, Any] | None = N
 
 def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     """Validate a configuration."""
-    merged = dict(values)
+    merged = one_switch(values)
     for override in overrides:
         merged = _laid_over(merged, _parsed(override, _settings(merged)))
     try:
@@ -102,6 +102,16 @@ def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Con
     except ValidationError as error:
         settings = _settings(merged)
         raise ConfigError("\n".join(_explain(dict(problem), settings) for problem in error.errors())) from None
+
+
+def one_switch(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read ``model.checkpointing`` of earlier versions: either switch was enough to compute activations anew."""
+    model, train = values.get("model"), values.get("train") or {}
+    if not isinstance(model, Mapping) or "checkpointing" not in model:
+        return dict(values)
+    asked = bool(model["checkpointing"] or train.get("gradient_checkpointing"))
+    kept = {key: value for key, value in model.items() if key != "checkpointing"}
+    return {**values, "model": kept, "train": {**train, "gradient_checkpointing": asked}}
 
 
 def _parsed(override: str, settings: type[Component]) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medsegdiff.config.networks.guided import DenoiserConfig
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.nn.guided_unet import GuidedUNet, Rung
+from medsegdiff.nn.guided_unet import GuidedUNet, UNetBlock
 from medsegdiff.types import Condition
 
 
@@ -23,7 +23,7 @@ class ImageCondition(Condition):
 class GuidedModel(DiffusionModel):
     """A network that is derived from guided diffusion: of the time its denoiser needs the embedding alone."""
 
-    units = (Rung,)
+    units = (UNetBlock,)
     diffusion_model: GuidedUNet
 
     def at(self, t: Float[Tensor, " b"], size: tuple[int, int]) -> Float[Tensor, "b dim"]:
@@ -56,5 +56,4 @@ def make_denoiser(
         num_heads=config.num_heads,
         scale_shift=config.scale_shift,
         bottom=bottom,
-        checkpointing=config.checkpointing,
     )

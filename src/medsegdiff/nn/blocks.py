@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -64,16 +66,53 @@ class TimeEmbedding(nn.Module):
         return embedding
 
 
-class ResidualBlock(nn.Module):
+class Recomputed(nn.Module, ABC):
+    """A block that the backward pass can compute once more, instead of keeping what is inside (`recompute`).
+
+    Source: Chen et al. (2016), Training Deep Nets with Sublinear Memory Cost.
+    """
+
+    recomputed = False
+
+    @abstractmethod
+    def compute(self, *given: Any, **more: Any) -> Tensor:
+        """Do what the block does."""
+
+    def forward(self, *given: Tensor | None) -> Tensor:
+        """Apply the block.
+
+        Args:
+            *given: What `compute` takes.
+
+        Returns:
+            What it gives.
+        """
+        if self.recomputed and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(self.compute, *given, use_reentrant=False, preserve_rng_state=False)
+            return kept
+        return self.compute(*given)
+
+
+def recompute(model: nn.Module) -> None:
+    """Let the backward pass compute blocks once more, so that far less is kept for it: the gradients are the same.
+
+    Args:
+        model: The network; its blocks are changed, of blocks within blocks the outer ones.
+    """
+    for part in model.children():
+        if isinstance(part, Recomputed):
+            part.recomputed = True
+        else:
+            recompute(part)
+
+
+class ResidualBlock(Recomputed):
     """Two normalised 3×3 convolutions and a way around them; the time, if any, enters between them.
 
     It scales and shifts the normalised features, or (without ``scale_shift``) is added before the normalisation.
 
     Source: Ho et al. (2020), with the scale-shift of Dhariwal & Nichol (2021), equation 1.
     """
-
-    recomputed = False
-    """Whether the backward pass computes the block once more, instead of keeping what is inside (`recompute`)."""
 
     def __init__(
         self,
@@ -93,7 +132,7 @@ class ResidualBlock(nn.Module):
         self.time = None if time_dim is None else nn.Linear(time_dim, (1 + scale_shift) * out_channels)
         self.around = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(
+    def compute(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"] | None = None
     ) -> Float[Tensor, "b d h w"]:
         """Apply the block.
@@ -105,12 +144,6 @@ class ResidualBlock(nn.Module):
         Returns:
             Features of the same size.
         """
-        if self.recomputed and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(self._computed, x, time, use_reentrant=False, preserve_rng_state=False)
-            return kept
-        return self._computed(x, time)
-
-    def _computed(self, x: Tensor, time: Tensor | None) -> Tensor:
         h = self.conv_in(F.silu(self.norm_in(x)))
         if self.time is None or time is None:
             h = self.norm_out(h)
@@ -121,21 +154,6 @@ class ResidualBlock(nn.Module):
             h = self.norm_out(h + self.time(F.silu(time))[:, :, None, None])
         out: Tensor = self.around(x) + self.conv_out(F.silu(h))
         return out
-
-
-def recompute(model: nn.Module) -> None:
-    """Let the backward pass compute residual blocks once more, so that far less is kept for it.
-
-    The gradients are the same.
-
-    Source: Chen et al. (2016), Training Deep Nets with Sublinear Memory Cost.
-
-    Args:
-        model: The network; it is changed.
-    """
-    for module in model.modules():
-        if isinstance(module, ResidualBlock):
-            module.recomputed = True
 
 
 class Upsample(nn.Module):

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from medsegdiff.nn.blocks import ResidualBlock, TimeEmbedding, Upsample, full_precision, group_norm
+from medsegdiff.nn.blocks import Recomputed, ResidualBlock, TimeEmbedding, Upsample, full_precision, group_norm
 
 GROUPS = 32
 """Of the normalisations."""
@@ -63,7 +62,7 @@ class SelfAttention(nn.Module):
         return out
 
 
-class Rung(nn.Module):
+class UNetBlock(Recomputed):
     """A residual block, followed by attention where it is wanted."""
 
     def __init__(
@@ -73,7 +72,7 @@ class Rung(nn.Module):
         self.block = ResidualBlock(in_channels, out_channels, time_dim=time_dim, norm=norm_of, scale_shift=scale_shift)
         self.attention = nn.Identity() if heads is None else SelfAttention(out_channels, heads=heads)
 
-    def forward(
+    def compute(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"], skip: Float[Tensor, "b s h w"] | None = None
     ) -> Float[Tensor, "b d h w"]:
         """Apply block and attention.
@@ -95,8 +94,7 @@ class GuidedUNet(nn.Module):
 
     Made of parts, so that a network can look at what is on the way, or add to it: `encode`, `middle`, `decode`.
     The last layer of each residual starts at zero. Another ``bottom``, called with features and time, takes the place
-    of the blocks at the coarsest level. With ``checkpointing``, what lies within a block is not kept for the backward
-    pass but computed again there: the same gradients, for less memory and about a third more time.
+    of the blocks at the coarsest level.
 
     Source: Dhariwal & Nichol (2021), section 3; Ho et al. (2020), appendix B.
     """
@@ -113,15 +111,14 @@ class GuidedUNet(nn.Module):
         num_heads: int = 1,
         scale_shift: bool = False,
         bottom: nn.Module | None = None,
-        checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.num_blocks, self.checkpointing = num_blocks, checkpointing
+        self.num_blocks = num_blocks
         widths, time_dim = [channels * multiple for multiple in multiples], 4 * channels
 
-        def rung(a: int, b: int, level: int) -> Rung:
+        def block(a: int, b: int, level: int) -> UNetBlock:
             heads = num_heads if level in attention_levels else None
-            return Rung(a, b, time_dim=time_dim, scale_shift=scale_shift, heads=heads)
+            return UNetBlock(a, b, time_dim=time_dim, scale_shift=scale_shift, heads=heads)
 
         self.time = TimeEmbedding(time_dim, num_frequencies=channels // 2)
         self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1)
@@ -131,19 +128,19 @@ class GuidedUNet(nn.Module):
         skips, x = [widths[0]], widths[0]
         for level, width in enumerate(widths):
             ways = pairwise([x] + [width] * num_blocks)
-            self.levels_down.append(nn.ModuleList(rung(a, b, level) for a, b in ways))
+            self.levels_down.append(nn.ModuleList(block(a, b, level) for a, b in ways))
             skips += [width] * (num_blocks + (level < len(widths) - 1))
             x = width
         self.bottom = bottom
         if bottom is None:
-            self.before = Rung(x, x, time_dim=time_dim, scale_shift=scale_shift, heads=num_heads)
-            self.after = Rung(x, x, time_dim=time_dim, scale_shift=scale_shift, heads=None)
+            self.before = UNetBlock(x, x, time_dim=time_dim, scale_shift=scale_shift, heads=num_heads)
+            self.after = UNetBlock(x, x, time_dim=time_dim, scale_shift=scale_shift, heads=None)
         for level, width in reversed(list(enumerate(widths))):
-            rungs = nn.ModuleList()
+            blocks = nn.ModuleList()
             for _ in range(num_blocks + 1):
-                rungs.append(rung(x + skips.pop(), width, level))
+                blocks.append(block(x + skips.pop(), width, level))
                 x = width
-            self.levels_up.insert(0, rungs)
+            self.levels_up.insert(0, blocks)
         self.head = nn.Sequential(norm_of(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], out_channels, 3, padding=1))
         self._start_at_zero()
 
@@ -180,8 +177,8 @@ class GuidedUNet(nn.Module):
         for index, level in enumerate(self.levels_down):
             if index:
                 features.append(self.down[index - 1](features[-1]))
-            for rung in cast(nn.ModuleList, level):
-                features.append(self._through(rung, features[-1], time))
+            for block in cast(nn.ModuleList, level):
+                features.append(block(features[-1], time))
         return features
 
     def entering(self, features: Sequence[Tensor], level: int) -> Tensor:
@@ -206,9 +203,7 @@ class GuidedUNet(nn.Module):
         Returns:
             Features of the same size.
         """
-        if self.bottom is None:
-            return self._through(self.after, self._through(self.before, x, time), time)
-        changed: Tensor = self.bottom(x, time)
+        changed: Tensor = self.after(self.before(x, time), time) if self.bottom is None else self.bottom(x, time)
         return changed
 
     def decode(
@@ -226,8 +221,8 @@ class GuidedUNet(nn.Module):
         """
         skips = list(features)
         for index in reversed(range(len(self.levels_up))):
-            for rung in cast(nn.ModuleList, self.levels_up[index]):
-                x = self._through(rung, x, time, skips.pop())
+            for block in cast(nn.ModuleList, self.levels_up[index]):
+                x = block(x, time, skips.pop())
             x = self.up[index - 1](x) if index else x
         with full_precision(x):
             maps: Tensor = self.head(x.float())
@@ -245,12 +240,3 @@ class GuidedUNet(nn.Module):
         """
         features = self.encode(first, time)
         return self.decode(self.middle(features[-1], time), features, time)
-
-    def _through(self, rung: nn.Module, *given: Tensor) -> Tensor:
-        """Apply a rung; while training with ``checkpointing`` only what enters it is kept."""
-        out: Tensor
-        if self.checkpointing and torch.is_grad_enabled():
-            out = checkpoint(rung, *given, use_reentrant=False, preserve_rng_state=False)
-        else:
-            out = rung(*given)
-        return out

@@ -27,8 +27,6 @@ class DenoiserConfig(NetworkConfig):
     """Whether the time scales and shifts the features, or only shifts them."""
     learn_sigma: bool = True
     """Whether the variance of the ancestral sampler is learned: K more channels of the denoiser."""
-    checkpointing: bool = False
-    """Whether what lies within a block is computed again on the way back instead of kept: less memory, more time."""
 
     @model_validator(mode="after")
     def _levels_known(self) -> DenoiserConfig:
