@@ -75,8 +75,8 @@ def segment(run: Path, case: Path, out: Path, *, shared: bool) -> None:
 
 def write_page(data: Path, outs: dict[str, Path], seconds: dict[str, float]) -> None:
     """Write ``brats_cpu.md`` and the overlay."""
-    fused = evaluate(outs["shared"], data, split="test", track=track).cases[0]
-    anchor = evaluate(outs["shared"] / "anchor", data, split="test", track=track).cases[0]
+    fused = evaluate(outs["shared"], data, split="test", track=track)
+    anchor = evaluate(outs["shared"] / "anchor", data, split="test", track=track)
     image = nib.load(data / TESTED / f"{TESTED}_t1.nii.gz")
     mask = nib.load(outs["shared"] / "masks" / "WT" / f"{TESTED}.nii.gz")
     labels = nib.load(outs["shared"] / "labels" / f"{TESTED}.nii.gz")
@@ -100,8 +100,8 @@ def write_page(data: Path, outs: dict[str, Path], seconds: dict[str, float]) -> 
         "| region | Dice fused | Dice anchor | HD95 fused (mm) | HD95 anchor (mm) |",
         "|---|---|---|---|---|",
         *(
-            f"| {r} | {fused[f'dice/{r}']:.3f} | {anchor[f'dice/{r}']:.3f} | {fused[f'hd95/{r}']:.1f} | "
-            f"{anchor[f'hd95/{r}']:.1f} |"
+            f"| {r} | {fused.mean('dice', r).mean:.3f} | {anchor.mean('dice', r).mean:.3f} | "
+            f"{fused.mean('hd95', r).mean:.1f} | {anchor.mean('hd95', r).mean:.1f} |"
             for r in REGIONS
         ),
         "",

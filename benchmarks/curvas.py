@@ -19,8 +19,9 @@ from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import DataConfig
-from medsegdiff.evaluation import Evaluation, evaluate, interval
+from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.io.raster import read_mask
+from medsegdiff.metrics.paired import bootstrap_interval
 from medsegdiff.pictures.figures import case_grid
 from medsegdiff.pictures.gallery import saved_rows
 from medsegdiff.training.run import Run
@@ -60,27 +61,25 @@ def write_page(
     """Write ``NAME.md``, the curves, and pictures of the best, the median and the worst slice."""
     run, out = given.runs / given.name, given.runs / f"{given.name}_masks"
     fused = next(iter(scores.values()))
-    ranked = sorted(fused.cases, key=lambda case: -case["dice"])
+    ranked = fused.scores.ranked("dice")
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     for which, case in chosen.items():
-        rows = saved_rows(out, given.data, {case["name"]: f"Dice {case['dice']:.3f}"}, config=data)
+        rows = saved_rows(out, given.data, {case: f"Dice {fused.scores.value(case, 'dice'):.3f}"}, config=data)
         case_grid(rows, HERE / f"{given.name}_{which}.png", max_members=5)
-    held = {
-        case["name"]: set(np.unique(read_mask(given.data / "labels" / f"{case['name']}.png"))) for case in fused.cases
-    }
+    held = {name: set(np.unique(read_mask(given.data / "labels" / f"{name}.png"))) for name in fused.scores.groups}
     config, facts, log = load_config(run), json.loads((run / "run.json").read_text()), Run(run).lines()
     best = max((line for line in log if "dice" in line), key=lambda line: line["dice"])
     lines = [
         f"# CURVAS: pancreas, kidney and liver on slices of CT, {config.data.image_size} px",
         "",
         f"Command: `python benchmarks/curvas.py --name {given.name}`, configuration `benchmarks/{given.name}.yaml`; "
-        f"{facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.cases)} test slices, "
+        f"{facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.scores)} test slices, "
         "split by patient; four classes that exclude each other.",
         "",
         f"Machine: {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"{config.train.precision}. Training: {[line['step'] for line in log][-1]} steps of batch "
         f"{config.train.batch_size} in {seconds['train'] / 60:.0f} minutes; weights of step {best['step']}, the best "
-        f"validation. Segmenting: 10 members × 20 steps for {len(fused.cases)} slices in {seconds['segment']:.0f} s.",
+        f"validation. Segmenting: 10 members × 20 steps for {len(fused.scores)} slices in {seconds['segment']:.0f} s.",
         "",
         "Mean over test slices on the native 256×256 grid, with 95 % bootstrap intervals over slices. *All* counts a "
         "slice without the organ as 1 if none is predicted and as 0 if some is (HD95: 0 px and the diagonal, 362 px).",
@@ -109,16 +108,18 @@ def rows_of(name: str, score: Evaluation, held: dict[str, set[int]]) -> list[str
     """Make the rows of one kind of mask: each organ over all slices, and over those that hold it."""
     rows = []
     for value, organ in enumerate(ORGANS, start=1):
-        present = [case for case in score.cases if value in held[case["name"]]]
-        for which, cases in (("all", score.cases), ("with it", present)):
-            numbers = (shown([case[f"{metric}/{organ}"] for case in cases]) for metric in ("dice", "iou", "hd95"))
+        present = [name for name in score.scores.groups if value in held[name]]
+        for which, cases in (("all", list(score.scores.groups)), ("with it", present)):
+            numbers = (
+                shown([score.scores.value(name, metric, organ) for name in cases]) for metric in ("dice", "iou", "hd95")
+            )
             rows.append(f"| {name} | {organ} | {which}: {len(cases)} | {' | '.join(numbers)} |")
     return rows
 
 
 def shown(values: list[float]) -> str:
     """Write a mean with its interval."""
-    low, high = interval(values) or (values[0], values[0])
+    low, high = bootstrap_interval(np.array(values)) or (values[0], values[0])
     digits = 3 if max(values) <= 1 else 1
     return f"{np.mean(values):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 

@@ -113,7 +113,7 @@ def write_page(entries: list[Entry], data: Path, minutes: float) -> None:
         f"Command: `python benchmarks/family.py` ({machine['name']}, torch {machine['torch']}).",
         "",
         f"{minutes:g} minutes of training steps for each network on one core (validation comes on top); {MEMBERS} "
-        f"members of {STEPS} steps of DPM-Solver++(2M), fused by STAPLE; {len(v2.cases)} test images, scored on their "
+        f"members of {STEPS} steps of DPM-Solver++(2M), fused by STAPLE; {len(v2.scores)} test images, scored on their "
         "256×256 grid, with 95 % bootstrap intervals.",
         "",
         READING,
@@ -145,7 +145,7 @@ def row(entry: Entry, score: Evaluation, seconds: float) -> str:
     method, paper = METHODS[entry.preset], load_table("table1").row(METHODS[entry.preset])
     costs, log = budget(load_config(entry.run)), Run(entry.run).lines()
     theirs = [f"{paper.cells[f'ISIC {metric}']}" if paper else "–" for metric in ("Dice", "IoU")]
-    agreement = score.shown("agreement", digits=3) if "agreement" in score.summary else "–"
+    agreement = score.shown("agreement", digits=3)
     cells = [method, f"`{entry.preset}`", f"{costs.parameters / 1e6:.2f}", f"{log[-1]['step']}"]
     cells += [percent(score, "dice"), percent(score, "iou"), agreement, f"{seconds:.2f}", *theirs]
     return "| " + " | ".join(cells) + " |"
@@ -153,8 +153,9 @@ def row(entry: Entry, score: Evaluation, seconds: float) -> str:
 
 def percent(score: Evaluation, metric: str) -> str:
     """Write a mean with its interval, in per cent as the paper does."""
-    mean, (low, high) = score.summary[metric]["mean"], score.summary[metric]["ci95"]
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    found = score.mean(metric)
+    low, high = found.ci95 or (found.mean, found.mean)
+    return f"{100 * found.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def time_images(entries: list[Entry], data: Path, *, images: int = 4, repeats: int = 5) -> dict[str, float]:
@@ -170,11 +171,11 @@ def time_images(entries: list[Entry], data: Path, *, images: int = 4, repeats: i
 
 def draw(entries: list[Entry], data: Path, scores: dict[str, Evaluation]) -> None:
     """Draw a case near V2's best, its median and one near its worst, as every network sees it."""
-    order = [case["name"] for case in sorted(scores["v2-tiny"].cases, key=lambda case: -case["dice"])]
+    order = scores["v2-tiny"].scores.ranked("dice")
     chosen = [order[len(order) // 20], order[len(order) // 2], order[-len(order) // 20]]
     for entry in entries:
-        dice = {case["name"]: case["dice"] for case in scores[entry.preset].cases}
-        rows = saved_rows(entry.masks, data, {name: f"Dice {dice[name]:.3f}" for name in chosen})
+        found = scores[entry.preset].scores
+        rows = saved_rows(entry.masks, data, {name: f"Dice {found.value(name, 'dice'):.3f}" for name in chosen})
         case_grid(rows, HERE / f"family_isic_{entry.preset}.png", max_members=5)
 
 

@@ -16,7 +16,7 @@ from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.data.phantom import PhantomSource, write_phantom
-from medsegdiff.evaluation import Evaluation, evaluate
+from medsegdiff.evaluation import Evaluation, Measure, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
@@ -71,11 +71,12 @@ def section(name: str, data: Path, runs: Path) -> str:
             f"| {title} | {steps} | {seconds.get('train', float('nan')) / 60:.1f} | {costs.parameters / 1e6:.2f} | "
             f"{whole:.1f} |"
         )
-    shown = METRICS | (RATED if "ged" in next(iter(scores.values())).summary else {})
-    lines = [f"## {data.name}, 64 px, {len(next(iter(scores.values())).cases)} test images", "", *rows, ""]
+    first = next(iter(scores.values()))
+    shown = METRICS | (RATED if Measure("ged") in first.summary else {})
+    lines = [f"## {data.name}, 64 px, {len(first.scores)} test images", "", *rows, ""]
     lines += ["| | " + " | ".join(shown) + " |", "|---" * (len(shown) + 1) + "|"]
     for title, score in scores.items():
-        cells = [score.shown(m, digits=3) if m in score.summary else "–" for m in shown.values()]
+        cells = [score.shown(m, digits=3) for m in shown.values()]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 

@@ -21,11 +21,12 @@ from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
-from medsegdiff.evaluation import Evaluation, evaluate, interval
+from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import read_mask, write_mask
+from medsegdiff.metrics.paired import bootstrap_interval
 from medsegdiff.models.budget import budget
 from medsegdiff.pictures.figures import case_grid
 from medsegdiff.pictures.gallery import saved_rows
@@ -97,10 +98,10 @@ def write_page(
 ) -> None:
     """Write ``NAME.md`` and the pictures of the best, the median and the worst case."""
     fused = next(iter(scores.values()))
-    ranked = sorted(fused.cases, key=lambda case: -case["dice"])
+    ranked = fused.scores.ranked("dice")
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     for which, case in chosen.items():
-        row = saved_rows(out, data, {case["name"]: f"Dice {case['dice']:.3f}"})
+        row = saved_rows(out, data, {case: f"Dice {fused.scores.value(case, 'dice'):.3f}"})
         case_grid(row, HERE / f"{name}_{which}.png", max_members=5)
     config, facts = load_config(run), json.loads((run / "run.json").read_text())
     costs, log = budget(config), Run(run).lines()
@@ -111,7 +112,7 @@ def write_page(
         f"# ISIC 2016 crops, {config.data.image_size} px",
         "",
         f"Command: `python benchmarks/isic2016.py --name {name}`, configuration `benchmarks/{name}.yaml`, "
-        f"{facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.cases)} test images.",
+        f"{facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.scores)} test images.",
         "",
         f"Machine: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}, {config.train.precision}. Network: {costs.parameters / 1e6:.2f} M parameters, "
@@ -119,7 +120,7 @@ def write_page(
         "",
         f"Training: {trained_for} steps of batch {config.train.batch_size} in {seconds['train'] / 60:.0f} minutes "
         f"({rate:.1f} images/s while training); weights of step {best['step']}, the best validation. Segmenting: "
-        f"10 members × 20 steps of DPM-Solver++(2M) for {len(fused.cases)} images in "
+        f"10 members × 20 steps of DPM-Solver++(2M) for {len(fused.scores)} images in "
         f"{seconds['segment'] / 60:.1f} minutes.",
         "",
         "Scores on the native 256×256 grid, mean over the test images with 95 % bootstrap intervals (2000 resamples):",
@@ -154,8 +155,8 @@ def write_page(
 
 def difference(a: Evaluation, b: Evaluation, name: str) -> str:
     """Compare two scores of the same images."""
-    gains = np.array([x["dice"] - y["dice"] for x, y in zip(a.cases, b.cases, strict=True)])
-    low, high = interval(gains.tolist()) or (0.0, 0.0)
+    gains = np.array(a.scores.column("dice")) - np.array(b.scores.column("dice"))
+    low, high = bootstrap_interval(gains) or (0.0, 0.0)
     share = np.mean(gains > 0)
     return f"| fused − {name} | {gains.mean():+.4f} [{low:+.4f}, {high:+.4f}] | {share:.0%} of images |"
 

@@ -114,14 +114,15 @@ def segment(run: Path, data: Path, out: Path) -> None:
 def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds: dict[str, float]) -> str:
     """Write the numbers and the plot of a data set."""
     fused = scores["16 members"]
-    structures = fused.made["structures"]
+    structures = fused.setup.structures
     several = len(structures) > 1
     metrics = {"GED² (16)": "ged", "HM-IoU": "hm_iou", "D_max": "d_max", "agreement": "agreement"}
     metrics |= {"ECE": "ece", "ECE near": "ece_near", "Brier": "brier"}
     draw(scores, HERE / f"uncertainty_{task.name}.png")
-    ranked = sorted(fused.cases, key=lambda case: -case["dice"])
+    ranked = fused.scores.ranked("dice")
     shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-    notes = {case["name"]: f"Dice {case['dice']:.3f}, GED² {case['ged']:.3f}" for case in shown}
+    value = fused.scores.value
+    notes = {name: f"Dice {value(name, 'dice'):.3f}, GED² {value(name, 'ged'):.3f}" for name in shown}
     out = run.parent / f"{task.name}_masks"
     case_grid(
         saved_rows(out, task.data, notes, config=load_config(run).data), HERE / f"uncertainty_{task.name}_cases.png"
@@ -135,11 +136,11 @@ def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds:
         f"Configuration `benchmarks/uncertainty_{task.name}.yaml`: {config.data.image_size} px, "
         f"{[line['step'] for line in log][-1]} steps of batch {config.train.batch_size}"
         + (f" in {seconds['train'] / 60:.0f} minutes" if "train" in seconds else "")
-        + f", {facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.cases)} test "
+        + f", {facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.scores)} test "
         f"images; {MEMBERS} members × 20 steps. {task.remark}",
         "",
         "Mean with 95 % bootstrap interval over images"
-        + (f" ({fused.made['groups']} persons)" if fused.made["groups"] else "")
+        + (f" ({fused.setup.groups} persons)" if fused.setup.groups else "")
         + ":",
         "",
         "| | " + " | ".join(f"Dice {name}" if several else "Dice" for name in structures) + " | HD95 (px) |",
@@ -195,15 +196,19 @@ def draw(scores: dict[str, Evaluation], path: Path) -> None:
     save(figure, path)
 
 
-def dice_row(row: str, score: Evaluation, structures: list[str]) -> str:
+def dice_row(row: str, score: Evaluation, structures: tuple[str, ...]) -> str:
     """Write Dice by structure, and HD95."""
-    names = [f"dice/{name}" for name in structures] if len(structures) > 1 else ["dice"]
-    return f"| {row} | " + " | ".join(score.shown(name) for name in names) + f" | {score.shown('hd95', digits=1)} |"
+    names = structures if len(structures) > 1 else ("",)
+    return (
+        f"| {row} | "
+        + " | ".join(score.shown("dice", name) for name in names)
+        + f" | {score.shown('hd95', digits=1)} |"
+    )
 
 
 def uncertainty_row(row: str, score: Evaluation, metrics: list[str]) -> str:
     """Write what needs raters, members or probabilities."""
-    return f"| {row} | " + " | ".join(score.shown(m, digits=3) if m in score.summary else "–" for m in metrics) + " |"
+    return f"| {row} | " + " | ".join(score.shown(m, digits=3) for m in metrics) + " |"
 
 
 def selective_row(row: str, score: Evaluation) -> str:

@@ -65,8 +65,8 @@ def run_demo(
     scores = [evaluate(segmented / part, data, split="test") for part in (".", "members/00", "anchor")]
     for name, score in zip(("fused", "member", "anchor"), scores, strict=True):
         score.save(out / "scores" / name)
-    fused, member, anchor = (score.summary["dice"]["mean"] for score in scores)
-    perfect = perfect_sampler(PhantomSource(config.data), [case["name"] for case in scores[0].cases], members=MEMBERS)
+    fused, member, anchor = (score.mean("dice").mean for score in scores)
+    perfect = perfect_sampler(PhantomSource(config.data), list(scores[0].scores.groups), members=MEMBERS)
     return DemoResult(_write(out, scores[0], scores[1], scores[2], perfect), fused, member, anchor)
 
 
@@ -89,14 +89,14 @@ def make_room(out: Path) -> None:
 
 def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> Path:
     """Write the report."""
-    shown = fused.cases[:: max(1, len(fused.cases) // 8)][:8]
-    notes = {case["name"]: f"Dice {case['dice']:.3f}" for case in shown}
+    names = list(fused.scores.groups)
+    notes = {name: f"Dice {fused.scores.value(name, 'dice'):.3f}" for name in names[:: max(1, len(names) // 8)][:8]}
     case_grid(saved_rows(out / "segmented", out / "data", notes), out / "cases.png")
     rows = [_row("fused mask (STAPLE of 10 members)", fused), _row("one member", member), _row("anchor", anchor)]
     sections = [
         Section(
             "Scores",
-            f"Mean over {len(fused.cases)} test images with 95 % bootstrap intervals; the reference is the majority "
+            f"Mean over {len(names)} test images with 95 % bootstrap intervals; the reference is the majority "
             "of five raters. The anchor is the Condition Model's own mask, without diffusion.",
             table=rows,
         ),
@@ -127,12 +127,9 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
 
 
 def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> list[dict[str, str]]:
-    def shown(score: Evaluation, metric: str) -> str:
-        return score.shown(metric, digits=3) if metric in score.summary else "–"
-
     columns = {"GED²": "ged", "agreement": "agreement", "ECE near the lesion": "ece_near"}
-    ours = {title: shown(fused, metric) for title, metric in columns.items()}
-    alone = {title: shown(anchor, metric) for title, metric in columns.items()}
+    ours = {title: fused.shown(metric, digits=3) for title, metric in columns.items()}
+    alone = {title: anchor.shown(metric, digits=3) for title, metric in columns.items()}
     ideal = {title: f"{perfect[metric]:.3f}" if metric in perfect else "–" for title, metric in columns.items()}
     return [
         {"": f"{MEMBERS} members"} | ours,

@@ -40,9 +40,9 @@ def test_the_curve_ends_where_segment_and_evaluate_are(
     assert call("segment", data, "--model", run, "--out", tmp_path / "out", *options) == 0
     found = told["runs"]["run"]
     expected = evaluate(tmp_path / "out", data)
-    assert found["cases"] == len(expected.cases) == 12
+    assert found["cases"] == len(expected.scores) == 12
     assert found["num_members"] == [1, 2, 3, 4]
-    assert found["dice"][-1] == pytest.approx(expected.summary["dice"]["mean"], abs=1e-9)
+    assert found["dice"][-1] == pytest.approx(expected.mean("dice").mean, abs=1e-9)
     assert found["dice"][0] != found["dice"][-1]
     with (tmp_path / "curve" / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -30,6 +30,7 @@ from medsegdiff.training.validation import Validator
 from medsegdiff.types import Geometry
 from tests.makers import randomised, small_config, write_png
 from tests.published import OLD, volume
+from tests.scored import numbers
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_regions_are_trained_on_segmented_written_as_labels_and_scored(brats: Pa
     assert set(np.unique(written.dataobj).tolist()) <= {0, 1, 2, 4}
     assert "    4" in (tmp_path / "out" / "labels" / ITK_SNAP).read_text()
     by_regions = evaluate(tmp_path / "out", brats, present_only=True)
-    assert {"dice/WT", "dice/TC", "dice/ET"} <= set(by_regions.cases[0])
+    assert {"dice/WT", "dice/TC", "dice/ET"} <= set(numbers(by_regions))
 
 
 def test_label_maps_of_regions_are_scored_as_regions(brats: Path, tmp_path: Path) -> None:
@@ -78,7 +79,8 @@ def test_label_maps_of_regions_are_scored_as_regions(brats: Path, tmp_path: Path
             stored[stored == 4] = 1
         (tmp_path / "maps").mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(stored, seg.affine), tmp_path / "maps" / f"{case.name}.nii.gz")
-    scored = {row["name"]: row for row in evaluate(tmp_path / "maps", brats).cases}
+    found = evaluate(tmp_path / "maps", brats)
+    scored = {name: numbers(found, name) for name in found.scores.groups}
     assert scored["BraTS2021_00001"]["dice"] == 1
     wrong = scored["BraTS2021_00000"]
     assert (wrong["dice/WT"], wrong["dice/TC"], wrong["dice/ET"]) == (1, 1, 0)
@@ -136,11 +138,11 @@ def test_labels_with_gaps_keep_their_values_and_are_scored(brats: Path, tmp_path
     found = nib.load(tmp_path / "out" / "labels" / f"{files[0].name}.nii.gz")
     assert set(np.unique(found.dataobj).tolist()) <= {0, 1, 2, 4}
     scored = evaluate(tmp_path / "out", brats, present_only=True)  # the layout of the model is told beside its masks
-    assert "dice/enhancing tumour" in scored.cases[0]
+    assert "dice/enhancing tumour" in numbers(scored)
     (tmp_path / "maps").mkdir()
     for case in brats.iterdir():
         shutil.copy(case / f"{case.name}_seg.nii.gz", tmp_path / "maps" / f"{case.name}.nii.gz")
-    assert evaluate(tmp_path / "maps", brats, data=data).summary["dice"]["mean"] == 1
+    assert evaluate(tmp_path / "maps", brats, data=data).mean("dice").mean == 1
 
 
 def test_validation_does_not_score_what_nobody_labelled(tmp_path: Path) -> None:
@@ -185,7 +187,7 @@ def test_class_names_with_a_slash_are_written_and_scored(tmp_path: Path) -> None
     finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     assert [image["name"] for image in finished.done] == [f"p-{n}" for n in range(5)]
     assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == {"whole-tumour", "core"}
-    assert "dice/whole/tumour" in evaluate(tmp_path / "out", tmp_path / "cases.csv").cases[0]
+    assert "dice/whole/tumour" in numbers(evaluate(tmp_path / "out", tmp_path / "cases.csv"))
 
 
 def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from medsegdiff import demo
-from medsegdiff.evaluation import Evaluation, evaluate, summarise
+from medsegdiff.evaluation import Evaluation, Scores, evaluate
 from medsegdiff.report.evaluation import MOST_OPEN, write_page
 from tests.makers import SMALL
 from tests.raters import make_rated
+from tests.scored import made
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOADED = "() => [...document.images].map(image => image.complete && image.naturalWidth > 0)"
@@ -52,10 +52,6 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     return evaluate(*make_rated(tmp_path_factory.mktemp("rated"), count=9))
 
 
-def made_of(cases: list[dict[str, Any]]) -> Evaluation:
-    return Evaluation(cases, summarise(cases), {})
-
-
 def seen(page: Page, wrong: list[str], report: Path) -> tuple[list[int], list[str]]:
     """Open a report on a laptop and on a phone: how many pictures it shows on each, and what is wrong."""
     shown = []
@@ -71,10 +67,12 @@ def seen(page: Page, wrong: list[str], report: Path) -> tuple[list[int], list[st
 
 def test_a_report_opens_from_a_file(page: tuple[Page, list[str]], evaluation: Evaluation, tmp_path: Path) -> None:
     long = ["a_name_that_does_not_end_" * 6, "x" * 200, "short"]
-    cases = [row | {"name": name} for row, name in zip(evaluation.cases, long, strict=False)] + evaluation.cases
+    scores = evaluation.scores
+    cases = [*zip(long, scores.groups, strict=False), *((name, name) for name in scores.groups)]
+    scores = Scores.of_cases((shown, "", scores.of(name)) for shown, name in cases)
     doubts = ("Masks look as if they were mirrored: " + "y" * 200,)
-    write_page(replace(evaluation, cases=cases, doubts=doubts, pairing=None), tmp_path / "long.html")
-    plots = 5 + 1 + 2 + 1 + 1
+    write_page(replace(evaluation, scores=scores, doubts=doubts, pairing=None), tmp_path / "long.html")
+    plots = 5 + 1 + 1 + 1
     assert seen(*page, tmp_path / "long.html") == ([plots] * 2, [])
     write_page(evaluation, tmp_path / "r.html", command="medsegdiff evaluate " + "z" * 300)
     assert seen(*page, tmp_path / "r.html") == ([plots + 9 * 4] * 2, [])
@@ -83,7 +81,9 @@ def test_a_report_opens_from_a_file(page: tuple[Page, list[str]], evaluation: Ev
 def test_the_gallery_has_four_columns_and_two_on_a_phone(
     page: tuple[Page, list[str]], evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    write_page(replace(evaluation, cases=evaluation.cases[:1], pools={}), tmp_path / "r.html")
+    first = next(iter(evaluation.scores.groups))
+    one = Scores.of_cases([(first, "", evaluation.scores.of(first))])
+    write_page(replace(evaluation, scores=one, pools={}), tmp_path / "r.html")
     for width, columns in ((1280, 4), (360, 2)):
         page[0].set_viewport_size({"width": width, "height": 800})
         page[0].goto((tmp_path / "r.html").as_uri())
@@ -94,7 +94,7 @@ def test_the_gallery_has_four_columns_and_two_on_a_phone(
 def test_a_click_sorts_by_number_and_another_one_the_other_way(page: tuple[Page, list[str]], tmp_path: Path) -> None:
     by_number = {10: 0.9, 9: 0.05, 2: float("nan"), 1: 0.5}
     cases = [{"name": f"c{n}", "dice": v, "hd95": 100.0 if n == 9 else float(n)} for n, v in by_number.items()]
-    write_page(made_of(cases), tmp_path / "r.html")
+    write_page(made(cases), tmp_path / "r.html")
     opened, wrong = page
     opened.goto((tmp_path / "r.html").as_uri())
 
@@ -113,7 +113,7 @@ def test_a_click_sorts_by_number_and_another_one_the_other_way(page: tuple[Page,
 def test_many_cases_are_shown_after_a_click(page: tuple[Page, list[str]], tmp_path: Path) -> None:
     count = MOST_OPEN + 1
     cases = [{"name": f"c{i}", "dice": i / count} for i in range(count)]
-    write_page(made_of(cases), tmp_path / "r.html")
+    write_page(made(cases), tmp_path / "r.html")
     page[0].goto((tmp_path / "r.html").as_uri())
     table = page[0].locator("table.sortable")
     assert not table.is_visible()

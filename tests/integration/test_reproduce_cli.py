@@ -13,6 +13,7 @@ import pytest
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError, TrainingError
+from medsegdiff.evaluation.scores import read_results
 from medsegdiff.models.budget import budget
 from medsegdiff.paper import ablation
 from medsegdiff.paper import ablation_plan as plan
@@ -20,7 +21,6 @@ from medsegdiff.paper import ablation_results as tally
 from medsegdiff.paper.ablation import jobs_of, minutes_left
 from medsegdiff.paper.ablation_plan import Plan
 from medsegdiff.paper.efficiency import ROWS
-from medsegdiff.paper.results import read_scores
 from medsegdiff.paper.variants import find_variants
 from tests.integration.test_cli import call
 from tests.integration.test_training import stopping_at
@@ -79,9 +79,7 @@ def test_a_budget_of_seconds_goes_through_to_the_table(made: Made) -> None:
     assert found["U-SA", "paper"]["lesions Dice"] == ""
     for name in ("Baseline", "U-SA"):
         runs = [out / "runs" / name / f"seed-{seed}" for seed in range(2)]
-        dice, anchor = (
-            [100 * read_scores(r / "scores" / p / "metrics.json")[0]["dice"].mean for r in runs] for p in ("", "anchor")
-        )
+        dice, anchor = ([100 * read_results(r / "scores" / p).mean("dice").mean for r in runs] for p in ("", "anchor"))
         assert found[name, "ours"]["lesions Dice"] == f"{sum(dice) / 2:.1f}"
         assert found[name, "ours"]["lesions Dice of the anchor"] == f"{sum(anchor) / 2:.1f}"
         assert found[name, "ours"]["AMOS Ave-Dice"] == ""
@@ -225,7 +223,7 @@ def test_table_5_counts_what_its_presets_cost_and_takes_scores(made: Made, capsy
     assert ours["GMAC in all"] == f"{price.condition_gmac + 21 * price.denoiser_gmac:.1f}"
     assert float(found["bone + U-SA"]["Params (M)"]) < float(found["bone + SS-Former"]["Params (M)"]) < 46.9
     assert float(found["MedSegDiff"]["Params (M)"]) == pytest.approx(130.8, rel=0.0005)
-    dice = f"{100 * read_scores(scores / 'metrics.json')[0]['dice'].mean:.1f}"
+    dice = f"{100 * read_results(scores).mean('dice').mean:.1f}"
     assert [row["Dice"] for row in (ours, found["mine"], found["MedSegDiff"])] == [dice, dice, ""]
     assert found["mine"]["Params (M)"] == ""
 

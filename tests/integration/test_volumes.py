@@ -24,6 +24,7 @@ from medsegdiff.training.plan import plan
 from medsegdiff.training.train import train
 from medsegdiff.types import Condition
 from tests.makers import randomised, small_config
+from tests.scored import numbers
 from tests.volumes import oblique, save
 
 ORIENTATIONS = [
@@ -125,7 +126,7 @@ def test_distances_are_in_millimetres(tmp_path: Path) -> None:
         cube = np.zeros((8, 8, 12), np.uint8)
         cube[2:6, 2:6, start : start + 6] = 1
         save(tmp_path / name / "a.nii.gz", cube, np.diag([1.0, 1.0, 3.0, 1.0]))
-    case = evaluate(tmp_path / "pred", tmp_path / "ref").cases[0]
+    case = numbers(evaluate(tmp_path / "pred", tmp_path / "ref"))
     assert case["dice"] == pytest.approx(2 * 4 / 12)
     assert case["hd95"] == pytest.approx(6)
 
@@ -159,8 +160,8 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
     told = json.loads((tmp_path / "out" / "segment.json").read_text())
     assert [image["name"] for image in told["images"]] == [path.name[:2] for path in files]
     scored = evaluate(tmp_path / "out", tmp_path / "data", split="test")
-    assert 0 <= scored.summary["dice"]["mean"] <= 1
-    assert ("dice/class_2" in scored.cases[0]) == (classes == 3)
+    assert 0 <= scored.mean("dice").mean <= 1
+    assert ("dice/class_2" in numbers(scored)) == (classes == 3)
 
 
 def test_a_volume_that_does_not_fit_the_model_is_passed_over(tmp_path: Path) -> None:

@@ -101,6 +101,6 @@ def test_predictions_are_scored_against_the_references_of_a_benchmark(tmp_path: 
     for structure, place in (("disc", DISC), ("cup", (slice(8, 10), slice(12, 16)))):  # half of the cup
         write_png(tmp_path / "out" / "masks" / structure / "T0001.png", box(*place))
     scores = evaluate(tmp_path / "out", tmp_path / "data", split="test")
-    assert [case["name"] for case in scores.cases] == ["T0001"]
-    assert scores.cases[0]["dice/disc"] == 1
-    assert scores.cases[0]["dice/cup"] == pytest.approx(2 * 8 / (8 + 16))
+    assert list(scores.scores.groups) == ["T0001"]
+    assert scores.mean("dice", "disc").mean == 1
+    assert scores.mean("dice", "cup").mean == pytest.approx(2 * 8 / (8 + 16))

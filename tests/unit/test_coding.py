@@ -99,4 +99,4 @@ def test_unlabelled_pixels_are_not_scored(tmp_path: Path, monkeypatch: pytest.Mo
         write_png(tmp_path / "out" / f"c{number}.png", everywhere)
     coding = MaskCoding("binary", ("a",), values=((1,),), ignore=2)
     monkeypatch.setattr(Masks, "coding", lambda *args, **kwargs: coding)
-    assert evaluate(tmp_path / "out", tmp_path).summary["dice"]["mean"] == 1
+    assert evaluate(tmp_path / "out", tmp_path).mean("dice").mean == 1

@@ -13,16 +13,16 @@ from PIL import Image
 from scipy.stats import wilcoxon
 
 from medsegdiff.errors import ConfigError, DataError
-from medsegdiff.evaluation.compare import Comparison, Scores, compare, paired, read_scores
+from medsegdiff.evaluation.compare import Comparison, Run, compare, paired, read_run
+from medsegdiff.evaluation.scores import Measure, Scores, Setup
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
 
 
-def run(name: str, groups: dict[str, str] | None = None, **metrics: list[float]) -> Scores:
-    """Scores of cases c00, c01, …; a double underscore stands for the slash before a structure."""
-    count = len(next(iter(metrics.values())))
-    names = [f"c{i:02d}" for i in range(count)]
-    cases = {n: {key.replace("__", "/"): of[i] for key, of in metrics.items()} for i, n in enumerate(names)}
-    return Scores(name, cases, {n: (groups or {}).get(n, n) for n in names})
+def run(name: str, groups: dict[str, str] | None = None, **metrics: list[float]) -> Run:
+    """Scores of cases c00, c01, …; a double underscore stands before a structure."""
+    names = [f"c{i:02d}" for i in range(len(next(iter(metrics.values()))))]
+    columns = {Measure(*key.split("__")): dict(zip(names, of, strict=True)) for key, of in metrics.items()}
+    return Run(name, Scores({n: (groups or {}).get(n, "") for n in names}, columns))
 
 
 def verdicts(found: Comparison) -> dict[tuple[str, str], str]:
@@ -86,9 +86,12 @@ def test_chance_is_called_real_in_less_than_one_of_twenty_comparisons() -> None:
 def test_the_order_of_cases_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     a, b = run("a", dice=list(noise(0))), run("b", dice=list(noise(1) + 0.3))
-    names = list(a.cases)
-    mixed = [{n: of.cases[n] for n in rng.permutation(names).tolist()} for of in (a, b)]
-    again = [Scores(of.name, cases, of.groups) for of, cases in zip((a, b), mixed, strict=True)]
+    mixed = [rng.permutation(list(of.scores.groups)).tolist() for of in (a, b)]
+    again = [
+        Run(of.name, Scores.of_cases((n, "", of.scores.of(n)) for n in names))
+        for of, names in zip((a, b), mixed, strict=True)
+    ]
+    assert list(again[0].scores.groups) != list(a.scores.groups)
     assert compare(again) == compare([a, b])
 
 
@@ -110,7 +113,7 @@ def test_the_signed_rank_test_counts_all_signs_of_few_values() -> None:
 def test_differences_that_are_equal_but_for_rounding_rank_alike() -> None:
     """0.3 − 0.1 and 0.5 − 0.3 are 0.2 by hand; in floating point they differ, and would have different ranks."""
     a, b = run("a", x=[0.1, 0.3, 0.7]), run("b", x=[0.3, 0.5, 0.7 + 1e-16])
-    assert paired("x", b, a).tolist() == [0.2, 0.2, 0]
+    assert paired(Measure("x"), b, a).tolist() == [0.2, 0.2, 0]
 
 
 def test_holm_multiplies_the_smallest_most() -> None:
@@ -178,11 +181,11 @@ def test_runs_need_names_of_their_own_and_company() -> None:
 def test_a_case_without_a_number_is_left_out_of_its_metric(tmp_path: Path) -> None:
     a = write(tmp_path / "a", [{"name": "x", "dice": 0.5, "hd95": None}, {"name": "y", "dice": 0.6, "hd95": 3}])
     b = write(tmp_path / "b", [{"name": "x", "dice": 0.7, "hd95": 2}, {"name": "y", "dice": 0.6, "hd95": 5}])
-    found = compare([read_scores(a, "a"), read_scores(b, "b")])
+    found = compare([read_run(a, "a"), read_run(b, "b")])
     assert {row.metric: row.values for row in found.differences} == {"dice": (0.2, 0.0), "hd95": (2.0,)}
     write(tmp_path / "b", [{"name": "x", "dice": 0.7, "hd95": 2}, {"name": "y", "dice": 0.6}])
     with pytest.raises(DataError, match="no case in which both have a hd95"):
-        compare([read_scores(a, "a"), read_scores(b, "b")])
+        compare([read_run(a, "a"), read_run(b, "b")])
 
 
 def test_scores_are_read_with_their_groups(tmp_path: Path) -> None:
@@ -191,23 +194,23 @@ def test_scores_are_read_with_their_groups(tmp_path: Path) -> None:
         {"name": "y", "dice": 0.5, "group": ""},
         {"name": "p1", "dice": 0},
     ]
-    read = read_scores(write(tmp_path, cases))
+    read = read_run(write(tmp_path, cases))
     assert read.name == str(tmp_path)
-    assert read.cases == {"x": {"dice": 1.0}, "y": {"dice": 0.5}, "p1": {"dice": 0.0}}
-    assert len(set(read.groups.values())) == 3  # a case is no patient of the same name
+    assert read.scores.columns == {Measure("dice"): {"x": 1.0, "y": 0.5, "p1": 0.0}}
+    assert len({read.scores.cluster(name) for name in read.scores.groups}) == 3  # a case is no patient of that name
 
 
 def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected metrics.json.*found no such folder"):
-        read_scores(tmp_path / "gone")
+        read_run(tmp_path / "gone")
     with pytest.raises(DataError, match="expected metrics.json.*found nothing"):
-        read_scores(tmp_path)
+        read_run(tmp_path)
     for text in ("{", "[]", '{"cases": [{}]}', '{"cases": 3}', '{"cases": [3]}'):
         (tmp_path / "metrics.json").write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match="expected what 'medsegdiff evaluate --out' writes"):
-            read_scores(tmp_path)
+            read_run(tmp_path)
     with pytest.raises(DataError, match="holds no case"):
-        read_scores(write(tmp_path, []))
+        read_run(write(tmp_path, []))
 
 
 def test_a_comparison_is_written_with_its_plot(tmp_path: Path) -> None:
@@ -225,9 +228,10 @@ def test_a_comparison_is_written_with_its_plot(tmp_path: Path) -> None:
 
 def test_scores_that_mean_different_things_are_refused() -> None:
     a, b = (
-        replace(run(name, dice=[0.1, 0.2]), made={"structures": of}) for name, of in (("a", ["x"]), ("b", ["x", "y"]))
+        replace(run(name, dice=[0.1, 0.2]), setup=Setup(structures=of))
+        for name, of in (("a", ("x",)), ("b", ("x", "y")))
     )
-    with pytest.raises(DataError, match="different structures"):
+    with pytest.raises(DataError, match=r"different structures: \['x'\] and \['x', 'y'\]"):
         compare([a, b])
-    a, b = (replace(run(name, dice=[0.1, 0.2]), made={"members": of}) for name, of in (("a", 16), ("b", 0)))
+    a, b = (replace(run(name, dice=[0.1, 0.2]), setup=Setup(members=of)) for name, of in (("a", 16), ("b", 0)))
     assert "a 16, b none" in compare([a, b]).remarks[0]

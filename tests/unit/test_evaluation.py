@@ -10,8 +10,10 @@ import pytest
 
 from medsegdiff.config.run import DataConfig
 from medsegdiff.errors import DataError, GeometryError
-from medsegdiff.evaluation import evaluate, summarise
+from medsegdiff.evaluation import Measure, evaluate
+from medsegdiff.evaluation.scores import Mean
 from tests.makers import write_png
+from tests.scored import numbers, table
 
 
 def square(at: int, size: tuple[int, int] = (20, 20)) -> np.ndarray:
@@ -30,22 +32,23 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_scores_by_hand(two: tuple[Path, Path], tmp_path: Path) -> None:
     result = evaluate(*two)
-    by_name = {case["name"]: case for case in result.cases}
+    by_name = {name: numbers(result, name) for name in result.scores.groups}
     assert (by_name["a"]["dice"], by_name["a"]["iou"], by_name["a"]["hd95"]) == (1, 1, 0)
     assert by_name["b"]["dice"] == pytest.approx(0.5)
     assert by_name["b"]["iou"] == pytest.approx(1 / 3)
     assert by_name["b"]["hd95"] == pytest.approx(5)
-    assert result.summary["dice"]["mean"] == pytest.approx(2.5 / 3)
-    low, high = result.summary["dice"]["ci95"]
-    assert 0.5 <= low < result.summary["dice"]["mean"] < high <= 1
+    dice = result.mean("dice")
+    assert dice.mean == pytest.approx(2.5 / 3)
+    low, high = dice.ci95 or pytest.fail("three cases have an interval")
+    assert 0.5 <= low < dice.mean < high <= 1
     result.save(tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
-    assert stored["summary"]["dice"]["mean"] == result.summary["dice"]["mean"]
+    assert stored["summary"]["dice"]["mean"] == dice.mean
     assert "both empty" in stored["conventions"]["dice"]
     with (tmp_path / "out" / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == ["a", "b", "c"]
-    assert float(rows[1]["dice"]) == pytest.approx(0.5)
+    assert [row["case"] for row in rows if row["metric"] == "dice"] == ["a", "b", "c"]
+    assert [float(row["value"]) for row in rows if row["metric"] == "hd95"] == pytest.approx([0, 5, 0])
 
 
 def test_names_that_do_not_match_are_listed(two: tuple[Path, Path]) -> None:
@@ -63,13 +66,13 @@ def test_a_split_limits_what_must_be_there(tmp_path: Path) -> None:
         write_png(tmp_path / "data" / "masks" / f"{name}.png", square(0))
     (tmp_path / "data" / "split.csv").write_text("id,split\na,test\nb,train\nc,val\n", encoding="utf-8")
     write_png(tmp_path / "pred" / "a.png", square(0))
-    assert [case["name"] for case in evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases] == ["a"]
+    assert list(evaluate(tmp_path / "pred", tmp_path / "data", split="test").scores.groups) == ["a"]
     with pytest.raises(DataError, match="holds no case; there are test, train, val"):
         evaluate(tmp_path / "pred", tmp_path / "data", split="exam")
     inside = evaluate(tmp_path / "pred", tmp_path / "data" / "masks", split="test")  # split.csv lies above
-    assert len(inside.cases) == 1
+    assert len(inside.scores) == 1
     (tmp_path / "data" / "split.csv").rename(tmp_path / "pred" / "split.csv")  # as 'segment --split' leaves it
-    assert len(evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases) == 1
+    assert len(evaluate(tmp_path / "pred", tmp_path / "data", split="test").scores) == 1
     (tmp_path / "pred" / "split.csv").unlink()
     with pytest.raises(DataError, match=r"There is no split\.csv"):
         evaluate(tmp_path / "pred", tmp_path / "data", split="test")
@@ -85,7 +88,7 @@ def test_raters_are_fused_by_majority_and_a_tie_is_foreground(tmp_path: Path) ->
     for rater, shift in (("rater1", 0), ("rater2", 5)):
         write_png(tmp_path / "masks" / rater / "a.png", square(shift))
     write_png(tmp_path / "pred" / "a.png", square(0) | square(5))
-    assert evaluate(tmp_path / "pred", tmp_path).cases[0]["dice"] == 1
+    assert numbers(evaluate(tmp_path / "pred", tmp_path))["dice"] == 1
 
 
 def test_classes_and_regions_are_scored_one_by_one(tmp_path: Path) -> None:
@@ -93,12 +96,12 @@ def test_classes_and_regions_are_scored_one_by_one(tmp_path: Path) -> None:
     labels[2:8], labels[12:18] = 1, 2
     write_png(tmp_path / "ref" / "a.png", labels)
     write_png(tmp_path / "pred" / "a.png", np.where(labels == 2, 0, labels).astype(np.uint8))
-    case = evaluate(tmp_path / "pred", tmp_path / "ref").cases[0]
+    case = numbers(evaluate(tmp_path / "pred", tmp_path / "ref"))
     assert (case["dice/class_1"], case["dice/class_2"], case["dice"]) == (1, 0, 0.5)
     for name, mask in (("disc", labels > 0), ("cup", labels == 1)):
         write_png(tmp_path / "regions" / name / "a.png", mask.astype(np.uint8) * np.uint8(255))
         write_png(tmp_path / "found" / name / "a.png", (labels > 0).astype(np.uint8) * np.uint8(255))
-    case = evaluate(tmp_path / "found", tmp_path / "regions").cases[0]
+    case = numbers(evaluate(tmp_path / "found", tmp_path / "regions"))
     assert case["dice/disc"] == 1
     assert case["dice/cup"] == pytest.approx(2 / 3)
     with pytest.raises(DataError, match="hold the structures cup, disc"):
@@ -115,7 +118,7 @@ def test_a_wrong_class_is_a_wrong_prediction_not_an_error(tmp_path: Path) -> Non
     predicted = np.zeros((20, 20), np.uint8)
     predicted[2:8], predicted[12:14] = 1, 3
     write_png(tmp_path / "pred" / "a.png", predicted)
-    case = evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases[0]
+    case = numbers(evaluate(tmp_path / "pred", tmp_path / "data", split="test"))
     assert (case["dice/class_1"], case["dice/class_2"], case["dice/class_3"]) == (1, 1, 0)
 
 
@@ -123,7 +126,7 @@ def test_probabilities_and_several_predictions_are_not_taken_for_a_mask(two: tup
     write_png(two[0] / "a.png", np.arange(400, dtype=np.uint16).reshape(20, 20).astype(np.uint8))
     with pytest.raises(DataError, match="If these are probabilities, say --as probabilities"):
         evaluate(*two)
-    assert evaluate(*two, data=DataConfig(task="binary")).cases[0]["dice"] < 1
+    assert numbers(evaluate(*two, data=DataConfig(task="binary")))["dice"] < 1
     for model in ("model_a", "model_b"):
         write_png(two[0].parent / "both" / model / "a.png", square(0))
     with pytest.raises(DataError, match="several folders: model_a, model_b. Score one of them at a time"):
@@ -136,19 +139,19 @@ def test_folders_can_be_called_raters(tmp_path: Path) -> None:
     write_png(tmp_path / "pred" / "a.png", square(0) | square(5))
     with pytest.raises(DataError, match="hold the structures"):
         evaluate(tmp_path / "pred", tmp_path)
-    assert evaluate(tmp_path / "pred", tmp_path, data=DataConfig(mask_folders="raters")).cases[0]["dice"] == 1
+    assert numbers(evaluate(tmp_path / "pred", tmp_path, data=DataConfig(mask_folders="raters")))["dice"] == 1
 
 
 def test_one_structure_may_lie_flat(tmp_path: Path) -> None:
     write_png(tmp_path / "masks" / "lesion" / "a.png", square(0))
     write_png(tmp_path / "pred" / "masks" / "a.png", square(0))
-    assert evaluate(tmp_path / "pred", tmp_path).cases[0]["dice"] == 1
+    assert numbers(evaluate(tmp_path / "pred", tmp_path))["dice"] == 1
 
 
 def test_empty_references_are_scored_by_the_table(tmp_path: Path) -> None:
     for folder in ("p", "r"):
         write_png(tmp_path / folder / "a.png", np.zeros((20, 20), np.uint8))
-    assert evaluate(tmp_path / "p", tmp_path / "r").cases[0]["dice"] == 1
+    assert numbers(evaluate(tmp_path / "p", tmp_path / "r"))["dice"] == 1
 
 
 def test_empty_masks_are_counted(tmp_path: Path) -> None:
@@ -158,16 +161,17 @@ def test_empty_masks_are_counted(tmp_path: Path) -> None:
         write_png(tmp_path / "r" / f"{name}.png", r)
     result = evaluate(tmp_path / "p", tmp_path / "r")
     assert result.empty == {"no_reference": 1, "no_prediction": 1, "both": 1}
-    assert [case["dice"] for case in result.cases] == [1, 0, 0]
+    assert result.scores.column("dice") == [1, 0, 0]
 
 
 def test_bootstrap_interval_is_that_of_the_mean() -> None:
     """Of 400 numbers with deviation 1 the interval is about ±0.098 wide on each side."""
     values = np.random.default_rng(0).normal(5, 1, 400)
-    numbers = summarise([{"name": str(i), "x": v} for i, v in enumerate(values)])["x"]
-    assert numbers["mean"] == pytest.approx(values.mean())
-    assert numbers["ci95"][1] - numbers["ci95"][0] == pytest.approx(4 * values.std() / 20, rel=0.1)
-    assert summarise([{"name": "a", "x": 1.0}])["x"] == {"mean": 1.0, "ci95": None}
+    found = table([{"name": str(i), "x": v} for i, v in enumerate(values)]).means()[Measure("x")]
+    assert found.mean == pytest.approx(values.mean())
+    low, high = found.ci95 or pytest.fail("400 cases have an interval")
+    assert high - low == pytest.approx(4 * values.std() / 20, rel=0.1)
+    assert table([{"name": "a", "x": 1.0}]).means()[Measure("x")] == Mean(1.0, None)
 
 
 def test_a_structure_that_is_missing_is_named_on_either_side(tmp_path: Path) -> None:
@@ -194,8 +198,8 @@ def test_all_foreground_as_one_is_scored_as_one(tmp_path: Path) -> None:
     (tmp_path / "pred" / "segment.json").write_text('{"task": "binary", "classes": ["foreground"]}')
     shutil.copytree(tmp_path / "pred" / "masks", tmp_path / "pred" / "members" / "00" / "masks")
     for part in (".", "members/00"):
-        scored = evaluate(tmp_path / "pred" / part, tmp_path / "data").cases[0]
-        assert {"name": "a", "dice": 1, "iou": 1, "hd95": 0}.items() <= scored.items()
+        scored = numbers(evaluate(tmp_path / "pred" / part, tmp_path / "data"))
+        assert {"dice": 1, "iou": 1, "hd95": 0}.items() <= scored.items()
         assert not any("/" in name for name in scored)
 
 
@@ -205,7 +209,7 @@ def test_classes_saved_from_python_are_scored_by_their_labels(tmp_path: Path) ->
     write_png(tmp_path / "ref" / "a.png", labels)
     write_png(tmp_path / "out" / "labels" / "a.png", labels)
     write_png(tmp_path / "out" / "overlay" / "a.png", np.dstack([labels, labels + 1, labels]))
-    assert evaluate(tmp_path / "out", tmp_path / "ref").cases[0]["dice"] == 1
+    assert numbers(evaluate(tmp_path / "out", tmp_path / "ref"))["dice"] == 1
 
 
 def test_names_are_those_of_the_images(tmp_path: Path) -> None:
@@ -213,9 +217,9 @@ def test_names_are_those_of_the_images(tmp_path: Path) -> None:
     for folder in ("data/images", "data/masks", "pred"):
         write_png(tmp_path / folder / "a_seg.png", square(0))
     (tmp_path / "data" / "split.csv").write_text("id,split\na_seg,test\n", encoding="utf-8")
-    assert evaluate(tmp_path / "pred", tmp_path / "data", split="test").cases[0]["name"] == "a_seg"
+    assert list(evaluate(tmp_path / "pred", tmp_path / "data", split="test").scores.groups) == ["a_seg"]
 
 
 def test_only_what_was_predicted_can_be_scored(two: tuple[Path, Path]) -> None:
     (two[0] / "c.png").unlink()
-    assert [case["name"] for case in evaluate(*two, present_only=True).cases] == ["a", "b"]
+    assert list(evaluate(*two, present_only=True).scores.groups) == ["a", "b"]

@@ -11,8 +11,9 @@ from PIL import Image
 
 from medsegdiff.config.run import DataConfig
 from medsegdiff.errors import DataError
-from medsegdiff.evaluation import evaluate, summarise
+from medsegdiff.evaluation import Measure, evaluate
 from tests.makers import write_png
+from tests.scored import numbers, table
 
 HALF = slice(0, 10)
 
@@ -38,9 +39,9 @@ def test_members_are_fused_and_scored_against_every_rater(tmp_path: Path) -> Non
     write_members(tmp_path / "members", small, large)
     write_raters(tmp_path / "masks", small, large)
     result = evaluate(tmp_path / "members", tmp_path)
-    case = result.cases[0]
-    assert result.made["members"] == 2
-    assert result.made["raters"] == [2, 2]
+    case = numbers(result)
+    assert result.setup.members == 2
+    assert result.setup.raters == (2, 2)
     assert case["ged"] == pytest.approx(0, abs=1e-12)  # both sets are the same
     assert case["hm_iou"] == 1
     assert case["d_max"] == 1
@@ -54,7 +55,7 @@ def test_members_are_fused_and_scored_against_every_rater(tmp_path: Path) -> Non
 def test_disjoint_ensembles_are_as_far_as_can_be(tmp_path: Path) -> None:
     write_members(tmp_path / "members", box(slice(0, 5)), box(slice(0, 5)))
     write_raters(tmp_path / "masks", box(slice(10, 15)), box(slice(10, 15)))
-    case = evaluate(tmp_path / "members", tmp_path).cases[0]
+    case = numbers(evaluate(tmp_path / "members", tmp_path))
     assert case["ged"] == pytest.approx(2)
     assert (case["hm_iou"], case["d_max"], case["agreement"]) == (0, 0, 1)
 
@@ -62,7 +63,7 @@ def test_disjoint_ensembles_are_as_far_as_can_be(tmp_path: Path) -> None:
 def test_one_rater_has_agreement_and_no_energy_distance(tmp_path: Path) -> None:
     write_members(tmp_path / "members", box(slice(0, 5)), box(slice(0, 10)))
     write_png(tmp_path / "masks" / "a.png", box(slice(0, 10)))
-    case = evaluate(tmp_path / "members", tmp_path).cases[0]
+    case = numbers(evaluate(tmp_path / "members", tmp_path))
     assert case["agreement"] == pytest.approx(2 / 3)
     assert not {"ged", "hm_iou", "d_max", "rater_dice"} & case.keys()
 
@@ -70,7 +71,7 @@ def test_one_rater_has_agreement_and_no_energy_distance(tmp_path: Path) -> None:
 def test_a_single_mask_is_an_ensemble_of_one(tmp_path: Path) -> None:
     write_png(tmp_path / "pred" / "a.png", box(slice(0, 10)))
     write_raters(tmp_path / "masks", box(slice(0, 5)), box(slice(0, 10)))
-    case = evaluate(tmp_path / "pred", tmp_path).cases[0]
+    case = numbers(evaluate(tmp_path / "pred", tmp_path))
     assert case["ged"] == pytest.approx(2 * 0.25 - 0 - 0.25)  # distances to raters ½ and 0, raters ½ apart in 2 of 4
     assert "agreement" not in case
     assert "ece" not in case
@@ -82,15 +83,15 @@ def test_probabilities_are_cut_at_one_half_and_calibrated(tmp_path: Path) -> Non
     p[:, HALF] = 191  # 0.749 where the reference is, 0.251 elsewhere
     write_png(tmp_path / "probability" / "a.png", p)
     result = evaluate(tmp_path / "probability", tmp_path / "masks")
-    case = result.cases[0]
+    case = numbers(result)
     assert case["dice"] == 1
     assert case["ece"] == pytest.approx(64 / 255, abs=1e-4)
     assert case["brier"] == pytest.approx((64 / 255) ** 2, abs=1e-4)
     assert case["aurc"] == pytest.approx(0, abs=1e-9)
     renamed = (tmp_path / "probability").rename(tmp_path / "soft")
-    assert evaluate(renamed, tmp_path / "masks", kind="probabilities").cases[0] == case
+    assert numbers(evaluate(renamed, tmp_path / "masks", kind="probabilities")) == case
     Image.fromarray(np.round(p / 255 * 65535).astype(np.uint16)).save(renamed / "a.png")
-    assert evaluate(renamed, tmp_path / "masks", kind="probabilities").cases[0]["ece"] == pytest.approx(case["ece"])
+    assert numbers(evaluate(renamed, tmp_path / "masks", kind="probabilities"))["ece"] == pytest.approx(case["ece"])
 
 
 def test_probabilities_of_classes_exclude_each_other(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_probabilities_of_classes_exclude_each_other(tmp_path: Path) -> None:
     write_png(tmp_path / "masks" / "a.png", labels)
     for name, values in (("class_1", np.where(labels == 1, 102, 26)), ("class_2", np.where(labels == 2, 115, 26))):
         write_png(tmp_path / "probability" / name / "a.png", values.astype(np.uint8))
-    case = evaluate(tmp_path / "probability", tmp_path / "masks").cases[0]  # background is what is left: .8, ½, .45
+    case = numbers(evaluate(tmp_path / "probability", tmp_path / "masks"))  # background is what is left: .8, ½, .45
     assert (case["dice/class_1"], case["dice/class_2"]) == (0, 1)
     (tmp_path / "probability" / "class_2" / "a.png").unlink()
     with pytest.raises(DataError, match="expected a folder of probabilities for each of background, class_1, class_2"):
@@ -112,9 +113,9 @@ def test_members_beside_masks_are_found(tmp_path: Path) -> None:
         write_png(tmp_path / "out" / "members" / f"{number:02d}" / "masks" / "a.png", mask)
     write_png(tmp_path / "ref" / "a.png", box(slice(0, 10)))
     result = evaluate(tmp_path / "out", tmp_path / "ref")
-    assert result.cases[0]["dice"] == 1
-    assert result.cases[0]["ece"] == pytest.approx(50 * (1 / 3) / 400)  # 50 pixels are given ⅔ and are foreground
-    assert result.made["probability_is"] == "The share of members that drew a pixel."
+    assert numbers(result)["dice"] == 1
+    assert numbers(result)["ece"] == pytest.approx(50 * (1 / 3) / 400)  # 50 pixels are given ⅔ and are foreground
+    assert result.setup.probability_is == "The share of members that drew a pixel."
     (tmp_path / "out" / "members" / "01" / "masks" / "a.png").rename(
         tmp_path / "out" / "members" / "01" / "masks" / "b.png"
     )
@@ -129,7 +130,7 @@ def test_risk_falls_where_uncertainty_points_at_errors(tmp_path: Path) -> None:
     p = np.where(predicted > 0, np.where(truth > 0, 255, 140), 0).astype(np.uint8)
     write_png(tmp_path / "probability" / "a.png", p)
     result = evaluate(tmp_path / "probability", tmp_path / "masks")
-    case = result.cases[0]
+    case = numbers(result)
     assert case["excess_aurc"] == pytest.approx(case["aurc"] - (0.1 + 0.9 * np.log(0.9)))
     assert case["excess_aurc"] == pytest.approx(0.0, abs=1e-3)
     pooled = result.to_dict()["pooled"]["all"]
@@ -142,12 +143,12 @@ def test_groups_are_averaged_before_the_mean(tmp_path: Path) -> None:
     for name, rows in (("a", 10), ("b", 10), ("c", 0)):
         write_png(tmp_path / "masks" / f"{name}.png", box(slice(0, 10)))
         write_png(tmp_path / "pred" / f"{name}.png", box(slice(0, rows)))
-    assert evaluate(tmp_path / "pred", tmp_path / "masks").summary["dice"]["mean"] == pytest.approx(2 / 3)
+    assert evaluate(tmp_path / "pred", tmp_path / "masks").mean("dice").mean == pytest.approx(2 / 3)
     (tmp_path / "split.csv").write_text("id,split,patient\na,test,p1\nb,test,p1\nc,test,p2\n", encoding="utf-8")
     result = evaluate(tmp_path / "pred", tmp_path / "masks")
-    assert [case["group"] for case in result.cases] == ["p1", "p1", "p2"]
-    assert result.summary["dice"]["mean"] == pytest.approx(1 / 2)
-    assert result.made["groups"] == 2
+    assert result.scores.groups == {"a": "p1", "b": "p1", "c": "p2"}
+    assert result.mean("dice").mean == pytest.approx(1 / 2)
+    assert result.setup.groups == 2
 
 
 def test_the_interval_is_over_groups_not_cases() -> None:
@@ -156,13 +157,13 @@ def test_the_interval_is_over_groups_not_cases() -> None:
     levels = rng.normal(size=10)
     grouped = [{"name": f"{g}_{i}", "group": str(g), "x": level} for g, level in enumerate(levels) for i in range(100)]
     single = [{"name": str(g), "x": level} for g, level in enumerate(levels)]
-    assert summarise(grouped)["x"]["ci95"] == pytest.approx(summarise(single)["x"]["ci95"])
+    assert table(grouped).means()[Measure("x")].ci95 == pytest.approx(table(single).means()[Measure("x")].ci95)
 
 
 def test_a_number_that_a_case_lacks_is_left_out_of_the_mean(tmp_path: Path) -> None:
     rows = [{"name": "a", "x": 1.0, "y": 2.0}, {"name": "b", "x": 3.0}, {"name": "c", "x": float("nan"), "y": 4.0}]
-    found = summarise(rows)
-    assert (found["x"]["mean"], found["y"]["mean"]) == (2, 3)
+    found = table(rows).means()
+    assert (found[Measure("x")].mean, found[Measure("y")].mean) == (2, 3)
 
 
 def test_everything_is_written_and_says_how_it_is_defined(tmp_path: Path) -> None:
@@ -170,8 +171,9 @@ def test_everything_is_written_and_says_how_it_is_defined(tmp_path: Path) -> Non
     write_raters(tmp_path / "masks", box(slice(0, 5)), box(slice(0, 10)))
     evaluate(tmp_path / "members", tmp_path).save(tmp_path / "scores")
     stored = json.loads((tmp_path / "scores" / "metrics.json").read_text(encoding="utf-8"))
-    for name in stored["summary"]:
-        assert name in stored["conventions"] or "@" in name, name
+    assert list(stored["summary"]["raters"]) == ["rater1", "rater2"]
+    for name in (*stored["summary"], *stored["summary"]["raters"]["rater1"]):
+        assert name in stored["conventions"] or name == "raters", name
     assert len(stored["pooled"]["all"]["reliability"]["observed"]) == 15
     assert stored["made"]["fused_by"] == "staple"
 
@@ -190,7 +192,7 @@ def test_pixels_that_nobody_labelled_count_nowhere(tmp_path: Path) -> None:
         p[:, HALF] = box(slice(0, 10))[:, HALF]
         write_png(tmp_path / "probability" / f"{name}.png", p)
     (root / "dataset.json").write_text(json.dumps({**description, "numTraining": 3, "file_ending": ".png"}))
-    case = evaluate(tmp_path / "probability", root, data=DataConfig()).cases[0]
+    case = numbers(evaluate(tmp_path / "probability", root, data=DataConfig()))
     assert case["dice"] == 1
     assert (case["ece"], case["brier"], case["aurc"]) == pytest.approx((0, 0, 0), abs=1e-9)
 
@@ -201,10 +203,10 @@ def test_the_saved_map_of_uncertainty_orders_the_pixels(tmp_path: Path) -> None:
     write_png(tmp_path / "masks" / "a.png", truth)
     write_png(tmp_path / "out" / "masks" / "a.png", predicted)
     write_png(tmp_path / "out" / "probability" / "a.png", predicted)
-    blind = evaluate(tmp_path / "out", tmp_path / "masks").cases[0]
+    blind = numbers(evaluate(tmp_path / "out", tmp_path / "masks"))
     assert blind["aurc"] == pytest.approx(0.1)  # all pixels are equally certain: the error rate
     write_png(tmp_path / "out" / "uncertainty" / "a.png", predicted - truth)
-    seeing = evaluate(tmp_path / "out", tmp_path / "masks").cases[0]
+    seeing = numbers(evaluate(tmp_path / "out", tmp_path / "masks"))
     assert seeing["excess_aurc"] == pytest.approx(0.0, abs=1e-9)
     assert seeing["ece"] == blind["ece"]
     (tmp_path / "out" / "uncertainty" / "a.png").rename(tmp_path / "out" / "uncertainty" / "b.png")
@@ -217,8 +219,8 @@ def test_members_drawn_on_demand_differ_in_number(tmp_path: Path) -> None:
         write_png(tmp_path / "masks" / f"{name}.png", box(slice(0, 10)))
         write_members(tmp_path / "members", *(box(slice(0, 7 + k)) for k in range(count)), name=name)
     result = evaluate(tmp_path / "members", tmp_path / "masks")
-    assert (result.made["members_least"], result.made["members"]) == (2, 4)
-    assert result.cases[0]["agreement"] == pytest.approx(2 * 7 / 15)
+    assert (result.setup.members_least, result.setup.members) == (2, 4)
+    assert numbers(result)["agreement"] == pytest.approx(2 * 7 / 15)
     assert result.curve is None  # of two members at most there is no curve over all cases
     write_members(tmp_path / "members", *(box(slice(0, 7 + k)) for k in range(3)), name="a")
     curve = evaluate(tmp_path / "members", tmp_path / "masks").curve
@@ -230,8 +232,8 @@ def test_a_single_member_agrees_with_nobody(tmp_path: Path) -> None:
     write_members(tmp_path / "members", box(slice(0, 10)))
     write_png(tmp_path / "masks" / "a.png", box(slice(0, 10)))
     result = evaluate(tmp_path / "members", tmp_path / "masks")
-    assert "agreement" not in result.summary
-    assert result.made["probability_is"] == ""
+    assert Measure("agreement") not in result.summary
+    assert result.setup.probability_is == ""
 
 
 def test_empty_masks_of_empty_references_are_no_cause_for_doubt(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,30 +14,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.evaluation import Evaluation, evaluate, summarise
+from medsegdiff.evaluation import Measure, Scores, evaluate
+from medsegdiff.evaluation.case import Pool
 from medsegdiff.evaluation.matching import Pairing
-from medsegdiff.evaluation.pool import Pool
 from medsegdiff.fusion.curve import Curve
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection
 from medsegdiff.pictures.panels import SIDE, outlined, panel_size
 from medsegdiff.report.cases import choose
-from medsegdiff.report.curves import referral_bounds
 from medsegdiff.report.evaluation import pictures, write_page
 from medsegdiff.report.plots import MOST_STRUCTURES, reliability, selective
 from medsegdiff.report.slices import slice_case
 from medsegdiff.report.tables import case_table, number, summary_table
 from tests.makers import disc, write_png
 from tests.raters import make_rated
+from tests.scored import made, table
+
+CUP, DISC = (Measure("dice", structure) for structure in ("cup", "disc"))
 
 
 def rows(*dices: float) -> list[dict[str, Any]]:
     return [{"name": f"case{i:03d}", "dice": dice} for i, dice in enumerate(dices)]
-
-
-def made(cases: list[dict[str, Any]], **facts: Any) -> Evaluation:
-    told = {"predictions": "pred", "references": "ref", "structures": ["lesion"], "members": 0, "raters": [1, 1]}
-    return Evaluation(cases, summarise(cases), {"no_reference": 0, "no_prediction": 0, "both": 0}, told | facts)
 
 
 def pooled(seed: int = 0) -> Pool:
@@ -55,7 +51,7 @@ def pictures_in(page: str, kind: str) -> list[Image.Image]:
 
 
 def test_the_best_the_median_and_the_worst_are_chosen() -> None:
-    chosen = choose(rows(*(i / 100 for i in range(101))))
+    chosen = choose(table(rows(*(i / 100 for i in range(101)))))
     assert chosen["best"] == ["case100", "case099", "case098"]
     assert chosen["median"] == ["case051", "case050", "case049"]
     assert chosen["worst"] == ["case002", "case001", "case000"]
@@ -63,32 +59,31 @@ def test_the_best_the_median_and_the_worst_are_chosen() -> None:
 
 @pytest.mark.parametrize("count", range(14))
 def test_no_case_is_shown_twice_and_of_few_all_are_shown(count: int) -> None:
-    names = [name for part in choose(rows(*np.linspace(0, 1, count))).values() for name in part]
+    names = [name for part in choose(table(rows(*np.linspace(0, 1, count)))).values() for name in part]
     assert len(names) == len(set(names)) == min(count, 9)
     assert names == sorted(names, reverse=True)  # from the best to the worst
 
 
 def test_equal_cases_are_chosen_by_name_and_those_without_a_score_are_not() -> None:
     tied = [{"name": name, "dice": 0.5} for name in "dbca"] + [{"name": "nan", "dice": float("nan")}, {"name": "none"}]
-    assert choose(tied) == {"best": ["a", "b"], "median": ["c"], "worst": ["d"]}
+    assert choose(table(tied)) == {"best": ["a", "b"], "median": ["c"], "worst": ["d"]}
 
 
 def test_the_table_holds_the_numbers_of_the_summary() -> None:
     cases = [
-        {"name": f"c{i}", "dice": d, "hd95": 9 * d, "dice/cup": d / 2, "dice/disc": d, "dice@anna": d / 4}
+        {"name": f"c{i}", "dice": d, "hd95": 9 * d, CUP: d / 2, DISC: d, Measure("dice", rater="anna"): d / 4}
         for i, d in enumerate((0.25, 0.5, 0.9))
     ]
-    evaluation = made(cases, structures=["cup", "disc"], unit="mm")
-    table = summary_table(evaluation)
-    assert [head.text for head in table.heads] == ["metric", "mean", "cup", "disc"]
-    by_name = {row[0].text: row[1:] for row in table.rows}
+    evaluation = made(cases, structures=("cup", "disc"), unit="mm")
+    means = summary_table(evaluation)
+    assert [head.text for head in means.heads] == ["metric", "mean", "cup", "disc"]
+    by_name = {row[0].text: row[1:] for row in means.rows}
     assert list(by_name) == ["Dice ↑", "HD95 (mm) ↓", "Dice with anna ↑"]
-    for cell, key in zip(by_name["Dice ↑"], ("dice", "dice/cup", "dice/disc"), strict=True):
-        numbers = evaluation.summary[key]
-        assert cell.text == f"{numbers['mean']:.4f}"
-        assert cell.below == "{:.4f} … {:.4f}".format(*numbers["ci95"])
+    for cell, key in zip(by_name["Dice ↑"], (Measure("dice"), CUP, DISC), strict=True):
+        assert cell.text == f"{evaluation.summary[key].mean:.4f}"
+        assert cell.below == "{:.4f} … {:.4f}".format(*evaluation.summary[key].ci95)
     assert [cell.text for cell in by_name["HD95 (mm) ↓"]] == ["4.95", "–", "–"]
-    assert "2|P∩R|" in table.rows[0][0].hint
+    assert "2|P∩R|" in means.rows[0][0].hint
     every = case_table(evaluation)
     assert [cell.text for cell in every.rows[2]] == ["c2", "0.9000", "8.10", "0.2250", "0.4500", "0.9000"]
 
@@ -99,7 +94,7 @@ def test_numbers_that_are_none_are_dashes() -> None:
 
 def test_what_it_is_given_is_escaped(tmp_path: Path) -> None:
     cases = [{"name": "<b>bold</b>", "dice": 0.5}, {"name": "x", "dice": 0.1}]
-    evaluation = made(cases, predictions="<i>", structures=["<u>"])
+    evaluation = made(cases, predictions="<i>", structures=("<u>",))
     write_page(replace(evaluation, doubts=("<s> & so on",)), tmp_path / "r.html", command="echo <a>")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     for tag in ("<b>", "<i>", "<u>", "<s>", "<a>"):
@@ -112,7 +107,7 @@ def test_sections_are_there_only_where_there_is_something_to_show(tmp_path: Path
     write_page(made(rows(0.5)), tmp_path / "one.html")
     one = (tmp_path / "one.html").read_text(encoding="utf-8")
     assert "Scores" in one
-    assert not any(title in one for title in ("Reliability", "Risk and coverage", "foretell", "Distributions", "worst"))
+    assert not any(title in one for title in ("Reliability", "Risk and coverage", "Distributions", "worst"))
     curve = Curve(np.array([1, 2]), np.array([0.5, 0.6]), np.array([0.1, 0.0]), 2)
     write_page(replace(made(rows(0.5, 0.6)), curve=curve), tmp_path / "two.html")
     two = (tmp_path / "two.html").read_text(encoding="utf-8")
@@ -129,18 +124,18 @@ def test_many_cases_are_folded_and_few_are_not(tmp_path: Path) -> None:
 
 def test_500_cases_with_everything_stay_under_5_mb(tmp_path: Path) -> None:
     real = evaluate(*make_rated(tmp_path, count=9, size=(300, 300)))
-    keys, rng = [key for key in real.summary if key != "dice"], np.random.default_rng(0)
+    keys, rng = [key for key in real.summary if key != Measure("dice")], np.random.default_rng(0)
     dices = [0.99] * 3 + [0.75] * 245 + [0.5] * 3 + [0.25] * 246 + [0.01] * 3
     places = [0, 1, 2, 248, 249, 250, 497, 498, 499]
     names = [f"a rather long name of a case {i:05d}" for i in range(500)]
-    for place, row in zip(places, real.cases, strict=True):
-        names[place] = row["name"]
+    for place, name in zip(places, real.scores.groups, strict=True):
+        names[place] = name
     numbers = rng.random((500, len(keys)))
-    cases = [
-        {"name": name, "dice": dice} | dict(zip(keys, row.tolist(), strict=True))
+    scores = Scores.of_cases(
+        (name, "", {Measure("dice"): dice} | dict(zip(keys, row.tolist(), strict=True)))
         for name, dice, row in zip(names, dices, numbers, strict=True)
-    ]
-    full = replace(real, cases=cases, summary=summarise(cases))
+    )
+    full = replace(real, scores=scores, summary=scores.means())
     write_page(full, tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert len(pictures_in(page, "jpeg")) == 9 * 4
@@ -247,29 +242,10 @@ def test_a_mask_of_one_pixel_is_seen_in_a_large_image() -> None:
     assert outlined(np.zeros((*panel_size((4000, 3000)), 3), np.uint8), [mask], [(9, 9, 9)]).any()
 
 
-def test_bounds_of_referral_are_those_of_trying_every_order() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        predicted, reference = rng.random((2, 6)) < 0.5
-        selection = Selection.empty().add(np.zeros(6), predicted, reference)
-        found = {kept: [] for kept in range(7)}
-        for order in itertools.permutations(range(6)):
-            for kept, values in found.items():
-                mixed = reference.copy()
-                mixed[list(order[:kept])] = predicted[list(order[:kept])]
-                total = mixed.sum() + reference.sum()
-                values.append((2 * (mixed & reference).sum(), total))
-        ideal, chance = referral_bounds(selection, np.arange(7) / 6)
-        for kept, values in found.items():
-            assert ideal[kept] == pytest.approx(max(2 * 0.5 * a / b if b else 1 for a, b in values))
-            above, below = np.sum(values, axis=0)
-            assert chance[kept] == pytest.approx(above / below if below else 1)
-
-
 def test_each_of_several_structures_has_curves_and_too_many_have_not() -> None:
     for count, each in ((1, 0), (2, 2), (MOST_STRUCTURES + 1, 0)):
         names = [f"s{i}" for i in range(count)]
-        shown = reliability(replace(made(rows(0.5), structures=names), pools={name: pooled() for name in names}))
+        shown = reliability(replace(made(rows(0.5), structures=tuple(names)), pools={name: pooled() for name in names}))
         assert shown is not None
         assert len(shown.figures) == 1
         assert sum(len(inner.figures) for inner in shown.folded) == each

@@ -37,10 +37,10 @@ def compare(
     Example: `medsegdiff compare scores/unet scores/v2 --out comparison`
     """
     from medsegdiff.evaluation.compare import compare as compare_scores
-    from medsegdiff.evaluation.compare import read_scores
+    from medsegdiff.evaluation.compare import read_run
     from medsegdiff.io.atomic import to_json
 
-    found = compare_scores([read_scores(*_named(text)) for text in runs], metrics=metric or [])
+    found = compare_scores([read_run(*_named(text)) for text in runs], metrics=metric or [])
     if folder is not None:
         found.save(folder)
         say(f"Comparison: {folder / 'comparison.json'} · look at {folder / 'differences.png'}")

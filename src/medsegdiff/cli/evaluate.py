@@ -77,24 +77,27 @@ def show(result: Evaluation) -> None:
     for name, text in result.conventions.items():
         say(f"{name}: {text}")
     say(f"empty masks: {result.empty}")
-    for name, numbers in result.summary.items():
-        give(f"{name} {numbers['mean']:.6f}")
+    for measure, numbers in result.summary.items():
+        give(f"{measure} {numbers.mean:.6f}")
 
 
 def _table(result: Evaluation) -> Table:
     """List the means: a column for all structures, and one for each where there are several."""
+    from medsegdiff.evaluation import Measure
     from medsegdiff.report.evaluation import span
 
-    made, several = result.made, len(result.made["structures"]) > 1
-    groups = f", {made['groups']} groups" if made["groups"] else ""
-    members = f", {span(made['members_least'], made['members'])} members" if made["members"] else ""
-    table = Table(title=f"{len(result.cases)} cases{groups}{members}, raters {span(*made['raters'])}")
-    for heading in ("metric", "mean", "95 % interval", *(made["structures"] if several else ())):
+    setup, several = result.setup, len(result.setup.structures) > 1
+    groups = f", {setup.groups} groups" if setup.groups else ""
+    members = f", {span(setup.members_least or 0, setup.members)} members" if setup.members else ""
+    table = Table(title=f"{len(result.scores)} cases{groups}{members}, raters {span(*(setup.raters or (1, 1)))}")
+    for heading in ("metric", "mean", "95 % interval", *(setup.structures if several else ())):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
-    for name in (name for name in result.summary if "/" not in name):
-        numbers = result.summary[name]
-        interval = "–" if numbers["ci95"] is None else "{:.4f} – {:.4f}".format(*numbers["ci95"])
-        each = [result.summary.get(f"{name}/{of}") for of in made["structures"]] if several else []
-        shown = [f"{of['mean']:.4f}" if of else "–" for of in each]
-        table.add_row(name, f"{numbers['mean']:.4f}", interval, *shown)
+    for of, mean in result.summary.items():
+        if of.structure:
+            continue
+        interval = "–" if mean.ci95 is None else "{:.4f} – {:.4f}".format(*mean.ci95)
+        each = [result.summary.get(Measure(of.metric, name, of.rater)) for name in setup.structures if several]
+        table.add_row(
+            str(of), f"{mean.mean:.4f}", interval, *("–" if one is None else f"{one.mean:.4f}" for one in each)
+        )
     return table

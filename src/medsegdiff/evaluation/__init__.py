@@ -1,6 +1,6 @@
 """Scoring predicted masks, probabilities and members against references of one or several raters."""
 
-from medsegdiff.evaluation.evaluate import evaluate
-from medsegdiff.evaluation.result import CONVENTIONS, Evaluation, interval, summarise
+from medsegdiff.evaluation.evaluate import Evaluation, evaluate
+from medsegdiff.evaluation.scores import Measure, Results, Score, Scores, Setup
 
-__all__ = ["CONVENTIONS", "Evaluation", "evaluate", "interval", "summarise"]
+__all__ = ["Evaluation", "Measure", "Results", "Score", "Scores", "Setup", "evaluate"]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from medsegdiff.evaluation.matching import Pairing, common_grid
-from medsegdiff.evaluation.pool import Pool
+from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
 from medsegdiff.metrics.plausibility import Appearance, look
 from medsegdiff.metrics.scoring import all_scores
-from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
+from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
 
 EMPTY = {
     (True, False): "no_reference",
@@ -24,18 +24,59 @@ EMPTY = {
     (True, True): "none",
 }
 """Whether prediction and reference hold anything → which is empty."""
-UNCERTAIN = ("ece", "ece_near", "brier", "aurc", "excess_aurc")
-"""Numbers of probabilities."""
 COUNTS = ("num_samples", "num_raters")
 """What `distribution_scores` tells beside scores."""
+POINTS = 100
+"""Of a curve as it is written."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Sums over pixels: calibration over all and near the masks, and errors by uncertainty. ``a + b`` pools."""
+
+    calibration: Calibration
+    near: Calibration
+    selection: Selection
+
+    def __add__(self, other: Pool) -> Pool:
+        return Pool(self.calibration + other.calibration, self.near + other.near, self.selection + other.selection)
+
+    def numbers(self) -> dict[str, float]:
+        """Give calibration errors and areas under risk; NaN where nobody labelled anything."""
+        found = {"ece": self.calibration.ece(), "ece_near": self.near.ece(), "brier": self.calibration.brier()}
+        if not self.selection.pixels.any():
+            return dict.fromkeys((*found, "aurc", "excess_aurc"), float("nan"))
+        risk = self.selection.risk_coverage()
+        return found | {"aurc": aurc(risk), "excess_aurc": excess_aurc(risk)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give numbers and curves as plain values."""
+        return self.numbers() | {
+            "reliability": _bins(self.calibration),
+            "reliability_near": _bins(self.near),
+            "risk_coverage": _points(self.selection.risk_coverage()),
+            "dice_coverage": _points(self.selection.dice_coverage(referred=True)),
+        }
+
+
+def _bins(calibration: Calibration) -> dict[str, list[float]]:
+    curve = calibration.curve()
+    return {name: getattr(curve, name).tolist() for name in ("edges", "predicted", "observed", "weight")}
+
+
+def _points(curve: Curve) -> dict[str, list[float]]:
+    """Thin a curve out, its ends kept."""
+    chosen = np.unique(np.linspace(0, len(curve.coverage) - 1, min(POINTS, len(curve.coverage))).round().astype(int))
+    return {"coverage": curve.coverage[chosen].tolist(), "value": curve.value[chosen].tolist()}
 
 
 @dataclass(frozen=True)
 class CaseScores:
     """What is kept of a case."""
 
-    row: dict[str, Any]
-    """``name``, ``group``, metrics, ``metric/structure``."""
+    name: str
+    group: str
+    numbers: Mapping[Measure, float]
     empty: tuple[str, ...]
     """Which of prediction and reference is empty, by structure."""
     pools: dict[str, Pool]
@@ -68,60 +109,48 @@ class Structure:
 def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     """Score a case."""
     geometry = common_grid(name, pairing)
-    scores, empty, pools, seen = [], [], {}, []
+    numbers, empty, pools, seen = [], [], {}, []
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
         truth = structure.reference
-        values = all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance)
-        values |= ensemble_scores(structure)
+        found = all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance)
+        values = _measures(found) | ensemble_scores(structure)
         if structure.probability is not None:
-            pool, found = uncertainty_scores(structure, truth)
-            pools[structure.name] = pool
-            values |= found
-        scores.append(values)
+            pools[structure.name] = pool_of(structure, structure.probability, truth)
+            values |= _measures(pools[structure.name].numbers())
+        numbers.append(values)
         empty.append(EMPTY[bool(structure.predicted.any()), bool(truth.any())])
-        seen.append(_look(structure, values.get("agreement")))
-    group = pairing.groups.get(name, "")
-    row = {"name": name} | ({"group": group} if group else {}) | _over_structures(scores, pairing.structures)
-    return CaseScores(row, tuple(empty), pools, max(seen, key=lambda of: of.foreground))
+        seen.append(_look(structure, values.get(Measure("agreement"))))
+    largest = max(seen, key=lambda of: of.foreground)
+    return CaseScores(
+        name, pairing.groups.get(name, ""), _over_structures(numbers, pairing.structures), tuple(empty), pools, largest
+    )
 
 
-def ensemble_scores(structure: Structure) -> dict[str, float]:
+def ensemble_scores(structure: Structure) -> dict[Measure, float]:
     """Score members against raters; a single mask counts as an ensemble of one."""
     several = len(structure.raters) > 1
     members = structure.predicted[None] if structure.members is None else structure.members
     alone = len(members) < 2
     if not several:
-        return {} if alone else {"agreement": agreement(members)}
+        return {} if alone else {Measure("agreement"): agreement(members)}
     raters = np.stack(list(structure.raters.values()))
     found = distribution_scores(members, raters)
     single = rater_dice(structure.predicted[None], raters)[0].tolist()
-    kept = {key: value for key, value in found.items() if key not in COUNTS}
-    if alone:
-        del kept["agreement"]  # of a mask with itself
-    return kept | {f"dice@{rater}": dice for rater, dice in zip(structure.raters, single, strict=True)}
+    left_out = (*COUNTS, "agreement") if alone else COUNTS  # the agreement of a mask with itself
+    kept = _measures({key: value for key, value in found.items() if key not in left_out})
+    return kept | {Measure("dice", rater=rater): dice for rater, dice in zip(structure.raters, single, strict=True)}
 
 
-def uncertainty_scores(structure: Structure, truth: Bool[np.ndarray, "*s"]) -> tuple[Pool, dict[str, float]]:
-    """Score probabilities and the uncertainty that follows from them."""
-    p, counted = structure.probability, structure.counted
-    assert p is not None
+def pool_of(structure: Structure, p: Float[np.ndarray, "*s"], truth: Bool[np.ndarray, "*s"]) -> Pool:
+    """Sum up what probabilities and the uncertainty that follows from them are worth."""
+    counted = structure.counted
     share = np.stack(list(structure.raters.values())).mean(axis=0, dtype=np.float32)
     around = near(structure.predicted, *structure.raters.values())
     whole = Calibration.of(p, share, where=counted)
     close = Calibration.of(p, share, where=around if counted is None else around & counted)
     doubt = entropy(p) if structure.uncertainty is None else structure.uncertainty
     chosen = [a if counted is None else a[counted] for a in (doubt, structure.predicted, truth)]
-    selection = Selection.empty().add(*chosen)
-    if not selection.pixels.any():  # nobody labelled anything
-        return Pool(whole, close, selection), dict.fromkeys(UNCERTAIN, float("nan"))
-    risk = selection.risk_coverage()
-    return Pool(whole, close, selection), {
-        "ece": whole.ece(),
-        "ece_near": close.ece(),
-        "brier": whole.brier(),
-        "aurc": aurc(risk),
-        "excess_aurc": excess_aurc(risk),
-    }
+    return Pool(whole, close, Selection.empty().add(*chosen))
 
 
 def entropy(p: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
@@ -155,13 +184,17 @@ def _look(structure: Structure, agreement: float | None) -> Appearance:
     return look(structure.predicted, agreement=agreement if structure.members is not None else None, members=share)
 
 
-def _over_structures(scores: list[dict[str, float]], structures: tuple[str, ...]) -> dict[str, float]:
-    """Average over structures, and keep each where there are several."""
-    row: dict[str, float] = {}
-    for key in scores[0]:
-        values = [of[key] for of in scores]
+def _measures(numbers: Mapping[str, float]) -> dict[Measure, float]:
+    return {Measure(metric): value for metric, value in numbers.items()}
+
+
+def _over_structures(numbers: list[dict[Measure, float]], structures: tuple[str, ...]) -> dict[Measure, float]:
+    """Average over structures, and keep each where there are several; of single raters the average alone."""
+    found: dict[Measure, float] = {}
+    for measure in numbers[0]:
+        values = [of[measure] for of in numbers]
         finite = [value for value in values if not np.isnan(value)]
-        row[key] = float(np.mean(finite)) if finite else float("nan")
-        if len(structures) > 1 and "@" not in key:
-            row |= {f"{key}/{name}": value for name, value in zip(structures, values, strict=True)}
-    return row
+        found[measure] = float(np.mean(finite)) if finite else float("nan")
+        if len(structures) > 1 and not measure.rater:
+            found |= {replace(measure, structure=name): value for name, value in zip(structures, values, strict=True)}
+    return found

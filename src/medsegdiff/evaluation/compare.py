@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,12 @@ import numpy as np
 from jaxtyping import Float
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
+from medsegdiff.evaluation.scores import METRICS_FILE, Measure, Scores, Setup, read_results
 from medsegdiff.io.atomic import write_json
 from medsegdiff.metrics.base import better
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
 from medsegdiff.pictures.differences import Panel, draw_differences
 
-SCORES = "metrics.json"
-"""Written by ``medsegdiff evaluate --out``."""
-WORDS = ("name", "group")
-"""Keys of a case that are no scores."""
 LEVEL = 0.05
 """Largest adjusted p of a difference that is called real."""
 DIGITS = 12
@@ -38,16 +35,12 @@ CONVENTIONS = {
 
 
 @dataclass(frozen=True)
-class Scores:
+class Run:
     """The scores of a run."""
 
     name: str
-    cases: Mapping[str, Mapping[str, float]]
-    """By case and metric; what is not a number is left out."""
-    groups: Mapping[str, str]
-    """Group (patient) of each case; a case without one is its own."""
-    made: Mapping[str, Any] = field(default_factory=dict)
-    """What was scored, as the evaluation tells."""
+    scores: Scores
+    setup: Setup = field(default_factory=Setup)
 
 
 @dataclass(frozen=True)
@@ -55,6 +48,7 @@ class Difference:
     """How far a run is from another in one metric."""
 
     metric: str
+    """As people write it: ``dice``, ``dice/cup``."""
     run: str
     against: str
     mean: float
@@ -112,117 +106,109 @@ class Comparison:
         return {row.run: (row.values, row.mean, row.ci95, row.real) for row in rows}
 
 
-def compare(runs: Sequence[Scores], *, metrics: Sequence[str] = ()) -> Comparison:
-    """Compare runs with the first of them."""
+def compare(runs: Sequence[Run], *, metrics: Sequence[str] = ()) -> Comparison:
+    """Compare runs with the first of them, by metrics as people write them, or by all that are over structures."""
     if len(runs) < 2 or len({run.name for run in runs}) < len(runs):
         names = some([run.name for run in runs]) or "none"
         raise ConfigError(f"Runs are {names}; expected two or more of different names. Name them: NAME=FOLDER.")
     first, *others = runs
     for other in others:
         _check_cases(first, other)
-        _check_made(first, other)
-    known = _common_metrics(runs)
-    asked = list(metrics) or [metric for metric in known if not {"/", "@"} & {*metric}]
-    if strange := [metric for metric in asked if metric not in known]:
-        close = nearest(strange[0], known)
-        raise ConfigError(f"{some(strange)}: not a metric of all runs. There are {some(known, most=20)}.{close}")
-    if not asked:
-        raise DataError(f"The runs {some([run.name for run in runs])} have no metric in common.")
-    rows = [_difference(metric, other, first) for metric in asked for other in others]
-    adjusted = [p for metric in asked for p in holm([row["p"] for row in rows if row["metric"] == metric])]
-    differences = tuple(Difference(**row, p_holm=p) for row, p in zip(rows, adjusted, strict=True))
+        _check_setup(first, other)
+    measures = _chosen(runs, metrics)
+    rows = [_compared(measure, first, others) for measure in measures]
+    groups = {first.scores.cluster(name) for name in first.scores.groups}
     return Comparison(
-        tuple(run.name for run in runs), len(first.cases), len(set(first.groups.values())), differences, remarks(runs)
+        tuple(run.name for run in runs), len(first.scores), len(groups), tuple(itertools.chain(*rows)), remarks(runs)
     )
 
 
-def _check_cases(first: Scores, other: Scores) -> None:
+def _chosen(runs: Sequence[Run], metrics: Sequence[str]) -> list[Measure]:
+    """Choose among what every run has numbers of: what was asked for, or all that is over structures."""
+    found = [dict.fromkeys(of for of, column in run.scores.columns.items() if len(column)) for run in runs]
+    known = {str(of): of for of in found[0] if all(of in others for others in found)}
+    if strange := [metric for metric in metrics if metric not in known]:
+        close = nearest(strange[0], known)
+        raise ConfigError(f"{some(strange)}: not a metric of all runs. There are {some(list(known), most=20)}.{close}")
+    chosen = [known[metric] for metric in metrics]
+    chosen = chosen or [of for of in known.values() if not of.structure and not of.rater]
+    if not chosen:
+        raise DataError(f"The runs {some([run.name for run in runs])} have no metric in common.")
+    return chosen
+
+
+def _check_cases(first: Run, other: Run) -> None:
     """Refuse runs of different cases."""
     for one, two in ((first, other), (other, first)):
-        if alone := sorted(set(one.cases) - set(two.cases)):
+        if alone := sorted(set(one.scores.groups) - set(two.scores.groups)):
             raise DataError(
-                f"{len(alone)} of {len(one.cases)} cases are in '{one.name}' but not in '{two.name}': {some(alone)}. "
+                f"{len(alone)} of {len(one.scores)} cases are in '{one.name}' but not in '{two.name}': {some(alone)}. "
                 "Evaluate both on the same cases."
             )
-    if moved := sorted(name for name, group in first.groups.items() if other.groups[name] != group):
+    if moved := sorted(name for name, group in first.scores.groups.items() if other.scores.groups[name] != group):
         raise DataError(f"'{first.name}' and '{other.name}' have different groups for {some(moved)}.")
 
 
-def _check_made(first: Scores, other: Scores) -> None:
-    """Refuse scores that mean different things."""
+def _check_setup(first: Run, other: Run) -> None:
+    """Refuse scores that mean different things, as far as is known."""
     for key, words in (
         ("structures", "structures"),
         ("tolerance", "tolerances of nsd"),
         ("raters", "numbers of raters"),
     ):
-        one, two = (run.made.get(key) for run in (first, other))
-        if one is not None and two is not None and one != two:
+        one, two = (getattr(run.setup, key) for run in (first, other))
+        if one not in (None, ()) and two not in (None, ()) and one != two:
             raise DataError(
-                f"'{first.name}' and '{other.name}' were scored with different {words}: {one} and {two}. Evaluate both "
-                "against the same references, with the same options."
+                f"'{first.name}' and '{other.name}' were scored with different {words}: {_words(one)} and "
+                f"{_words(two)}. Evaluate both against the same references, with the same options."
             )
 
 
-def remarks(runs: Sequence[Scores]) -> tuple[str, ...]:
+def _words(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def remarks(runs: Sequence[Run]) -> tuple[str, ...]:
     """Say what to bear in mind with these runs."""
-    counts = {run.name: run.made.get("members") for run in runs}
+    counts = {run.name: run.setup.members for run in runs}
     if len({count for count in counts.values() if count is not None}) < 2:
         return ()
     told = ", ".join(f"{name} {count or 'none'}" for name, count in counts.items())
     return (f"Numbers of members differ ({told}): hm_iou and d_max rise with them, and ged falls.",)
 
 
-def _common_metrics(runs: Sequence[Scores]) -> list[str]:
-    """List the metrics for which every run has a number in some case, in their order."""
-    found = [dict.fromkeys(key for case in run.cases.values() for key in case) for run in runs]
-    return [metric for metric in found[0] if all(metric in of for of in found)]
+def _compared(measure: Measure, first: Run, others: Sequence[Run]) -> list[Difference]:
+    """Compare runs with the first in one measure; metrics are not corrected for each other."""
+    values = [paired(measure, other, first) for other in others]
+    p = [signed_rank(of) for of in values]
+    return [
+        Difference(
+            metric=str(measure),
+            run=other.name,
+            against=first.name,
+            mean=float(of.mean()),
+            ci95=bootstrap_interval(of),
+            p=alone,
+            p_holm=adjusted,
+            better=better(measure.metric),
+            values=tuple(of.tolist()),
+        )
+        for other, of, alone, adjusted in zip(others, values, p, holm(p), strict=True)
+    ]
 
 
-def _difference(metric: str, run: Scores, against: Scores) -> dict[str, Any]:
-    values = paired(metric, run, against)
-    return {
-        "metric": metric,
-        "run": run.name,
-        "against": against.name,
-        "mean": float(values.mean()),
-        "ci95": bootstrap_interval(values),
-        "p": signed_rank(values),
-        "better": better(metric.partition("/")[0].partition("@")[0]),
-        "values": tuple(values.tolist()),
-    }
-
-
-def paired(metric: str, run: Scores, against: Scores) -> Float[np.ndarray, " n"]:
+def paired(measure: Measure, run: Run, against: Run) -> Float[np.ndarray, " n"]:
     """Subtract scores case by case, and average the cases of each group."""
-    groups: dict[str, list[float]] = {}
-    for name in sorted(run.cases):
-        one, two = run.cases[name].get(metric), against.cases[name].get(metric)
-        if one is not None and two is not None:
-            groups.setdefault(run.groups[name], []).append(one - two)
-    if not groups:
-        raise DataError(f"'{run.name}' and '{against.name}' have no case in which both have a {metric}.")
-    return np.round([np.mean(values) for values in groups.values()], DIGITS)
+    one, two = (of.scores.columns[measure] for of in (run, against))
+    both = {name: one[name] - two[name] for name in sorted(run.scores.groups) if name in one and name in two}
+    if not both:
+        raise DataError(f"'{run.name}' and '{against.name}' have no case in which both have a {measure}.")
+    return np.round(Scores(run.scores.groups, {measure: both}).by_group(measure), DIGITS)
 
 
-def read_scores(folder: Path, name: str = "") -> Scores:
+def read_run(folder: Path, name: str = "") -> Run:
     """Read the scores of a run."""
-    file = folder / SCORES
-    if not file.is_file():
-        found = some(sorted(path.name for path in folder.iterdir())) if folder.is_dir() else "no such folder"
-        raise DataError(f"{folder}: expected {SCORES} of 'medsegdiff evaluate --out'; found {found or 'nothing'}.")
-    try:
-        told = {str(case["name"]): case for case in json.loads(file.read_text(encoding="utf-8"))["cases"]}
-        cases = {key: _numbers(case) for key, case in told.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file}: expected what 'medsegdiff evaluate --out' writes; found {error!r}.") from None
-    if not cases:
-        raise DataError(f"{file}: holds no case.")
-    groups = {key: f"group {case['group']}" if case.get("group") else f"case {key}" for key, case in told.items()}
-    made = json.loads(file.read_text(encoding="utf-8")).get("made", {})
-    return Scores(name or str(folder), cases, groups, made)
-
-
-def _numbers(case: Mapping[str, Any]) -> dict[str, float]:
-    """Keep the scores that are finite numbers."""
-    found = {key: value for key, value in case.items() if key not in WORDS and isinstance(value, (int, float))}
-    return {key: float(value) for key, value in found.items() if np.isfinite(value)}
+    found = read_results(folder)
+    if not len(found.scores):
+        raise DataError(f"{folder / METRICS_FILE}: holds no case.")
+    return Run(name or str(folder), found.scores, found.setup)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,75 @@ import numpy as np
 
 from medsegdiff.config.run import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.evaluation.case import CaseScores, score_case
+from medsegdiff.evaluation.case import CaseScores, Pool, score_case, structures_of
 from medsegdiff.evaluation.matching import Kind, Pairing, grid_of, pair
-from medsegdiff.evaluation.members import curve_of
-from medsegdiff.evaluation.pool import Pool
-from medsegdiff.evaluation.result import Evaluation, summarise
+from medsegdiff.evaluation.scores import Results, Scores, Setup
+from medsegdiff.fusion.curve import Curve, ensemble_curve
+from medsegdiff.metrics.base import METRICS, definition
 from medsegdiff.metrics.plausibility import doubts
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.metrics.surface import TOLERANCE
 
 MOST_AT_ONCE = 8
 """Pictures that are scored at the same time."""
+CURVE_CASES, CURVE_REPEATS = 100, 5
+"""Cases of the curve over members, evenly spread over all of them, and subsets of each size: it needs no more."""
+CONVENTIONS = {
+    "case": "Each case is scored on its native grid; of several structures, a case has the mean.",
+    "mean": "The mean over cases; where cases belong to groups (patients), over the means of groups.",
+    "ci95": "Bootstrap over cases, or groups: 2000 resamples, percentile interval, seed 0.",
+    "reference": "Several raters: the majority of them, a tie is foreground.",
+}
+"""How the numbers come about; written with every result, and the definitions of metrics with them."""
+
+
+@dataclass(frozen=True)
+class Evaluation(Results):
+    """Scores by case and over all cases, and what is known beside them."""
+
+    empty: Mapping[str, int] = field(default_factory=dict)
+    """How many masks were empty: ``no_reference``, ``no_prediction``, ``both``."""
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """By structure: sums over the pixels of all cases; without probabilities there are none."""
+    correlation: Mapping[str, float] = field(default_factory=dict)
+    """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
+    doubts: tuple[str, ...] = ()
+    """What looks wrong with the masks."""
+    curve: Curve | None = None
+    """Dice against the number of members, of saved ones."""
+    pairing: Pairing | None = field(default=None, repr=False, compare=False)
+    """The files, from which pictures of cases can be drawn."""
+
+    @property
+    def conventions(self) -> dict[str, str]:
+        """How the numbers of this evaluation are defined."""
+        setup = self.setup
+        said = CONVENTIONS | {entry.name: definition(entry.name) for entry in METRICS}
+        if setup.tolerance is not None:
+            said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
+        if setup.probability_is:
+            said["probability"] = setup.probability_is
+        others = dict.fromkeys(measure.metric for measure in self.summary if measure.metric not in METRICS)
+        return said | {metric: definition(metric) for metric in others}
+
+    @property
+    def pooled(self) -> Pool | None:
+        """Sums over all pixels of all structures."""
+        pools = list(self.pools.values())
+        return sum(pools[1:], pools[0]) if pools else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the content of ``metrics.json``."""
+        pools = {"all": self.pooled, **self.pools} if len(self.pools) > 1 else {"all": self.pooled}
+        return {
+            **super().to_dict(),
+            "empty": self.empty,
+            "pooled": {name: pool.to_dict() for name, pool in pools.items() if pool is not None},
+            "correlation": self.correlation,
+            "ensemble_curve": None if self.curve is None else self.curve.to_dict(),
+            "doubts": self.doubts,
+            "conventions": self.conventions,
+        }
 
 
 def evaluate(
@@ -69,23 +128,23 @@ def evaluate(
         fusion=fusion,
         track=track,
     )
-    scored = _scores(pairing, tolerance, track)
-    rows = [case.row for case in scored]
+    scored = _scored(pairing, tolerance, track)
+    scores = Scores.of_cases((case.name, case.group, case.numbers) for case in scored)
     empty = [kind for case in scored for kind in case.empty]
     return Evaluation(
-        rows,
-        summarise(rows),
-        {kind: empty.count(kind) for kind in ("no_reference", "no_prediction", "both")},
-        made=_made(pairing, predictions, references, tolerance),
+        scores,
+        scores.means(),
+        _setup(pairing, predictions, references, tolerance),
+        empty={kind: empty.count(kind) for kind in ("no_reference", "no_prediction", "both")},
         pools=_pooled(scored),
-        correlation=_correlation(rows),
+        correlation=_correlation(scores),
         doubts=tuple(filter(None, [doubts([case.seen for case in scored if "both" not in case.empty])])),
-        curve=curve_of(pairing, track),
+        curve=_curve(pairing, track),
         pairing=pairing,
     )
 
 
-def _scores(pairing: Pairing, tolerance: float, track: Track) -> list[CaseScores]:
+def _scored(pairing: Pairing, tolerance: float, track: Track) -> list[CaseScores]:
     """Score the cases, several pictures at a time; of volumes one, for the sake of memory."""
     with ThreadPoolExecutor(1 if _volumes(pairing) else min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
         pending = [pool.submit(score_case, name, pairing, tolerance=tolerance) for name in pairing.names]
@@ -108,31 +167,47 @@ def _pooled(scored: Sequence[CaseScores]) -> dict[str, Pool]:
     return pools
 
 
-def _made(pairing: Pairing, predictions: Path, references: Path, tolerance: float) -> dict[str, Any]:
+def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: float) -> Setup:
     """Say what was scored."""
     given = pairing.predictions
     counts = [given.count(name) for name in pairing.names]
     raters = [len(pairing.reference.files(name)) for name in pairing.names]
     several = pairing.reference.kind == "raters"
-    return {
-        "predictions": str(predictions),
-        "references": str(references),
-        "structures": list(pairing.structures),
-        "members": max(counts, default=0),
-        "members_least": min(counts, default=0),
-        "fused_by": given.fusion if given.masks is None and given.members else "",
-        "raters": [min(raters), max(raters)] if several and raters else [1, 1],
-        "groups": len(set(pairing.groups.values())),
-        "tolerance": tolerance,
-        "unit": "mm" if _volumes(pairing) else "px",
-        "probability_is": given.probability_is,
-    }
+    return Setup(
+        predictions=str(predictions),
+        references=str(references),
+        structures=pairing.structures,
+        members=max(counts, default=0),
+        members_least=min(counts, default=0),
+        fused_by=given.fusion if given.masks is None and given.members else "",
+        raters=(min(raters), max(raters)) if several and raters else (1, 1),
+        groups=len(set(pairing.groups.values())),
+        tolerance=tolerance,
+        unit="mm" if _volumes(pairing) else "px",
+        probability_is=given.probability_is,
+    )
 
 
-def _correlation(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _correlation(scores: Scores) -> dict[str, float]:
     """Correlate, over cases, what the ensemble says of itself with its error."""
-    error = np.array([1 - row["dice"] for row in rows])
-    found = {}
-    if all("agreement" in row for row in rows):
-        found["1 - agreement"] = spearman(np.array([1 - row["agreement"] for row in rows]), error)
-    return found
+    agreement, dice = (np.array(scores.column(metric)) for metric in ("agreement", "dice"))
+    return {} if np.isnan(agreement).any() else {"1 - agreement": spearman(1 - agreement, 1 - dice)}
+
+
+def _curve(pairing: Pairing, track: Track) -> Curve | None:
+    """Score subsets of the saved members, fused by majority, each structure by itself.
+
+    ``medsegdiff benchmark ensemble`` does it with the model's own fusion and more draws.
+    """
+    least = min((pairing.predictions.count(name) for name in pairing.names), default=0)
+    if least < 3:
+        return None
+    step = -(-len(pairing.names) // CURVE_CASES)
+
+    def cases() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for name in track(pairing.names[::step], "Members"):
+            found = list(structures_of(name, pairing))
+            members = [structure.members for structure in found if structure.members is not None]
+            yield np.stack(members, axis=1)[:least], np.stack([structure.reference for structure in found])
+
+    return ensemble_curve(cases(), fusion="majority", repeats=CURVE_REPEATS)

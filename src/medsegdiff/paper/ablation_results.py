@@ -11,12 +11,13 @@ from typing import Any
 
 from scipy.stats import t as student
 
+from medsegdiff.evaluation.scores import Measure, read_results
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.paper.ablation import ANCHOR, SCORES, Job, jobs_of
 from medsegdiff.paper.ablation_plan import Plan
 from medsegdiff.paper.formats import as_csv, as_markdown
 from medsegdiff.paper.layout import Printed, lay_out
-from medsegdiff.paper.results import Ours, Result, Score, gather, read_scores
+from medsegdiff.paper.results import Ours, Result, Score, gather
 from medsegdiff.paper.tables import Column, PaperTable, load_table
 from medsegdiff.paper.variants import NOTES, Variant
 
@@ -105,10 +106,10 @@ def numbers(job: Job, table: PaperTable, label: str) -> dict[str, float]:
     scores = job.folder / SCORES
     (ours,) = gather(table, [Result(job.variant.name, scores, label)])
     found = {title: score.mean for title, score in ours.scores.items()}
-    fused, _ = read_scores(scores / "metrics.json")
-    anchor, _ = read_scores(scores / ANCHOR / "metrics.json")
-    others = {name: fused[metric] for name, metric in OWN.items() if metric in fused} | {ANCHORED: anchor["dice"]}
-    found |= {f"{label} {name}": 100 * score.mean for name, score in others.items()}
+    fused, anchor = read_results(scores), read_results(scores / ANCHOR)
+    others = {name: fused.mean(metric) for name, metric in OWN.items() if Measure(metric) in fused.summary}
+    others |= {ANCHORED: anchor.mean("dice")}
+    found |= {f"{label} {name}": 100 * of.mean for name, of in others.items()}
     return found | {f"{label} {STEPS}": float(job.facts()["steps"])}
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
+from medsegdiff.evaluation.scores import METRICS_FILE, Mean, Measure, read_results
 from medsegdiff.paper.tables import Column, PaperTable
 
-SCORES = "metrics.json"
-"""Written by ``medsegdiff evaluate --out``."""
-SOURCES = (SCORES, "segment.json", "config.json")
+SOURCES = (METRICS_FILE, "segment.json", "config.json")
 """What a folder of results may hold: scores, how masks were made, the run that made them."""
 
 
@@ -23,6 +20,11 @@ class Score:
 
     mean: float
     interval: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, mean: Mean) -> Score:
+        """Take a mean over cases."""
+        return cls(mean.mean, mean.ci95)
 
     def times(self, factor: float) -> Score:
         """Change the unit."""
@@ -69,8 +71,8 @@ def parse_result(text: str, table: PaperTable) -> Result:
         raise ConfigError(f"{table.name} has no column for '{data}'; it has {shown}.{nearest(data, known)}")
     if not any((Path(folder) / source).is_file() for source in SOURCES):
         raise DataError(
-            f"{folder}: expected {SCORES} of 'medsegdiff evaluate --out', results of 'medsegdiff segment' or a run; "
-            f"found {_found(Path(folder))}."
+            f"{folder}: expected {METRICS_FILE} of 'medsegdiff evaluate --out', results of 'medsegdiff segment' or a "
+            f"run; found {_found(Path(folder))}."
         )
     return Result(name, Path(folder), data)
 
@@ -113,16 +115,16 @@ def _ours(table: PaperTable, name: str, given: Sequence[Result], costs: Costs | 
 
 def _scores(table: PaperTable, result: Result) -> tuple[dict[str, Score], str]:
     """Fill the columns that a folder of scores is addressed to, and say of which there are none."""
-    file = result.folder / SCORES
-    if not file.is_file():
+    if not (result.folder / METRICS_FILE).is_file():
         return {}, ""
-    summary, num_cases = read_scores(file)
+    results = read_results(result.folder)
+    summary = results.summary
     asked = [column for column in table.columns if _addressed(column, result.data)]
     found = {column.title: score for column in asked if (score := _of_column(column, summary)) is not None}
-    lacking = [c.title for c in asked if c.title not in found and c.metric in summary]
-    structures = sorted({key.partition("/")[2] for key in summary if "/" in key})
+    lacking = [c.title for c in asked if c.title not in found and Measure(c.metric) in summary]
+    structures = sorted({of.structure for of in summary if of.structure})
     why = f"; no number for {some(lacking)}: the scores are of {some(structures) or 'one structure'}" if lacking else ""
-    return found, f"{result.name}: {num_cases} cases of {result.folder}{why}"
+    return found, f"{result.name}: {len(results.scores)} cases of {result.folder}{why}"
 
 
 def _addressed(column: Column, data: str) -> bool:
@@ -132,27 +134,15 @@ def _addressed(column: Column, data: str) -> bool:
     return not data or data.casefold() in {name.casefold() for name in column.data}
 
 
-def _of_column(column: Column, summary: Mapping[str, Score]) -> Score | None:
+def _of_column(column: Column, summary: Mapping[Measure, Mean]) -> Score | None:
     """Find a column's number: of its structure by name, or of a folder that has but one; or the mean over all."""
-    structures = [key for key in summary if key.startswith(f"{column.metric}/")]
-    key = column.metric
+    structures = {of.structure for of in summary if of.metric == column.metric and of.structure}
+    measure = Measure(column.metric)
     if column.classes and structures:
-        key = next((f"{key}/{name}" for name in column.classes if f"{key}/{name}" in summary), "")
+        named = [name for name in column.classes if name in structures]
+        if not named:
+            return None
+        measure = Measure(column.metric, named[0])
     elif column.structures not in (None, len(structures)):
         return None
-    return summary[key].times(column.scale) if key in summary else None
-
-
-def read_scores(file: Path) -> tuple[dict[str, Score], int]:
-    """Read the summary of scores."""
-    try:
-        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        summary = {key: _score(numbers) for key, numbers in told["summary"].items() if numbers["mean"] is not None}
-        return summary, len(told["cases"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file}: expected what 'medsegdiff evaluate --out' writes; found {error!r}.") from None
-
-
-def _score(numbers: Mapping[str, Any]) -> Score:
-    low, high = numbers.get("ci95") or (None, None)
-    return Score(float(numbers["mean"]), None if low is None or high is None else (float(low), float(high)))
+    return Score.of(summary[measure]).times(column.scale) if measure in summary else None

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from medsegdiff.evaluation.matching import Pairing
+from medsegdiff.evaluation.scores import Measure, Scores
 from medsegdiff.pictures.overlay import colour_of
 from medsegdiff.pictures.panels import coloured, outlined, panel_size, plain
-from medsegdiff.report.embedded import jpeg_uri
 from medsegdiff.report.html import Card, Picture
 from medsegdiff.report.slices import CaseSlice, slice_case
-from medsegdiff.report.tables import LABELS, number
+from medsegdiff.report.tables import label, number
 
 EACH = 3
 """Cases that are shown of the best, the median and the worst."""
-SCORES = ("dice", "iou", "hd95", "ged")
+SCORES = (Measure("dice"), Measure("iou"), Measure("hd95"), Measure("ged"))
 """Said of each case, where it has them."""
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 """Colours of the reference beside the prediction, on dark images and on bright ones."""
 
 
-def choose(rows: Sequence[Mapping[str, Any]], key: str = "dice", *, each: int = EACH) -> dict[str, list[str]]:
-    """Choose cases to look at, none of them twice; of few cases all."""
-    ranked = sorted(
-        (row for row in rows if key in row and not np.isnan(row[key])), key=lambda row: (-row[key], str(row["name"]))
-    )
-    names, n = [str(row["name"]) for row in ranked], len(ranked)
+def choose(scores: Scores, *, each: int = EACH) -> dict[str, list[str]]:
+    """Choose cases to look at by Dice, none of them twice; of few cases all."""
+    names = scores.ranked("dice")
+    n = len(names)
     best = min(each, -(-n // 3))
     worst = min(each, -(-(n - best) // 2))
     median = min(each, n - best - worst)
@@ -37,18 +34,15 @@ def choose(rows: Sequence[Mapping[str, Any]], key: str = "dice", *, each: int = 
     return {part: found for part, found in parts.items() if found}
 
 
-def gallery(
-    pairing: Pairing, rows: Sequence[Mapping[str, Any]], chosen: Mapping[str, Sequence[str]]
-) -> dict[str, list[Card]]:
+def gallery(pairing: Pairing, scores: Scores, chosen: Mapping[str, Sequence[str]]) -> dict[str, list[Card]]:
     """Read cases again and draw them."""
-    by_name = {row["name"]: row for row in rows}
     return {
-        heading.capitalize(): [card(slice_case(name, pairing), by_name[name]) for name in names]
+        heading.capitalize(): [card(slice_case(name, pairing), scores.of(name)) for name in names]
         for heading, names in chosen.items()
     }
 
 
-def card(case: CaseSlice, row: Mapping[str, Any]) -> Card:
+def card(case: CaseSlice, numbers: Mapping[Measure, float]) -> Card:
     """Draw a case: image, raters, fused mask with the reference, uncertainty."""
     size = panel_size(case.shape, case.spacing)
     ground = np.zeros((*size, 3), np.uint8) if case.image is None else plain(case.image, size)
@@ -57,7 +51,7 @@ def card(case: CaseSlice, row: Mapping[str, Any]) -> Card:
     if case.uncertainty is not None:
         shown = coloured(case.uncertainty, size)
         pictures.append(_picture(shown, case, "uncertainty", "entropy of the probability, bright: 1 bit"))
-    scores = [f"{LABELS[key]} {number(row[key], key)}" for key in SCORES if key in row]
+    scores = [f"{label(of, arrow=False)} {number(numbers[of], of.metric)}" for of in SCORES if of in numbers]
     return Card(case.name, pictures, ", ".join(scores))
 
 
@@ -94,4 +88,4 @@ def swatches(pairing: Pairing) -> dict[str, str]:
 
 
 def _picture(pixels: np.ndarray, case: CaseSlice, what: str, caption: str) -> Picture:
-    return Picture(jpeg_uri(pixels), f"{case.name}: {what}", caption or what)
+    return Picture.of(pixels, f"{case.name}: {what}", caption or what)

@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from medsegdiff.evaluation.result import Evaluation
+from medsegdiff.evaluation.evaluate import Evaluation
+from medsegdiff.evaluation.scores import Measure
 from medsegdiff.report.cases import choose, gallery, swatches
 from medsegdiff.report.html import Section, write_report
-from medsegdiff.report.plots import disagreement, distributions, ensemble, reliability, selective
+from medsegdiff.report.plots import distributions, ensemble, reliability, selective
 from medsegdiff.report.tables import case_table, summary_table
 
 MOST_OPEN = 40
 """Cases in the table of all cases before it is folded."""
+EMPTY = {"no_reference": "reference alone", "no_prediction": "prediction alone", "both": "both masks"}
+"""Counts of empty masks, in words."""
 
 
 def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None:
@@ -25,39 +28,32 @@ def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None
         distributions(evaluation),
         reliability(evaluation),
         selective(evaluation),
-        disagreement(evaluation),
         ensemble(evaluation),
         pictures(evaluation),
         every_case(evaluation),
         reproduction(evaluation, command),
     )
-    title = f"Evaluation of {Path(evaluation.made['predictions']).name}" if evaluation.made else "Evaluation"
+    title = f"Evaluation of {Path(evaluation.setup.predictions).name}"
     write_report(path, title, [shown for shown in sections if shown is not None], warnings=evaluation.doubts)
 
 
 def headline(evaluation: Evaluation) -> Section:
     """Say what was scored."""
-    made = evaluation.made
-    facts = {"cases": str(len(evaluation.cases))}
-    if made.get("groups"):
-        facts["groups (patients)"] = str(made["groups"])
-    if made:
-        few, most = made["raters"]
-        facts["raters"] = span(few, most)
-        facts["members"] = span(made["members_least"], made["members"]) if made["members"] else "none saved"
-        facts["structures"] = _several(made["structures"])
-    if "dice" in evaluation.summary:
-        facts["mean Dice"] = f"{evaluation.summary['dice']['mean']:.4f}"
+    setup = evaluation.setup
+    facts = {"cases": str(len(evaluation.scores))}
+    if setup.groups:
+        facts["groups (patients)"] = str(setup.groups)
+    if setup.raters is not None:
+        facts["raters"] = span(*setup.raters)
+    facts["members"] = span(setup.members_least or 0, setup.members) if setup.members else "none saved"
+    facts["structures"] = _several(setup.structures)
+    if (dice := evaluation.summary.get(Measure("dice"))) is not None:
+        facts["mean Dice"] = f"{dice.mean:.4f}"
     facts |= {
         f"empty: {words}": str(evaluation.empty[key]) for key, words in EMPTY.items() if evaluation.empty.get(key)
     }
-    fused = f" Members are fused by {made['fused_by']}." if made.get("fused_by") else ""
-    text = f"{made['predictions']} against {made['references']}.{fused}" if made else ""
-    return Section("What was scored", text, facts=facts)
-
-
-EMPTY = {"no_reference": "reference alone", "no_prediction": "prediction alone", "both": "both masks"}
-"""Counts of empty masks, in words."""
+    fused = f" Members are fused by {setup.fused_by}." if setup.fused_by else ""
+    return Section("What was scored", f"{setup.predictions} against {setup.references}.{fused}", facts=facts)
 
 
 def span(least: int, most: int) -> str:
@@ -82,10 +78,10 @@ def scores(evaluation: Evaluation) -> Section:
 
 def pictures(evaluation: Evaluation) -> Section | None:
     """Show the best, the median and the worst cases by Dice."""
-    chosen = choose(evaluation.cases)
+    chosen = choose(evaluation.scores)
     if evaluation.pairing is None or not chosen:
         return None
-    cards = gallery(evaluation.pairing, evaluation.cases, chosen)
+    cards = gallery(evaluation.pairing, evaluation.scores, chosen)
     text = "By Dice. Where contours run together, their colours take turns." + _missing(
         evaluation, [name for names in chosen.values() for name in names]
     )
@@ -105,7 +101,7 @@ def _missing(evaluation: Evaluation, names: Iterable[str]) -> str:
 
 def every_case(evaluation: Evaluation) -> Section:
     """Show all cases; of many only after a click."""
-    table, count = case_table(evaluation), len(evaluation.cases)
+    table, count = case_table(evaluation), len(evaluation.scores)
     text = "A click on a heading sorts by it, a second one the other way."
     if count <= MOST_OPEN:
         return Section("All cases", text, tables=[table])
@@ -114,8 +110,7 @@ def every_case(evaluation: Evaluation) -> Section:
 
 def reproduction(evaluation: Evaluation, command: str) -> Section:
     """Say how to get these numbers again."""
-    made = evaluation.made
-    plain = ["medsegdiff", "evaluate", made["predictions"], made["references"]] if made else []
+    plain = shlex.join(["medsegdiff", "evaluate", evaluation.setup.predictions, evaluation.setup.references])
     made_by = f"Made by medsegdiff {version('medsegdiff')}."
     text = f"{made_by} All numbers are in metrics.json, those of the cases in metrics.csv."
-    return Section("How to get these numbers again", text, code=command or shlex.join(plain))
+    return Section("How to get these numbers again", text, code=command or plain)

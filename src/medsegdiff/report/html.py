@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import UInt8
 from jinja2 import Environment
+from matplotlib.figure import Figure
+from PIL import Image
 
 from medsegdiff.io.atomic import write_text
-from medsegdiff.report.embedded import embed
+
+QUALITY = 88
+"""Of JPEG: contours stay sharp."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,17 @@ class Picture:
     alt: str
     """What it shows, for who can't see it."""
     caption: str = ""
+
+    @classmethod
+    def of(cls, shown: Figure | UInt8[np.ndarray, "h w 3"], alt: str, caption: str = "") -> Picture:
+        """Pack a plot as SVG, sharp at any size, or pixels as JPEG; the same plot gives the same bytes."""
+        content = io.BytesIO()
+        if isinstance(shown, Figure):
+            with mpl.rc_context({"svg.hashsalt": "medsegdiff", "svg.fonttype": "path"}):
+                shown.savefig(content, format="svg", dpi=160, metadata={"Date": None})
+            return cls(_data_uri(content.getvalue(), "image/svg+xml"), alt, caption)
+        Image.fromarray(shown).save(content, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+        return cls(_data_uri(content.getvalue(), "image/jpeg"), alt, caption)
 
 
 @dataclass(frozen=True)
@@ -86,4 +106,13 @@ def write_report(path: Path, title: str, sections: Sequence[Section], *, warning
     """Write a page."""
     template = resources.files("medsegdiff.report").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    write_text(path, page.render(title=title, sections=sections, warnings=warnings, embed=embed))
+    write_text(path, page.render(title=title, sections=sections, warnings=warnings, embed=_embed))
+
+
+def _embed(picture: Path) -> str:
+    return _data_uri(picture.read_bytes(), "image/png")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    """Turn the content of a file into an address that carries it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

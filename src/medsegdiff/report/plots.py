@@ -1,46 +1,85 @@
-"""Plots of an evaluation as sections of its report."""
+"""Plots of an evaluation: how scores are spread, whether probabilities and uncertainty mean what they say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from medsegdiff.evaluation.pool import Pool
-from medsegdiff.evaluation.result import Evaluation
+from medsegdiff.evaluation.case import Pool
+from medsegdiff.evaluation.evaluate import Evaluation
+from medsegdiff.evaluation.scores import Measure
+from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
 from medsegdiff.pictures.ensemble_curve import curves_plot
-from medsegdiff.report.curves import referral_plot, reliability_diagram, risk_plot
-from medsegdiff.report.distributions import disagreement_plot, strips
-from medsegdiff.report.embedded import svg_uri
 from medsegdiff.report.html import Picture, Section
 from medsegdiff.report.tables import columns_of, label
 
-HEADLINE = ("dice", "iou", "hd95", "nsd", "ged")
+SPREAD = ("dice", "iou", "hd95", "nsd", "ged")
 """Metrics whose spread over cases is drawn, where there are values."""
 WHOLE = "all structures"
 MOST_STRUCTURES = 12
 """Structures of which each has plots of its own; the page would grow too large."""
+POINTS, BOX, MEAN = "#4393c3", "#d1e5f0", "#b2182b"
+"""Colours: of cases, of the middle half of them, of their mean."""
+ALL, NEAR, IDEAL, CHANCE = "#2166ac", "#b2182b", "#1a9850", "#777777"
+"""Colours: of all pixels, of those near the masks, of the best there can be, of what says nothing."""
+WIDTH = 4.4
+"""Of a plot, in inches: two stand side by side on a laptop."""
+MANY = 6
+"""Structures, of which more have lower rows."""
+STEPS = 200
+"""Points of a reference line."""
 
 
 def distributions(evaluation: Evaluation) -> Section | None:
     """Draw the spread of the main metrics over cases, by structure."""
-    if len(evaluation.cases) < 2:
-        return None
-    unit = str(evaluation.made.get("unit", ""))
-    columns = columns_of(evaluation)
+    scores, structures = evaluation.scores, columns_of(evaluation)
+    whole = "mean" if len(structures) > 1 else ""
     figures = []
-    for metric in (key for key in HEADLINE if key in evaluation.summary):
-        keys = {
-            name or ("mean" if len(columns) > 1 else ""): f"{metric}/{name}" if name else metric for name in columns
-        }
-        values = {name: [float(row.get(key, np.nan)) for row in evaluation.cases] for name, key in keys.items()}
-        title = label(metric, unit=unit)
-        figures.append(_drawn(strips(values, title), f"Distribution of {title} over cases"))
+    for metric in SPREAD if len(scores) > 1 else ():
+        if Measure(metric) in evaluation.summary:
+            title = label(Measure(metric), unit=evaluation.setup.unit)
+            values = {structure or whole: scores.column(metric, structure) for structure in structures}
+            figures.append(Picture.of(strips(values, title), f"Distribution of {title} over cases"))
     text = "A point per case; the middle half of them in the box, a line at the median, a red mark at the mean."
-    if evaluation.made.get("groups"):
+    if evaluation.setup.groups:
         text += " Here every case counts alike; the means above are those of groups."
     return Section("Distributions over cases", text, figures=figures) if figures else None
+
+
+def strips(values: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Draw every case as a point, by structure: the middle half in a box, a line at the median, a mark at the mean."""
+    figure = Figure(figsize=(WIDTH, 0.95 + (0.5 if len(values) <= MANY else 0.28) * len(values)), layout="constrained")
+    axis = figure.subplots()
+    rng = np.random.default_rng(0)
+    for height, column in enumerate(values.values()):
+        shown = np.asarray(column, dtype=float)
+        if len(shown := shown[np.isfinite(shown)]):
+            _strip(axis, shown, height, rng)
+    axis.set_title(title, fontsize=10)
+    axis.set_yticks(range(len(values)), [_short(name) for name in values], fontsize=9)
+    axis.set_ylim(len(values) - 0.4, -0.6)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.grid(axis="x", alpha=0.3)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def _strip(axis: Axes, shown: np.ndarray, height: int, rng: np.random.Generator) -> None:
+    low, median, high = np.percentile(shown, [25, 50, 75])
+    axis.fill_between([low, high], height - 0.3, height + 0.3, color=BOX, linewidth=0)
+    axis.plot([median, median], [height - 0.3, height + 0.3], color="black", linewidth=1.2)
+    scatter = height + rng.uniform(-0.25, 0.25, len(shown))
+    axis.plot(shown, scatter, ".", color=POINTS, markersize=4, alpha=0.6, markeredgewidth=0, rasterized=True)
+    axis.plot(shown.mean(), height, "D", color=MEAN, markersize=4.5)
+
+
+def _short(name: str, *, most: int = 16) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def reliability(evaluation: Evaluation) -> Section | None:
@@ -50,47 +89,73 @@ def reliability(evaluation: Evaluation) -> Section | None:
         "Above the diagonal the model is not sure enough, below it too sure. Easy background hides errors in "
         "the number over all pixels; the one near the masks leaves it out."
     )
+    told = evaluation.setup.probability_is
+    text += f" Probability: {told[0].lower()}{told[1:]}" if told else ""
+    return _by_structure(evaluation, "Reliability", text, _reliability_diagram)
 
-    def draw(pool: Pool, name: str) -> list[Picture]:
-        figure = reliability_diagram(pool.calibration, pool.near, title=name)
-        return [_drawn(figure, f"Reliability diagram, {name}")]
 
-    told = evaluation.made.get("probability_is", "")
-    return _by_structure(
-        evaluation, "Reliability", f"{text} Probability: {told[0].lower()}{told[1:]}" if told else text, draw
-    )
+def _reliability_diagram(pool: Pool, name: str) -> Picture:
+    """Draw how often the foreground was there where it was given a probability, and how many pixels were given it."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], "--", color=CHANCE, linewidth=1, label="as it should be")
+    for of, colour, which, shift in (
+        (pool.calibration, ALL, "all pixels", -0.2),
+        (pool.near, NEAR, "near the masks", 0.2),
+    ):
+        curve = of.curve()
+        used = curve.weight > 0
+        upper.plot(
+            curve.predicted[used], curve.observed[used], "o-", color=colour, label=which, markersize=4, linewidth=1.2
+        )
+        width = 1 / len(curve.weight)
+        middle = (curve.edges[:-1] + curve.edges[1:]) / 2 + shift * width
+        lower.bar(middle[used], curve.weight[used], width=0.38 * width, color=colour)
+    upper.set_title(f"{name}: ECE {pool.calibration.ece():.4f}, near the masks {pool.near.ece():.4f}", fontsize=10)
+    upper.set_ylabel("how often it was there (observed)", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    lower.set(yscale="log", xlim=(-0.01, 1.01))
+    lower.yaxis.set_minor_formatter(NullFormatter())  # of less than two decades they run into each other
+    lower.set_ylabel("share of pixels", fontsize=9)
+    lower.set_xlabel("probability (predicted)", fontsize=9)
+    for axis in (upper, lower):
+        _tidy(axis)
+    return Picture.of(figure, f"Reliability diagram, {name}")
 
 
 def selective(evaluation: Evaluation) -> Section | None:
     """Draw whether uncertainty points at errors."""
     text = (
-        "Pixels are kept in the order of their uncertainty, over all cases. Left: the error rate of "
-        "those kept. Right: Dice, if a person draws the rest. The curve begins at the pixels of which the model is "
-        "certain; the ideal hands over every error first."
+        "Pixels are kept in the order of their uncertainty, over all cases: the error rate of those kept. The curve "
+        "begins at the pixels of which the model is certain; the ideal leaves out every error first."
     )
-
-    def draw(pool: Pool, name: str) -> list[Picture]:
-        return [
-            _drawn(risk_plot(pool.selection, title=name), f"Risk against coverage, {name}"),
-            _drawn(referral_plot(pool.selection, title=name), f"Dice with referral against coverage, {name}"),
-        ]
-
-    return _by_structure(evaluation, "Risk and coverage", text, draw)
+    return _by_structure(evaluation, "Risk and coverage", text, lambda pool, name: _risk_plot(pool.selection, name))
 
 
-def disagreement(evaluation: Evaluation) -> Section | None:
-    """Draw whether members that disagree foretell a poor mask."""
-    rows = [row for row in evaluation.cases if not np.isnan([row.get("agreement", np.nan), row["dice"]]).any()]
-    if len(rows) < 2:
-        return None
-    figure = disagreement_plot(
-        [1 - row["agreement"] for row in rows],
-        [1 - row["dice"] for row in rows],
-        words="1 − agreement of members",
-        correlation=evaluation.correlation.get("1 - agreement"),
-    )
-    text = "A point per case. Where members agree the mask should be good; where they do not, look at it."
-    return Section("Does disagreement foretell error?", text, figures=[_drawn(figure, "Error against disagreement")])
+def _risk_plot(selection: Selection, name: str) -> Picture:
+    """Draw the error rate of the pixels kept against the share kept: over the shares that occur, nearly all."""
+    risk = selection.risk_coverage()
+    first, e = float(risk.coverage[0]), float(risk.value[-1])
+    low = max(0.0, first - 0.25 * (1 - first)) if first < 1 else 0.9
+    coverage = np.linspace(low, 1, STEPS)
+    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(coverage, np.full_like(coverage, e), "--", color=CHANCE, linewidth=1.2, label="by chance")
+    axis.plot(risk.coverage, risk.value, "-", color=ALL, linewidth=1.8, label="this uncertainty")
+    axis.plot(risk.coverage[[0, -1]], risk.value[[0, -1]], "o", color=ALL, markersize=4)
+    ideal = np.maximum(0, 1 - (1 - e) / np.maximum(coverage, 1e-12))
+    axis.plot(coverage, ideal, ":", color=IDEAL, linewidth=1.8, label="ideal")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    area = aurc(risk)
+    axis.set_title(f"{name}: AURC {area:.5f}, ideal {area - excess_aurc(risk):.5f}", fontsize=10)
+    axis.set_xlabel("coverage: share of pixels kept, the most certain first", fontsize=9)
+    axis.set_ylabel("error rate of the pixels kept", fontsize=9)
+    axis.set_xlim(low, 1 + 0.02 * (1 - low))
+    axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    _tidy(axis)
+    return Picture.of(figure, f"Risk against coverage, {name}")
 
 
 def ensemble(evaluation: Evaluation) -> Section | None:
@@ -103,23 +168,24 @@ def ensemble(evaluation: Evaluation) -> Section | None:
         f"Random subsets of the members, fused by majority, over {curve.num_cases} cases; the band is the standard "
         "deviation over subsets. More draws, STAPLE and several runs: medsegdiff benchmark ensemble."
     )
-    return Section("How many members?", text, figures=[_drawn(figure, "Dice against the number of members")])
+    return Section("How many members?", text, figures=[Picture.of(figure, "Dice against the number of members")])
 
 
 def _by_structure(
-    evaluation: Evaluation, title: str, text: str, draw: Callable[[Pool, str], list[Picture]]
+    evaluation: Evaluation, title: str, text: str, draw: Callable[[Pool, str], Picture]
 ) -> Section | None:
     """Draw all structures pooled; each of several after a click."""
     pooled = evaluation.pooled
     if pooled is None:
         return None
     if len(evaluation.pools) == 1:
-        return Section(title, text, figures=draw(pooled, "all pixels"))
+        return Section(title, text, figures=[draw(pooled, "all pixels")])
     if len(evaluation.pools) > MOST_STRUCTURES:
-        return Section(title, f"{text} Curves of each structure are in metrics.json.", figures=draw(pooled, WHOLE))
-    each = [picture for name, pool in evaluation.pools.items() for picture in draw(pool, name)]
-    return Section(title, text, figures=draw(pooled, WHOLE), folded=[Section("By structure", figures=each)])
+        return Section(title, f"{text} Curves of each structure are in metrics.json.", figures=[draw(pooled, WHOLE)])
+    each = [draw(pool, name) for name, pool in evaluation.pools.items()]
+    return Section(title, text, figures=[draw(pooled, WHOLE)], folded=[Section("By structure", figures=each)])
 
 
-def _drawn(figure: Figure, alt: str) -> Picture:
-    return Picture(svg_uri(figure), alt)
+def _tidy(axis: Axes) -> None:
+    axis.tick_params(labelsize=8)
+    axis.grid(alpha=0.3)
