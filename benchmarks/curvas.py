@@ -17,8 +17,8 @@ from isic2016 import learn, segment, timed
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
+from medsegdiff.config.data import DataConfig
 from medsegdiff.config.load import load_preset
-from medsegdiff.config.run import DataConfig
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.io.raster import read_mask
 from medsegdiff.metrics.paired import bootstrap_interval

@@ -66,7 +66,7 @@ def section(name: str, data: Path, runs: Path) -> str:
         )
         config, steps = load_config(run), [line["step"] for line in Run(run).lines()][-1]
         costs = budget(config)
-        whole = costs.condition_gmac + 10 * config.sampling.num_steps * costs.denoiser_gmac
+        whole = costs.condition_gmac + 10 * config.sampling.steps * costs.denoiser_gmac
         rows.append(
             f"| {title} | {steps} | {seconds.get('train', float('nan')) / 60:.1f} | {costs.parameters / 1e6:.2f} | "
             f"{whole:.1f} |"

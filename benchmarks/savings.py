@@ -12,7 +12,8 @@ import torch
 from pairs import CPU, Given, compared, replaced, timed, within
 from torch import Tensor, nn
 
-from medsegdiff.config.run import Config, Precision
+from medsegdiff.config.run import Config
+from medsegdiff.config.train import Precision
 from medsegdiff.hardware import place
 from medsegdiff.inference.compiling import compile_steps, is_compiled
 from medsegdiff.inference.ensemble import EnsembleSampler
@@ -55,7 +56,7 @@ def drawn(
     model: DiffusionModel, config: Config, given: Given, *, batch_size: int | None = None, precision: Precision = "auto"
 ) -> Tensor:
     """Draw the ensemble of an image, as `Segmenter` does."""
-    wanted = {"num_samples": given.members, "batch_size": batch_size or max(given.members, config.sampling.batch_size)}
+    wanted = {"members": given.members, "batch_size": batch_size or max(given.members, config.sampling.batch_size)}
     sampler = EnsembleSampler(model, config, config.sampling.model_copy(update=wanted), precision=precision)
     side = -(-given.size // model.stride) * model.stride
     image = torch.rand(1, config.image_channels, side, side, generator=torch.Generator().manual_seed(0))

@@ -136,7 +136,7 @@ class FromAnchor(EnsembleSampler):
 
     def __init__(self, *args: Any, start: float, **options: Any) -> None:
         super().__init__(*args, **options)
-        first, steps = start * (self.schedule.num_train_timesteps - 1), self.sampling.num_steps
+        first, steps = start * (self.schedule.num_train_timesteps - 1), self.sampling.steps
         times = [first * (1 - step / steps) for step in range(steps)]
         self.table = SAMPLERS[self.sampling.sampler].factory(self.schedule, times)
 

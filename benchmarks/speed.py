@@ -63,7 +63,7 @@ def heading(given: Given) -> list[str]:
 def sampling(given: Given) -> list[str]:
     """Measure what an ensemble costs with and without each saving."""
     config = config_for(given.preset, given.size)
-    steps = config.sampling.num_steps
+    steps = config.sampling.steps
     head = ("saving", "instead of", "with, s", "without, s", "without / with", "largest difference")
     return [
         "",
@@ -103,7 +103,7 @@ def memory(given: Given) -> list[str]:
 def peaks(given: Given, chunk: int) -> Iterator[tuple[str, ...]]:
     """Draw larger and larger ensembles."""
     config = config_for(given.large, given.size)
-    once = config.model_copy(update={"sampling": config.sampling.model_copy(update={"num_steps": 1})})
+    once = config.model_copy(update={"sampling": config.sampling.model_copy(update={"steps": 1})})
     model = network(once)
     few = Given(given.size, 1, 1, given.preset, given.large, given.small)
     drawn(model, once, few, batch_size=chunk)  # the libraries wake up

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from medsegdiff.benchmark.contestants import config_for
 from medsegdiff.benchmark.timing import in_turn, peak_memory
 from medsegdiff.benchmark.training import TrainingConditions, make_step, phantom_stream, training_config
-from medsegdiff.config.run import Precision
+from medsegdiff.config.train import Precision
 from medsegdiff.data.loader import as_batch, training_loader
 from medsegdiff.models.base import build_model
 from medsegdiff.nn.nbp_filter import NBPFilter, distinct_radii

@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from medsegdiff.config.data import DataConfig
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.models.base import DiffusionModel, size_of
 from medsegdiff.types import Condition
 
@@ -27,10 +29,10 @@ SMALL = (
     "train.batch_size=4",
     "train.precision=fp32",
     "train.val_cases=2",
-    "train.val_samples=2",
+    "train.val_members=2",
     "train.val_steps=2",
-    "sampling.num_steps=3",
-    "sampling.num_samples=3",
+    "sampling.steps=3",
+    "sampling.members=3",
 )
 """Overrides that make a V2 of a few thousand parameters."""
 
@@ -95,15 +97,21 @@ TASKS = {
 """Mask channels to try, by task."""
 
 
-def small_config(*overrides: str) -> Config:
-    return load_preset("v2-tiny", [*SMALL, *overrides])
+def small_config(*overrides: str) -> ResolvedConfig:
+    return assumed(load_preset("v2-tiny", [*SMALL, *overrides]))
 
 
-def small_network(name: str, *overrides: str) -> Config:
+def told(data: DataConfig, **spec: object) -> ResolvedConfig:
+    """What was asked of data, and what they told."""
+    config = assumed(Config(data=data))
+    return config.model_copy(update={"spec": config.spec.model_copy(update=spec)})
+
+
+def small_network(name: str, *overrides: str) -> ResolvedConfig:
     return small_config(f"model.name={name}", *SMALL_NETWORKS.get(name, ()), *overrides)
 
 
-def configured(name: str, task: str, *overrides: str) -> Config:
+def configured(name: str, task: str, *overrides: str) -> ResolvedConfig:
     """A small network for images of two channels and the classes of a task."""
     classes = "[" + ", ".join(TASKS[task]) + "]"
     return small_network(name, f"data.task={task}", f"data.classes={classes}", "data.channels=2", *overrides)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.listing import Listing
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.data.volumes import VolumeSource

@@ -13,27 +13,30 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from medsegdiff.config.earlier import split_told
 from medsegdiff.config.load import make_config
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.models.base import DiffusionModel, build_model
 
-FORMAT = 1
-"""Version of the layout; a larger one in a file means that the file is newer than this code."""
+FORMAT = 2
+"""Version of the layout; a larger one in a file means that it is newer than this code. Format 1 had no ``spec``."""
 CONFIG = "config.json"
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
 Weights = Literal["best", "last"]
 
 
-def save_config(folder: Path, config: Config) -> None:
+def save_config(folder: Path, config: ResolvedConfig) -> None:
     """Write the configuration that weights in this folder belong to."""
-    value = {"format": FORMAT, "medsegdiff": version("medsegdiff"), "config": config.model_dump(mode="json")}
+    told = config.model_dump(mode="json")
+    spec = told.pop("spec")
+    value = {"format": FORMAT, "medsegdiff": version("medsegdiff"), "config": told, "spec": spec}
     write_json(folder / CONFIG, value)
 
 
-def load_config(folder: Path) -> Config:
+def load_config(folder: Path) -> ResolvedConfig:
     """Read the configuration of a run."""
     file = folder / CONFIG
     if not file.is_file():
@@ -50,7 +53,8 @@ def load_config(folder: Path) -> Config:
         raise CheckpointError(
             f"{file}: has format {value['format']}; this version reads up to {FORMAT}. Upgrade medsegdiff."
         )
-    return make_config(value["config"])
+    asked, spec = (value["config"], value["spec"]) if "spec" in value else split_told(value["config"])
+    return resolved(make_config(asked), DataSpec.model_validate(spec))
 
 
 def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
@@ -94,7 +98,7 @@ def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) ->
     return missing + strange + shaped
 
 
-def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[DiffusionModel, Config]:
+def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[DiffusionModel, ResolvedConfig]:
     """Load a trained network."""
     folder = Path(folder)
     if not folder.is_dir():

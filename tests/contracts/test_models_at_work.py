@@ -28,7 +28,7 @@ from tests.makers import configured, make_folder, randomised, small_network
 
 STEPS = (
     *("train.max_steps=3", "train.val_every=3", "train.save_every=3", "train.batch_size=2", "train.num_workers=0"),
-    *("train.val_cases=1", "train.val_samples=2", "train.val_steps=1", "data.image_size=16"),
+    *("train.val_cases=1", "train.val_members=2", "train.val_steps=1", "data.image_size=16"),
 )
 
 
@@ -94,7 +94,7 @@ def test_it_samples_with_every_sampler(name: str) -> None:
     config = configured(name, "regions")
     model, image = randomised(build_model(config)), torch.randn(2, 2, 16, 24)
     for entry in SAMPLERS:
-        sampling = config.sampling.model_copy(update={"sampler": entry.name, "num_steps": 3, "num_samples": 3})
+        sampling = config.sampling.model_copy(update={"sampler": entry.name, "steps": 3, "members": 3})
         sampler = EnsembleSampler(model, config, sampling, precision="fp32")
         drawn, again = (sampler.draw(image, ["a", "b"], seed=1).probability for _ in range(2))
         assert drawn.shape == (3, 2, 2, 16, 24), entry.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.spec import assumed
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
 from medsegdiff.fusion.fusers import FUSERS
@@ -22,12 +23,12 @@ def test_preset(name: str) -> None:
     table = make_table(
         config.sampling.sampler,
         make_schedule(config.diffusion.schedule, signal_scale=config.diffusion.signal_scale),
-        num_steps=config.sampling.num_steps,
+        num_steps=config.sampling.steps,
         spacing=config.sampling.spacing,
     )
-    assert len(table) == config.sampling.num_steps
+    assert len(table) == config.sampling.steps
 
 
 def test_the_four_presets_are_there_and_ordered_by_size() -> None:
-    sizes = [budget(load_preset(name)).parameters for name in ("v2-tiny", "v2-small", "v2", "v2-paper")]
+    sizes = [budget(assumed(load_preset(name))).parameters for name in ("v2-tiny", "v2-small", "v2", "v2-paper")]
     assert sizes == sorted(sizes)

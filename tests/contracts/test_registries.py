@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataSource
 from medsegdiff.data.listing import Layout
 from medsegdiff.data.opening import open_source
@@ -75,7 +75,7 @@ def test_data_set(name: str, folder: Path) -> None:
     for part in ("train", "val", "test"):
         case = source.load(source.info.names(part)[0])
         assert case.image.shape[0] <= source.info.channels
-        assert case.mask.shape[1] == len(source.info.classes)
+        assert case.mask.shape[1] == len(source.info.labels.classes)
         assert case.mask.shape[2:] == case.image.shape[1:] == case.geometry.shape
 
 

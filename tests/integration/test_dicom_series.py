@@ -13,7 +13,7 @@ import pytest
 import SimpleITK
 from pydicom import dcmread
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.opening import open_source
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
@@ -111,7 +111,7 @@ def test_structures_are_trained_on_beside_their_series(series: tuple[Path, np.nd
             tmp_path / "data" / "masks",
         )
     source = open_source(tmp_path / "data", DataConfig())
-    assert (source.info.task, source.info.classes) == ("regions", ("lesion",))
+    assert (source.info.labels.task, source.info.labels.classes) == ("regions", ("lesion",))
     assert len(source.info.items("all")) == 12
 
 

@@ -38,7 +38,7 @@ def test_a_run_learns_to_sample_in_one_step(
     few = ("--set", "train.max_steps=3", "--set", "train.learning_rate=1e-9", "--set", "train.weight_decay=0")
     assert call("train", data, "--out", out, "--start", teacher, "--distill", *few) == 0
     config, taught = load_config(out), load_config(teacher)
-    assert (config.sampling.num_steps, config.sampling.spacing) == (1, "trailing")
+    assert (config.sampling.steps, config.sampling.spacing) == (1, "trailing")
     assert config.model == taught.model
     assert config.train.teacher == str(teacher)
     before, after = load_file(teacher / BEST), load_file(out / BEST)
@@ -50,7 +50,7 @@ def test_a_run_learns_to_sample_in_one_step(
     assert f"Start with its teacher, {teacher}" in " ".join(capsys.readouterr().err.split())
     masks = tmp_path / "masks"
     assert call("segment", data, "--model", out, "--out", masks, "--split", "test", "--members", "2") == 0
-    assert json.loads((masks / "segment.json").read_text())["sampling"]["num_steps"] == 1
+    assert json.loads((masks / "segment.json").read_text())["sampling"]["steps"] == 1
     assert "distilled" not in caplog.text
     more = ("--members", "2", "--steps", "3", "--overwrite")
     assert call("segment", data, "--model", out, "--out", masks, "--split", "test", *more) == 0

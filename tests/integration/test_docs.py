@@ -14,7 +14,7 @@ import typer
 from PIL import Image
 
 from medsegdiff.cli import app, load_plugin
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.opening import detect, layouts, list_cases
 from tests.makers import write_png
@@ -129,7 +129,7 @@ def test_the_layout_in_contributing_works(tmp_path: Path) -> None:
         load_plugin(plugin)
         assert detect(tmp_path / "data") == "my-clinic"
         listing = list_cases(tmp_path / "data", DataConfig())
-        assert listing.masks.coding({0, 1, 2}).classes == ("background", "disc", "cup")
+        assert listing.masks.labels({0, 1, 2}).classes == ("background", "disc", "cup")
         assert {case.group for case in listing.cases.values()} == {"patient"}
         assert listing.masks.read("eye0", listing.masks.declared).shape == (1, 3, 16, 16)
     finally:

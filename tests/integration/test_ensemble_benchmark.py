@@ -82,7 +82,7 @@ def test_several_structures_are_fused_and_scored_as_by_the_segmenter(task: str, 
     truth = (mask.sum(axis=0) >= 2)[int(task == "exclusive") :] & known
     with pytest.raises(DataError, match="no reference mask"):
         tables(result, dataclasses.replace(case, mask=None))
-    pairs = zip(result.channels(result.mask).astype(bool) & known, truth, strict=True)
+    pairs = zip(result.labels.masks(result.mask).astype(bool) & known, truth, strict=True)
     assert found == pytest.approx([np.mean([dice(p, r) for p, r in pairs])])
 
 

@@ -18,7 +18,7 @@ from tests.makers import randomised, small_network, write_png
 
 SETTINGS = (
     *("train.num_workers=0", "train.max_steps=1", "train.batch_size=2", "train.learning_rate=1e-9"),
-    *("train.val_cases=1", "train.val_samples=2", "train.val_steps=2"),
+    *("train.val_cases=1", "train.val_members=2", "train.val_steps=2"),
 )
 LITTLE = ("--device", "cpu", *(part for value in SETTINGS for part in ("--set", value)))
 

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from medsegdiff import Segmenter
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.opening import open_source
 from medsegdiff.errors import DataError
@@ -60,7 +60,7 @@ def test_regions_are_trained_on_segmented_written_as_labels_and_scored(brats: Pa
     case = shutil.copytree(brats / "BraTS2021_00003", tmp_path / "new" / "BraTS2021_00003")
     (case / "BraTS2021_00003_seg.nii.gz").unlink()  # to be segmented, a case needs no labels
     finished = segment_files(
-        segmenter, find_inputs([case], data=data), tmp_path / "out", options={"members": 2, "steps": 2}
+        segmenter, find_inputs([case], like=data), tmp_path / "out", options={"members": 2, "steps": 2}
     )
     assert [image["name"] for image in finished.done] == ["BraTS2021_00003"]
     written = nib.load(tmp_path / "out" / "labels" / "BraTS2021_00003.nii.gz")
@@ -133,7 +133,7 @@ def test_labels_with_gaps_keep_their_values_and_are_scored(brats: Path, tmp_path
     train(brats, tmp_path / "run", config, device="cpu")
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
     assert segmenter.config.data.label_values == (1, 2, 4)
-    files = find_inputs([brats], data=segmenter.config.data)[:1]
+    files = find_inputs([brats], like=segmenter.config.data)[:1]
     segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     found = nib.load(tmp_path / "out" / "labels" / f"{files[0].name}.nii.gz")
     assert set(np.unique(found.dataobj).tolist()) <= {0, 1, 2, 4}
@@ -157,9 +157,9 @@ def test_validation_does_not_score_what_nobody_labelled(tmp_path: Path) -> None:
     told = {"channel_names": {"0": "light"}, "labels": {"background": 0, "disc": 1, "ignore": 2}}
     (root / "dataset.json").write_text(json.dumps(told | {"numTraining": 8, "file_ending": ".png"}))
     source = open_source(root, DataConfig(image_size=32))
-    assert (source.info.task, source.info.classes) == ("binary", ("disc",))
+    assert (source.info.labels.task, source.info.labels.classes) == ("binary", ("disc",))
     config = small_config("data.task=binary", "data.classes=[disc]", "data.channels=1")
-    cases = PreparedCases(source, config.data, channels=1, stride=16)
+    cases = PreparedCases(source, told(config.data, channels=1), stride=16)
     validator = Validator(config, cases, source.info.names("val"), Accelerator(cpu=True))
     name = source.info.names("val")[0]
     truth, ignored = cases[name].mask[0].float(), cases[name].ignored[0].float()
@@ -183,7 +183,7 @@ def test_class_names_with_a_slash_are_written_and_scored(tmp_path: Path) -> None
     config = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2")
     train(tmp_path / "cases.csv", tmp_path / "run", config, device="cpu")
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
-    files = find_inputs([tmp_path / "cases.csv"], data=segmenter.config.data)
+    files = find_inputs([tmp_path / "cases.csv"], like=segmenter.config.data)
     finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     assert [image["name"] for image in finished.done] == [f"p-{n}" for n in range(5)]
     assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == {"whole-tumour", "core"}
@@ -206,7 +206,7 @@ def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: py
         return saved(self, *args, **kwargs)
 
     monkeypatch.setattr(Segmentation, "save", save)
-    files = find_inputs([tmp_path / "in"], data=config.data)
+    files = find_inputs([tmp_path / "in"], like=config.data)
     finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     assert [image["name"] for image in finished.done] == ["c2"]
     assert ["the model expects 2" in e or "DICOM-SEG" in e for e in finished.failed.values()] == [True, True]

@@ -106,13 +106,13 @@ def test_operations_are_those_of_info(scored: dict[str, Path]) -> None:
     assert found["parameters"].mean == facts["parameters"]
     assert found["gmac_forward"].mean == pytest.approx(facts["gmac"]["forward"], abs=0.0005)
     price, sampling = budget(load_config(scored["run"])), load_config(scored["run"]).sampling
-    assert found["calls"].mean == sampling.num_samples * sampling.num_steps
+    assert found["calls"].mean == sampling.members * sampling.steps
     assert found["gmac_all"].mean == pytest.approx(price.condition_gmac + found["calls"].mean * price.denoiser_gmac)
 
 
 def test_one_member_agrees_with_nobody(scored: dict[str, Path], tmp_path: Path) -> None:
     made = json.loads((scored["out"] / "segment.json").read_text(encoding="utf-8"))
-    made["sampling"]["num_samples"] = 1
+    made["sampling"]["members"] = 1
     made["images"] = [image | {"members": 1} for image in made["images"]]
     (tmp_path / "segment.json").write_text(json.dumps(made), encoding="utf-8")
     assert call("report", "table5", f"one={tmp_path}", "--format", "csv", "--out", tmp_path / "t.csv") == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.config.load import load_preset
+from medsegdiff.config.spec import assumed
 from medsegdiff.errors import ConfigError, TrainingError
 from medsegdiff.evaluation.scores import read_results
 from medsegdiff.models.budget import budget
@@ -216,7 +217,7 @@ def test_table_5_counts_what_its_presets_cost_and_takes_scores(made: Made, capsy
     assert call("reproduce", "table5", *given, "--size", "64", "--members", "3", "--steps", "7") == 0
     shown = csv.DictReader(capsys.readouterr().out.splitlines())
     found = {row["method"]: row for row in shown if row["whose"] == "ours"}
-    price = budget(load_preset("v2-paper", ["data.image_size=64"]))
+    price = budget(assumed(load_preset("v2-paper", ["data.image_size=64"])))
     ours = found["MedSegDiff-V2"]
     assert ours["Params (M)"] == f"{price.parameters / 1e6:.1f}"
     assert (ours["members"], ours["calls"]) == ("3", "21")

@@ -172,7 +172,7 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
     options = {"members": 2, "steps": 1}
     segment_files(segmenter, files, out, options=options, split_file=run / "split.csv")
     told = json.loads((out / "segment.json").read_text())
-    assert (told["sampling"]["num_samples"], told["sampling"]["sampler"], told["seed"]) == (2, "dpmpp-2m", 0)
+    assert (told["sampling"]["members"], told["sampling"]["sampler"], told["seed"]) == (2, "dpmpp-2m", 0)
     assert str(run) in told["model"]
     before = (out / "masks" / "case00.png").read_bytes()
     for wrong in ({"fusion": "stapel"}, {"members": 0}, {"steps": 5000}):

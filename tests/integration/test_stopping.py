@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor
 
 from medsegdiff import Segmenter
-from medsegdiff.config.run import SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.stopping import spread, together, until_stable
@@ -41,7 +41,7 @@ def doubtful(*, batch_size: int = 5, model: type[DiffusionModel] = Doubtful) -> 
             "data.resize=none",
             "diffusion.signal_scale=1",
         ),
-        *("sampling.num_steps=1", f"sampling.batch_size={batch_size}"),
+        *("sampling.steps=1", f"sampling.batch_size={batch_size}"),
     )
     return Segmenter(model(), config, device="cpu", precision="fp32")
 
@@ -149,7 +149,7 @@ def test_numbers_are_told(trained: tuple[Path, Path], tmp_path: Path, capsys: py
     numbers = [image["members"] for image in told["images"]]
     assert numbers == [image["members"] for image in json.loads(shown.out)["done"]]
     assert f"Members: mean {np.mean(numbers):.1f} ({min(numbers)}–{max(numbers)})." in shown.err
-    assert (told["members"], told["sampling"]["num_samples"]) == ("auto", 100)
+    assert (told["members"], told["sampling"]["members"]) == ("auto", 100)
     told["images"] = [{"name": "a", "members": 15}, {"name": "b", "members": 30}]
     (tmp_path / "out" / "segment.json").write_text(json.dumps(told))
     found = costs([tmp_path / "out"])

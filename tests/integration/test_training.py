@@ -417,9 +417,9 @@ def test_classes_and_regions_train(folder: Path, tmp_path: Path, kind: str) -> N
         write_png(folder / "masks" / "cup" / path.name, (labels > 1).astype(np.uint8) * np.uint8(255))
     outcome = train(folder, tmp_path / "run", small_config(*STEPS))
     assert outcome.step == 6
-    assert load_config(tmp_path / "run").data.task == kind
+    assert load_config(tmp_path / "run").spec.labels.task == kind
     result = Segmenter.from_pretrained(tmp_path / "run", device="cpu")(folder / "images" / "case00.png")
-    assert result.task == kind
+    assert result.labels.task == kind
 
 
 def test_trackers_are_written(folder: Path, tmp_path: Path) -> None:

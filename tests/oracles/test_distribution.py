@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.phantom import PhantomSource, make_lesion
 from medsegdiff.demo import perfect_sampler
 from medsegdiff.errors import ShapeError

@@ -45,8 +45,8 @@ def test_the_known_mask_is_drawn_by_every_member(sampler: str, schedule: str, ta
         f"diffusion.schedule={schedule}",
         "diffusion.signal_scale=1.0",
         f"sampling.sampler={sampler}",
-        "sampling.num_steps=12",
-        "sampling.num_samples=3",
+        "sampling.steps=12",
+        "sampling.members=3",
     )
     noise_schedule = schedule_of(config.diffusion)
     model = Knows(mask, target, lambda t: Level.of(noise_schedule.lam_at(t)))
@@ -67,7 +67,7 @@ def test_masks_coded_0_and_1_and_a_learned_variance_give_the_known_mask(sampler:
         "diffusion.signal_scale=1.0",
         f"diffusion.coding={coding}",
         f"sampling.sampler={sampler}",
-        "sampling.num_steps=12",
+        "sampling.steps=12",
     )
     noise_schedule = schedule_of(config.diffusion)
 
@@ -82,12 +82,12 @@ def test_masks_coded_0_and_1_and_a_learned_variance_give_the_known_mask(sampler:
 
 def test_a_learned_variance_widens_the_noise_of_the_ancestral_sampler_alone() -> None:
     """Followed through the network: what it sees of x_t after a step changes with the variance it asks for."""
-    config = small_config("diffusion.target=eps", "sampling.num_steps=3")
+    config = small_config("diffusion.target=eps", "sampling.steps=3")
     noise_schedule = schedule_of(config.diffusion)
 
     def seen(sampler: str, variance: float | None) -> Tensor:
         model = Knows(torch.zeros(1, 1, 12, 12), "eps", lambda t: Level.of(noise_schedule.lam_at(t)), variance=variance)
-        sampling = config.sampling.model_copy(update={"sampler": sampler, "num_samples": 1})
+        sampling = config.sampling.model_copy(update={"sampler": sampler, "members": 1})
         EnsembleSampler(model, config, sampling, precision="fp32").draw(torch.randn(1, 1, 12, 12), ["a"], seed=0)
         return torch.stack(model.seen)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.fusion.fusers import majority, mean, one_hot, staple
+from medsegdiff.fusion.fusers import majority, mean, staple
 from medsegdiff.fusion.staple import binary_staple, multi_label_staple
+from medsegdiff.labels import one_hot
 
 sitk = pytest.importorskip("SimpleITK")
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from medsegdiff.config.run import LossConfig
+from medsegdiff.config.diffusion import LossConfig
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.training.losses import cross_entropy, soft_dice
 from medsegdiff.training.objective import anchor_loss, draw, training_losses

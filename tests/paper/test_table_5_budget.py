@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from medsegdiff.config.load import load_preset
+from medsegdiff.config.spec import assumed
 from medsegdiff.models.base import build_model
 from medsegdiff.models.budget import budget
 
 
 @pytest.mark.parametrize("preset", ["v2-paper", "v2"])
 def test_the_papers_network_keeps_the_papers_budget(preset: str) -> None:
-    costs = budget(load_preset(preset))
+    costs = budget(assumed(load_preset(preset)))
     assert costs.parameters == pytest.approx(46e6, rel=0.03)
     assert costs.condition_gmac + costs.denoiser_gmac <= 98.3
 
@@ -47,6 +48,6 @@ def test_the_papers_values_stand_in_its_preset() -> None:
     assert (config.loss.alpha, config.loss.beta, config.loss.anchor_weighting) == (5, 10, "indicator")
     assert (config.model.ss_former_blocks, config.model.filter_blocks) == (4, 6)
     assert (config.train.batch_size, config.train.learning_rate, config.data.image_size) == (32, 1e-4, 256)
-    assert (config.sampling.num_steps, config.sampling.num_samples, config.sampling.fusion) == (100, 10, "staple")
+    assert (config.sampling.steps, config.sampling.members, config.sampling.fusion) == (100, 10, "staple")
     assert not config.data.augment
     assert (config.diffusion.target, config.diffusion.schedule, config.diffusion.signal_scale) == ("eps", "linear", 1)

@@ -12,6 +12,7 @@ from medsegdiff.benchmark.flops import operations
 from medsegdiff.benchmark.nnunet_reference import FORWARDS, ReferenceUNet, planned_widths
 from medsegdiff.benchmark.stages import counted_pass, extended
 from medsegdiff.config.load import load_preset
+from medsegdiff.config.spec import assumed
 from medsegdiff.models.budget import budget
 from tests.makers import small_config
 
@@ -82,7 +83,7 @@ def test_operations_of_an_image_are_condition_and_members_times_steps_of_the_den
 
 def test_transforms_of_the_paper_are_counted_in_the_steps_alone() -> None:
     """Two transforms in each of 8 modules, of 10 members, of a map of 256 × 256 tokens."""
-    config = load_preset("v2-paper", ["data.channels=3", "data.task=binary", "data.classes=[a]"])
+    config = assumed(load_preset("v2-paper"))
     counted = counted_pass(config, members=10, steps=1)
     assert counted["steps"].fft == pytest.approx(8 * 10 * 2 * 2.5 * 256**2 * 16)
     assert counted["condition"].fft == counted["tables"].fft == 0

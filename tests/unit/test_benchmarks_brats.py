@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import detect, fits, open_source
 from medsegdiff.errors import DataError
@@ -43,10 +43,10 @@ def test_each_year_of_brats_gives_the_same_channels_and_regions(
     assert sorted(found.cases) == sorted(Path(name).name for name in names)
     assert found.channels == ("t1", "t1ce", "t2", "flair")
     assert found.modalities == ("mr",) * 4
-    assert found.region_values == ((2, 1, 3) if "words" in options else (2, 1, 4))
+    assert found.masks.declared.order == ((2, 1, 3) if "words" in options else (2, 1, 4))
     opened = source(tmp_path, test_fraction=0.0)
-    assert (opened.info.channels, opened.info.channel_files, opened.info.task) == (4, 4, "regions")
-    assert opened.info.classes == ("WT", "TC", "ET")
+    assert (opened.info.channels, opened.info.channel_files, opened.info.labels.task) == (4, 4, "regions")
+    assert opened.info.labels.classes == ("WT", "TC", "ET")
     loaded = opened.load(f"{case}/0001")
     assert loaded.image.max(axis=(1, 2)).tolist() == [10, 20, 30, 40]
     assert loaded.mask[0, :, :, 1].tolist() == [[1, 1, 1, 0], [1, 0, 1, 0], [1, 0, 0, 0]]  # front on top
@@ -61,7 +61,7 @@ def test_regions_of_brats_can_be_written_as_labels_again(tmp_path: Path) -> None
         ((_, stored),) = found.masks.stored(year)
         regions = found.masks.read(year, found.masks.declared)[0]
         again = np.zeros(SHAPE, np.uint8)
-        for region, value in zip(regions, found.region_values, strict=True):
+        for region, value in zip(regions, found.masks.declared.order, strict=True):
             again[region > 0] = value
         assert np.array_equal(again, stored)
 
@@ -147,9 +147,9 @@ def test_labels_of_brats_can_be_taken_as_they_were_drawn(tmp_path: Path, year: s
     for name in names:
         brats(tmp_path / name, words=NEW if new else OLD, join="-" if new else "_")
     opened = source(tmp_path, "brats-labels", test_fraction=0.0)
-    assert (opened.info.layout, opened.info.task) == ("brats-labels", "exclusive")
-    assert opened.info.label_values == (() if new else (1, 2, 4))
-    assert opened.info.classes == ("background", "necrotic core", "oedema", "enhancing tumour")
+    assert (opened.info.layout, opened.info.labels.task) == ("brats-labels", "exclusive")
+    assert opened.info.labels.label_values == ((1, 2, 3) if new else (1, 2, 4))
+    assert opened.info.labels.classes == ("background", "necrotic core", "oedema", "enhancing tumour")
     assert opened.load(f"{names[0]}/0001").mask[0, :, :, 1].argmax(axis=0).tolist() == [3, 2, 1, 0]
 
 
@@ -184,7 +184,7 @@ def test_slices_of_the_authors_loader_are_cases_of_their_patient(tmp_path: Path,
         "brats_train_003_7": ("test", "brats_train_003"),
     }
     opened = source(tmp_path)
-    assert (opened.info.channels, opened.info.channel_files, opened.info.classes) == (4, 4, ("WT", "TC", "ET"))
+    assert (opened.info.channels, opened.info.channel_files, opened.info.labels.classes) == (4, 4, ("WT", "TC", "ET"))
     assert opened.info.slices["brats_train_002_123"] == ("brats_train_002_123/0000",)
     case = opened.load("brats_train_002_123/0000")
     assert case.image.shape == (4, 5, 6)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.errors import DataError
 from tests.makers import write_png
@@ -28,7 +28,11 @@ def test_an_expert_is_what_at_least_so_many_drew(tmp_path: Path) -> None:
     make_drishti(tmp_path)
     (tmp_path / "split.csv").write_text("id,split\ndrishtiGS_001,train\ndrishtiGS_002,val\n")
     found = open_source(tmp_path, DataConfig())
-    assert (found.info.layout, found.info.task, found.info.classes) == ("drishti", "regions", ("disc", "cup"))
+    assert (found.info.layout, found.info.labels.task, found.info.labels.classes) == (
+        "drishti",
+        "regions",
+        ("disc", "cup"),
+    )
     assert found.info.raters == ("expert1", "expert2", "expert3", "expert4")
     mask = found.load("drishtiGS_001").mask
     assert mask is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import detect, fits, list_cases
@@ -39,7 +39,7 @@ def test_isic_has_its_official_parts_and_one_lesion(tmp_path: Path, name: str) -
         (tmp_path / folder / f"{folder}_metadata.csv").write_text("image_id,age_approximate,sex\n")
         (tmp_path / folder / "ATTRIBUTION.txt").write_text("")
     found = open_pictures(tmp_path)
-    assert (found.info.layout, found.info.task, found.info.classes) == (name, "binary", ("lesion",))
+    assert (found.info.layout, found.info.labels.task, found.info.labels.classes) == (name, "binary", ("lesion",))
     assert {case: files.part for case, files in found.listing.cases.items()} == parts
     assert sorted(found.info.names("test")) == [case for case, part in parts.items() if part == "test"]
     case = found.load("ISIC_0000000")
@@ -126,7 +126,7 @@ def test_a_split_file_overrides_the_official_split(tmp_path: Path) -> None:
 def test_lidc_has_four_raters_and_its_split_by_patient(tmp_path: Path, flat: bool) -> None:
     make_lidc(tmp_path, flat=flat)
     found = open_pictures(tmp_path)
-    assert (found.info.layout, found.info.task, found.info.classes) == ("lidc", "binary", ("nodule",))
+    assert (found.info.layout, found.info.labels.task, found.info.labels.classes) == ("lidc", "binary", ("nodule",))
     assert found.info.raters == ("rater1", "rater2", "rater3", "rater4")
     assert found.info.names("val") == ["LIDC-IDRI-0003_z-105.0_c0", "LIDC-IDRI-0003_z-105.0_c1"]
     assert found.info.names("test") == ["LIDC-IDRI-0004_z-105.0_c0", "LIDC-IDRI-0004_z-105.0_c1"]

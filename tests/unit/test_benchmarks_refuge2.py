@@ -20,7 +20,11 @@ def region(place: tuple[slice, slice]) -> np.ndarray:
 def test_refuge2_of_the_challenge_has_a_cup_in_a_disc(tmp_path: Path) -> None:
     make_challenge(tmp_path)
     found = open_pictures(tmp_path)
-    assert (found.info.layout, found.info.task, found.info.classes) == ("refuge2", "regions", ("disc", "cup"))
+    assert (found.info.layout, found.info.labels.task, found.info.labels.classes) == (
+        "refuge2",
+        "regions",
+        ("disc", "cup"),
+    )
     assert found.info.split == {"g0001": "train", "n0001": "train", "n0002": "train", "V0001": "val", "T0001": "test"}
     for name in found.info.split:
         assert np.array_equal(found.load(name).mask, np.stack([region(DISC), region(CUP)])[None])
@@ -59,7 +63,7 @@ def test_refuge2_of_the_authors_has_seven_raters_of_two_regions(tmp_path: Path) 
     make_rated(tmp_path)
     found = open_pictures(tmp_path)
     assert found.info.raters == tuple(f"rater{number}" for number in range(1, 8))
-    assert (found.info.task, found.info.classes) == ("regions", ("disc", "cup"))
+    assert (found.info.labels.task, found.info.labels.classes) == ("regions", ("disc", "cup"))
     assert found.info.split["0002"] == "test"
     assert found.info.names("val") != []
     mask = found.load("0001").mask

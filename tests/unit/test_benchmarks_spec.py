@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Part, list_benchmark, matches
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.listing import Listing
 from medsegdiff.data.source import ListedSource
 from medsegdiff.errors import DataError
+from medsegdiff.labels import Labels
 from tests.makers import write_png
 from tests.pictures import LESION, photograph
 
 SPEC = Benchmark(
     name="polyps",
-    labels=MaskCoding("binary", ("polyp",)),
+    labels=Labels("binary", ("polyp",)),
     files="Train/p1_001.png, Train_gt/p1_001_mask.png, Test",
     licence="CC-BY-4.0",
     home="https://example.org",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.ddti import read_marks
 from medsegdiff.data.opening import list_cases
 from medsegdiff.errors import DataError
@@ -32,7 +32,7 @@ def test_tn3k_takes_jpeg_masks_at_their_half(tmp_path: Path) -> None:
     make_tn3k(tmp_path)
     assert len(np.unique(Image.open(tmp_path / "test-mask" / "0000.jpg"))) > 2
     found = open_pictures(tmp_path)
-    assert (found.info.layout, found.info.task, found.info.classes) == ("tn3k", "binary", ("nodule",))
+    assert (found.info.layout, found.info.labels.task, found.info.labels.classes) == ("tn3k", "binary", ("nodule",))
     assert found.info.names("test") == ["test-0000", "test-0001"]
     assert np.array_equal(found.load("test-0000").mask[0, 0], LESION > 0)
     assert np.array_equal(found.load("trainval-0000").mask[0, 0], LESION[::-1] > 0)
@@ -94,7 +94,7 @@ def filled(*polygons: Sequence[tuple[float, float]]) -> np.ndarray:
 def test_ddti_fills_every_polygon_of_every_mark_of_an_image(tmp_path: Path) -> None:
     make_ddti(tmp_path)
     found = open_pictures(tmp_path)
-    assert (found.info.layout, found.info.task, found.info.classes) == ("ddti", "binary", ("nodule",))
+    assert (found.info.layout, found.info.labels.task, found.info.labels.classes) == ("ddti", "binary", ("nodule",))
     assert sorted(found.info.split) == ["10_1", "1_1", "2_1", "2_2"]
     assert np.array_equal(found.load("1_1").mask[0, 0], filled(LEFT, RIGHT))
     assert np.array_equal(found.load("2_1").mask[0, 0], filled(LEFT))

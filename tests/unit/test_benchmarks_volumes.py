@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import detect, fits
@@ -51,8 +51,8 @@ def test_ct_scans_of_amos_are_taken_in_the_parts_of_the_challenge(tmp_path: Path
     assert found.remarks == ("3 MR scans are left out; data.layout=amos2022-mr takes them instead",)
     assert parts(listing(tmp_path)) == parts(found)  # the folder around it
     opened = source(root)
-    assert opened.info.classes[0] == "background"
-    assert (opened.info.classes[4], opened.info.classes[8], opened.info.classes[15]) == (
+    assert opened.info.labels.classes[0] == "background"
+    assert (opened.info.labels.classes[4], opened.info.labels.classes[8], opened.info.labels.classes[15]) == (
         "gall bladder",
         "aorta",
         "prostate/uterus",
@@ -120,8 +120,8 @@ def test_scans_of_btcv_are_taken_with_the_split_that_is_used_most(tmp_path: Path
     assert "TransUNet" in found.remarks[0]
     assert found.modalities == ("ct",)
     opened = source(tmp_path)
-    assert len(opened.info.classes) == 14
-    assert opened.info.classes[9:] == (
+    assert len(opened.info.labels.classes) == 14
+    assert opened.info.labels.classes[9:] == (
         "inferior vena cava",
         "portal and splenic veins",
         "pancreas",
@@ -144,8 +144,8 @@ def test_thirty_scans_of_btcv_are_split_into_18_and_12(tmp_path: Path) -> None:
 
 def test_the_paper_counts_both_adrenal_glands_as_one(tmp_path: Path) -> None:
     opened = source(btcv(tmp_path), "btcv-12")
-    assert (opened.info.layout, len(opened.info.classes)) == ("btcv-12", 13)
-    assert opened.info.classes[11:] == ("pancreas", "adrenal glands")
+    assert (opened.info.layout, len(opened.info.labels.classes)) == ("btcv-12", 13)
+    assert opened.info.labels.classes[11:] == ("pancreas", "adrenal glands")
     masks = sum(opened.load(item).mask for item in opened.info.slices["img0005"])
     assert masks[0, 1:].sum(axis=(1, 2)).tolist() == [1] * 11 + [2]
     assert detect(tmp_path) == "btcv"

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config.run import DataConfig
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, collate
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.transforms import Placement, grid_mask
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
+from medsegdiff.labels import Labels
 from medsegdiff.training.losses import cross_entropy, mean_of, soft_dice
-from tests.makers import write_png
+from tests.makers import told, write_png
 
 HERE = Path("mask.png")
 STORED = np.array([[0, 1], [2, 4]], np.uint8)
 
 
 def test_regions_are_made_of_labels_and_may_overlap() -> None:
-    coding = MaskCoding("regions", ("WT", "TC", "ET"), values=((1, 2, 4), (1, 4), (4,)))
-    assert coding.channels(STORED, HERE).tolist() == [[[0, 1], [1, 1]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]
+    coding = Labels("regions", ("WT", "TC", "ET"), values=((1, 2, 4), (1, 4), (4,)))
+    assert coding.read(STORED, HERE).tolist() == [[[0, 1], [1, 1]], [[0, 1], [0, 1]], [[0, 0], [0, 1]]]
 
 
 def test_classes_may_have_any_values() -> None:
-    coding = MaskCoding("exclusive", ("background", "a", "b", "c"), values=((0,), (1,), (2,), (4,)))
-    assert coding.channels(STORED, HERE).argmax(axis=0).tolist() == [[0, 1], [2, 3]]
+    coding = Labels("exclusive", ("background", "a", "b", "c"), values=((0,), (1,), (2,), (4,)))
+    assert coding.read(STORED, HERE).argmax(axis=0).tolist() == [[0, 1], [2, 3]]
     with pytest.raises(DataError, match="mask value 3 has no meaning; .* of background 0, a 1, b 2, c 4"):
-        coding.channels(np.array([[3]], np.uint8), HERE)
+        coding.read(np.array([[3]], np.uint8), HERE)
 
 
 def test_what_is_to_be_ignored_is_background_and_known() -> None:
-    coding = MaskCoding("exclusive", ("background", "a"), ignore=4)
+    coding = Labels("exclusive", ("background", "a"), ignore=4)
     masks = Masks({"": {"x": HERE}}, kind="flat", where=HERE, declared=coding)
     stored = [(HERE, np.array([[0, 1], [4, 4]], np.uint8))]
     assert masks.coded(stored, coding)[0].argmax(axis=0).tolist() == [[0, 1], [0, 0]]
@@ -44,10 +45,10 @@ def test_what_is_to_be_ignored_is_background_and_known() -> None:
 
 
 def test_the_data_set_is_not_contradicted() -> None:
-    masks = Masks({"": {"x": HERE}}, kind="flat", where=HERE, declared=MaskCoding("binary", ("tumour",)))
-    assert masks.coding([0, 1], classes=("tumour",)).classes == ("tumour",)
+    masks = Masks({"": {"x": HERE}}, kind="flat", where=HERE, declared=Labels("binary", ("tumour",)))
+    assert masks.labels([0, 1], classes=("tumour",)).classes == ("tumour",)
     with pytest.raises(DataError, match=r"tells of the classes tumour \(binary\)"):
-        masks.coding([0, 1], task="exclusive")
+        masks.labels([0, 1], task="exclusive")
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -80,8 +81,9 @@ def make_nnunet(root: Path) -> Path:
 def test_unlabelled_pixels_reach_the_batch_and_move_with_the_mask(tmp_path: Path) -> None:
     config = DataConfig(image_size=16)
     source = open_source(make_nnunet(tmp_path), config)
-    source.coding = source.masks.declared = MaskCoding("binary", ("a",), values=((1,),), ignore=2)
-    cases = PreparedCases(source, config, channels=1, stride=8)
+    labels = source.masks.declared = Labels("binary", ("a",), values=((1,),), ignore=2)
+    source.info = replace(source.info, labels=labels)
+    cases = PreparedCases(source, told(config, channels=1, labels=labels), stride=8)
     for augment in (False, True):
         stream = TrainingStream(cases, source.info.names("train"), seed=0, augment=augment)
         batch = as_batch(collate([stream[position] for position in range(8)]))
@@ -97,6 +99,6 @@ def test_unlabelled_pixels_are_not_scored(tmp_path: Path, monkeypatch: pytest.Mo
     everywhere[4:9, 2:7], everywhere[:, 8:] = 255, 255  # right where it was labelled, full where it was not
     for number in range(6):
         write_png(tmp_path / "out" / f"c{number}.png", everywhere)
-    coding = MaskCoding("binary", ("a",), values=((1,),), ignore=2)
-    monkeypatch.setattr(Masks, "coding", lambda *args, **kwargs: coding)
+    coding = Labels("binary", ("a",), values=((1,),), ignore=2)
+    monkeypatch.setattr(Masks, "labels", lambda *args, **kwargs: coding)
     assert evaluate(tmp_path / "out", tmp_path).mean("dice").mean == 1

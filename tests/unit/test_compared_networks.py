@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.spec import assumed
 from medsegdiff.data.loader import as_batch
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
@@ -22,7 +23,10 @@ from tests.makers import denoised, randomised, small_network
 
 @pytest.fixture(scope="module")
 def costs() -> dict[str, Budget]:
-    return {name: budget(load_preset(name)) for name in ("ensdiff", "segdiff", "transunet", "anchor", "pp", "v2-paper")}
+    return {
+        name: budget(assumed(load_preset(name)))
+        for name in ("ensdiff", "segdiff", "transunet", "anchor", "pp", "v2-paper")
+    }
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,7 @@ def test_the_anchor_is_the_condition_model_of_the_paper_and_its_denoiser_is_free
     assert costs["anchor"].parts == {"condition_model": paper.parts["condition_model"]}
     assert costs["anchor"].denoiser_gmac == 0
     bare = ("model.anchor_levels=[]", "model.semantic_condition=none", "model.see_image=true")
-    assert costs["anchor"].condition_gmac == budget(load_preset("v2-paper", bare)).condition_gmac
+    assert costs["anchor"].condition_gmac == budget(assumed(load_preset("v2-paper", bare))).condition_gmac
     assert costs["anchor"].condition_gmac < paper.condition_gmac
 
 
@@ -62,11 +66,11 @@ def test_small_presets_have_the_recipe_of_v2_tiny_and_a_size_to_compare(name: st
         reference.loss,
         reference.train.model_copy(update={"val_steps": ours.train.val_steps}),
     )
-    assert 1e6 < budget(ours).parameters < 4e6
+    assert 1e6 < budget(assumed(ours)).parameters < 4e6
 
 
 def test_the_image_of_segdiff_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small_network("segdiff", "sampling.num_steps=4", "sampling.num_samples=3")
+    config = small_network("segdiff", "sampling.steps=4", "sampling.members=3")
     model = randomised(build_model(config))
     looks: list[int] = []
     model.condition_model.register_forward_hook(lambda *_: looks.append(1))
@@ -146,7 +150,7 @@ def test_heads_that_do_not_divide_are_explained() -> None:
 
 
 def test_members_of_the_anchor_are_its_own_probability_whatever_the_steps() -> None:
-    config = small_network("anchor", "sampling.num_samples=3", "sampling.num_steps=5")
+    config = small_network("anchor", "sampling.members=3", "sampling.steps=5")
     model = randomised(build_model(config))
     image = torch.randn(2, 3, 16, 16)
     drawn = EnsembleSampler(model, config, config.sampling, precision="fp32").draw(image, ["a", "b"], seed=0)

@@ -8,6 +8,7 @@ import pytest
 from medsegdiff.config.load import known_keys, load_preset, make_config
 from medsegdiff.config.networks import NETWORKS
 from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ConfigError
 
 
@@ -68,8 +69,9 @@ def test_a_file_of_ones_own_is_a_preset(tmp_path: Path) -> None:
         load_preset(str(file))
 
 
-def test_a_configuration_survives_being_written(config: Config) -> None:
-    assert make_config(config.model_dump(mode="json")) == config
+def test_a_configuration_survives_being_written(config: ResolvedConfig) -> None:
+    assert make_config(config.asked.model_dump(mode="json")) == config.asked
+    assert ResolvedConfig.model_validate_json(config.model_dump_json()) == config
     other = load_preset("v2-tiny", ["model.name=medsegdiff-v1", "model.channels=16"])
     assert make_config(json.loads(other.model_dump_json())) == other
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert import convert
 from medsegdiff.data.convert.labels import LabelScheme, fuse_raters, painting_order
 from medsegdiff.data.opening import list_cases, open_source
@@ -141,7 +141,7 @@ def test_regions_and_pixels_to_ignore_come_back(tmp_path: Path) -> None:
     told = described(there)
     assert told["labels"] == {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "core of core": [3], "ignore": 4}
     assert told["regions_class_order"] == [1, 2, 3]
-    assert source(there).coding.classes == ("whole", "core", "core of core")
+    assert source(there).info.labels.classes == ("whole", "core", "core of core")
     for to, words in (("msd", "regions that may overlap"), ("folder", "pixels that nobody labelled")):
         with pytest.raises(DataError, match=words):
             convert(tmp_path / "a", tmp_path / "c", to=to)
@@ -196,7 +196,7 @@ def test_structures_that_cross_are_kept_exactly_and_said(tmp_path: Path) -> None
     done = convert(structures(tmp_path / "a", masks), tmp_path / "Dataset004_X", to="nnunet")
     assert "overlap without one holding the other" in " ".join(done.notes)
     a, b = source(tmp_path / "a"), source(done.out)
-    order = [a.coding.classes.index(name) for name in b.coding.classes]
+    order = [a.info.labels.classes.index(name) for name in b.info.labels.classes]
     assert np.array_equal(a.load("a2").mask[:, order], b.load("a2").mask)
     assert len(described(done.out)["regions_class_order"]) == 2
 
@@ -251,12 +251,12 @@ def test_raters_of_classes_and_of_parts() -> None:
     """By hand: pixels by column, raters by row."""
     drawn = np.array([[0, 1, 1, 0, 2], [0, 1, 2, 1, 2], [0, 0, 2, 0, 0]])
     mask = np.stack([drawn == value for value in range(3)], axis=1).astype(np.uint8)[:, :, None]
-    fused, nobody = fuse_raters(mask, None, "exclusive")
+    fused, nobody = fuse_raters(mask, None, exclusive=True)
     assert fused.argmax(axis=0)[0].tolist() == [0, 1, 2, 0, 2]
     assert nobody is None
     ignored = np.zeros((3, 1, 5), np.uint8)
     ignored[1, 0, 2], ignored[0, 0, 3], ignored[:, 0, 4] = 1, 1, 1
-    fused, nobody = fuse_raters(mask, ignored, "exclusive")
+    fused, nobody = fuse_raters(mask, ignored, exclusive=True)
     assert fused.argmax(axis=0)[0].tolist() == [0, 1, 1, 1, 0]  # a tie of two classes is the first of them
     assert nobody[0].tolist() == [0, 0, 0, 0, 1]
 

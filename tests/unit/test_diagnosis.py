@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medsegdiff.checkpoint import BEST, LAST, load_config, save_config, save_weights
-from medsegdiff.config.run import Config
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.diffusion import dpm_solver
 from medsegdiff.diffusion.samplers import SAMPLERS, Row
@@ -51,7 +50,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few seconds on the phantom that has learned where lesions are."""
     base = tmp_path_factory.mktemp("learned")
     recipe = ["max_steps=40", "val_every=40", "save_every=40", "warmup_steps=5", "learning_rate=8e-3", "batch_size=4"]
-    config = small_config(*(f"train.{one}" for one in recipe), "train.ema_decay=0.9", "sampling.num_steps=20")
+    config = small_config(*(f"train.{one}" for one in recipe), "train.ema_decay=0.9", "sampling.steps=20")
     write_phantom(PhantomSource(config.data, counts=(48, 2, 3)), base / "data")
     train(base / "data", base / "run", config, device="cpu")
     return base / "run"
@@ -91,8 +90,7 @@ def test_a_fresh_run_is_called_untrained(tmp_path: Path) -> None:
 
 def test_a_fresh_run_is_known_by_its_masks_alone(tmp_path: Path, copied: Path) -> None:
     """The same weights beside a log and data of a run that was trained."""
-    config = json.loads((copied / "config.json").read_text())["config"]
-    save_weights(copied / BEST, build_model(Config(**config)).state_dict(), {"step": 40, "dice": 0.8})
+    save_weights(copied / BEST, build_model(load_config(copied)).state_dict(), {"step": 40, "dice": 0.8})
     result = examine(copied, device="cpu")
     assert result.of("masks", "appearance").verdict == "wrong"
     assert result.of("training", "end").verdict == "good"
@@ -241,7 +239,7 @@ def test_validation_is_judged_at_its_best(
 
 
 def test_an_interrupted_run_and_one_that_stopped_early(copied: Path) -> None:
-    config = Config(**json.loads((copied / "config.json").read_text())["config"])
+    config = load_config(copied)
     longer = config.model_copy(update={"train": config.train.model_copy(update={"max_steps": 100})})
     save_config(copied, longer)
     finding = of_history(copied)["end"]
@@ -271,13 +269,13 @@ def test_other_versions_than_those_of_training_are_told(copied: Path) -> None:
 
 
 def sampling(*overrides: str) -> dict[str, str]:
-    config = small_config(*FILLED, "sampling.num_steps=20", *overrides)
+    config = small_config(*FILLED, "sampling.steps=20", *overrides)
     return {finding.name: finding.verdict for finding in examine_sampling(config)}
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m"])
 def test_every_sampler_is_right_with_steps_enough(sampler: str) -> None:
-    found = sampling(f"sampling.sampler={sampler}", "sampling.num_steps=60")
+    found = sampling(f"sampling.sampler={sampler}", "sampling.steps=60")
     assert found == {"order": "good", "calibration": "good"}
 
 
@@ -314,15 +312,15 @@ def test_a_last_step_that_returns_noise_is_wrong(monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_step_can_not_draw_what_is_rare() -> None:
-    assert sampling("sampling.num_steps=1")["calibration"] == "wrong"
+    assert sampling("sampling.steps=1")["calibration"] == "wrong"
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4])
 def test_exclusive_classes_and_regions_are_drawn_as_often_as_they_should(p: float) -> None:
     classes = small_config(
-        "data.channels=1", "data.task=exclusive", "data.classes=[background, a, b]", "sampling.num_steps=30"
+        "data.channels=1", "data.task=exclusive", "data.classes=[background, a, b]", "sampling.steps=30"
     )
-    regions = small_config("data.channels=1", "data.task=regions", "data.classes=[a, b]", "sampling.num_steps=30")
+    regions = small_config("data.channels=1", "data.task=regions", "data.classes=[a, b]", "sampling.steps=30")
     assert foreground_share(classes, p) == pytest.approx(p, abs=0.03)
     assert foreground_share(regions, p) == pytest.approx(p, abs=0.03)
 

@@ -18,7 +18,7 @@ from medsegdiff.types import Batch
 from tests.makers import configured, randomised
 
 CPU = torch.device("cpu")
-ONE_STEP = ("sampling.num_steps=1", "train.val_steps=1")
+ONE_STEP = ("sampling.steps=1", "train.val_steps=1")
 
 
 def taught(tmp_path: Path, task: str = "binary") -> tuple[Distillation, DiffusionModel, Config]:
@@ -102,7 +102,7 @@ def test_noise_and_target_of_a_sample_are_those_of_its_position_in_any_batch(tmp
         ("diffusion.target=eps", "diffusion.target x0"),
         ("diffusion.schedule=linear", "Section 'diffusion'"),
         ("model.num_blocks=2", "Section 'model'"),
-        ("sampling.num_steps=5", "sampling.num_steps is 5"),
+        ("sampling.steps=5", "sampling.steps is 5"),
         ("train.val_steps=2", "train.val_steps 2"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.errors import DataError
@@ -38,7 +38,7 @@ def series(tmp_path: Path) -> Path:
 
 def test_structures_become_regions_on_the_slices_of_their_series(series: Path) -> None:
     source = pickle.loads(pickle.dumps(open_source(series, DataConfig())))
-    assert (source.info.task, source.info.classes) == ("regions", ("lesion", "liver"))
+    assert (source.info.labels.task, source.info.labels.classes) == ("regions", ("lesion", "liver"))
     case = source.load("p2/0001")
     truth = read_masks(series / "masks" / "p2.dcm", read_series(series / "images" / "p2")[1])[1]
     for channel, name in enumerate(("lesion", "liver")):
@@ -60,7 +60,7 @@ def test_a_folder_per_case_will_do_but_not_with_two_files(series: Path) -> None:
     inner = series / "masks" / "p1"
     inner.mkdir()
     shutil.move(series / "masks" / "p1.dcm", inner / "exported.dcm")
-    assert open_source(series, DataConfig()).info.classes == ("lesion", "liver")
+    assert open_source(series, DataConfig()).info.labels.classes == ("lesion", "liver")
     shutil.copy(inner / "exported.dcm", inner / "again.dcm")
     with pytest.raises(DataError, match="holds 2 DICOM files; expected one DICOM-SEG or RTSTRUCT per case"):
         list_cases(series, DataConfig())

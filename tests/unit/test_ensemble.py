@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 import torch
 
-from medsegdiff.config.run import SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import schedule_of
@@ -93,7 +93,7 @@ def test_what_depends_on_the_image_alone_is_computed_once_per_image(drawn_from: 
             return forward(*args)
 
         part.forward = counted
-    sampler = ensemble_sampler(drawn_from, batch_size=2, num_samples=6, num_steps=4)
+    sampler = ensemble_sampler(drawn_from, batch_size=2, members=6, steps=4)
     filters = former.filters[0].at
     tables: list[int] = []
     former.filters[0].at = lambda *args: tables.append(1) or filters(*args)
@@ -156,7 +156,7 @@ def test_the_mean_is_one_prediction_from_pure_noise(drawn_from: DiffusionModel) 
 def test_the_mean_takes_no_members_steps_or_fusion(unwanted: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"mode mean with {next(iter(unwanted))}: it is one step"):
         complete_sampling(SamplingConfig(), {"mode": "mean", "sampler": None, **unwanted})
-    assert complete_sampling(SamplingConfig(), {"mode": "mean", "members": None}).num_samples == 1
+    assert complete_sampling(SamplingConfig(), {"mode": "mean", "members": None}).members == 1
 
 
 def test_the_mean_can_not_be_read_from_noise() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.evaluation import Measure, evaluate
 from medsegdiff.evaluation.scores import Mean

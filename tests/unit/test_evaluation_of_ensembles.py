@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import Measure, evaluate
 from tests.makers import write_png

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.opening import list_cases
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.finding import check_files, find_inputs
 from medsegdiff.inference.inputs import read_case
 from tests.dicom_makers import make_slices, write_slices
-from tests.makers import write_png
+from tests.makers import told, write_png
 from tests.volumes import save
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
-FOUR = DataConfig(layout="nnunet", channel_files=4)
+FOUR = told(DataConfig(), layout="nnunet", channel_files=4)
 
 
 def make_channels(folder: Path, name: str, count: int) -> None:
@@ -30,15 +30,15 @@ def make_channels(folder: Path, name: str, count: int) -> None:
 def test_numbered_files_are_channels_of_one_case(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 4)
     make_channels(tmp_path, "b_1", 4)
-    found = find_inputs([tmp_path], data=FOUR)
+    found = find_inputs([tmp_path], like=FOUR)
     assert [case.name for case in found] == ["a", "b_1"]
     assert read_case(found[1]).image[:, 0, 0, 0].tolist() == [1, 2, 3, 4]
-    assert find_inputs([tmp_path / "a_0002.nii.gz"], data=FOUR) == found[:1]  # its channels lie beside it
+    assert find_inputs([tmp_path / "a_0002.nii.gz"], like=FOUR) == found[:1]  # its channels lie beside it
 
 
 def test_one_channel_of_nnunet_loses_its_number(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 1)
-    assert [case.name for case in find_inputs([tmp_path], data=DataConfig(layout="nnunet"))] == ["a"]
+    assert [case.name for case in find_inputs([tmp_path], like=told(DataConfig(), layout="nnunet"))] == ["a"]
     assert [case.name for case in find_inputs([tmp_path])] == ["a_0000"]
 
 
@@ -52,26 +52,26 @@ def test_a_missing_channel_is_named_when_the_case_is_read(tmp_path: Path) -> Non
     make_channels(tmp_path, "a", 4)
     make_channels(tmp_path, "b", 4)
     (tmp_path / "a_0001.nii.gz").unlink()
-    broken, whole = find_inputs([tmp_path], data=FOUR)
-    check_files(whole, FOUR)
+    broken, whole = find_inputs([tmp_path], like=FOUR)
+    check_files(whole, FOUR.spec)
     with pytest.raises(DataError, match=r"a: the model was trained on 4 files per case.*found a_0000\.nii\.gz, a_0002"):
-        check_files(broken, FOUR)
+        check_files(broken, FOUR.spec)
 
 
 def test_what_lies_beside_the_channels_is_none_of_them(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 2)
     save(tmp_path / "a_mask.nii.gz", np.ones((3, 4, 2), np.int16), AFFINE)
-    two = DataConfig(layout="nnunet", channel_files=2)
-    (case,) = find_inputs([tmp_path / "a_0000.nii.gz"], data=two)
+    two = told(DataConfig(), layout="nnunet", channel_files=2)
+    (case,) = find_inputs([tmp_path / "a_0000.nii.gz"], like=two)
     assert [path.name for path in case.images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
 
 
 def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 1)
     save(tmp_path / "a_0001.nii.gz", np.ones((3, 4, 3), np.int16), AFFINE)
-    two = DataConfig(layout="nnunet", channel_files=2)
+    two = told(DataConfig(), layout="nnunet", channel_files=2)
     with pytest.raises(GeometryError, match=r"3×4×2 but .*a_0001\.nii\.gz is 3×4×3.*one grid"):
-        read_case(find_inputs([tmp_path], data=two)[0])
+        read_case(find_inputs([tmp_path], like=two)[0])
 
 
 def test_a_table_may_name_files_with_their_endings(tmp_path: Path) -> None:

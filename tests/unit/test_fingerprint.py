@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config.run import Config, DataConfig
+from medsegdiff.config.data import DataConfig
+from medsegdiff.config.run import Config
 from medsegdiff.data import fingerprint as module
 from medsegdiff.data.dataset import DataInfo, DataSource
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint
@@ -18,6 +19,7 @@ from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
+from medsegdiff.labels import Labels
 from medsegdiff.training.plan import plan
 from medsegdiff.training.train import summary, train
 from tests.makers import make_folder, small_config, write_png
@@ -60,8 +62,8 @@ def test_a_window_of_one_tissue_is_widened_about_it(tmp_path: Path) -> None:
 
 def test_mr_has_no_window(tmp_path: Path) -> None:
     config = resolved(make_scans(tmp_path, kinds="m"))
-    assert (config.data.modalities, config.data.window) == (("mr",), None)
-    assert resolved(tmp_path, "data.window=[0, 9]").data.window == (0, 9)  # nobody uses it, but nobody drops it
+    assert (config.spec.modalities, config.spec.window) == (("mr",), None)
+    assert resolved(tmp_path, "data.window=[0, 9]").spec.window == (0, 9)  # nobody uses it, but nobody drops it
 
 
 def test_one_odd_volume_does_not_make_mr_to_ct() -> None:
@@ -72,11 +74,11 @@ def test_channels_are_told_apart_and_only_ct_is_cut_off(tmp_path: Path) -> None:
     """The window is that of the structures in CT; in MR, the same voxels have other values."""
     root = make_scans(tmp_path, kinds="mcmc")
     planned = plan(root, small_config(), device="cpu")
-    data = planned.config.data
-    assert data.modalities == ("mr", "ct", "mr", "ct")
-    assert data.window == (30, 300)
+    spec = planned.config.spec
+    assert spec.modalities == ("mr", "ct", "mr", "ct")
+    assert spec.window == (30, 300)
     item = sorted(planned.source.info.foreground)[0]
-    image = prepare(planned.source.load(item), data, channels=4, stride=4).image
+    image = prepare(planned.source.load(item), planned.config, stride=4).image
     assert torch.equal(image[1], image[3])
     assert (image[1].min(), image[1].max()) == (-1, 1)
     assert image[0].max() > 1
@@ -85,23 +87,25 @@ def test_channels_are_told_apart_and_only_ct_is_cut_off(tmp_path: Path) -> None:
 def test_pictures_are_natural_and_not_read_for_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken(folder).modalities == ("natural",)
     monkeypatch.setattr(module, "fingerprint", None)
-    assert resolved(folder).data.modalities == ("natural",)
-    assert resolved(folder).data.window is None
+    assert resolved(folder).spec.modalities == ("natural",)
+    assert resolved(folder).spec.window is None
 
 
 def test_what_the_user_says_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_scans(tmp_path)
-    assert resolved(root, "data.window=[-50, 50]").data.window == (-50, 50)
+    assert resolved(root, "data.window=[-50, 50]").spec.window == (-50, 50)
     assert taken(root, window=(-50, 50)).window == (-50, 50)
     assert taken(root, modalities=("mr",)).told == "given as data.modalities"
-    assert resolved(root, "data.modalities=[ct]").data.window == (30, 300)
+    assert resolved(root, "data.modalities=[ct]").spec.window == (30, 300)
     monkeypatch.setattr(module, "fingerprint", None)  # nothing has to be read any more
-    assert resolved(root, "data.modalities=[mr]").data.modalities == ("mr",)
-    assert resolved(root, "data.modalities=[ct]", "data.window=[0, 99]").data.window == (0, 99)
+    assert resolved(root, "data.modalities=[mr]").spec.modalities == ("mr",)
+    assert resolved(root, "data.modalities=[ct]", "data.window=[0, 99]").spec.window == (0, 99)
 
 
 def test_what_the_data_set_says_goes_before_its_values() -> None:
-    info = DataInfo(2, "binary", ("x",), ("r",), {"a": "train"}, slices={"a": ("a/0",)}, modalities=("mr", "ct"))
+    info = DataInfo(
+        2, Labels("binary", ("x",)), ("r",), {"a": "train"}, slices={"a": ("a/0",)}, modalities=("mr", "ct")
+    )
     assert told_modalities(info, DataConfig()) == (("mr", "ct"), "told by the data set")
     assert told_modalities(info, DataConfig(modalities=("mr", "mr")))[0] == ("mr", "mr")
 
@@ -159,7 +163,7 @@ def test_structures_are_found_in_every_kind_of_mask(folder: Path, kind: str) -> 
         (folder / name).rename(target)
     found = taken(folder)
     assert share < found.foreground < 2 * share
-    assert found.classes == (("foreground",) if kind == "raters" else ("organ1", "organ2"))
+    assert found.labels.classes == (("foreground",) if kind == "raters" else ("organ1", "organ2"))
 
 
 def test_the_background_is_no_structure(folder: Path) -> None:
@@ -189,10 +193,10 @@ def test_a_resumed_run_keeps_its_window_and_segments_with_it(tmp_path: Path) -> 
     train(root, tmp_path / "run", more, device="cpu", resume=True)
     from medsegdiff.checkpoint import load_config
 
-    data = load_config(tmp_path / "run").data
-    assert (data.modalities, data.window) == (("ct",), (30, 300))
-    cut = list(slices_of(read_case(root / "images" / "v0.nii"), data.plane, shared_noise=True))[2]
-    image = prepare(cut, data, channels=1, stride=4).image
+    config = load_config(tmp_path / "run")
+    assert (config.spec.modalities, config.spec.window) == (("ct",), (30, 300))
+    cut = list(slices_of(read_case(root / "images" / "v0.nii"), config.spec.plane, shared_noise=True))[2]
+    image = prepare(cut, config, stride=4).image
     assert image.max() == 1  # of 500 and 900 HU
     assert image.min() == -1
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.mask_folder import case_name, mask_folder
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.source import ListedSource
@@ -26,7 +26,7 @@ def source(root: Path, **values: object) -> ListedSource:
 
 def test_a_plain_folder_is_binary_grey_and_split_by_seed(folder: Path) -> None:
     info = source(folder).info
-    assert (info.channels, info.task, info.classes) == (1, "binary", ("foreground",))
+    assert (info.channels, info.labels.task, info.labels.classes) == (1, "binary", ("foreground",))
     parts = list(info.split.values())
     assert (parts.count("test"), parts.count("val")) == (2, 1)
     assert info.split == source(folder).info.split
@@ -57,10 +57,10 @@ def test_raters_and_structures_are_told_apart_by_name(folder: Path) -> None:
         (folder.parent / name).rename(masks / name)
     two = source(folder)
     assert two.info.raters == ("rater1", "rater2")
-    assert two.info.task == "binary"
+    assert two.info.labels.task == "binary"
     assert two.load("case00").mask.shape == (2, 1, 40, 32)
     regions = source(folder, mask_folders="structures")
-    assert (regions.info.task, regions.info.classes) == ("regions", ("rater1", "rater2"))
+    assert (regions.info.labels.task, regions.info.labels.classes) == ("regions", ("rater1", "rater2"))
     assert regions.load("case00").mask.shape == (1, 2, 40, 32)
 
 
@@ -84,9 +84,9 @@ def test_class_indices_are_exclusive_classes(folder: Path) -> None:
         labels[:10], labels[20:30] = 1, 2
         write_png(path, labels)
     info = source(folder).info
-    assert (info.task, info.classes) == ("exclusive", ("background", "class_1", "class_2"))
+    assert (info.labels.task, info.labels.classes) == ("exclusive", ("background", "class_1", "class_2"))
     named = source(folder, classes=("ground", "liver", "kidney"))
-    assert named.info.classes == ("ground", "liver", "kidney")
+    assert named.info.labels.classes == ("ground", "liver", "kidney")
     mask = named.load("case00").mask
     assert mask.shape == (1, 3, 40, 32)
     assert (mask.sum(axis=1) == 1).all()
@@ -100,7 +100,7 @@ def test_grey_values_in_masks_are_refused_with_a_way_out(folder: Path) -> None:
     write_png(folder / "masks" / "case05.png", np.full((40, 32), 128, np.uint8))
     with pytest.raises(DataError, match=r"0, 128, 255.*data\.task=binary"):
         source(folder)
-    assert source(folder, task="binary").info.task == "binary"
+    assert source(folder, task="binary").info.labels.task == "binary"
 
 
 def test_masks_that_are_all_empty_are_refused(folder: Path) -> None:
@@ -165,7 +165,7 @@ def test_masks_of_a_case_that_differ_in_size_are_refused(tmp_path: Path) -> None
         write_png(tmp_path / rater / "a.png", np.full(size, 255, np.uint8))
     masks = mask_folder(tmp_path)
     with pytest.raises(GeometryError, match="differ in size"):
-        masks.read("a", masks.coding([0, 255]))
+        masks.read("a", masks.labels([0, 255]))
 
 
 def test_a_mask_of_exactly_the_images_name_is_its_mask(folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_structures_must_be_masks_too(folder: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="mask values are 200"):
         source(folder)
-    assert source(folder, task="regions").info.task == "regions"
+    assert source(folder, task="regions").info.labels.task == "regions"
     with pytest.raises(DataError, match="are structures, which may overlap"):
         source(folder, task="binary")
 
@@ -203,13 +203,13 @@ def test_an_unknown_data_set_suggests_the_nearest() -> None:
 
 def test_the_real_layouts_are_understood(real_data: object) -> None:
     isic = source(real_data("isic2016"))
-    assert (isic.info.channels, isic.info.task) == (3, "binary")
+    assert (isic.info.channels, isic.info.labels.task) == (3, "binary")
     parts = list(isic.info.split.values())
     assert (parts.count("train") + parts.count("val"), parts.count("test")) == (806, 339)
     chase = source(real_data("chase_db1"))
     assert chase.info.raters == ("rater1", "rater2")
     discs = source(real_data("drishti_gs_roi"))
-    assert discs.info.task == "regions"
+    assert discs.info.labels.task == "regions"
 
 
 def test_a_patient_stays_in_one_part(real_data: object) -> None:
@@ -217,7 +217,7 @@ def test_a_patient_stays_in_one_part(real_data: object) -> None:
     patients = {
         part: {n.split("_")[0] for n, p in info.split.items() if p == part} for part in ("train", "val", "test")
     }
-    assert info.task == "regions"
+    assert info.labels.task == "regions"
     assert not patients["train"] & patients["val"]
     assert not patients["train"] & patients["test"]
 
@@ -225,8 +225,8 @@ def test_a_patient_stays_in_one_part(real_data: object) -> None:
 def test_three_names_for_two_values_are_three_classes(folder: Path) -> None:
     for path in (folder / "masks").iterdir():
         write_png(path, (read_mask(path) > 0).astype(np.uint8))
-    assert source(folder, classes=("ground", "liver", "tumour")).info.task == "exclusive"
-    assert source(folder, classes=("ground", "liver")).info.classes == ("liver",)
+    assert source(folder, classes=("ground", "liver", "tumour")).info.labels.task == "exclusive"
+    assert source(folder, classes=("ground", "liver")).info.labels.classes == ("liver",)
 
 
 def test_masks_without_an_image_need_no_structures(folder: Path) -> None:
@@ -234,7 +234,7 @@ def test_masks_without_an_image_need_no_structures(folder: Path) -> None:
     shutil.copytree(folder / "disc", folder / "masks" / "cup")
     shutil.move(folder / "disc", folder / "masks" / "disc")
     write_png(folder / "masks" / "disc" / "orphan.png", np.zeros((40, 32), np.uint8))
-    assert source(folder).info.task == "regions"
+    assert source(folder).info.labels.task == "regions"
 
 
 def test_jpeg_masks_are_taken_at_their_half(folder: Path) -> None:
@@ -245,5 +245,5 @@ def test_jpeg_masks_are_taken_at_their_half(folder: Path) -> None:
     write_png(folder / "masks" / "case03.jpg", mask)
     assert len(np.unique(Image.open(folder / "masks" / "case03.jpg"))) > 2
     found = source(folder)
-    assert found.info.task == "binary"
+    assert found.info.labels.task == "binary"
     assert np.array_equal(found.load("case03").mask[0, 0], mask > 0)

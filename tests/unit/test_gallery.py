@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.pictures.gallery import saved_rows
 from tests.makers import write_png
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder, near_duplicates, thumbnail
 from medsegdiff.pictures.preview import preview
 from tests.makers import write_png

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert import convert
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.inspect import inspect_folder
@@ -73,7 +73,7 @@ def test_a_layout_offers_what_every_source_does(name: str, folder: Path, tmp_pat
     assert source.info.layout == name
     for part in ("train", "val", "test"):
         case = source.load(source.info.names(part)[0])
-        assert (len(case.image), case.mask.shape[1]) == (source.info.channels, len(source.info.classes))
+        assert (len(case.image), case.mask.shape[1]) == (source.info.channels, len(source.info.labels.classes))
         assert case.mask.shape[2:] == case.image.shape[1:] == case.geometry.shape
 
 
@@ -101,7 +101,7 @@ def test_one_foreground_is_binary(tmp_path: Path) -> None:
 def test_regions_and_pixels_to_ignore_are_read(tmp_path: Path) -> None:
     labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
     found = listed(make_nnunet(tmp_path, labels=labels, regions_class_order=[1, 2]))
-    assert found.region_values == (1, 2)
+    assert found.masks.declared.order == (1, 2)
     case = whole(tmp_path, "c0")
     stored = nested(0, top=3)
     assert np.array_equal(case.mask[0], [np.isin(stored, (1, 2)), stored == 2])
@@ -328,7 +328,7 @@ def test_a_manifest_names_images_masks_groups_and_parts(table: Path) -> None:
     assert (found.layout, found.masks.kind) == ("manifest", "flat")
     assert (found.cases["k04"].part, found.cases["k04"].group) == ("val", "p4")
     source = open_source(table, DataConfig())
-    assert (source.info.task, len(source.info.names("test"))) == ("binary", 4)
+    assert (source.info.labels.task, len(source.info.names("test"))) == ("binary", 4)
     assert source.load("k07").mask.any()
     table.rename(table.with_name("manifest.csv"))
     assert listed(table.parent).cases == found.cases

@@ -38,7 +38,7 @@ class Held(TorchDispatchMode):
 
 def peak(members: int, *, at_once: int = 10, steps: int = 2) -> int:
     """Bytes that tensors hold at most while an ensemble is drawn."""
-    sampling = CONFIG.sampling.model_copy(update={"num_samples": members, "batch_size": at_once, "num_steps": steps})
+    sampling = CONFIG.sampling.model_copy(update={"members": members, "batch_size": at_once, "steps": steps})
     with torch.device("meta"):
         model, image = build_model(CONFIG), torch.zeros(1, 1, 32, 32)
     sampler = EnsembleSampler(model, CONFIG, sampling, precision="fp32")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
 from medsegdiff.data.source import ListedSource

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medsegdiff.config.load import load_preset
+from medsegdiff.config.spec import assumed
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import device_memory, machine_memory
 from medsegdiff.models.base import build_model
@@ -133,7 +134,7 @@ def test_a_preset_of_ones_own_is_built_upon(scans: Path, tmp_path: Path, monkeyp
 
 
 def test_sides_are_multiples_of_the_stride(scans: Path) -> None:
-    assert build_model(load_preset("v2-tiny", [*TINY, "model.patch=3"])).stride == 12
+    assert build_model(assumed(load_preset("v2-tiny", [*TINY, "model.patch=3"]))).stride == 12
     assert planned(scans, "model.patch=3").image_size == 72
 
 

@@ -10,31 +10,30 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.fusion.fusers import Fused, one_hot, staple
-from medsegdiff.inference.labels import label_map
+from medsegdiff.fusion.fusers import Fused, staple
 from medsegdiff.inference.rates import VolumeRates, rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
+from medsegdiff.labels import Labels, one_hot
 from medsegdiff.types import Geometry, Task
 
 
 def segmentation(members: torch.Tensor, fused: Fused, task: Task, classes: tuple[str, ...]) -> Segmentation:
     """The result of an image (m, k, h, w)."""
-    size = (members.shape[2], members.shape[3])
+    labels, size = Labels(task, classes), (members.shape[2], members.shape[3])
     return Segmentation(
         name="scan",
-        mask=label_map(fused.probability[0], task),
+        mask=labels.decide(fused.probability[0]),
         probability=fused.probability[0].numpy(),
         uncertainty=uncertainty_of(members, exclusive=task == "exclusive"),
-        members=np.stack([label_map(member, task) for member in members]),
-        anchor=label_map(members[0], task),
+        members=np.stack([labels.decide(member) for member in members]),
+        anchor=labels.decide(members[0]),
         anchor_probability=None,
         sensitivity=None if fused.sensitivity is None else fused.sensitivity[:, 0].numpy(),
         specificity=None if fused.specificity is None else fused.specificity[:, 0].numpy(),
         image=np.zeros((1, *size), np.float32),
         geometry=Geometry(size, (1.0, 1.0)),
-        task=task,
-        classes=classes,
+        labels=labels,
     )
 
 

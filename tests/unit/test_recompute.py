@@ -99,7 +99,9 @@ def test_attention_is_computed_anew_with_the_block_that_it_follows() -> None:
 def test_of_blocks_within_blocks_the_outer_ones_are_computed_anew() -> None:
     model = build_model(small_network("ensdiff", *ABOUT))
     recompute(model)
-    blocks_of = {kind: [m.recomputed for m in model.modules() if type(m) is kind] for kind in (UNetBlock, ResidualBlock)}
+    blocks_of = {
+        kind: [m.recomputed for m in model.modules() if type(m) is kind] for kind in (UNetBlock, ResidualBlock)
+    }
     assert all(blocks_of[UNetBlock])
     assert not any(blocks_of[ResidualBlock])
     assert len(blocks_of[UNetBlock]) == len(blocks_of[ResidualBlock])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.split import assign, make_split, names_in, write_split
 from medsegdiff.errors import DataError

@@ -10,6 +10,7 @@ import torch
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.io.raster import picture_size, read_map, read_mask
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 
@@ -53,8 +54,7 @@ def result(task: str) -> Segmentation:
         specificity=None,
         image=np.random.default_rng(1).random((3, 6, 8)).astype(np.float32),
         geometry=Geometry((6, 8), (1.0, 1.0)),
-        task=task,
-        classes=classes,
+        labels=Labels(task, classes),
     )
 
 

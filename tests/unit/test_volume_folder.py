@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.loader import PreparedCases, TrainingStream
 from medsegdiff.data.opening import open_source
@@ -20,7 +20,7 @@ from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
 from medsegdiff.pictures.preview import preview
-from tests.makers import write_png
+from tests.makers import told, write_png
 from tests.volumes import save
 
 AFFINE = np.diag([1.0, 1.5, 4.0, 1.0])
@@ -76,7 +76,7 @@ def test_slices_with_a_structure_are_known_and_drawn_every_other_time(volumes: P
     names = found.info.items("train")
     assert len(names) == 5 * len(found.info.names("train"))
     inside = [name for name in names if name in found.info.foreground]
-    cases = PreparedCases(found, DataConfig(image_size=16), channels=1, stride=4)
+    cases = PreparedCases(found, told(DataConfig(image_size=16), channels=1), stride=4)
     stream = TrainingStream(cases, names, seed=0, augment=False, foreground=inside)
     drawn = [bool(stream[position]["mask"].any()) for position in range(600)]
     assert np.mean(drawn) == pytest.approx(0.5 + 0.5 * 3 / 5, abs=0.06)
@@ -106,7 +106,7 @@ def test_a_slice_is_segmented_as_it_was_trained_on(tmp_path: Path, plane: Plane)
     cut = list(slices_of(read_case(tmp_path / "images" / "c1.nii"), plane, shared_noise=True))
     assert len(cut) == len(trained_on.info.slices["c1"])
     for item, case in zip(trained_on.info.slices["c1"], cut, strict=True):
-        there, here = (prepare(c, config, channels=2, stride=4) for c in (trained_on.load(item), case))
+        there, here = (prepare(c, told(config, channels=2), stride=4) for c in (trained_on.load(item), case))
         assert there.placement == here.placement
         assert np.array_equal(there.image, here.image)
         assert there.image.std() > 0
@@ -130,13 +130,13 @@ def test_volumes_with_other_channels_are_refused(volumes: Path) -> None:
     with pytest.raises(DataError, match=r"differ in their channels: .* has 1, .*two\.nii has 2"):
         source(volumes)
     with pytest.raises(DataError, match="the volume has 2 channels; the model expects 1"):
-        prepare(read_case(volumes / "images" / "two.nii"), DataConfig(), channels=1, stride=4)
+        prepare(read_case(volumes / "images" / "two.nii"), told(DataConfig(), channels=1), stride=4)
 
 
 def test_pixels_are_made_square(volumes: Path) -> None:
     """A slice of 6 rows of 1.5 mm and 7 columns of 1 mm is 9 mm high and 7 mm wide."""
     found = source(volumes)
-    prepared = PreparedCases(found, DataConfig(image_size=18), channels=1, stride=1)["RAS/0001"]
+    prepared = PreparedCases(found, told(DataConfig(image_size=18), channels=1), stride=1)["RAS/0001"]
     assert prepared.placement.resized == (18, 14)
 
 
@@ -152,7 +152,7 @@ def test_several_channels_and_classes_are_read(tmp_path: Path) -> None:
         save(tmp_path / "images" / f"c{i}.nii", np.stack([image, 2 * image], axis=3), AFFINE)
         save(tmp_path / "masks" / f"c{i}.nii", mask + 2 * (image > 900).astype(np.uint8) * (1 - mask), AFFINE)
     found = source(tmp_path)
-    assert (found.info.channels, found.info.task, len(found.info.classes)) == (2, "exclusive", 3)
+    assert (found.info.channels, found.info.labels.task, len(found.info.labels.classes)) == (2, "exclusive", 3)
     case = found.load("c1/0002")
     assert np.array_equal(case.image[1], 2 * case.image[0])
     assert np.array_equal(case.mask[0, 1], mask[:, ::-1, 2].T)
@@ -194,7 +194,7 @@ def test_neighbours_are_channels_and_the_last_slice_is_repeated(volumes: Path) -
             case = found.load(f"{codes}/{index:04d}")
             assert np.array_equal(case.image, np.stack([image[:, ::-1, k].T for k in shown]))
             config = DataConfig(image_size=8, neighbours=1)
-            assert prepare(case, config, channels=3, stride=4).image.shape[0] == 3
+            assert prepare(case, told(config, channels=1), stride=4).image.shape[0] == 3
     segmented = slices_of(read_case(volumes / "images" / "PIR.nii.gz"), "axial", shared_noise=True, neighbours=1)
     for index, cut in enumerate(segmented):  # as in training
         assert np.array_equal(cut.image, found.load(f"PIR/{index:04d}").image)
@@ -206,5 +206,5 @@ def test_a_window_of_hounsfield_units_is_the_same_in_every_slice(volumes: Path) 
     config = DataConfig(resize="none", modalities=("ct",), window=(100.0, 300.0))
     case = found.load("RAS/0002")
     expected = np.clip((case.image - 100) / 200, 0, 1) * 2 - 1
-    prepared = prepare(case, config, channels=1, stride=1)
+    prepared = prepare(case, told(config, channels=1), stride=1)
     assert np.allclose(prepared.image.numpy(), expected, atol=1e-6)

@@ -15,8 +15,9 @@ from medsegdiff.authors.architecture import Architecture, infer
 from medsegdiff.authors.reading import read_state
 from medsegdiff.authors.translation import check_whole, translate
 from medsegdiff.checkpoint import BEST, LAST, save_config, save_weights
+from medsegdiff.config.data import Values
 from medsegdiff.config.load import load_preset, make_config
-from medsegdiff.config.run import Config, Values
+from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.errors import ConfigError
 from medsegdiff.io.atomic import write_json
 from medsegdiff.models.base import build_model
@@ -37,7 +38,7 @@ class Imported:
     folder: Path
     network: str
     parameters: int
-    config: Config
+    config: ResolvedConfig
     made_anew: tuple[str, ...]
     """Weights that their file lacks, which have random values."""
 
@@ -79,7 +80,7 @@ def import_checkpoint(
 
 def describe(
     found: Architecture, *, image_size: int | None, classes: tuple[str, ...] | None, values: Values | None
-) -> Config:
+) -> ResolvedConfig:
     """Write the configuration that belongs to weights of the authors."""
     count = found.mask_channels
     names = classes or (("foreground",) if count == 1 else tuple(f"region {i + 1}" for i in range(count)))
@@ -96,11 +97,12 @@ def describe(
     }
     base = load_preset(PRESETS[found.network.name]).model_dump(mode="json")
     description = f"Imported from the authors' code: {found.network.name}."
-    return make_config(
+    config = make_config(
         base
         | {"description": description, "reproduces": "", "model": found.network.model_dump(mode="json")}
         | {"data": base["data"] | data}
     )
+    return assumed(config)
 
 
 def trained_size(found: Architecture) -> int:
@@ -109,7 +111,9 @@ def trained_size(found: Architecture) -> int:
     return int(ATTENDED * 2 ** levels[0]) if len(levels) == 1 else 256
 
 
-def complete(state: dict[str, Tensor], found: Architecture, config: Config) -> tuple[dict[str, Tensor], list[str]]:
+def complete(
+    state: dict[str, Tensor], found: Architecture, config: ResolvedConfig
+) -> tuple[dict[str, Tensor], list[str]]:
     """Translate weights, and give values to those that the authors' code never saves."""
     weights = translate(state, found.network)
     with torch.random.fork_rng(devices=[]):

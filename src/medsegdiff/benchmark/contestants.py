@@ -16,7 +16,8 @@ from medsegdiff.benchmark.nnunet_reference import FORWARDS, ReferenceUNet, plann
 from medsegdiff.benchmark.stages import Pass, timed_pass
 from medsegdiff.benchmark.timing import peak_memory, stopwatch
 from medsegdiff.config.load import load_preset
-from medsegdiff.config.run import Config, Precision
+from medsegdiff.config.spec import ResolvedConfig, assumed
+from medsegdiff.config.train import Precision
 from medsegdiff.hardware import autocast
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import write_picture
@@ -77,10 +78,10 @@ class Reference:
     """Bytes at the peak of a forward pass."""
 
 
-def config_for(name: str, size: int) -> Config:
+def config_for(name: str, size: int) -> ResolvedConfig:
     """Read a preset, and say for what images: colour pictures with one structure."""
     about = ["data.channels=3", "data.task=binary", "data.classes=[structure]", f"data.image_size={size}"]
-    return load_preset(name, about)
+    return assumed(load_preset(name, about))
 
 
 def random_picture(path: Path, size: int) -> Path:
@@ -89,9 +90,11 @@ def random_picture(path: Path, size: int) -> Path:
     return path
 
 
-def prepare_contestant(config: Config, conditions: Conditions, device: torch.device, picture: Path) -> Contestant:
+def prepare_contestant(
+    config: ResolvedConfig, conditions: Conditions, device: torch.device, picture: Path
+) -> Contestant:
     """Build a network, warm it up, measure its memory, and decide how many steps there is time for."""
-    steps = conditions.steps or config.sampling.num_steps
+    steps = conditions.steps or config.sampling.steps
     torch.manual_seed(0)
     segmenter = Segmenter(
         build_model(config),

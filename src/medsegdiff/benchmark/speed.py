@@ -28,7 +28,7 @@ from medsegdiff.benchmark.nnunet_reference import FORWARDS
 from medsegdiff.benchmark.stages import Pass, counted_pass
 from medsegdiff.benchmark.timing import in_turn
 from medsegdiff.config.load import preset_names
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.hardware import pick_device, pick_precision
 from medsegdiff.inference.compiling import is_compiled
 
@@ -112,7 +112,7 @@ def report_reference(reference: Reference, seconds: Sequence[float], size: int) 
 
 
 def report_preset(
-    config: Config, contestant: Contestant, passes: Sequence[Pass], reference: Sequence[float], *, members: int
+    config: ResolvedConfig, contestant: Contestant, passes: Sequence[Pass], reference: Sequence[float], *, members: int
 ) -> dict[str, Any]:
     """Tell what a preset costs."""
     counted = counted_pass(config, members=members, steps=contestant.steps)

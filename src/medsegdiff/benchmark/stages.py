@@ -11,7 +11,7 @@ import torch
 
 from medsegdiff.benchmark.flops import OperationCounter, Operations
 from medsegdiff.benchmark.timing import Meter, stopwatch
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import read_case
@@ -95,7 +95,7 @@ def extended(spans: Sequence[float] | Sequence[np.ndarray], *, made: int, steps:
     return by_chunk.sum(axis=(0, 1)) + (steps - made) * later.mean(axis=1).sum(axis=0)
 
 
-def counted_pass(config: Config, *, members: int, steps: int) -> dict[str, Operations]:
+def counted_pass(config: ResolvedConfig, *, members: int, steps: int) -> dict[str, Operations]:
     """Count the operations of one image on the meta device: no memory, and no time but PyTorch's own.
 
     Two steps are made, and the second counts for all further ones.
@@ -105,7 +105,7 @@ def counted_pass(config: Config, *, members: int, steps: int) -> dict[str, Opera
         model = build_model(config)
         side = -(-config.data.image_size // model.stride) * model.stride
         image = torch.empty(1, config.image_channels, side, side)
-    sampling = config.sampling.model_copy(update={"num_samples": members, "num_steps": made})
+    sampling = config.sampling.model_copy(update={"members": members, "steps": made})
     with OperationCounter() as counter:
         meter = Meter(counter.read)
         with meter.watch(model, WATCHED):

@@ -13,7 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 from medsegdiff.benchmark.machine import describe_machine
 from medsegdiff.benchmark.timing import Meter, peak_memory, stopwatch
 from medsegdiff.config.load import load_preset
-from medsegdiff.config.run import Config, Precision
+from medsegdiff.config.spec import ResolvedConfig, assumed
+from medsegdiff.config.train import Precision
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.diffusion.schedule import schedule_of
@@ -71,7 +72,7 @@ def measure_training(
     return {"machine": describe_machine(device), "presets": found, "notes": list(NOTES)}
 
 
-def training_config(name: str, conditions: TrainingConditions) -> Config:
+def training_config(name: str, conditions: TrainingConditions) -> ResolvedConfig:
     """Read a preset, and change what the conditions ask for."""
     wanted = {
         "data.image_size": conditions.size,
@@ -81,10 +82,10 @@ def training_config(name: str, conditions: TrainingConditions) -> Config:
     }
     changes = [f"{key}={value}" for key, value in wanted.items() if value is not None]
     about = ["data.channels=1", "data.task=binary", "data.classes=[lesion]", f"train.max_steps={conditions.steps}"]
-    return load_preset(name, [*about, *changes])
+    return assumed(load_preset(name, [*about, *changes]))
 
 
-def report_training(config: Config, device: torch.device) -> dict[str, Any]:
+def report_training(config: ResolvedConfig, device: torch.device) -> dict[str, Any]:
     """Train for some steps and tell what they cost."""
     train = config.train
     watch = stopwatch(device)
@@ -122,7 +123,7 @@ def wake_up(device: torch.device) -> None:
     take_steps(tiny.model_copy(update={"model": narrow}), device, stopwatch(device))
 
 
-def take_steps(config: Config, device: torch.device, watch: Meter[float]) -> None:
+def take_steps(config: ResolvedConfig, device: torch.device, watch: Meter[float]) -> None:
     """Build a network and train it, as the trainer does."""
     torch.manual_seed(config.train.seed)
     step = make_step(config, device)
@@ -136,24 +137,24 @@ def take_steps(config: Config, device: torch.device, watch: Meter[float]) -> Non
             step(batch)
 
 
-def phantom_stream(config: Config) -> TrainingStream:
+def phantom_stream(config: ResolvedConfig) -> TrainingStream:
     """Prepare some cases of the phantom, so that they need not be read and resized later."""
     source = PhantomSource(config.data, counts=(CASES, 1, 1))
     stride = build_stride(config)
-    cases = PreparedCases(source, config.data, channels=config.image_channels, stride=stride)
+    cases = PreparedCases(source, config, stride=stride)
     names = source.info.items("train")
     for name in names:
         cases[name]
     return TrainingStream(cases, names, seed=config.train.seed, augment=config.data.augment)
 
 
-def build_stride(config: Config) -> int:
+def build_stride(config: ResolvedConfig) -> int:
     """Ask a network of what its images' sides must be multiples."""
     with torch.device("meta"):
         return build_model(config).stride
 
 
-def make_step(config: Config, device: torch.device) -> Callable[[Batch], None]:
+def make_step(config: ResolvedConfig, device: torch.device) -> Callable[[Batch], None]:
     """Build all that a training step needs."""
     train = config.train
     model = build_model(config).to(device).train()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from medsegdiff.cli.console import err, give, say, track
 from medsegdiff.cli.evaluate import show
 from medsegdiff.config.load import load_preset
-from medsegdiff.config.networks.medsegdiff_v2 import V2Config
+from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError, DataError
 
@@ -210,7 +210,7 @@ def sample(argv: Sequence[str] | None = None) -> None:
     split_file = flags.run / "split.csv" if own else None
     segmenter = Segmenter.from_pretrained(flags.run, weights=flags.weights)
     part = "test" if split_file else None
-    files = find_inputs([flags.data], data=segmenter.config.data, split_file=split_file, split=part)
+    files = find_inputs([flags.data], like=segmenter.config, split_file=split_file, split=part)
     say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
     finished = segment_files(
         segmenter, files, flags.out, options=flags.options, split_file=split_file, overwrite=True, track=track

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out, say
-from medsegdiff.config.run import Precision
+from medsegdiff.config.train import Precision
 
 
 def speed(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medsegdiff.cli.benchmark_speed import show_machine, shown_memory
 from medsegdiff.cli.console import give, out, say
-from medsegdiff.config.run import Precision
+from medsegdiff.config.train import Precision
 
 
 def train(

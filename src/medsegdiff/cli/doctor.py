@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli.console import give, out, say, track
-from medsegdiff.config.run import Precision
+from medsegdiff.config.train import Precision
 
 if TYPE_CHECKING:
     from medsegdiff.doctor.finding import Diagnosis

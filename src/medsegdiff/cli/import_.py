@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medsegdiff.cli.console import give, say
-from medsegdiff.config.run import Values
+from medsegdiff.config.data import Values
 
 
 def import_(

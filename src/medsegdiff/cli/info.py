@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,8 +11,10 @@ from rich.table import Table
 
 from medsegdiff.cli.console import give, out
 from medsegdiff.config.load import load_preset
-from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medsegdiff.config.spec import ResolvedConfig
 
 
 def info(
@@ -49,7 +51,7 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
         config = config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})
     costs = budget(config)
     sampling = config.sampling
-    ensemble = costs.condition_gmac + sampling.num_samples * sampling.num_steps * costs.denoiser_gmac
+    ensemble = costs.condition_gmac + sampling.members * sampling.steps * costs.denoiser_gmac
     return {
         "description": config.description,
         "reproduces": config.reproduces,
@@ -70,7 +72,7 @@ def describe(what: str, size: int | None) -> dict[str, Any]:
     }
 
 
-def _memory(config: Config, parameters: int) -> dict[str, float]:
+def _memory(config: ResolvedConfig, parameters: int) -> dict[str, float]:
     """Estimate memory in GB: of the weights, and of a training step in fp32, on one device or on each of several."""
     from medsegdiff.training.memory import split_memory, step_memory
 
@@ -83,11 +85,13 @@ def _memory(config: Config, parameters: int) -> dict[str, float]:
     return {name: round(number / 1e9, 2) for name, number in needs.items()}
 
 
-def _find(what: str) -> tuple[Config, dict[str, Any]]:
+def _find(what: str) -> tuple[ResolvedConfig, dict[str, Any]]:
+    from medsegdiff.config.spec import assumed
+
     if not Path(what).is_dir():
         if "/" in what and not what.endswith((".yaml", ".yml")):
             raise ConfigError(f"{what}: there is no such folder. Name the folder of a run, a preset or a YAML file.")
-        return load_preset(what), {}
+        return assumed(load_preset(what)), {}
     import json
 
     from medsegdiff.checkpoint import load_config

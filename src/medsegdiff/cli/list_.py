@@ -117,8 +117,9 @@ def entries(kind: Kind) -> list[dict[str, Any]]:
 
 def cost(name: str) -> dict[str, Any]:
     """Count what a model costs with its own defaults, which are the published settings."""
+    from medsegdiff.config.spec import assumed
     from medsegdiff.models.budget import budget
 
-    costs = budget(make_config({"model": {"name": name}}))
+    costs = budget(assumed(make_config({"model": {"name": name}})))
     gmac = {"condition": round(costs.condition_gmac, 3), "denoiser": round(costs.denoiser_gmac, 3)}
     return {"parameters": costs.parameters, "gmac": gmac}

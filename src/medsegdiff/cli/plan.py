@@ -68,12 +68,13 @@ def described(found: Fingerprint) -> dict[str, str]:
     """Word what the data are like."""
     from medsegdiff.data.modality import shown_modalities
 
+    labels = found.labels
     rows = {
         "modality": f"{shown_modalities(found.modalities, found.window)} ({found.told})",
         "cases": ", ".join(f"{count} {part}" for part, count in found.cases.items()) + f"; {found.sampled} looked at",
         "size, h × w": spanned(found.size),
         "channels": str(found.channels),
-        "classes": f"{found.task}: {some(found.classes, most=12)}; {found.foreground:.2%} is inside a structure",
+        "classes": f"{labels.task}: {some(labels.classes, most=12)}; {found.foreground:.2%} is inside a structure",
     }
     if found.spacing and found.num_slices:
         rows |= {"spacing in mm": spanned(found.spacing), "slices": f"{spanned(found.num_slices)}, {found.plane}"}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from medsegdiff.cli.console import give, say, track
-from medsegdiff.config.run import Precision
+from medsegdiff.config.train import Precision
 from medsegdiff.errors import ConfigError
 
 
@@ -69,7 +69,7 @@ def segment(
     logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, compiled=compiled, weights=weights)
     split_file = model / "split.csv" if split else None
-    files = find_inputs(images, data=segmenter.config.data, split_file=split_file, split=split)
+    files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split)
     finished = segment_files(
         segmenter,
         files,

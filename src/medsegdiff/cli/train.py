@@ -110,7 +110,7 @@ def distilled(teacher: Path) -> list[str]:
         f"train.val_every={max(1, before.val_every // 4)}",
         *time,
         "train.val_steps=1",
-        "sampling.num_steps=1",
+        "sampling.steps=1",
         "sampling.spacing=trailing",
     ]
 
@@ -121,7 +121,7 @@ def _of_run(out: Path, overrides: list[str]) -> Config:
 
     if Run(out).imported:
         return _begun(out, overrides)
-    return make_config(load_config(out).model_dump(mode="json"), overrides)
+    return make_config(load_config(out).asked.model_dump(mode="json"), overrides)
 
 
 def _begun(start: Path, overrides: list[str]) -> Config:
@@ -134,8 +134,8 @@ def _begun(start: Path, overrides: list[str]) -> Config:
             f"{start} was distilled: it has learned to sample in one step, which other training would undo. Start with "
             f"its teacher, {config.train.teacher}, and distil what comes of it."
         )
-    told = {"channels", "task", "classes", "layout", "modalities", "window", "channel_files", "label_values"}
-    values = config.model_dump(mode="json", exclude={"data": told})
+    asserted = {"channels", "task", "classes", "layout", "modalities", "window"}
+    values = config.asked.model_dump(mode="json", exclude={"data": asserted})
     return make_config(values, overrides)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from medsegdiff.config.networks import NETWORKS, Component, NetworkConfig
-from medsegdiff.config.networks.base import settings_of
+from medsegdiff.config.base import Component
+from medsegdiff.config.earlier import key_of_today, with_keys_of_today
+from medsegdiff.config.networks import NETWORKS, NetworkConfig, settings_of
 from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError, nearest
 
@@ -65,6 +66,7 @@ def _read(name: str) -> dict[str, Any]:
     values = _yaml(text, name) or {}
     if not isinstance(values, dict):
         raise ConfigError(f"{name}: expected sections of keys, such as 'train: {{max_steps: 2000}}'; found {values!r}.")
+    values = with_keys_of_today(values)
     base = values.pop("base", None)
     return values if base is None else _laid_over(_read(str(base)), values)
 
@@ -94,7 +96,7 @@ def _settings(values: Mapping[str, Any], otherwise: Mapping[str, Any] | None = N
 
 def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     """Validate a configuration."""
-    merged = one_switch(values)
+    merged = with_keys_of_today(values)
     for override in overrides:
         merged = _laid_over(merged, _parsed(override, _settings(merged)))
     try:
@@ -104,23 +106,14 @@ def make_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Con
         raise ConfigError("\n".join(_explain(dict(problem), settings) for problem in error.errors())) from None
 
 
-def one_switch(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read ``model.checkpointing`` of earlier versions: either switch was enough to compute activations anew."""
-    model, train = values.get("model"), values.get("train") or {}
-    if not isinstance(model, Mapping) or "checkpointing" not in model:
-        return dict(values)
-    asked = bool(model["checkpointing"] or train.get("gradient_checkpointing"))
-    kept = {key: value for key, value in model.items() if key != "checkpointing"}
-    return {**values, "model": kept, "train": {**train, "gradient_checkpointing": asked}}
-
-
 def _parsed(override: str, settings: type[Component]) -> dict[str, dict[str, Any]]:
     path, equals, text = override.partition("=")
-    section, dot, key = path.strip().partition(".")
+    path = key_of_today(path.strip())
+    section, dot, key = path.partition(".")
     if not (equals and dot and key):
         raise ConfigError(f"'{override}' is not of the form section.key=value, as in train.max_steps=2000.")
-    if path.strip() not in known_keys():
-        raise ConfigError(_unknown(path.strip(), settings))
+    if path not in known_keys():
+        raise ConfigError(_unknown(path, settings))
     return {section: {key: _yaml(text, override)}}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from medsegdiff.config.run import Modality
+from medsegdiff.config.data import Modality, Plane
 from medsegdiff.errors import DataError, nearest
+from medsegdiff.labels import Labels
 from medsegdiff.registry import Registry
-from medsegdiff.types import Case, Task
+from medsegdiff.types import Case
 
 Item = TypeVar("Item")
 
@@ -36,17 +37,15 @@ class DataInfo:
 
     channels: int
     """Image channels."""
-    task: Task
-    """How the mask channels relate."""
-    classes: tuple[str, ...]
-    """Names of the mask channels; for ``exclusive`` the first is the background."""
+    labels: Labels
+    """What its masks hold."""
     raters: tuple[str, ...]
     """Who drew the masks; one name where there is one mask per image."""
     split: dict[str, str]
     """Name of each case → ``train``, ``val`` or ``test``."""
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Volume → its slices, each of which is loaded as a case of its own; empty for pictures."""
-    plane: str = ""
+    plane: Plane | Literal[""] = ""
     """How volumes are cut: all of them alike; empty for pictures."""
     layout: str = ""
     """The entry of `DATASETS` that lists its files; empty for what is made on the fly."""
@@ -54,8 +53,6 @@ class DataInfo:
     """Of the image channels, where the data set tells."""
     channel_files: int = 1
     """Files per image, one per channel."""
-    label_values: tuple[int, ...] = ()
-    """Value of each structure in label maps; empty for 1, 2, 3 …, or where regions have files of their own."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 

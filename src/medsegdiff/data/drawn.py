@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.masks import MaskReader, Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.dicom_file import SUFFIXES
 from medsegdiff.io.dicom_masks import folder_names, read_masks, structures_in
 from medsegdiff.io.image import is_series, read_geometry
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 
@@ -59,10 +59,10 @@ def drawn_masks(
         raise DataError(f"{where}: DICOM masks need the series on which they were drawn; {some(strange)} are none.")
     reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases}, wanted)
     if len(wanted) == 1:
-        coding = MaskCoding("binary", wanted)
+        coding = Labels("binary", wanted)
         return Masks({"": structures[wanted[0]]}, kind="flat", where=where, declared=coding, reader=reader)
     chosen = {name: structures[name] for name in wanted}
-    return Masks(chosen, kind="structures", where=where, declared=MaskCoding("regions", wanted), reader=reader)
+    return Masks(chosen, kind="structures", where=where, declared=Labels("regions", wanted), reader=reader)
 
 
 class SeriesReader(MaskReader):

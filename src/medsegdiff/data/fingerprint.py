@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from medsegdiff.config.run import DataConfig, Modality
+from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataSource, Track, in_silence
 from medsegdiff.data.modality import TAILS, fit_window, guess_modalities, told_modalities
 from medsegdiff.data.planes import slice_of
 from medsegdiff.data.volumes import VolumeSource
+from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed
-from medsegdiff.types import Task
 
 MOST = {"volumes": 25, "pictures": 100}
 """Training cases that are read at most."""
@@ -52,8 +52,7 @@ class Fingerprint:
     num_slices: Span | None
     """Of volumes."""
     channels: int
-    task: Task
-    classes: tuple[str, ...]
+    labels: Labels
     intensity: tuple[tuple[float, ...], ...]
     """By channel: the 0.5th, 50th and 99.5th percentile of all voxels, in the units of the files."""
     structure_intensity: tuple[tuple[float, ...], ...]
@@ -102,8 +101,7 @@ def fingerprint(source: DataSource, config: DataConfig, *, track: Track = in_sil
         size=_span([sample.size[:2] for sample in samples]),
         num_slices=_span([sample.size[2:] for sample in samples]) if info.slices else None,
         channels=info.channels,
-        task=info.task,
-        classes=info.classes,
+        labels=info.labels,
         intensity=_percentiles(np.concatenate([sample.voxels for sample in samples], axis=1)),
         structure_intensity=_percentiles(structures),
         foreground=float(np.mean([sample.foreground for sample in samples])),
@@ -112,20 +110,22 @@ def fingerprint(source: DataSource, config: DataConfig, *, track: Track = in_sil
     )
 
 
-def settle(source: DataSource, config: DataConfig, *, track: Track = in_silence) -> DataConfig:
-    """Complete modalities and window, reading cases only if values have to be asked."""
+def normalisation_of(
+    source: DataSource, config: DataConfig, *, track: Track = in_silence
+) -> tuple[tuple[Modality, ...], tuple[float, float] | None]:
+    """Find modalities and window, reading cases only if values have to be asked."""
     told, _ = told_modalities(source.info, config)
     if told and ("ct" not in told or config.window):
-        return config.model_copy(update={"modalities": told})
+        return told, config.window
     found = fingerprint(source, config, track=track)
-    return config.model_copy(update={"modalities": found.modalities, "window": config.window or found.window})
+    return found.modalities, config.window or found.window
 
 
 def _sample(source: DataSource, name: str) -> _Sample:
-    exclusive = source.info.task == "exclusive"  # class 0 is the background
+    labels = source.info.labels
     if isinstance(source, VolumeSource):
         whole = source.volume(name)
-        counts: np.ndarray = np.any(source.coding.table[int(exclusive) :], axis=0)
+        counts: np.ndarray = np.any(labels.table[labels.foreground], axis=0)
         inside: np.ndarray = np.zeros(whole.image.shape[1:], dtype=bool)
         for _, values in whole.masks:
             inside[counts[values]] = True
@@ -136,7 +136,7 @@ def _sample(source: DataSource, name: str) -> _Sample:
     shape = case.image.shape[1:]
     inside = np.zeros(shape, dtype=bool)
     if case.mask is not None:
-        inside[case.mask[:, int(exclusive) :].any(axis=(0, 1))] = True
+        inside[case.mask[:, labels.foreground].any(axis=(0, 1))] = True
     return _measured(name, case.image, inside, (*shape, len(items)), ())
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles, Listing
 from medsegdiff.data.masks import Masks
@@ -168,14 +168,14 @@ def _understand(listing: Listing, read: _Reading, config: DataConfig, found: Ins
     if found.values == [0]:
         found.problems.append("Every mask is empty: there is nothing to learn.")
     try:
-        coding = listing.masks.coding(found.values, task=config.task, classes=config.classes)
+        coding = listing.masks.labels(found.values, task=config.task, classes=config.classes)
     except DataError as error:
         found.problems.append(str(error))
         return
     found.task, found.classes = coding.task, list(coding.classes)
     if listing.masks.kind != "structures":
         try:
-            coding.channels(np.array(found.values, np.uint8), listing.masks.root)
+            coding.read(np.array(found.values, np.uint8), listing.masks.root)
         except DataError as error:
             found.problems.append(str(error))
     structures = listing.masks.kind == "structures"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig, Modality
+from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import is_volume
@@ -39,9 +39,6 @@ class Listing:
     """Names of the image channels, where they are told."""
     modalities: tuple[Modality, ...] = ()
     """Of the image channels, where they are told."""
-    region_values: tuple[int, ...] = ()
-    """Where regions were made of labels: the value that each region gets, each over those before it, to make a label
-    map again."""
     unlisted: tuple[str, ...] = ()
     """Images that the split of the data set does not name; they are not used."""
     remarks: tuple[str, ...] = field(default=())

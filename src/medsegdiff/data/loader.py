@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medsegdiff.config.run import DataConfig, TrainConfig
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.config.train import TrainConfig
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
@@ -22,14 +23,14 @@ from medsegdiff.types import Batch
 class PreparedCases:
     """Cases on the model grid by name, kept in a memory-mapped file up to a limit."""
 
-    def __init__(self, source: DataSource, config: DataConfig, *, channels: int, stride: int) -> None:
-        self.source, self.config, self.channels, self.stride = source, config, channels, stride
-        self._kept = CaseFile(config.cache_gb * 1e9, folder=config.cache_dir)
+    def __init__(self, source: DataSource, config: ResolvedConfig, *, stride: int) -> None:
+        self.source, self.config, self.stride = source, config, stride
+        self._kept = CaseFile(config.data.cache_gb * 1e9, folder=config.data.cache_dir)
 
     def __getitem__(self, name: str) -> Prepared:
         if name in self._kept:
             return self._kept[name]
-        case = prepare(self.source.load(name), self.config, channels=self.channels, stride=self.stride)
+        case = prepare(self.source.load(name), self.config, stride=self.stride)
         self._kept.add(case, name)
         return case
 
@@ -50,7 +51,7 @@ class TrainingStream(Dataset[dict[str, Any]]):
     ) -> None:
         self.cases, self.names, self.seed = cases, list(names), seed
         self.foreground = list(foreground)
-        self.augment = Augment(cases.config.image_size) if augment else None
+        self.augment = Augment(cases.config.data.image_size) if augment else None
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         case = self.cases[self._name(position)]

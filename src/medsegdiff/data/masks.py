@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.data.coding import TWO_VALUES, MaskCoding, coding_of, strange_values
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_geometry, read_mask
+from medsegdiff.labels import TWO_VALUES, Labels, labels_of, strange_values
 from medsegdiff.types import Geometry, Task
 
 Kind = Literal["flat", "raters", "structures"]
@@ -39,7 +39,7 @@ class Masks:
         *,
         kind: Kind,
         where: Path,
-        declared: MaskCoding | None = None,
+        declared: Labels | None = None,
         reader: MaskReader | None = None,
     ) -> None:
         """Take files as they were found."""
@@ -78,14 +78,14 @@ class Masks:
         """List the values of a case's masks."""
         return {int(value) for path in self.files(name) for value in np.unique(self.reader.values(path))}
 
-    def coding(
+    def labels(
         self, values: Iterable[int], *, task: Task | None = None, classes: tuple[str, ...] | None = None
-    ) -> MaskCoding:
-        """Say what the values of these masks mean."""
+    ) -> Labels:
+        """Say what the values of these masks mean: as declared, else by what occurs."""
         if self.declared is not None:
             return self._as_declared(self.declared, task, classes)
         if self.kind != "structures":
-            return coding_of(sorted(set(values)), task=task, classes=classes, where=self.root)
+            return labels_of(sorted(set(values)), task=task, classes=classes, where=self.root)
         if task not in (None, "regions") or (classes is not None and set(classes) != set(self.folders)):
             raise DataError(
                 f"{self.root}: its folders {some(self.folders)} are structures, which may overlap (task regions). "
@@ -93,9 +93,9 @@ class Masks:
             )
         if task is None and set(values) not in TWO_VALUES:
             raise DataError(strange_values(sorted(set(values)), self.root, "set data.task=regions"))
-        return MaskCoding("regions", self.folders)
+        return Labels("regions", self.folders)
 
-    def _as_declared(self, declared: MaskCoding, task: Task | None, classes: tuple[str, ...] | None) -> MaskCoding:
+    def _as_declared(self, declared: Labels, task: Task | None, classes: tuple[str, ...] | None) -> Labels:
         if task not in (None, declared.task) or classes not in (None, declared.classes):
             raise DataError(
                 f"{self.root}: the data set tells of the classes {some(declared.classes, most=20)} ({declared.task}). "
@@ -112,30 +112,30 @@ class Masks:
         return found
 
     def coded(
-        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
+        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], labels: Labels
     ) -> UInt8[np.ndarray, "r k *s"]:
         """Turn stored values, or a part of each, into channels."""
-        masks = [coding.channels(values, path) for path, values in stored]
+        masks = [labels.read(values, path) for path, values in stored]
         return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
 
     def channel(
-        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding, index: int
+        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], labels: Labels, index: int
     ) -> UInt8[np.ndarray, "r *s"]:
         """Turn stored values into one channel, where all at once would not fit into memory."""
         if self.kind == "structures":
             path, values = stored[index]
-            return coding.channels(values, path)[:1]
-        return np.stack([coding.channel(values, path, index) for path, values in stored])
+            return labels.read(values, path)[:1]
+        return np.stack([labels.read_channel(values, path, index) for path, values in stored])
 
     def ignored(
-        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], coding: MaskCoding
+        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], labels: Labels
     ) -> UInt8[np.ndarray, "r *s"] | None:
         """Find the pixels that nobody labelled."""
-        if coding.ignore is None:
+        if labels.ignore is None:
             return None
-        found = np.stack([values == coding.ignore for _, values in stored]).astype(np.uint8)
+        found = np.stack([labels.ignored(values) for _, values in stored]).astype(np.uint8)
         return found.max(axis=0, keepdims=True) if self.kind == "structures" else found
 
-    def read(self, name: str, coding: MaskCoding) -> UInt8[np.ndarray, "r k *s"]:
+    def read(self, name: str, labels: Labels) -> UInt8[np.ndarray, "r k *s"]:
         """Read the masks of a case."""
-        return self.coded(self.stored(name), coding)
+        return self.coded(self.stored(name), labels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from medsegdiff.config.run import DataConfig, Modality
+from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataSource, Track, in_silence
 from medsegdiff.data.listing import Layout, Listing
 from medsegdiff.data.source import ListedSource

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, SPLITS, DataInfo
 from medsegdiff.data.split import write_split
 from medsegdiff.io.raster import write_mask
+from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Case, Geometry
 
@@ -100,8 +101,7 @@ class PhantomSource:
         parts = [part for part, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
         self.info = DataInfo(
             channels=1,
-            task="binary",
-            classes=("lesion",),
+            labels=Labels("binary", ("lesion",)),
             raters=tuple(f"rater{i + 1}" for i in range(NUM_RATERS)),
             split=dict(zip(names, parts, strict=True)),
         )

@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from medsegdiff.config.data import Plane
 from medsegdiff.io.grid import canonical_geometry, canonical_view
 from medsegdiff.types import Geometry
 
-Plane = Literal["sagittal", "coronal", "axial"]
-"""Cut across the axis to the right, to the front, upwards."""
 AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Plane → the axis of a canonical (right, front, up) volume that counts its slices."""
 CLEARLY = 1.2

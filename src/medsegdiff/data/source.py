@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.listing import CaseFiles, Listing
 from medsegdiff.data.masks import Masks
@@ -29,18 +29,16 @@ class ListedSource:
             values |= self.check(name)
         if values == {0}:
             raise DataError(f"{self.masks.root}: every mask is empty (all values are 0). There is nothing to learn.")
-        self.coding = self.masks.coding(values, task=config.task, classes=config.classes)
+        labels = self.masks.labels(values, task=config.task, classes=config.classes)
         files = {len(case.images) for case in self.labelled.values()}
         self.info = DataInfo(
             channels=max(count_channels(case.images) for case in self.labelled.values()),
-            task=self.coding.task,
-            classes=self.coding.classes,
+            labels=labels,
             raters=self.masks.folders if self.masks.kind == "raters" else ("reference",),
             split=make_split(listing.cases, config),
             layout=listing.layout,
             modalities=listing.modalities,
             channel_files=files.pop() if len(files) == 1 else 1,
-            label_values=listing.region_values or self.coding.label_values,
         )
 
     def check(self, name: str) -> set[int]:
@@ -54,7 +52,8 @@ class ListedSource:
         if name not in self.labelled:
             return Case(name, image, None, geometry)
         stored = self.masks.stored(name)
-        mask, ignored = self.masks.coded(stored, self.coding), self.masks.ignored(stored, self.coding)
+        labels = self.info.labels
+        mask, ignored = self.masks.coded(stored, labels), self.masks.ignored(stored, labels)
         return Case(name, image, mask, geometry, ignored=ignored)
 
     def _check_pairs(self) -> None:

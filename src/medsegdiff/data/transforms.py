@@ -12,7 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsegdiff.config.run import DataConfig, Modality, Values
+from medsegdiff.config.data import DataConfig, Modality, Values
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case
 
@@ -148,11 +149,12 @@ class Prepared:
     """1 by rater where nobody labelled."""
 
 
-def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Prepared:
+def prepare(case: Case, config: ResolvedConfig, *, stride: int) -> Prepared:
     """Bring a case onto the model grid."""
-    placement = place((case.image.shape[1], case.image.shape[2]), config, stride, spacing=case.geometry.spacing)
+    spec, channels = config.spec, config.image_channels
+    placement = place((case.image.shape[1], case.image.shape[2]), config.data, stride, spacing=case.geometry.spacing)
     check_channels(case, channels)
-    if "ct" in (config.modalities or ()) and case.intensity is None:
+    if "ct" in spec.modalities and case.intensity is None:
         raise DataError(
             f"{case.name}: the model was trained on CT, and a picture or an array holds no Hounsfield units. Give "
             "a volume: NIfTI, or the folder of a DICOM series."
@@ -161,11 +163,11 @@ def prepare(case: Case, config: DataConfig, *, channels: int, stride: int) -> Pr
     normalised = normalise(
         matched,
         intensity=case.intensity,
-        modalities=config.modalities,
-        window=config.window,
-        values=config.values,
+        modalities=spec.modalities,
+        window=spec.window,
+        values=config.data.values,
     )
-    mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=config.task == "exclusive")
+    mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=spec.labels.exclusive)
     ignored = None if case.ignored is None else grid_mask(case.ignored[:, None], placement, exclusive=False)[:, 0]
     return Prepared(case.name, to_grid(normalised, placement), mask, placement, ignored)
 

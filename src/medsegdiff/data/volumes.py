@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig, Plane
 from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.listing import Listing
-from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
+from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
 from medsegdiff.data.source import ListedSource, check_grids
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.grid import canonical_geometry, to_canonical
@@ -71,7 +71,8 @@ class VolumeSource(ListedSource):
         if not whole.masks:
             return Case(name, image, None, geometry, intensity=whole.intensity)
         stored = [(path, slice_of(values, self.plane, index)) for path, values in whole.masks]
-        mask, ignored = self.masks.coded(stored, self.coding), self.masks.ignored(stored, self.coding)
+        labels = self.info.labels
+        mask, ignored = self.masks.coded(stored, labels), self.masks.ignored(stored, labels)
         return Case(name, image, mask, geometry, intensity=whole.intensity, ignored=ignored)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.run import Coding
+from medsegdiff.config.diffusion import Coding
 
 Scale = float | Tensor
 """α or σ: one number, or one per sample (b 1 1 1)."""

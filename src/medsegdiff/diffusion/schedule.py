@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.run import DiffusionConfig
+from medsegdiff.config.diffusion import DiffusionConfig
 from medsegdiff.errors import ConfigError, nearest
 
 

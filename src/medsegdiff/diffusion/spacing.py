@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medsegdiff.config.run import SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.diffusion.samplers import SAMPLERS, Table
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.errors import ConfigError, nearest
@@ -119,7 +119,7 @@ def table_of(config: SamplingConfig, schedule: NoiseSchedule) -> Table:
     Returns:
         One row per step.
     """
-    return make_table(config.sampler, schedule, num_steps=config.num_steps, spacing=config.spacing, eta=config.eta)
+    return make_table(config.sampler, schedule, num_steps=config.steps, spacing=config.spacing, eta=config.eta)
 
 
 def make_table(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.checkpoint import Weights, load_config
-from medsegdiff.config.run import Precision
+from medsegdiff.config.train import Precision
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.doctor.finding import Diagnosis, Finding, guarded
 from medsegdiff.doctor.history import examine_history

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.checkpoint import BEST, LAST
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.finding import Finding
 from medsegdiff.doctor.weights import header_of
 from medsegdiff.errors import CheckpointError, DataError
@@ -25,7 +25,7 @@ LOSES = 0.01
 """Dice by which the fused mask may be worse than the anchor."""
 
 
-def examine_history(run: Run, config: Config) -> list[Finding]:
+def examine_history(run: Run, config: ResolvedConfig) -> list[Finding]:
     """Examine the log of a run."""
     try:
         lines = run.lines()
@@ -55,7 +55,7 @@ def _progress(run: Run) -> dict[str, Any]:
     return {}
 
 
-def _end(step: int | None, progress: dict[str, Any], config: Config) -> Finding:
+def _end(step: int | None, progress: dict[str, Any], config: ResolvedConfig) -> Finding:
     train, worse = config.train, int(progress.get("worse_validations", 0))
     if step is None:
         found = "Nothing tells how long it was trained: no log, no step beside the weights."
@@ -107,7 +107,7 @@ def _skipped(lines: Sequence[dict[str, Any]], progress: dict[str, Any]) -> Findi
     return Finding("training", "skipped steps", "good", found, numbers={"skipped": skipped})
 
 
-def _compared(config: Config) -> bool:
+def _compared(config: ResolvedConfig) -> bool:
     """Tell whether the fused mask can be compared with the anchor: a network may have none, or nothing else."""
     facts = MODELS[config.model.name].facts
     return facts.has_anchor and facts.kind != "deterministic"

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from medsegdiff.config.run import Config, Precision
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.config.train import Precision
 from medsegdiff.doctor.finding import Finding
 from medsegdiff.hardware import pick_precision
 
@@ -17,7 +18,7 @@ PACKAGES = ("medsegdiff", "torch", "monai", "numpy")
 
 
 def examine_machine(
-    record: dict[str, Any], config: Config, device: torch.device, precision: Precision
+    record: dict[str, Any], config: ResolvedConfig, device: torch.device, precision: Precision
 ) -> list[Finding]:
     """Examine versions and device."""
     return [_versions(record), _device(config, device, precision)]
@@ -45,7 +46,7 @@ def _minor(number: str) -> tuple[str, ...]:
     return tuple(number.split("+")[0].split(".")[:2])
 
 
-def _device(config: Config, device: torch.device, precision: Precision) -> Finding:
+def _device(config: ResolvedConfig, device: torch.device, precision: Precision) -> Finding:
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     used, fast = pick_precision(precision, device), pick_precision("auto", device) == "bf16"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

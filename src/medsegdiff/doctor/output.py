@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.doctor.finding import Finding
 from medsegdiff.doctor.pictures import Pictures
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.inference.labels import label_map, structures_of
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.distribution import agreement
 from medsegdiff.metrics.plausibility import Appearance, doubts, look
@@ -42,14 +41,14 @@ def examine_output(segmenter: Segmenter, pictures: Pictures, *, track: Track = i
         _masks(seen, how, real=pictures.real),
         _follows(drawn, real=pictures.real),
         _differ(seen, agreements),
-        _decided(drawn, config.sampling.num_steps),
+        _decided(drawn, config.sampling.steps),
     ]
 
 
 def _draw(
     segmenter: Segmenter, images: Sequence[Float[Tensor, "c h w"]], track: Track
 ) -> tuple[list[Float[Tensor, "m k h w"]], float]:
-    sampling = segmenter.config.sampling.model_copy(update={"num_samples": MEMBERS})
+    sampling = segmenter.config.sampling.model_copy(update={"members": MEMBERS})
     sampler = EnsembleSampler(segmenter.model, segmenter.config, sampling, precision=segmenter.precision)
     drawn: list[Tensor] = []
     start = time.monotonic()
@@ -59,10 +58,10 @@ def _draw(
     return drawn, time.monotonic() - start
 
 
-def _seen(members: Float[Tensor, "m k h w"], config: Config) -> tuple[Appearance, float]:
+def _seen(members: Float[Tensor, "m k h w"], config: ResolvedConfig) -> tuple[Appearance, float]:
     """Look at the mean mask's largest structure, and how much members agree on it."""
-    task, classes = config.data.task or "binary", config.data.classes or ("foreground",)
-    fused, *each = (structures_of(label_map(p, task), task, len(classes)) for p in (members.mean(dim=0), *members))
+    labels = config.spec.labels
+    fused, *each = (labels.masks(labels.decide(p)) for p in (members.mean(dim=0), *members))
     largest = int(np.stack(each).mean(axis=(0, 2, 3)).argmax())
     masks = np.stack(each)[:, largest].astype(bool)
     agreed = agreement(masks)

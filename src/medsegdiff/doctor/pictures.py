@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.phantom import PhantomSource, make_lesion
 from medsegdiff.data.planes import AXES, pick_plane
@@ -40,7 +40,9 @@ class Pictures:
     """Whether they are of the kind that the model was trained on, as far as can be known."""
 
 
-def pictures_for(run: Run, config: Config, *, data: Path | None, recorded: str, count: int, stride: int) -> Pictures:
+def pictures_for(
+    run: Run, config: ResolvedConfig, *, data: Path | None, recorded: str, count: int, stride: int
+) -> Pictures:
     """Find images to look at with a model."""
     if data is not None:
         return _opened(data, run, config, count, stride)
@@ -56,26 +58,26 @@ def pictures_for(run: Run, config: Config, *, data: Path | None, recorded: str, 
     return Pictures(_made_up(config, count, stride), f"{count} made-up images; --data gives real ones", real=False)
 
 
-def _opened(where: Path, run: Run, config: Config, count: int, stride: int) -> Pictures:
+def _opened(where: Path, run: Run, config: ResolvedConfig, count: int, stride: int) -> Pictures:
     files = _spread(_validation(where, run, config), count)
     return _prepared([_picture(read_case(file), config) for file in files], str(where), config, stride)
 
 
-def _prepared(cases: Sequence[Case], where: str, config: Config, stride: int) -> Pictures:
+def _prepared(cases: Sequence[Case], where: str, config: ResolvedConfig, stride: int) -> Pictures:
     """Bring cases onto the model grid; those of another size than the first are left out."""
-    prepared = [prepare(case, config.data, channels=config.image_channels, stride=stride).image for case in cases]
+    prepared = [prepare(case, config, stride=stride).image for case in cases]
     images = [image for image in prepared if image.shape == prepared[0].shape]
     return Pictures(images, f"{len(images)} images of {where}", real=True)
 
 
-def _validation(where: Path, run: Run, config: Config) -> list[CaseFiles]:
+def _validation(where: Path, run: Run, config: ResolvedConfig) -> list[CaseFiles]:
     """List the validation images of the run's split; all images of data that it does not know."""
     if run.split.is_file():
         try:
-            return find_inputs([where], data=config.data, split_file=run.split, split="val")
+            return find_inputs([where], like=config, split_file=run.split, split="val")
         except DataError:  # other data
             pass
-    return find_inputs([where], data=config.data)
+    return find_inputs([where], like=config)
 
 
 def _spread(files: Sequence[CaseFiles], count: int) -> list[CaseFiles]:
@@ -84,7 +86,7 @@ def _spread(files: Sequence[CaseFiles], count: int) -> list[CaseFiles]:
     return [files[index] for index in chosen]
 
 
-def _picture(case: Case, config: Config) -> Case:
+def _picture(case: Case, config: ResolvedConfig) -> Case:
     """Give the picture itself, or the middle slice of a volume."""
     if case.image.ndim == 3:
         return case
@@ -94,7 +96,7 @@ def _picture(case: Case, config: Config) -> Case:
     return next(itertools.islice(slices, middle, None))
 
 
-def _made_up(config: Config, count: int, stride: int) -> list[Float[Tensor, "c h w"]]:
+def _made_up(config: ResolvedConfig, count: int, stride: int) -> list[Float[Tensor, "c h w"]]:
     """Draw lesions, normalised, in as many channels as the model takes."""
     size = config.data.image_size
     placement = place((size, size), config.data, stride)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medsegdiff.config.run import Config, DataConfig
+from medsegdiff.config.data import DataConfig
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataSource, Track, in_silence
 from medsegdiff.data.opening import detect, list_cases, looks_like, open_source
 from medsegdiff.data.phantom import PhantomSource
@@ -117,7 +118,7 @@ def config_of(config: DataConfig, layout: str) -> DataConfig:
     return config.model_copy(update={"layout": layout} | ({"task": None, "classes": None} if told else {}))
 
 
-def phantom_of(where: str | Path, config: Config) -> PhantomSource | None:
+def phantom_of(where: str | Path, config: ResolvedConfig) -> PhantomSource | None:
     """Recognise the phantom: by its name, or as a folder with its pictures."""
     source = PhantomSource(config.data)
     if str(where) == "phantom":
@@ -155,9 +156,9 @@ def _draw(segmenter: Segmenter, source: DataSource, names: Sequence[str], track:
 def _structures(result: Segmentation, case: Case, source: DataSource) -> Iterator[Drawn]:
     """Take members and raters apart by structure; the background of exclusive classes is none."""
     assert case.mask is not None
-    first = len(result.classes) - len(result.structures)
-    for index in range(len(result.structures)):
-        members = np.stack([result.structure(member, index) for member in result.members]).astype(bool)
+    first = result.labels.foreground.start
+    for index in range(len(result.labels.structures)):
+        members = np.stack([result.labels.mask(member, index) for member in result.members]).astype(bool)
         raters = case.mask[:, first + index].astype(bool)
         if isinstance(source, PhantomSource):
             masks, weights = source.lesion(case.name).distribution()

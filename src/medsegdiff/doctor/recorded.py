@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS
 from medsegdiff.data.modality import shown_modalities
 from medsegdiff.doctor.finding import Finding
@@ -31,7 +31,7 @@ def record_of(folder: Path) -> dict[str, Any]:
     return record
 
 
-def examine_recorded(run: Run, config: Config, record: dict[str, Any]) -> list[Finding]:
+def examine_recorded(run: Run, config: ResolvedConfig, record: dict[str, Any]) -> list[Finding]:
     """Examine what ``segment`` and ``evaluate`` rely on."""
     return [
         _split(run, record.get("split_sha256")),
@@ -61,22 +61,17 @@ def _split(run: Run, expected: object) -> Finding:
     return Finding("data", "split", "good", found, numbers=numbers)
 
 
-def _classes(config: Config) -> Finding:
-    data = config.data
-    if data.task is None or not data.classes or data.channels is None:
-        advice = "Such a run can't be trusted: train it on data, which fill this in."
-        return Finding("data", "classes", "wrong", "Task, classes or image channels are not recorded.", advice)
-    found = f"{data.task}: {', '.join(data.classes)}; {data.channels} image channels, {data.image_size} px."
+def _classes(config: ResolvedConfig) -> Finding:
+    labels, channels = config.spec.labels, config.spec.channels
+    found = f"{labels.task}: {', '.join(labels.classes)}; {channels} image channels, {config.data.image_size} px."
     return Finding("data", "classes", "good", found)
 
 
-def _normalisation(config: Config) -> Finding:
-    data = config.data
+def _normalisation(config: ResolvedConfig) -> Finding:
+    spec = config.spec
     how = "mean 0 and standard deviation 1 by channel of each image or volume"
-    if not data.modalities:
-        return Finding("data", "normalisation", "good", f"Images get {how}.")
-    told = shown_modalities(data.modalities, data.window)
-    found = f"{told}." if set(data.modalities) == {"ct"} else f"{told}: {how}, except CT."
+    told = shown_modalities(spec.modalities, spec.window)
+    found = f"{told}." if set(spec.modalities) == {"ct"} else f"{told}: {how}, except CT."
     return Finding("data", "normalisation", "good", found)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.oracles import one_hot_logits, order_of, two_point_logits
 from medsegdiff.diffusion.process import activate, encode
 from medsegdiff.diffusion.samplers import SAMPLERS
@@ -31,7 +31,7 @@ CLOSE, ROUGHLY = 0.03, 0.1
 """Error of a share up to which it is good, and up to which it is not wrong."""
 
 
-def examine_sampling(config: Config) -> list[Finding]:
+def examine_sampling(config: ResolvedConfig) -> list[Finding]:
     """Examine the sampler, spacing and number of steps that a run samples with."""
     if config.sampling.spacing in COVERING:
         return [_order(config), _shares(config)]
@@ -43,7 +43,7 @@ def examine_sampling(config: Config) -> list[Finding]:
     ]
 
 
-def _order(config: Config) -> Finding:
+def _order(config: ResolvedConfig) -> Finding:
     sampling, schedule = config.sampling, schedule_of(config.diffusion)
     expected = SAMPLERS[sampling.sampler].facts.order
     counts = sorted({schedule.num_train_timesteps // part for part in FINENESS})
@@ -68,18 +68,18 @@ def _verdict(excess: float, *, certain: bool) -> Verdict:
     return "wrong" if not excess >= -0.6 and certain else "to look at"  # not a number is wrong
 
 
-def _advice(config: Config) -> str:
+def _advice(config: ResolvedConfig) -> str:
     known = ", ".join(entry.name for entry in SAMPLERS if entry.name != config.sampling.sampler)
     return f"Sample with another: segment --sampler ({known})."
 
 
-def _shares(config: Config) -> Finding:
+def _shares(config: ResolvedConfig) -> Finding:
     """Let the whole way of an ensemble draw pixels whose probability is known, with the steps that the run takes."""
     shares = {p: foreground_share(config, p) for p in PROBABILITIES}
     worst = max((abs(share - p) for p, share in shares.items()), key=lambda error: (math.isnan(error), error))
     given = ", ".join(f"{share:.3f} for {p}" for p, share in shares.items())
-    found = f"{config.sampling.num_steps} steps draw pixels of a known probability: {given}."
-    numbers = {"steps": config.sampling.num_steps, "shares": {str(p): share for p, share in shares.items()}}
+    found = f"{config.sampling.steps} steps draw pixels of a known probability: {given}."
+    numbers = {"steps": config.sampling.steps, "shares": {str(p): share for p, share in shares.items()}}
     if worst <= CLOSE:
         return Finding("sampler", "calibration", "good", found, numbers=numbers)
     advice = "Take more steps (segment --steps), or logsnr spacing."
@@ -87,17 +87,17 @@ def _shares(config: Config) -> Finding:
     return Finding("sampler", "calibration", verdict, found, advice, numbers)
 
 
-def foreground_share(config: Config, probability: float) -> float:
+def foreground_share(config: ResolvedConfig, probability: float) -> float:
     """Draw an ensemble with a denoiser that knows the answer, and count the foreground.
 
     It goes all the way that masks of the run go: schedule, target, clipping, sampler, noise of the members.
     """
-    sampling = config.sampling.model_copy(update={"num_samples": MEMBERS, "batch_size": MEMBERS})
+    sampling = config.sampling.model_copy(update={"members": MEMBERS, "batch_size": MEMBERS})
     signed = config.diffusion.model_copy(update={"coding": "signed"})  # masks of 0 and 1 take the same steps, shifted
     config = config.model_copy(update={"diffusion": signed})
     sampler = EnsembleSampler(ExactPixels(config, probability), config, sampling, precision="fp32")
     drawn = sampler.draw(torch.zeros(1, 1, SIDE, SIDE), ["pixels"], seed=0).probability
-    if config.data.task == "exclusive":
+    if config.spec.labels.exclusive:
         return float((drawn.argmax(dim=2) == 1).double().mean())
     return float((drawn >= 0.5).double().mean()) if drawn.isfinite().all() else float("nan")
 
@@ -105,10 +105,10 @@ def foreground_share(config: Config, probability: float) -> float:
 class ExactPixels(DiffusionModel):
     """Predicts what an ideal network would where pixels are independent and their probability is known."""
 
-    def __init__(self, config: Config, probability: float) -> None:
+    def __init__(self, config: ResolvedConfig, probability: float) -> None:
         super().__init__(stride=1)
         self.target, self.schedule = config.diffusion.target, schedule_of(config.diffusion)
-        self.channels, self.exclusive = config.mask_channels, config.data.task == "exclusive"
+        self.channels, self.exclusive = config.mask_channels, config.spec.labels.exclusive
         self.probability = probability
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> ImageCondition:

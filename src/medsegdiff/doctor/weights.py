@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from medsegdiff.checkpoint import BEST, LAST, Weights, load_weights
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.finding import Finding, Verdict
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import DiffusionModel, build_model
@@ -35,7 +35,7 @@ def header_of(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
 
 
-def examine_weights(run: Run, config: Config, weights: Weights) -> tuple[list[Finding], DiffusionModel | None]:
+def examine_weights(run: Run, config: ResolvedConfig, weights: Weights) -> tuple[list[Finding], DiffusionModel | None]:
     """Examine the files with weights, and those that ``segment`` uses more closely."""
     file, other = (run.folder / name for name in ((BEST, LAST) if weights == "best" else (LAST, BEST)))
     found = [_other(other), _state(run)]
@@ -54,7 +54,7 @@ def examine_weights(run: Run, config: Config, weights: Weights) -> tuple[list[Fi
     return [used, *found, _finite(state), _moved(begun, state, facts), _average(run, config)], fresh.eval()
 
 
-def initial(config: Config) -> DiffusionModel:
+def initial(config: ResolvedConfig) -> DiffusionModel:
     """Build the network as training began with it: the seed of training gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
@@ -125,7 +125,7 @@ def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     return math.sqrt(sum(float((new - old).square().sum()) for old, new in pairs) / max(length, 1e-30))
 
 
-def _average(run: Run, config: Config) -> Finding:
+def _average(run: Run, config: ResolvedConfig) -> Finding:
     """Compare the averaged weights, which sample, with the raw ones, both as the checkpoint has them."""
     try:
         raw, average, count = _both(run.state)
@@ -140,7 +140,7 @@ def _average(run: Run, config: Config) -> Finding:
     return Finding("weights", "average", verdict, f"{what}; {found}", advice, numbers)
 
 
-def _judged(apart: float, count: int, config: Config) -> tuple[Verdict, str, str]:
+def _judged(apart: float, count: int, config: ResolvedConfig) -> tuple[Verdict, str, str]:
     if apart == 0 and config.train.ema_decay and count != 1:
         return "to look at", "they equal the raw ones exactly: nothing was averaged.", "Check train.ema_decay."
     if apart > FAR:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.evaluation.case import CaseScores, Pool, score_case, structures_of
 from medsegdiff.evaluation.matching import Kind, Pairing, grid_of, pair

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.drawn import drawn_files, drawn_masks
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
@@ -16,12 +15,13 @@ from medsegdiff.evaluation.predictions import Predictions
 from medsegdiff.evaluation.segmented import inner
 from medsegdiff.io.image import images_in
 from medsegdiff.io.names import file_name
+from medsegdiff.labels import TWO_VALUES, Labels
 
 
 def find_predictions(
     folder: Path,
     kind: str,
-    coding: MaskCoding,
+    coding: Labels,
     *,
     names: Sequence[str],
     cases: Mapping[str, CaseFiles],
@@ -45,7 +45,7 @@ def find_predictions(
         if only and not images_in(folder):
             raise DataError(f"{folder}: holds no masks, but {only}/. Score {folder / only}.")
     maps, uncertainty = folder / "probability", folder / "uncertainty"
-    one = MaskCoding("binary", ("uncertainty",))
+    one = Labels("binary", ("uncertainty",))
     return Predictions(
         folder,
         coding,
@@ -57,7 +57,7 @@ def find_predictions(
 
 
 def find_masks(
-    folder: Path, coding: MaskCoding, *, names: Sequence[str], cases: Mapping[str, CaseFiles], checked: bool
+    folder: Path, coding: Labels, *, names: Sequence[str], cases: Mapping[str, CaseFiles], checked: bool
 ) -> Masks:
     """Look through predicted masks: one per case and structure."""
     if (drawn := _drawn(folder)) and cases:
@@ -84,7 +84,7 @@ def find_masks(
     return found.ordered([file_name(name) for name in coding.classes]) if several else found
 
 
-def _check_values(found: Masks, coding: MaskCoding) -> None:
+def _check_values(found: Masks, coding: Labels) -> None:
     """Refuse grey values, which are no masks."""
     if (values := values_of(found)) not in TWO_VALUES:
         shown = some([str(value) for value in sorted(values)])

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import read_map
 from medsegdiff.io.names import file_name
+from medsegdiff.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Maps:
         return np.stack([self.read(name, index) for index in range(len(self.files))]).argmax(axis=0) == channel
 
 
-def find_maps(folder: Path, coding: MaskCoding, *, names: Collection[str]) -> Maps:
+def find_maps(folder: Path, coding: Labels, *, names: Collection[str]) -> Maps:
     """Look through a folder of probabilities."""
     found = mask_folder(folder, kind="structures", names=names)
     by_folder = {

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from medsegdiff.config.run import DataConfig
-from medsegdiff.data.coding import TWO_VALUES, MaskCoding
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
@@ -21,6 +20,7 @@ from medsegdiff.evaluation.predictions import Predictions
 from medsegdiff.evaluation.segmented import inner, made_in, told_of
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.io.grid import check_same_grid
+from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 
 Kind = Literal["auto", "masks", "probabilities", "members"]
@@ -45,7 +45,7 @@ class Pairing:
     names: tuple[str, ...]
     reference: Masks
     predictions: Predictions
-    coding: MaskCoding
+    coding: Labels
     groups: Mapping[str, str]
     """Case → group (patient), where there is one."""
     cases: Mapping[str, CaseFiles] = field(default_factory=dict)
@@ -137,11 +137,11 @@ def _groups(names: Collection[str], found: References, places: Sequence[Path]) -
     return {name: groups[name] for name in names if name in groups}
 
 
-def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> MaskCoding:
+def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> Labels:
     """Say what the values of references and predicted masks mean: from all of them, not from those scored alone."""
     task, classes = data.task, data.classes
     if reference.declared is not None:
-        return reference.coding((), task=task, classes=classes)
+        return reference.labels((), task=task, classes=classes)
     values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
     told = told_of(predictions)
     if told and reference.kind != "structures" and task is None:
@@ -155,7 +155,7 @@ def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track,
                 f"{some(classes, most=20)}."
             )
         values |= values_of(predicted)
-    return reference.coding(values, task=task, classes=classes)
+    return reference.labels(values, task=task, classes=classes)
 
 
 def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> None:

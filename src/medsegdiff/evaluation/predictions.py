@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation.maps import Maps
 from medsegdiff.evaluation.segmented import surer
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.io.image import read_geometry
+from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 
 Predicted = tuple[Bool[np.ndarray, "*s"], Bool[np.ndarray, "m *s"] | None, Float[np.ndarray, "*s"] | None]
@@ -28,7 +28,7 @@ class Predictions:
     """Files of predictions by case; at least one of masks, members and maps is there."""
 
     root: Path
-    coding: MaskCoding
+    coding: Labels
     masks: Masks | None = None
     """Fused, or the only ones."""
     members: tuple[Masks, ...] = ()
@@ -107,11 +107,11 @@ class Predictions:
         return fused.numpy().reshape(members.shape[1:])
 
 
-def _channels(masks: Masks, coding: MaskCoding, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:
+def _channels(masks: Masks, coding: Labels, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:
     """Read the files of a case; give the mask of a channel."""
     stored = masks.stored(name)
     if masks.kind == "structures" or coding.task == "binary" or (len(coding.classes) == 1 and _two_valued(stored)):
-        coding = MaskCoding(coding.task, coding.classes)  # 0 and 1, or class indices, not the data set's own values
+        coding = Labels(coding.task, coding.classes)  # 0 and 1, or class indices, not the data set's own values
     return lambda channel: masks.channel(stored, coding, channel)[0].astype(bool)
 
 

@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.fusion.fusers import FUSERS, one_hot, winners
+from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 from medsegdiff.fusion.votes import Votes
 from medsegdiff.io.mapped import outer_axis, release
+from medsegdiff.labels import argmax_channels, one_hot
 from medsegdiff.metrics.overlap import Counts, dice
 
 SLAB = 1 << 22
@@ -135,7 +136,7 @@ def fused(votes: VoteTable, chosen: Int[Tensor, " n"], fusion: str) -> Int[Tenso
     else:
         samples = one_hot(labels[:, None].long(), num_labels) if votes.exclusive else labels[:, None, None].float()
         probability = FUSERS[fusion].factory(samples[:, None], exclusive=votes.exclusive).probability[0, :, 0]
-    return winners(probability, dim=0) if votes.exclusive else (probability[0] >= 0.5).long()
+    return argmax_channels(probability, dim=0) if votes.exclusive else (probability[0] >= 0.5).long()
 
 
 def dice_of(votes: VoteTable, labels: Int[Tensor, " p"]) -> list[float]:

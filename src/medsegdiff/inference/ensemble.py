@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.run import Config, Precision, SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.config.train import Precision
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import activate, decode, predicted_x_0
 from medsegdiff.diffusion.samplers import Denoised, sample
@@ -47,7 +49,7 @@ class EnsembleSampler:
     def __init__(
         self,
         model: DiffusionModel,
-        config: Config,
+        config: ResolvedConfig,
         sampling: SamplingConfig,
         *,
         precision: Precision = "auto",
@@ -56,7 +58,7 @@ class EnsembleSampler:
         """Take settings into use."""
         self.auto = auto
         self.model, self.sampling, self.precision = model, sampling, precision
-        self.diffusion, self.exclusive = config.diffusion, config.data.task == "exclusive"
+        self.diffusion, self.exclusive = config.diffusion, config.spec.labels.exclusive
         self.mask_channels = config.mask_channels
         self.schedule = schedule_of(config.diffusion)
         self.table = table_of(sampling, self.schedule)
@@ -64,7 +66,7 @@ class EnsembleSampler:
 
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
         """Draw the ensembles of a batch of images."""
-        return next(self.rounds(image, keys, seed=seed, size=self.sampling.num_samples))
+        return next(self.rounds(image, keys, seed=seed, size=self.sampling.members))
 
     def rounds(
         self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int, size: int
@@ -72,8 +74,8 @@ class EnsembleSampler:
         """Draw the ensembles some members at a time, as they are asked for; the images are looked at once."""
         h, w = image.shape[-2:]
         condition, anchor = self._looked_at(image)
-        for start in range(0, self.sampling.num_samples, size):
-            numbers = range(start, min(start + size, self.sampling.num_samples))
+        for start in range(0, self.sampling.members, size):
+            numbers = range(start, min(start + size, self.sampling.members))
             yield Ensemble(self._drawn(condition, numbers, keys, seed=seed, size=(h, w)), anchor)
 
     def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"] | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.checkpoint import CONFIG
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
@@ -94,7 +94,7 @@ def segment_files(
     """Segment files and write the results; files that can't be read are listed and passed over."""
     check_room(out, overwrite=overwrite)
     finished, rates, start = Finished(), list[dict[str, Any]](), time.monotonic()
-    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.data)
+    readable = _readable(track(files, "Segmenting"), finished, segmenter.config.spec)
     paths = {file.name: str(file.images[0]) for file in files}
 
     def refused(name: str, error: MedSegDiffError) -> None:
@@ -126,8 +126,9 @@ def _mark(out: Path, segmenter: Segmenter, options: dict[str, Any], split_file: 
     """Mark the folder as ours before the first result is in it."""
     config = segmenter.config
     sampling = complete_sampling(config.sampling, {k: v for k, v in options.items() if k != "seed"})
-    facts: dict[str, Any] = {"task": config.data.task, "classes": config.data.classes, "model": segmenter.origin}
-    facts |= {"layout": config.data.layout, "members": options.get("members") or sampling.num_samples}
+    labels = config.spec.labels
+    facts: dict[str, Any] = {"task": labels.task, "classes": labels.classes, "model": segmenter.origin}
+    facts |= {"layout": config.spec.layout, "members": options.get("members") or sampling.members}
     write_json(out / MADE, facts | {"sampling": sampling.model_dump(mode="json"), "seed": options.get("seed", 0)})
     if split_file is not None and not _is_run(out):
         shutil.copyfile(split_file, out / SPLIT)
@@ -144,12 +145,12 @@ def _clear(out: Path) -> None:
         (out / SPLIT).unlink(missing_ok=True)
 
 
-def _readable(files: Iterable[CaseFiles], finished: Finished, data: DataConfig) -> Iterator[Case]:
+def _readable(files: Iterable[CaseFiles], finished: Finished, spec: DataSpec) -> Iterator[Case]:
     for file in files:
         try:
-            check_files(file, data)
+            check_files(file, spec)
             case = read_case(file)
-            check_channels(case, data.channels or 3)
+            check_channels(case, spec.channels)
             yield case
         except (DataError, GeometryError) as error:
             log.warning("%s", error)
@@ -157,10 +158,11 @@ def _readable(files: Iterable[CaseFiles], finished: Finished, data: DataConfig) 
 
 
 def _facts(result: Segmentation) -> dict[str, Any]:
+    labels = result.labels
     return {
         "name": result.name,
         "foreground": {
-            name: float(result.structure(result.mask, index).mean()) for index, name in enumerate(result.structures)
+            name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)
         },
         "members": len(result.members),
         "mean_entropy": float(result.uncertainty.entropy.mean()),
@@ -170,9 +172,9 @@ def _facts(result: Segmentation) -> dict[str, Any]:
 
 def _look(result: Segmentation, facts: dict[str, Any]) -> Appearance:
     """Look at the structure that members draw largest."""
-    shares = np.zeros(len(result.structures))
-    for index in range(len(result.structures)):
-        shares[index] = np.mean([result.structure(member, index).mean() for member in result.members])
+    shares = np.zeros(len(result.labels.structures))
+    for index in range(len(result.labels.structures)):
+        shares[index] = np.mean([result.labels.mask(member, index).mean() for member in result.members])
     largest = int(shares.argmax())
-    mask = result.structure(result.mask, largest)
+    mask = result.labels.mask(result.mask, largest)
     return look(mask, agreement=facts["agreement"], members=float(shares[largest]))

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
+from medsegdiff.config.spec import DataSpec, ResolvedConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.opening import detect, list_cases, looks_like
 from medsegdiff.data.split import names_in, resolve
@@ -21,12 +22,12 @@ NUMBERED = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})")
 def find_inputs(
     paths: Sequence[Path],
     *,
-    data: DataConfig | None = None,
+    like: ResolvedConfig | None = None,
     split_file: Path | None = None,
     split: str | None = None,
 ) -> list[CaseFiles]:
-    """List the images that a user means."""
-    found = [case for path in paths for case in _cases(path, data or DataConfig())]
+    """List the images that a user means; those of a data set ``like`` those that a model was trained on."""
+    found = [case for path in paths for case in _cases(path, like)]
     if split is not None and split_file is not None:
         known = {case.name for case in found}
         members = {resolve(name, known) for name in names_in(split_file, split)}
@@ -42,29 +43,31 @@ def find_inputs(
     return found
 
 
-def _cases(path: Path, data: DataConfig) -> list[CaseFiles]:
+def _cases(path: Path, like: ResolvedConfig | None) -> list[CaseFiles]:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder.")
-    layout = _layout_of(path, data)
+    spec = None if like is None else like.spec
+    layout = _layout_of(path, spec)
     if layout not in (None, "folder"):
+        data = DataConfig() if like is None else like.reading
         return list(list_cases(path, data.model_copy(update={"layout": layout})).cases.values())
     if path.is_file() or is_series(path):
-        return grouped([path], data)
+        return grouped([path], spec)
     folder = path / "images" if (path / "images").is_dir() else path
     pictures = images_in(folder)
     if not pictures:
         raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}.")
-    return grouped(pictures, data)
+    return grouped(pictures, spec)
 
 
-def _layout_of(path: Path, data: DataConfig) -> str | None:
+def _layout_of(path: Path, spec: DataSpec | None) -> str | None:
     """Take the layout that the model was trained on if the path looks like it, else any that it looks like."""
-    return data.layout if looks_like(data.layout, path) else detect(path)
+    return spec.layout if spec is not None and looks_like(spec.layout, path) else detect(path)
 
 
-def grouped(paths: Iterable[Path], data: DataConfig) -> list[CaseFiles]:
+def grouped(paths: Iterable[Path], spec: DataSpec | None) -> list[CaseFiles]:
     """Group files by case: ``CASE_0000``, ``CASE_0001`` … are channels, where the model was trained on such files."""
-    if data.channel_files == 1 and data.layout != "nnunet":
+    if spec is None or (spec.channel_files == 1 and spec.layout != "nnunet"):
         return [CaseFiles(image_name(path), (path,)) for path in paths]
     wanted = list(paths)
     numbered = {folder: _numbered(folder) for folder in {path.parent for path in wanted}}
@@ -86,11 +89,11 @@ def _numbered(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def check_files(case: CaseFiles, data: DataConfig) -> None:
+def check_files(case: CaseFiles, spec: DataSpec) -> None:
     """Refuse a case that has not as many files as those that the model was trained on."""
-    if data.channel_files > 1 and len(case.images) not in (1, data.channel_files):
+    if spec.channel_files > 1 and len(case.images) not in (1, spec.channel_files):
         names = some([path.name for path in case.images])
         raise DataError(
-            f"{case.name}: the model was trained on {data.channel_files} files per case, one per channel; found "
+            f"{case.name}: the model was trained on {spec.channel_files} files per case, one per channel; found "
             f"{names}. Give all channels, numbered alike ({case.name}_0000 …)."
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medsegdiff.config.run import SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.errors import ConfigError
 
 
@@ -28,4 +28,4 @@ def in_one_step(sampling: SamplingConfig, asked: dict[str, Any], *, target: str)
         raise ConfigError(
             "mode mean needs a model of target x0 or v; this one predicts noise (eps), take mode ensemble."
         )
-    return sampling.model_copy(update={"num_samples": 1, "num_steps": 1, "fusion": "mean", "antithetic": False})
+    return sampling.model_copy(update={"members": 1, "steps": 1, "fusion": "mean", "antithetic": False})

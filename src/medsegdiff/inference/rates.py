@@ -52,7 +52,7 @@ def rates_of(result: Segmentation) -> list[dict[str, Any]]:
     """List the rates of a result, by structure and member."""
     if result.sensitivity is None or result.specificity is None:
         return []
-    first = len(result.classes) - len(result.structures)  # the background is no structure
+    first = result.labels.foreground.start  # the background is no structure
     return [
         {
             "name": result.name,
@@ -61,7 +61,7 @@ def rates_of(result: Segmentation) -> list[dict[str, Any]]:
             "sensitivity": f"{result.sensitivity[member, channel]:.6f}",
             "specificity": f"{result.specificity[member, channel]:.6f}",
         }
-        for channel, structure in enumerate(result.structures, start=first)
+        for channel, structure in enumerate(result.labels.structures, start=first)
         for member in range(len(result.sensitivity))
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.labels import pairwise_dice, structures_of
+from medsegdiff.inference.agreement import agreement_of
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
@@ -19,18 +18,18 @@ from medsegdiff.io.label_table import write_label_tables
 from medsegdiff.io.mapped import release
 from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import write_picture
+from medsegdiff.labels import Labels
 from medsegdiff.pictures.overlay import colour_of, overlay
 from medsegdiff.pictures.sheet import sheet
-from medsegdiff.types import Geometry, Task
+from medsegdiff.types import Geometry
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """A segmentation with its uncertainty, in the geometry of the image.
 
-    Label maps are (h, w) with class indices for ``binary`` (0, 1) and ``exclusive``, and (k, h, w) with 0 and 1
-    for ``regions``. Probabilities are (k, h, w); k = 1 for ``binary``. Of a volume, all have its three axes
-    instead of h and w.
+    Label maps are those of `Labels`: (h, w) with class indices, (k, h, w) with 0 and 1 for ``regions``.
+    Probabilities are (k, h, w); k = 1 for ``binary``. Of a volume, all have its three axes instead of h and w.
     """
 
     name: str
@@ -52,10 +51,8 @@ class Segmentation:
     image: Float[np.ndarray, "c *s"]
     """The image as it was read."""
     geometry: Geometry
-    task: Task
-    classes: tuple[str, ...]
-    label_values: tuple[int, ...] = ()
-    """Value of each structure in label maps, each over those before it; empty for 1, 2, 3 …; regions then have none."""
+    labels: Labels
+    """What the channels are, and the values that label maps are written with."""
 
     def save(self, out: str | Path, *, members: bool = False) -> Path:
         """Write masks, probability, uncertainty, any anchor and an overlay to look at: as PNG, volumes as NIfTI.
@@ -96,66 +93,35 @@ class Segmentation:
         write_picture(out / "overlay" / f"{self.name}.png", self._overlay())
         return out
 
-    def channels(self, labels: UInt8[np.ndarray, ...]) -> UInt8[np.ndarray, "k *s"]:
-        """Take a label map apart into one foreground mask per structure; the background is left out.
-
-        Args:
-            labels: Like ``mask``.
-
-        Returns:
-            0 and 1.
-        """
-        return structures_of(labels, self.task, len(self.classes))
-
-    def structure(self, labels: UInt8[np.ndarray, ...], index: int) -> UInt8[np.ndarray, " *s"]:
-        """Take the mask of one structure out of a label map.
-
-        Args:
-            labels: Like ``mask``.
-            index: Among `structures`.
-
-        Returns:
-            0 and 1.
-        """
-        mask: np.ndarray = labels[index] if self.task == "regions" else (labels == index + 1).astype(np.uint8)
-        return mask
-
-    @property
-    def structures(self) -> tuple[str, ...]:
-        """Names of the foreground structures, one per channel of `channels`."""
-        return self.classes[1:] if self.task == "exclusive" else self.classes
-
     def _save_labels(self, out: Path, labels: np.ndarray) -> None:
-        for index, name in enumerate(self.structures):
-            folder = out / "masks" if len(self.structures) == 1 else out / "masks" / file_name(name)
-            write_mask(folder, self.name, self.structure(labels, index), self.geometry)
-        values = self.label_values or tuple(range(1, len(self.structures) + 1))
-        if self.task == "regions" and not self.label_values:
+        structures = self.labels.structures
+        for index, name in enumerate(structures):
+            folder = out / "masks" if len(structures) == 1 else out / "masks" / file_name(name)
+            write_mask(folder, self.name, self.labels.mask(labels, index), self.geometry)
+        written = self.labels.write(labels)
+        if written is None:
             return
-        if self.task == "regions":
-            labels = _painted(labels, values)
-        elif self.label_values:
-            labels = np.array([0, *values], np.uint8)[labels]
-        write_labels(out / "labels", self.name, labels, self.geometry)
-        colours = [colour_of(index) for index in range(len(values))]
+        write_labels(out / "labels", self.name, written, self.geometry)
         release(labels)
-        write_label_tables(out / "labels", dict(zip(self.structures, zip(values, colours, strict=True), strict=True)))
+        values = zip(self.labels.label_values, map(colour_of, range(len(structures))), strict=True)
+        write_label_tables(out / "labels", dict(zip(structures, values, strict=True)))
 
     def _save_dicom(self, folder: Path) -> None:
-        first = len(self.classes) - len(self.structures)  # the background is no segment
+        names = self.labels.structures
         write_segmentation(
-            folder / f"{self.name}.dcm", self.channels(self.mask), geometry=self.geometry, labels=self.structures
+            folder / f"{self.name}.dcm", self.labels.masks(self.mask), geometry=self.geometry, labels=names
         )
-        for name, values in zip(self.structures, self.probability[first:], strict=True):  # one by one: they are large
-            ending = "" if len(self.structures) == 1 else f"_{file_name(name)}"
+        probability = self.probability[self.labels.foreground]  # the background is no segment
+        for name, values in zip(names, probability, strict=True):  # one by one: they are large
+            ending = "" if len(names) == 1 else f"_{file_name(name)}"
             path = folder / f"{self.name}_probability{ending}.dcm"
             write_segmentation(path, values[None], geometry=self.geometry, labels=(name,), kind="FRACTIONAL")
             release(self.probability)
 
     def _overlay(self) -> UInt8[np.ndarray, "h w 3"]:
         if self.geometry.affine is None:
-            return overlay(self.image, self.channels(self.mask), self.uncertainty.entropy)
-        return sheet(self.image, self.mask, self.uncertainty.entropy, self.geometry, split=self.channels)
+            return overlay(self.image, self.labels.masks(self.mask), self.uncertainty.entropy)
+        return sheet(self.image, self.mask, self.uncertainty.entropy, self.geometry, split=self.labels.masks)
 
     def agreement(self) -> float:
         """Measure how much members agree.
@@ -163,19 +129,10 @@ class Segmentation:
         Returns:
             Mean Dice of all pairs of members and structures; 1 for a single member.
         """
-        lead = 2 if self.task == "regions" else 1
-        return pairwise_dice(self.members, self.structure, len(self.structures), lead=lead)
+        return agreement_of(self.members, self.labels)
 
     def _save_maps(self, folder: Path, values: np.ndarray) -> None:
-        for name, of_class in zip(self.classes, values, strict=True):
-            inner = folder if len(self.classes) == 1 else folder / file_name(name)
+        for name, of_class in zip(self.labels.classes, values, strict=True):
+            inner = folder if len(self.labels.classes) == 1 else folder / file_name(name)
             write_map(inner, self.name, of_class, self.geometry)
             release(values)
-
-
-def _painted(regions: UInt8[np.ndarray, "k *s"], values: Sequence[int]) -> UInt8[np.ndarray, " *s"]:
-    """Make one label map of regions: each is painted over those before it."""
-    labels = np.zeros(regions.shape[1:], np.uint8)
-    for region, value in zip(regions, values, strict=True):
-        labels[region > 0] = value
-    return labels

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from medsegdiff.checkpoint import Weights, load_model
-from medsegdiff.config.run import Config, Precision, SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.config.train import Precision
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import MedSegDiffError
-from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.fusers import decide
 from medsegdiff.hardware import pick_device, place
 from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.compiling import compile_steps
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import ImageLike, image_key, read_case
-from medsegdiff.inference.labels import label_map
 from medsegdiff.inference.needs import check_needs, needs_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.stopping import AUTO, Growing, spread, together, until_stable
@@ -57,7 +58,7 @@ class Segmenter:
     def __init__(
         self,
         model: DiffusionModel,
-        config: Config,
+        config: ResolvedConfig,
         *,
         device: str | torch.device | None = None,
         precision: Precision = "auto",
@@ -168,8 +169,8 @@ class Segmenter:
         }
         asked |= {"shared_noise": shared_noise, "mode": mode}
         sampling = complete_sampling(self.config.sampling, asked, target=self.config.diffusion.target)
-        if self.config.train.teacher is not None and sampling.num_steps > 1:
-            log.warning("The model was distilled into one step; %d steps were not learned.", sampling.num_steps)
+        if self.config.train.teacher is not None and sampling.steps > 1:
+            log.warning("The model was distilled into one step; %d steps were not learned.", sampling.steps)
         auto = members == AUTO
         ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision, auto=auto)
         return self._in_batches(images, ensembles, sampling, seed, refused)
@@ -200,7 +201,7 @@ class Segmenter:
                 yield done
                 continue
             item = done
-            if batch and (len(batch) * sampling.num_samples >= sampling.batch_size or _differ(batch[0], item)):
+            if batch and (len(batch) * sampling.members >= sampling.batch_size or _differ(batch[0], item)):
                 yield from self._segment(batch, ensembles, sampling.fusion, seed)
                 batch = []
             batch.append(item)
@@ -208,18 +209,18 @@ class Segmenter:
             yield from self._segment(batch, ensembles, sampling.fusion, seed)
 
     def _volume(self, case: Case, ensembles: EnsembleSampler, sampling: SamplingConfig, seed: int) -> Segmentation:
-        plane, neighbours = self.config.data.plane, self.config.data.neighbours
+        plane, neighbours = self.config.spec.plane or self.config.data.plane, self.config.data.neighbours
         slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
         if ensembles.auto:
             number = self._number_for(slices, ensembles, sampling.fusion, seed)
-            sampling = sampling.model_copy(update={"num_samples": number})
+            sampling = sampling.model_copy(update={"members": number})
             ensembles = EnsembleSampler(self.model, self.config, sampling, precision=self.precision)
         needs = needs_of(
             case.geometry.shape,
             channels=len(case.image),
             classes=self.config.mask_channels,
-            members=sampling.num_samples,
-            task=self.config.data.task or "binary",
+            members=sampling.members,
+            task=self.config.spec.labels.task,
             batch_size=sampling.batch_size,
             dicom=isinstance(case.geometry.header, DicomHeader),
         )
@@ -227,8 +228,7 @@ class Segmenter:
         return assemble(case, plane, self._in_batches(slices(), ensembles, sampling, seed))
 
     def _item(self, case: Case) -> _Item:
-        data = self.config.data
-        prepared = prepare(case, data, channels=self.config.image_channels, stride=self.model.stride)
+        prepared = prepare(case, self.config, stride=self.model.stride)
         return _Item(case, prepared, case.key or image_key(case.image))
 
     def _segment(
@@ -249,8 +249,10 @@ class Segmenter:
         return self._result(item, *_restored(growing.whole(), 0, item), fusion)
 
     def _growing(self, item: _Item, ensembles: EnsembleSampler, fusion: str, seed: int) -> Growing:
-        task = self.config.data.task or "binary"
-        return Growing(ensembles, item.prepared, key=item.key, seed=seed, fusion=fusion, task=task, device=self.device)
+        labels = self.config.spec.labels
+        return Growing(
+            ensembles, item.prepared, key=item.key, seed=seed, fusion=fusion, labels=labels, device=self.device
+        )
 
     def _number_for(
         self, slices: Callable[[], Iterator[Case]], ensembles: EnsembleSampler, fusion: str, seed: int
@@ -264,25 +266,23 @@ class Segmenter:
 
     def _result(self, item: _Item, members: Tensor, anchor: Tensor | None, fusion: str) -> Segmentation:
         """Fuse the members of one image on its native grid."""
-        task, classes = self.config.data.task or "binary", self.config.data.classes or ("foreground",)
-        fused = FUSERS[fusion].factory(members[:, None], exclusive=task == "exclusive")
-        if not fused.converged:
+        labels = self.config.spec.labels
+        decided = decide(members, labels, fusion=fusion)
+        if not decided.converged:
             log.warning("%s: STAPLE did not come to rest; look at the members.", item.case.name)
         return Segmentation(
             name=item.case.name,
-            mask=label_map(fused.probability[0], task),
-            probability=fused.probability[0].cpu().numpy(),
-            uncertainty=uncertainty_of(members, exclusive=task == "exclusive"),
-            members=np.stack([label_map(member, task) for member in members]),
-            anchor=None if anchor is None else label_map(anchor, task),
+            mask=decided.mask,
+            probability=decided.probability.cpu().numpy(),
+            uncertainty=uncertainty_of(members, exclusive=labels.exclusive),
+            members=np.stack([labels.decide(member) for member in members]),
+            anchor=None if anchor is None else labels.decide(anchor),
             anchor_probability=None if anchor is None else anchor.cpu().numpy(),
-            sensitivity=None if fused.sensitivity is None else fused.sensitivity[:, 0].numpy(),
-            specificity=None if fused.specificity is None else fused.specificity[:, 0].numpy(),
+            sensitivity=None if decided.sensitivity is None else decided.sensitivity.numpy(),
+            specificity=None if decided.specificity is None else decided.specificity.numpy(),
             image=item.case.image,
             geometry=item.case.geometry,
-            task=task,
-            classes=classes,
-            label_values=self.config.data.label_values,
+            labels=labels,
         )
 
 

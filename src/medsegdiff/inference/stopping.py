@@ -11,11 +11,10 @@ from torch import Tensor
 
 from medsegdiff.data.transforms import Prepared, from_grid
 from medsegdiff.fusion.curve import CHANGE, WINDOW
-from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
-from medsegdiff.inference.labels import label_map, structures_of
+from medsegdiff.labels import Labels
 from medsegdiff.metrics.overlap import dice
-from medsegdiff.types import Task
 
 AUTO = "auto"
 """Stands for a number of members that each image decides."""
@@ -38,12 +37,12 @@ class Growing:
         key: str,
         seed: int,
         fusion: str,
-        task: Task,
+        labels: Labels,
         device: torch.device,
     ) -> None:
         """Take an image, without drawing anything."""
         self.ensembles, self.image, self.placement = ensembles, prepared.image[None].to(device), prepared.placement
-        self.key, self.seed, self.fusion, self.task = key, seed, fusion, task
+        self.key, self.seed, self.fusion, self.labels = key, seed, fusion, labels
         self.rounds: list[Ensemble] = []
 
     def __iter__(self) -> Iterator[Masks]:
@@ -52,9 +51,8 @@ class Growing:
         for drawn in self.ensembles.rounds(self.image, [self.key], seed=self.seed, size=ROUND):
             self.rounds.append(drawn)
             native.append(from_grid(drawn.probability[:, 0], self.placement))
-            samples = torch.cat(native)[:, None]
-            fused = FUSERS[self.fusion].factory(samples, exclusive=self.task == "exclusive").probability[0]
-            yield structures_of(label_map(fused, self.task), self.task, len(fused)).astype(bool)
+            decided = decide(torch.cat(native), self.labels, fusion=self.fusion)
+            yield self.labels.masks(decided.mask).astype(bool)
 
     def whole(self) -> Ensemble:
         """Put the rounds together."""
@@ -63,7 +61,7 @@ class Growing:
     def holds(self) -> bool:
         """Tell whether the anchor sees any structure, without drawing members."""
         anchor = self.ensembles.anchor(self.image)
-        return anchor is not None and bool(label_map(anchor[0], self.task).any())
+        return anchor is not None and bool(self.labels.decide(anchor[0]).any())
 
 
 def until_stable(fused: Iterable[Masks]) -> int:

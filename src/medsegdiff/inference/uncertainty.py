@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.fusion.fusers import winners
+from medsegdiff.labels import argmax_channels, one_hot
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def uncertainty_of(members: Float[Tensor, "m k h w"], *, exclusive: bool) -> Unc
     variance = (members - mean).square().mean(dim=0)  # ten times as fast as std, which strides over members
     std = variance.amax(dim=0).sqrt()
     if exclusive:
-        votes = torch.nn.functional.one_hot(winners(members, dim=1), members.shape[1]).float().mean(dim=0)
-        disagreement = 1 - votes.amax(dim=-1)
+        votes = one_hot(argmax_channels(members, dim=1), members.shape[1]).mean(dim=0)
+        disagreement = 1 - votes.amax(dim=0)
         entropy = _entropy(mean / mean.sum(dim=0).clamp(min=1e-6)).sum(dim=0) / math.log(members.shape[1])
     else:
         votes = (members >= 0.5).float().mean(dim=0)

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Shaped
 
-from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
+from medsegdiff.config.data import Plane
+from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
 from medsegdiff.data.volumes import intensity_of, with_neighbours
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.rates import VolumeRates
@@ -82,9 +83,7 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
         specificity=specificity,
         image=volume.image,
         geometry=volume.geometry,
-        task=first.task,
-        classes=first.classes,
-        label_values=first.label_values,
+        labels=first.labels,
     )
 
 

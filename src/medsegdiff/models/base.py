@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ShapeError
 from medsegdiff.nn.blocks import ResidualBlock
 from medsegdiff.registry import Registry
@@ -140,7 +140,7 @@ def size_of(image: Float[Tensor, "b c h w"]) -> tuple[int, int]:
 MODELS: Registry[Callable[..., DiffusionModel], ModelFacts] = Registry("model", ModelFacts)
 
 
-def build_model(config: Config) -> DiffusionModel:
+def build_model(config: ResolvedConfig) -> DiffusionModel:
     """Build the network that a configuration describes, with random weights.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import build_model
 
 
@@ -27,7 +27,7 @@ class Budget:
     """Once per step and member."""
 
 
-def budget(config: Config) -> Budget:
+def budget(config: ResolvedConfig) -> Budget:
     """Count on the meta device: no memory, no time.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.config.networks.medsegdiff_v2 import V2Config
+from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.nn.affinity import affinity, softmax_affinity
 from medsegdiff.nn.blocks import TimeEmbedding
 from medsegdiff.nn.detail import DetailHead

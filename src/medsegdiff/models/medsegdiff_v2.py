@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.networks.medsegdiff_v2 import V2Config
+from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.models.base import MODELS, DiffusionModel
 from medsegdiff.models.condition_unet import ConditionUNet
 from medsegdiff.models.diffusion_unet import DiffusionUNet, V2Condition, V2Time

@@ -106,7 +106,7 @@ def perform(
     if outcome.reason == "interrupted":
         raise KeyboardInterrupt
     segmenter = Segmenter.from_pretrained(run.folder, device=device)
-    files = find_inputs([data], data=segmenter.config.data, split_file=run.split, split="test")
+    files = find_inputs([data], like=segmenter.config, split_file=run.split, split="test")
     masks = job.folder / MASKS
     finished = segment_files(
         segmenter,

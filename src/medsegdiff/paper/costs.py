@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.checkpoint import CONFIG, load_config
-from medsegdiff.config.run import Config
+from medsegdiff.config.earlier import with_keys_of_today
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import DataError
 from medsegdiff.models.budget import budget
 from medsegdiff.paper.results import Score
@@ -29,7 +30,7 @@ def costs(folders: Sequence[Path]) -> dict[str, Score]:
     return _ensemble(made, config) | _network(made, config) | _measured(made)
 
 
-def costs_of(config: Config) -> dict[str, Score]:
+def costs_of(config: ResolvedConfig) -> dict[str, Score]:
     """Tell what a configuration costs, with its own members and steps."""
     return _ensemble({}, config) | _network({}, config)
 
@@ -50,22 +51,22 @@ def _named(made: dict[str, Any]) -> list[Path]:
     return [Path(origin.rpartition(", ")[0])] if ", " in origin else []
 
 
-def _sampling(made: dict[str, Any], config: Config | None) -> dict[str, Any]:
+def _sampling(made: dict[str, Any], config: ResolvedConfig | None) -> dict[str, Any]:
     own = {} if config is None else config.sampling.model_dump(mode="json")
-    return {**own, **made.get("sampling", {})}
+    return {**own, **with_keys_of_today({"sampling": made.get("sampling", {})})["sampling"]}
 
 
-def _ensemble(made: dict[str, Any], config: Config | None) -> dict[str, Score]:
+def _ensemble(made: dict[str, Any], config: ResolvedConfig | None) -> dict[str, Score]:
     """Count members, on average over the images, and calls of the denoiser: one per step of each."""
     sampling = _sampling(made, config)
-    if not {"num_samples", "num_steps"} <= set(sampling):
+    if not {"members", "steps"} <= set(sampling):
         return {}
     own = [image["members"] for image in made.get("images", []) if "members" in image]
-    members, steps = sum(own) / len(own) if own else float(sampling["num_samples"]), float(sampling["num_steps"])
+    members, steps = sum(own) / len(own) if own else float(sampling["members"]), float(sampling["steps"])
     return {"members": Score(members), "calls": Score(members * steps)}
 
 
-def _network(made: dict[str, Any], config: Config | None) -> dict[str, Score]:
+def _network(made: dict[str, Any], config: ResolvedConfig | None) -> dict[str, Score]:
     if config is None:
         return {}
     price, calls = budget(config), _ensemble(made, config)["calls"].mean
@@ -79,7 +80,7 @@ def _network(made: dict[str, Any], config: Config | None) -> dict[str, Score]:
 def _measured(made: dict[str, Any]) -> dict[str, Score]:
     """Average over the images: the time, and how much the members agree, if there are two at least."""
     images = made.get("images", [])
-    alone = made.get("sampling", {}).get("num_samples") == 1
+    alone = _sampling(made, None).get("members") == 1
     agreements = [] if alone else [image["agreement"] for image in images if image.get("agreement") is not None]
     found = {"agreement": Score(sum(agreements) / len(agreements))} if agreements else {}
     return found | ({"seconds": Score(made["seconds"] / len(images))} if images and "seconds" in made else {})

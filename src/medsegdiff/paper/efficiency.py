@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.spec import assumed
 from medsegdiff.paper.costs import costs_of
 from medsegdiff.paper.results import Ours, Result, gather
 from medsegdiff.paper.tables import PaperTable, load_table
@@ -35,7 +36,7 @@ def count_costs(
     *, size: int | None = None, members: int | None = None, steps: int | None = None
 ) -> tuple[PaperTable, list[Ours]]:
     """Count parameters and operations of all rows whose preset there is, on the meta device."""
-    wanted = {"data.image_size": size, "sampling.num_samples": members, "sampling.num_steps": steps}
+    wanted = {"data.image_size": size, "sampling.members": members, "sampling.steps": steps}
     asked = [f"{key}={value}" for key, value in wanted.items() if value is not None]
     table, known = load_table("table5"), preset_names()
     lacking = [method for method, row in ROWS.items() if row.preset not in known]
@@ -46,13 +47,13 @@ def count_costs(
 
 
 def _counted(table: PaperTable, method: str, row: Published, asked: Sequence[str]) -> Ours:
-    config = load_preset(row.preset, [*row.changes, *asked])
+    config = assumed(load_preset(row.preset, [*row.changes, *asked]))
     known = costs_of(config)
     columns = [column for column in table.columns if column.whose != "paper" and column.metric in known]
     scores = {column.title: known[column.metric].times(column.scale) for column in columns}
     changed = f" with {', '.join(row.changes)}" if row.changes else ""
     sampling = config.sampling
-    made = f"{sampling.num_samples} members of {sampling.num_steps} steps at {config.data.image_size} px"
+    made = f"{sampling.members} members of {sampling.steps} steps at {config.data.image_size} px"
     return Ours(method, scores, (f"{method}: preset {row.preset}{changed}, {made}",))
 
 

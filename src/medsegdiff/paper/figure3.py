@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DataSource, Track, in_silence
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.data.source import ListedSource
@@ -181,8 +181,7 @@ def tables(result: Segmentation, case: Case) -> list[VoteTable]:
         raise DataError(f"{case.name}: has no reference mask. Choose a part of the data that has, with --split.")
     truth = 2 * case.mask.sum(axis=0, dtype=np.uint16) >= len(case.mask)
     known = None if case.ignored is None else np.logical_not(case.ignored.any(axis=0))
-    if result.task == "regions":
+    if result.labels.task == "regions":
         pairs = zip(np.moveaxis(result.members, 1, 0), truth[:, None], strict=True)
         return [tabulate(members, reference, known=known, exclusive=False) for members, reference in pairs]
-    exclusive = result.task == "exclusive"
-    return [tabulate(result.members, truth[int(exclusive) :], known=known, exclusive=exclusive)]
+    return [tabulate(result.members, truth[result.labels.foreground], known=known, exclusive=result.labels.exclusive)]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medsegdiff.config.run import DataConfig
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import list_cases
 from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import read_image, read_map, read_mask
+from medsegdiff.labels import Labels
 from medsegdiff.pictures.figures import CaseRow
 
 
@@ -24,7 +24,7 @@ def saved_rows(
     listing = list_cases(data, config or DataConfig())
     reference = listing.masks
     values = {value for name in reference.names for value in reference.values(name)}
-    coding = reference.coding(values, classes=None if config is None else config.classes)
+    coding = reference.labels(values, classes=None if config is None else config.classes)
     members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
     return [
         CaseRow(
@@ -41,7 +41,7 @@ def saved_rows(
     ]
 
 
-def _masks(folder: Path, name: str, coding: MaskCoding) -> np.ndarray:
+def _masks(folder: Path, name: str, coding: Labels) -> np.ndarray:
     """Read the foreground masks of a case (k h w), one per structure, in the order of the classes."""
     found = mask_folder(folder / "masks", kind="structures")
     if found.kind == "structures":
@@ -50,7 +50,7 @@ def _masks(folder: Path, name: str, coding: MaskCoding) -> np.ndarray:
     return np.stack([read_mask(path) > 0 for path in found.files(name)])
 
 
-def _share(reference: Masks, name: str, coding: MaskCoding) -> np.ndarray:
+def _share(reference: Masks, name: str, coding: Labels) -> np.ndarray:
     """Read the share of raters that drew each structure (k h w)."""
     share: np.ndarray = reference.read(name, coding).mean(axis=0)
     return share[int(coding.task == "exclusive") :]

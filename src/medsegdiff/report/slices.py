@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
+from medsegdiff.config.data import Plane
+from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.evaluation.case import Structure, entropy, structures_of
 from medsegdiff.evaluation.matching import Pairing, grid_of

@@ -15,6 +15,7 @@ import yaml
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
+from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, Track, in_silence
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint
 from medsegdiff.data.modality import check_neighbours
@@ -90,7 +91,7 @@ def make_plan(
     fixed = {override.partition("=")[0].strip() for override in overrides}
     largest = LARGEST.get(name, load_preset(name).data.image_size)
     config = _sized(given, source.info, found, fixed=fixed, largest=largest)
-    step = step_memory(_understood(config, source.info), precision=precision, device=where.type)
+    step = step_memory(_understood(config, source.info, found), precision=precision, device=where.type)
     if not {"train.batch_size", "train.accumulate"} & fixed:
         batch, accumulate = suggest_batch(step.largest_batch(room - RESERVE), config.train.batch_size)
         config = _changed(config, "train", batch_size=batch, accumulate=accumulate)
@@ -116,13 +117,14 @@ def _sized(config: Config, info: DataInfo, found: Fingerprint, *, fixed: Collect
         window = config.data.window or found.window
         config = _changed(config, "data", modalities=found.modalities, window=window, plane=found.plane)
     with torch.device("meta"):
-        stride = build_model(_understood(config, info)).stride
+        stride = build_model(_understood(config, info, found)).stride
     if "data.image_size" not in fixed:
         config = _changed(config, "data", image_size=suggest_size(found, largest=largest, stride=stride))
     if "data.cache_gb" not in fixed:
         side = -(-config.data.image_size // stride) * stride
         pixels = side**2 * (len(info.items("train")) + len(info.items("val")))
-        layers = 4 * _understood(config, info).image_channels + len(info.raters) * len(info.classes)
+        understood = _understood(config, info, found)
+        layers = 4 * understood.image_channels + len(info.raters) * understood.mask_channels
         free = shutil.disk_usage(config.data.cache_dir or tempfile.gettempdir()).free
         cache = suggest_cache(float(pixels * layers), usual=config.data.cache_gb, free=float(free))
         config = _changed(config, "data", cache_gb=cache)
@@ -169,9 +171,10 @@ def write_plan(plan: DataPlan, out: Path) -> None:
     write_text(out, comment + yaml.safe_dump({"base": base, **plan.changes}, sort_keys=False, allow_unicode=True))
 
 
-def _understood(config: Config, info: DataInfo) -> Config:
-    """Fill in what the data tell. The plan file needs not say it: it is told again when training starts."""
-    return _changed(config, "data", channels=info.channels, task=info.task, classes=info.classes)
+def _understood(config: Config, info: DataInfo, found: Fingerprint) -> ResolvedConfig:
+    """Add what the data tell. The plan file needs not say it: it is told again when training starts."""
+    spec = DataSpec(labels=info.labels, channels=info.channels, modalities=found.modalities, window=found.window)
+    return resolved(config, spec)
 
 
 def _changed(config: Config, section: Literal["data", "train"], **values: Any) -> Config:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.checkpoint import load_config, load_model
-from medsegdiff.config.run import Config, SamplingConfig
+from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import ConfigError
@@ -25,14 +26,14 @@ Objective = Callable[[nn.Module, Batch], Losses]
 """(network, batch) → what training makes small."""
 
 
-def objective_of(config: Config, device: torch.device) -> Objective:
+def objective_of(config: ResolvedConfig, device: torch.device) -> Objective:
     """Find out what a network is trained for."""
     if config.train.teacher is None:
         return partial(training_losses, schedule=schedule_of(config.diffusion), config=config)
     return Distillation(config, device)
 
 
-def check_teacher(config: Config) -> None:
+def check_teacher(config: ResolvedConfig) -> None:
     """Find out, before any image is read, whether a run can have the teacher that it names."""
     if config.train.teacher is None:
         return
@@ -49,9 +50,9 @@ def check_teacher(config: Config) -> None:
                 f"Section '{part}' is not that of the teacher, {config.train.teacher}: what it says would mean "
                 f"something else here. Leave {part}.… as it is."
             )
-    if (config.sampling.num_steps, config.train.val_steps) != (1, 1):
+    if (config.sampling.steps, config.train.val_steps) != (1, 1):
         raise ConfigError(
-            f"A distilled network samples in one step: sampling.num_steps is {config.sampling.num_steps}, "
+            f"A distilled network samples in one step: sampling.steps is {config.sampling.steps}, "
             f"train.val_steps {config.train.val_steps}. Set both to 1, as 'train --start RUN --distill' does."
         )
 
@@ -67,7 +68,7 @@ class Distillation:
     Source: Salimans & Ho (2022), Progressive Distillation, algorithm 2, for N = 1.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: ResolvedConfig, device: torch.device) -> None:
         check_teacher(config)
         teacher, _ = load_model(Path(config.train.teacher or ""))
         place(teacher, device)
@@ -87,7 +88,7 @@ class Distillation:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Losses:
         """Compare what the network says at once with what the teacher comes to."""
-        exclusive, loss = self.config.data.task == "exclusive", self.config.loss
+        exclusive, loss = self.config.spec.labels.exclusive, self.config.loss
         t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
         prediction, logits = model(batch.image, self.noise(batch), t.float())
         l_n = mask_loss(
@@ -104,8 +105,8 @@ class Distillation:
         return [f"position {position}" for position in batch.positions]
 
 
-def teacher_steps(config: Config) -> SamplingConfig:
+def teacher_steps(config: ResolvedConfig) -> SamplingConfig:
     """Say how the teacher walks: one deterministic member of each image."""
-    wanted = {"sampler": "ddim", "eta": 0.0, "spacing": "trailing", "num_steps": config.train.teacher_steps}
-    alone = {"num_samples": 1, "antithetic": False, "mode": "ensemble", "batch_size": config.train.batch_size}
+    wanted = {"sampler": "ddim", "eta": 0.0, "spacing": "trailing", "steps": config.train.teacher_steps}
+    alone = {"members": 1, "antithetic": False, "mode": "ensemble", "batch_size": config.train.batch_size}
     return config.sampling.model_copy(update=wanted | alone)

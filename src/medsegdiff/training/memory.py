@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.training.losses import cross_entropy, soft_dice
@@ -49,7 +49,7 @@ class StepMemory:
         return max(0, int((memory - self.fixed) // self.per_image))
 
 
-def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: str = "cpu") -> StepMemory:
+def step_memory(config: ResolvedConfig, *, precision: Literal["fp32", "bf16"], device: str = "cpu") -> StepMemory:
     """Estimate the memory of a training step: a forward pass on the meta device, and a count of what it keeps.
 
     The tensors saved for the backward pass are those of a real one, byte for byte, also in bf16, whose casts are
@@ -66,7 +66,7 @@ def step_memory(config: Config, *, precision: Literal["fp32", "bf16"], device: s
     return StepMemory(fixed=COPIES * _bytes(model) + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
 
 
-def split_memory(step: StepMemory, config: Config, processes: int) -> StepMemory:
+def split_memory(step: StepMemory, config: ResolvedConfig, processes: int) -> StepMemory:
     """Estimate the memory of each process where several share a network (``train.sharding``)."""
     with torch.device("meta"):
         model = build_model(config)
@@ -91,7 +91,7 @@ def _bytes(module: torch.nn.Module) -> int:
 
 def saved_bytes(
     model: DiffusionModel,
-    config: Config,
+    config: ResolvedConfig,
     batch_size: int,
     side: int,
     *,
@@ -119,7 +119,7 @@ def saved_bytes(
                 stack.enter_context(Autocast(on_gpu=device != "cpu"))
         prediction, logits = model(image, mask, torch.zeros(batch_size, device=where))
         outputs = (prediction[:, : mask.shape[1]], logits)  # a learned variance has no part in these losses
-        exclusive = config.data.task == "exclusive"
+        exclusive = config.spec.labels.exclusive
         losses = [_loss(output.float(), mask, exclusive) for output in outputs if output is not None]
     held = sum(storage.nbytes() for storage in kept.values())
     del losses  # the graph lives until here

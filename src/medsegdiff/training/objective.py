@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from medsegdiff.config.run import Config, LossConfig
+from medsegdiff.config.diffusion import LossConfig
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, levels_at, predicted_x_0
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.variance import split, variance_loss
@@ -38,7 +39,7 @@ class Losses:
         return {"loss": self.total, "loss_noise": self.noise} | anchor
 
 
-def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, config: Config) -> Losses:
+def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, config: ResolvedConfig) -> Losses:
     r"""Compute :math:`L = L_n + [t \equiv 0 \bmod \alpha](L_{dice} + \beta L_{ce})`.
 
     A network that learns the variance of the ancestral sampler adds the loss of that to L_n; one that has no anchor
@@ -56,7 +57,7 @@ def training_losses(model: nn.Module, batch: Batch, schedule: NoiseSchedule, con
     Returns:
         The losses, averaged over the batch.
     """
-    exclusive = config.data.task == "exclusive"
+    exclusive = config.spec.labels.exclusive
     steps, noise = draw(batch.positions, schedule, batch.mask, seed=config.train.seed)
     alpha, sigma = levels_at(schedule.alpha_bar, steps, batch.mask)
     x_0, t = encode(batch.mask, coding=config.diffusion.coding), steps.to(batch.mask.device, non_blocking=True)
@@ -90,7 +91,7 @@ def with_anchor(
     logits: Float[Tensor, "b k h w"] | None,
     batch: Batch,
     t: Int[Tensor, " b"],
-    config: Config,
+    config: ResolvedConfig,
 ) -> Losses:
     """Add the second term of equation 3 to the first, and average over the batch.
 
@@ -106,7 +107,7 @@ def with_anchor(
     """
     if logits is None:
         return Losses(total=l_n.mean(), noise=l_n.mean().detach(), anchor=None)
-    exclusive = config.data.task == "exclusive"
+    exclusive = config.spec.labels.exclusive
     anchor = anchor_loss(logits.float(), batch.mask, t, config.loss, exclusive=exclusive, labelled=batch.labelled)
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medsegdiff.config.run import TrainConfig
+from medsegdiff.config.train import TrainConfig
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Update = Callable[[Tensors, Tensors, Tensor | int], None]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.checkpoint import BEST, CONFIG, load_config, save_config
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
 from medsegdiff.errors import CheckpointError, ConfigError, some
@@ -81,7 +81,7 @@ class Run:
         if not (self.state.exists() or self.imported):
             raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
 
-    def check_same(self, config: Config) -> None:
+    def check_same(self, config: ResolvedConfig) -> None:
         """Make sure that a configuration goes on with this run: what shapes the model must be equal."""
         before, now = (_fixed(c) for c in (load_config(self.folder), config))
         changed = [key for key in now if now[key] != before.get(key)]
@@ -116,7 +116,7 @@ class Run:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(to_json(record, indent=None) + "\n")
 
-    def describe(self, config: Config, info: DataInfo, data: str) -> None:
+    def describe(self, config: ResolvedConfig, info: DataInfo, data: str) -> None:
         """Write down what is needed to repeat the run: configuration, split with its hash, versions, command."""
         save_config(self.folder, config)
         split_hash = write_split(self.split, info.split)
@@ -145,15 +145,17 @@ class Run:
         return {key: told[key] for key in ORIGIN if key in told} if isinstance(told, dict) else {}
 
 
-def _fixed(config: Config) -> dict[str, Any]:
+def _fixed(config: ResolvedConfig) -> dict[str, Any]:
     """List what must not change when a run is resumed."""
     free = {"max_steps", "max_minutes", "patience", "num_workers", "save_every", "val_every", "trackers", "precision"}
     free |= {"batch_size", "accumulate", "gradient_checkpointing", "sharding"}  # another machine may need other values
     free |= {"teacher"}  # it may have been moved
+    told = {"channels", "task", "classes", "modalities", "window", "plane", "layout"}  # compared as ``spec``
+    told |= {"cache_gb", "cache_dir"}
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
     return {
-        f"{section}.{key}": value
+        f"{'data' if section == 'spec' else section}.{key}": value
         for section, part in values.items()
         for key, value in part.items()
-        if not (section == "train" and key in free) and key not in ("cache_gb", "cache_dir", "layout")
+        if not (section == "train" and key in free) and not (section == "data" and key in told)
     }

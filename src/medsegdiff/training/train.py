@@ -14,6 +14,7 @@ from rich.console import Console
 
 from medsegdiff.checkpoint import load_config
 from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, in_silence
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.modality import shown_modalities
@@ -74,26 +75,26 @@ def train(
         resume, start = False, run.folder
     begun = load_config(run.folder) if resume else None
     planned = plan(data, config, device=device, begun=begun, track=track)
-    config, info = planned.config, planned.source.info
+    resolved, info = planned.config, planned.source.info
     if resume:
-        run.check_same(config)
+        run.check_same(resolved)
         info = run.keep_split(info)
     with torch.device("meta"):
-        model = build_model(config)
-    check_teacher(config)
-    if config.train.sharding:
+        model = build_model(resolved)
+    check_teacher(resolved)
+    if resolved.train.sharding:
         check_divisible(model, state.num_processes)
-    cases = PreparedCases(planned.source, config.data, channels=config.image_channels, stride=model.stride)
-    read_all(cases, info, config, track=track)
-    console.print(summary(info, config), highlight=False)
-    accelerator = make_accelerator(config, run, device)
-    trainer = Trainer(config, info, cases, run, accelerator, console)
+    cases = PreparedCases(planned.source, resolved, stride=model.stride)
+    read_all(cases, info, resolved, track=track)
+    console.print(summary(info, resolved), highlight=False)
+    accelerator = make_accelerator(resolved, run, device)
+    trainer = Trainer(resolved, info, cases, run, accelerator, console)
     if resume:
         trainer.resume()
     elif start:
         trainer.begin_with(start)
     if accelerator.is_main_process:
-        run.describe(config, info, str(data))
+        run.describe(resolved, info, str(data))
     accelerator.wait_for_everyone()
     try:
         outcome = trainer.fit()
@@ -103,7 +104,7 @@ def train(
         accelerator.end_training()
 
 
-def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Track) -> None:
+def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, track: Track) -> None:
     """Read every case that training will see."""
     names = info.items("train") + info.items("val")
     shapes = {tuple(cases[name].image.shape[1:]) for name in track(names, "Reading images")}
@@ -121,15 +122,15 @@ def read_all(cases: PreparedCases, info: DataInfo, config: Config, *, track: Tra
         )
 
 
-def summary(info: DataInfo, config: Config) -> str:
+def summary(info: DataInfo, config: ResolvedConfig) -> str:
     """Say in a line what was understood of the data."""
     counts = ", ".join(f"{list(info.split.values()).count(part)} {part}" for part in SPLITS)
     channels = "grey" if info.channels == 1 else "colour" if info.channels == 3 else f"{info.channels} channels"
-    if info.slices and config.data.modalities:
-        channels += f"; {shown_modalities(config.data.modalities, config.data.window)}"
+    if info.slices:
+        channels += f"; {shown_modalities(config.spec.modalities, config.spec.window)}"
     raters = f"; raters: {', '.join(info.raters)}" if len(info.raters) > 1 else ""
     return (
-        f"{counts} cases; {channels}; {info.task}: {', '.join(info.classes)}{raters}; "
+        f"{counts} cases; {channels}; {info.labels.task}: {', '.join(info.labels.classes)}{raters}; "
         f"{config.data.image_size} px, {config.train.precision}"
     )
 
@@ -141,7 +142,7 @@ def fresh_state(device: str | None) -> PartialState:
     return PartialState(cpu=on_cpu(device))
 
 
-def make_accelerator(config: Config, run: Run, device: str | None) -> Accelerator:
+def make_accelerator(config: ResolvedConfig, run: Run, device: str | None) -> Accelerator:
     """Set up precision, accumulation and trackers."""
     available = {str(tracker.value) for tracker in get_available_trackers()}
     if missing := sorted(set(config.train.trackers) - available):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.checkpoint import BEST, LAST, load_weights, save_weights
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
@@ -52,7 +52,13 @@ class Trainer:
     """Trains one model on one data set, from the first step or from a checkpoint."""
 
     def __init__(
-        self, config: Config, info: DataInfo, cases: PreparedCases, run: Run, accelerator: Accelerator, console: Console
+        self,
+        config: ResolvedConfig,
+        info: DataInfo,
+        cases: PreparedCases,
+        run: Run,
+        accelerator: Accelerator,
+        console: Console,
     ) -> None:
         train = config.train
         torch.manual_seed(train.seed)

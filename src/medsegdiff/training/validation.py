@@ -13,12 +13,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.transforms import Prepared
-from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
-from medsegdiff.inference.labels import label_map, structures_of
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import dice, iou
 from medsegdiff.models.base import DiffusionModel
@@ -48,15 +47,15 @@ class Scored:
 class Validator:
     """Segments the same validation cases each time, with the same noise, so that changes are the model's."""
 
-    def __init__(self, config: Config, cases: PreparedCases, names: Sequence[str], accelerator: Accelerator) -> None:
+    def __init__(
+        self, config: ResolvedConfig, cases: PreparedCases, names: Sequence[str], accelerator: Accelerator
+    ) -> None:
         train = config.train
         count = min(train.val_cases, len(names))
         self.names = [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
         self.config, self.cases, self.accelerator = config, cases, accelerator
-        self.task, self.classes = config.data.task or "binary", config.data.classes or ("foreground",)
-        self.sampling = config.sampling.model_copy(
-            update={"num_samples": train.val_samples, "num_steps": train.val_steps}
-        )
+        self.labels = config.spec.labels
+        self.sampling = config.sampling.model_copy(update={"members": train.val_members, "steps": train.val_steps})
 
     def __call__(self, model: DiffusionModel, picture: Path) -> dict[str, float]:
         """Validate."""
@@ -73,7 +72,7 @@ class Validator:
 
     def _batches(self, world: int) -> list[list[Prepared]]:
         """Sort cases into batches of one size of image, small enough that all processes have some."""
-        size = max(1, min(self.sampling.batch_size // self.sampling.num_samples, -(-len(self.names) // world)))
+        size = max(1, min(self.sampling.batch_size // self.sampling.members, -(-len(self.names) // world)))
         prepared = sorted((self.cases[name] for name in self.names), key=lambda case: case.image.shape)
         groups = [list(group) for _, group in itertools.groupby(prepared, key=lambda case: case.image.shape)]
         return [alike[start : start + size] for alike in groups for start in range(0, len(alike), size)]
@@ -96,13 +95,11 @@ class Validator:
 
     def _score(self, case: Prepared, ensemble: Ensemble, index: int) -> Scored:
         assert case.mask is not None
-        exclusive = self.task == "exclusive"
         members = ensemble.probability[:, index].cpu()
-        fused = FUSERS[self.sampling.fusion].factory(members[:, None], exclusive=exclusive).probability[0]
         masks = [self._structures(member) for member in members]
-        mask = self._structures(fused)
+        mask = self.labels.masks(decide(members, self.labels, fusion=self.sampling.fusion).mask).astype(bool)
         anchor = None if ensemble.anchor is None else self._structures(ensemble.anchor[index].cpu())
-        share = case.mask.float().mean(dim=0).numpy()[int(exclusive) :]  # of raters; the background is not scored
+        share = case.mask.float().mean(dim=0).numpy()[self.labels.foreground]  # of raters; the background is not scored
         truth = share >= 0.5
         if case.ignored is not None:  # what nobody labelled is not scored
             known = ~case.ignored.bool().any(dim=0).numpy()
@@ -117,7 +114,7 @@ class Validator:
             members=masks,
             fused=mask,
             anchor=anchor,
-            uncertainty=uncertainty_of(members, exclusive=exclusive).entropy,
+            uncertainty=uncertainty_of(members, exclusive=self.labels.exclusive).entropy,
             note=f"Dice {score:.3f}",
         )
         return Scored(
@@ -130,7 +127,7 @@ class Validator:
         )
 
     def _structures(self, probability: Tensor) -> np.ndarray:
-        return structures_of(label_map(probability, self.task), self.task, len(self.classes)).astype(bool)
+        return self.labels.masks(self.labels.decide(probability)).astype(bool)
 
 
 def _means(scored: Sequence[Scored]) -> dict[str, float]:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
+from medsegdiff.config.base import Component
 from medsegdiff.registry import Registry
-
-
-class Component(BaseModel):
-    """Base of all parts of a configuration: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class NetworkConfig(Component):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig, Modality
+from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.errors import DataError
+from medsegdiff.labels import Labels
 
 # 1 … 15; the aorta is "arota" in dataset.json
 ORGANS = (  # noqa: SIM905
@@ -50,7 +50,7 @@ def _modality(name: str) -> Modality:
 AMOS = register(
     Benchmark(
         name=NAMES["ct"],
-        labels=MaskCoding("exclusive", ("background", *ORGANS)),
+        labels=Labels("exclusive", ("background", *ORGANS)),
         parts=tuple(
             Part(part, f"images{end}/{SCANS}", f"labels{end}/{SCANS}")
             for part, end in {"train": "Tr", "val": "Va", "test": "Ts"}.items()

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.listing import CaseFiles, expected
 from medsegdiff.data.split import SPLIT_WORDS
 from medsegdiff.errors import DataError
 from medsegdiff.io.nifti import is_volume, volume_name
+from medsegdiff.labels import Labels
 from medsegdiff.types import Task
 
 LEVELS = 3
@@ -48,13 +48,14 @@ class Release:
     enhancing: int
     """The label of enhancing tumour; 1 is the necrotic core and 2 the oedema in all years."""
 
-    def labels(self, task: Task) -> MaskCoding:
+    def labels(self, task: Task) -> Labels:
         """Word the regions that the challenge scores, each of which holds the next, or the classes that were drawn."""
         if task == "regions":
             values = ((1, 2, self.enhancing), (1, self.enhancing), (self.enhancing,))
-            return MaskCoding(task, ("WT", "TC", "ET"), values)  # whole tumour, tumour core, enhancing tumour
+            whole_core_enhancing = ("WT", "TC", "ET")
+            return Labels(task, whole_core_enhancing, values, order=(2, 1, self.enhancing))  # held beyond the next
         drawn = ("background", "necrotic core", "oedema", "enhancing tumour")
-        return MaskCoding(task, drawn, ((0,), (1,), (2,), (self.enhancing,)))
+        return Labels(task, drawn, ((0,), (1,), (2,), (self.enhancing,)))
 
 
 UNTIL_2021 = Release(("t1", "t1ce", "t2", "flair"), "_", 4)
@@ -151,7 +152,6 @@ def _found(found: Sequence[tuple[CaseFiles, tuple[Path, ...]]], release: Release
         [replace(case, part="test") if drawn and case.name not in drawn else case for case in cases],
         {"": drawn},
         labels=release.labels(task),
-        region_values=(2, 1, release.enhancing) if task == "regions" else (),  # what each holds beyond the next
     )
 
 

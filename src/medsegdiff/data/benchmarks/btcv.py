@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.io.image import image_name
+from medsegdiff.labels import Labels
 
 # 1 … 13
 ORGANS = (  # noqa: SIM905
@@ -36,7 +36,7 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
 BTCV = register(
     Benchmark(
         name="btcv",
-        labels=MaskCoding("exclusive", ("background", *ORGANS), VALUES),
+        labels=Labels("exclusive", ("background", *ORGANS), VALUES),
         parts=(
             Part("train", f"Training/img/img{NUMBER}.nii*", f"Training/label/label{NUMBER}.nii*"),
             Part("test", f"Testing/img/img{NUMBER}.nii*"),
@@ -57,7 +57,7 @@ register(  # table 3 has one column, AG, for both adrenal glands
         BTCV,
         name="btcv-12",
         variant_of="btcv",
-        labels=MaskCoding("exclusive", ("background", *ORGANS[:11], "adrenal glands"), (*VALUES[:12], (12, 13))),
+        labels=Labels("exclusive", ("background", *ORGANS[:11], "adrenal glands"), (*VALUES[:12], (12, 13))),
         paper="table 3, BTCV of table 4",
     )
 )

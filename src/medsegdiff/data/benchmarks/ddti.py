@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_geometry
 from medsegdiff.io.rtstruct import fill_even_odd
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 Polygon = Float[np.ndarray, "n 2"]
@@ -90,7 +90,7 @@ def read_marks(file: Path) -> dict[str, list[Polygon]]:
 DDTI = register(
     Benchmark(
         name="ddti",
-        labels=MaskCoding("binary", ("nodule",)),
+        labels=Labels("binary", ("nodule",)),
         files="1_1.jpg, 1_2.jpg … of the patient 1, 1.xml with what was drawn on them",
         parts=(Part("", "[0-9]*_[0-9]*.jpg"),),
         patient=r"\d+",

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.refuge2 import CLASSES, cup_in_disc
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_mask
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 NUM_EXPERTS = 4
@@ -79,7 +79,7 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
 register(
     Benchmark(
         name="drishti",
-        labels=MaskCoding("regions", CLASSES, ((1, 3), (2, 3))),
+        labels=Labels("regions", CLASSES, ((1, 3), (2, 3))),
         files=(
             "images/drishtiGS_001.png, softmaps/{disc,cup}/drishtiGS_001.png, split.csv; or the release: "
             "Training/Images/…/drishtiGS_002.png, "

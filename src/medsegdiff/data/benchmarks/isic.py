@@ -7,11 +7,11 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, files_in, in_parts, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.errors import DataError, some
+from medsegdiff.labels import Labels
 
 
 def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
@@ -62,7 +62,7 @@ def _register(name: str, *, licence: str = "CC0-1.0", paper: str = "", **parts: 
     register(
         Benchmark(
             name=name,
-            labels=MaskCoding("binary", ("lesion",), ((1, 255),)),  # the releases have 255; some programs make it 1
+            labels=Labels("binary", ("lesion",), ((1, 255),)),  # the releases have 255; some programs make it 1
             files="; ".join(shown),
             licence=licence,
             home="https://challenge.isic-archive.com/data/",

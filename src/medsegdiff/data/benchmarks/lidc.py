@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from medsegdiff.data.benchmarks.spec import Benchmark, Part, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.dataset import SPLITS
 from medsegdiff.io.image import image_name
+from medsegdiff.labels import Labels
 
 CROPS = "LIDC-IDRI-*"
 
@@ -24,7 +24,7 @@ def _name(path: Path) -> str:
 register(
     Benchmark(
         name="lidc",
-        labels=MaskCoding("binary", ("nodule",), ((1, 255),)),
+        labels=Labels("binary", ("nodule",), ((1, 255),)),
         files=(
             "{train,val,test}/images/LIDC-IDRI-0001/z-105.0_c0.png, gt/LIDC-IDRI-0001/z-105.0_c0_l0.png … _l3.png; "
             "or images/LIDC-IDRI-0001_z-105.0_c0.png, lesions/LIDC-IDRI-0001_z-105.0_c0_l0.png … _l3.png"

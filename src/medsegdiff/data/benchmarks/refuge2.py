@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, files_in, in_parts, register
-from medsegdiff.data.coding import TWO_VALUES, MaskCoding
 from medsegdiff.data.dataset import SPLITS
 from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_mask
+from medsegdiff.labels import TWO_VALUES, Labels
 
 CLASSES = ("disc", "cup")
 """The cup lies in the disc."""
@@ -94,13 +94,13 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
         )
     cases = [case for case in found.cases if case.images[0].parent.name == case.name]
     raters = {rater: files for rater, files in found.masks.items() if files}
-    return Found(cases, raters, labels=MaskCoding("regions", CLASSES, ((1, 3), (2, 3))), reader=RaterReader())
+    return Found(cases, raters, labels=Labels("regions", CLASSES, ((1, 3), (2, 3))), reader=RaterReader())
 
 
 register(
     Benchmark(
         name="refuge2",
-        labels=MaskCoding("regions", CLASSES, ((1, 2), (2,))),
+        labels=Labels("regions", CLASSES, ((1, 2), (2,))),
         files=(
             "Training400/{Glaucoma,Non-Glaucoma}/*.jpg, "
             "Annotation-Training400/Disc_Cup_Masks/{Glaucoma,Non-Glaucoma}/*.bmp, REFUGE-Validation400/*.jpg, "

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig, Modality
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
 from medsegdiff.data.mask_folder import by_name
 from medsegdiff.data.masks import MaskReader, Masks
 from medsegdiff.data.split import assign
 from medsegdiff.io.image import SUFFIXES, image_name
+from medsegdiff.labels import Labels
 
 READABLE = (*SUFFIXES, ".bmp")
 """Endings of images and masks, in small letters."""
@@ -42,7 +42,7 @@ class Benchmark:
 
     name: str
     """The entry of `DATASETS`."""
-    labels: MaskCoding
+    labels: Labels
     files: str
     """What lies where, in a line for users."""
     licence: str
@@ -85,11 +85,10 @@ class Found:
     """Rater → case → file; the rater is empty where there is one mask each."""
     where: Path | None = None
     """The folder of the masks; ``None``: that of the data set."""
-    labels: MaskCoding | None = None
+    labels: Labels | None = None
     """In place of those of the spec."""
     reader: MaskReader | None = None
     """In place of that of the spec."""
-    region_values: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
     passed_over: Collection[str] = ()
     """Names of images that are no cases."""
@@ -144,7 +143,6 @@ def list_benchmark(spec: Benchmark, root: Path, config: DataConfig) -> Listing:
         masks,
         channels=spec.channels,
         modalities=spec.modalities,
-        region_values=found.region_values,
         unlisted=tuple(sorted(known - set(cases))),
         remarks=(*spec.remarks, *found.remarks),
     )

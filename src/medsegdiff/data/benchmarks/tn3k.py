@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.masks import MaskReader
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import image_name, read_mask
+from medsegdiff.labels import Labels
 
 HALF = 127
 """JPEG leaves a grey rim around what was drawn with 0 and 255; above this it counts as drawn."""
@@ -79,7 +79,7 @@ def _named(item: int | str) -> str:
 TN3K = register(
     Benchmark(
         name="tn3k",
-        labels=MaskCoding("binary", ("nodule",)),
+        labels=Labels("binary", ("nodule",)),
         parts=(Part("train", "trainval-image/*", "trainval-mask/*"), Part("test", "test-image/*", "test-mask/*")),
         name_of=lambda path: f"{path.parent.name.partition('-')[0]}-{image_name(path)}",  # 0000 is in either
         files=f"{{trainval,test}}-image/0000.jpg, {{trainval,test}}-mask/0000.jpg, {FOLD}",

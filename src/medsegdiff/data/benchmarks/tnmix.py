@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.ddti import DDTI
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, list_benchmark, matches, register
 from medsegdiff.data.benchmarks.tn3k import TN3K

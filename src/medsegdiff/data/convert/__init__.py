@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert.files import CaseOutput, check_names, check_out, write_parts
 from medsegdiff.data.convert.folder import to_folder
 from medsegdiff.data.convert.msd import to_msd

@@ -60,7 +60,7 @@ def to_folder(found: Survey, out: Path) -> Target:
 
 def check_kept(found: Survey) -> None:
     """Refuse what a plain folder has no way to say."""
-    root, coding = found.listing.root, found.coding
+    root, coding = found.listing.root, found.labels
     if found.ignores:
         raise DataError(
             f"{root}: has pixels that nobody labelled; a plain folder has no word for them. Write 'nnunet'."
@@ -71,7 +71,7 @@ def check_kept(found: Survey) -> None:
 
 def notes_on_classes(found: Survey) -> list[str]:
     """Say which names the user has to give again."""
-    coding = found.coding
+    coding = found.labels
     told = found.listing.masks.declared is not None or found.config.classes is not None
     if coding is None or coding.task == "regions" or coding.classes == ("foreground",) or not told:
         return []
@@ -82,13 +82,13 @@ def notes_on_classes(found: Survey) -> list[str]:
 def layers_of(found: Survey, case: CaseFiles) -> Iterator[Layer]:
     """Read the masks of a case as files of a plain folder: one, or one per rater or region."""
     masks = found.masks_of(case)
-    if masks is None or found.coding is None:
+    if masks is None or found.labels is None:
         return
-    if found.coding.task == "regions":
-        for name, channel in zip(found.coding.classes, masks[0][0], strict=True):
+    if found.labels.task == "regions":
+        for name, channel in zip(found.labels.classes, masks[0][0], strict=True):
             yield Layer(_below_masks(found, name), channel, indices=False)
         return
-    exclusive = found.coding.task == "exclusive"
+    exclusive = found.labels.exclusive
     for rater, mask in zip(found.listing.masks.by_folder(case.name), masks[0], strict=True):
         values = mask.argmax(axis=0).astype(np.uint8) if exclusive else mask[0]
         yield Layer(_below_masks(found, rater), values, indices=exclusive)
@@ -99,7 +99,7 @@ def _below_masks(found: Survey, name: str) -> str:
     if found.listing.masks.kind == "raters":
         name = name if name.lower().startswith(RATER_WORDS) else f"rater_{name}"
         return f"masks/{safe(name)}"
-    regions = found.coding is not None and found.coding.task == "regions"
+    regions = found.labels is not None and found.labels.task == "regions"
     return f"masks/{safe(name)}" if regions else "masks"
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.data.coding import MaskCoding
 from medsegdiff.data.convert.survey import Survey, combination
 from medsegdiff.errors import DataError
-from medsegdiff.types import Task
+from medsegdiff.labels import Labels
 
 MOST_LABELS = 255
 """Values beside the background that a label map holds."""
@@ -55,25 +54,25 @@ class LabelScheme:
 
 def scheme_of(survey: Survey) -> LabelScheme:
     """Decide what the values of label maps are to mean."""
-    coding = survey.coding
+    coding = survey.labels
     if coding is None:
         raise DataError(
             f"{survey.listing.root}: there are no masks, so there is nothing to train on. Add masks, or write 'folder'."
         )
     if coding.task == "regions":
         return _of_regions(coding, survey.combinations or _declared(coding))
-    foreground = coding.classes if coding.task == "binary" else coding.classes[1:]
+    foreground = coding.structures
     named: dict[str, int | list[int]] = {"background": 0, **{name: i for i, name in enumerate(foreground, start=1)}}
     return LabelScheme(_with_ignore(named, coding))
 
 
-def _declared(coding: MaskCoding) -> frozenset[int]:
+def _declared(coding: Labels) -> frozenset[int]:
     """List the combinations that the values of one file stand for."""
     values = sorted({value for of_region in coding.values for value in of_region})
     return frozenset(combination(coding.table[:, values]).tolist())
 
 
-def _of_regions(coding: MaskCoding, found: Iterable[int]) -> LabelScheme:
+def _of_regions(coding: Labels, found: Iterable[int]) -> LabelScheme:
     bits = range(len(coding.classes))
     occurring = set(found) - {0}
     occurring |= {1 << bit for bit in bits if not any(code >> bit & 1 for code in occurring)}
@@ -119,7 +118,7 @@ def painting_order(count: int, combinations: Iterable[int]) -> tuple[list[int], 
     return order, own
 
 
-def _with_ignore(named: dict[str, int | list[int]], coding: MaskCoding) -> dict[str, int | list[int]]:
+def _with_ignore(named: dict[str, int | list[int]], coding: Labels) -> dict[str, int | list[int]]:
     if coding.ignore is None:
         return named
     top = max(max(value) if isinstance(value, list) else value for value in named.values())
@@ -127,7 +126,7 @@ def _with_ignore(named: dict[str, int | list[int]], coding: MaskCoding) -> dict[
 
 
 def fuse_raters(
-    mask: UInt8[np.ndarray, "r k *s"], ignored: UInt8[np.ndarray, "r *s"] | None, task: Task
+    mask: UInt8[np.ndarray, "r k *s"], ignored: UInt8[np.ndarray, "r *s"] | None, *, exclusive: bool
 ) -> tuple[UInt8[np.ndarray, "k *s"], UInt8[np.ndarray, " *s"] | None]:
     """Take the majority of the raters who labelled a pixel; a tie is foreground."""
     if len(mask) == 1:
@@ -136,7 +135,7 @@ def fuse_raters(
     votes = (mask * labelled[:, None]).sum(axis=0, dtype=np.uint16)
     raters = labelled.sum(axis=0, dtype=np.uint16)
     nobody = None if ignored is None else (raters == 0).astype(np.uint8)
-    if task != "exclusive":
+    if not exclusive:
         return ((2 * votes >= raters) & (votes > 0)).astype(np.uint8), nobody
     best = votes[1:].max(axis=0)
     labels = np.where((best >= votes[0]) & (best > 0), 1 + votes[1:].argmax(axis=0), 0)

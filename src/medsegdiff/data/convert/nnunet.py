@@ -110,9 +110,9 @@ def labels_writer(found: Survey, scheme: LabelScheme) -> Callable[[CaseFiles, Ca
     def write(case: CaseFiles, output: CaseOutput, folder: str) -> None:
         """Write a case."""
         masks = found.masks_of(case)
-        if masks is None or found.coding is None:
+        if masks is None or found.labels is None:
             return
-        labels = scheme.encode(*fuse_raters(*masks, found.coding.task))
+        labels = scheme.encode(*fuse_raters(*masks, exclusive=found.labels.exclusive))
         geometry = read_channels(case.images[:1])[1]
         path = output.path(folder, safe(case.name) + (VOLUME if found.volumes else PICTURE))
         write_labels(path.parent, safe(case.name), labels, geometry)

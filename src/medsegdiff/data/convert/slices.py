@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from medsegdiff.config.data import Plane
 from medsegdiff.data.convert.files import PICTURE, VOLUME, CaseOutput, safe
 from medsegdiff.data.convert.folder import Layer, check_kept, layers_of, notes_on_classes
 from medsegdiff.data.convert.survey import Survey, Target
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.planes import AXES, Plane, pick_plane, slice_of, spacing_of
+from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
 from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import DataError
 from medsegdiff.io import nifti, raster

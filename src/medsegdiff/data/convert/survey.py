@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from medsegdiff.config.run import DataConfig
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert.files import CaseOutput
 from medsegdiff.data.dataset import Track
 from medsegdiff.data.listing import CaseFiles, Listing
@@ -18,6 +17,7 @@ from medsegdiff.data.source import check_grids, unlabelled
 from medsegdiff.data.volumes import check_channels_alike
 from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.io.image import count_channels
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 MOST_REGIONS = 62
@@ -36,7 +36,7 @@ class Survey:
     """Case → what is wrong."""
     channels: int
     """Most image channels of a case; of volumes, those of each."""
-    coding: MaskCoding | None
+    labels: Labels | None
     """What mask values mean; ``None`` where there are no masks."""
     values: frozenset[int]
     """All values of all masks."""
@@ -50,14 +50,14 @@ class Survey:
     @property
     def ignores(self) -> bool:
         """Whether there are pixels that nobody labelled."""
-        return self.coding is not None and self.coding.ignore in self.values
+        return self.labels is not None and self.labels.ignore in self.values
 
     def masks_of(self, case: CaseFiles) -> tuple[UInt8[np.ndarray, "r k *s"], UInt8[np.ndarray, "r *s"] | None] | None:
         """Read the masks of a case."""
-        if self.coding is None or not self.listing.masks.files(case.name):
+        if self.labels is None or not self.listing.masks.files(case.name):
             return None
         stored = self.listing.masks.stored(case.name)
-        return self.listing.masks.coded(stored, self.coding), self.listing.masks.ignored(stored, self.coding)
+        return self.listing.masks.coded(stored, self.labels), self.listing.masks.ignored(stored, self.labels)
 
 
 @dataclass
@@ -107,7 +107,7 @@ def survey(listing: Listing, config: DataConfig, *, only_foreground: bool, track
         [listing.cases[name] for name in grids],
         broken,
         max(channels.values(), default=0),
-        masks.coding(values, task=config.task, classes=config.classes) if values else None,
+        masks.labels(values, task=config.task, classes=config.classes) if values else None,
         frozenset(values),
         frozenset(combinations),
         listing.volumes,

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.run import Modality
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import Modality
 from medsegdiff.data.listing import CaseFiles, expected
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import is_volume
+from medsegdiff.labels import Labels
 
 FILE = "dataset.json"
 UNNAMED = "channel_"
@@ -73,14 +73,14 @@ def modalities_of(channels: Sequence[str], *, volumes: bool) -> tuple[Modality, 
     return tuple("ct" if name.strip().lower() == "ct" else "mr" for name in channels)
 
 
-def classes_coding(names: Mapping[int, str], *, ignore: int | None = None) -> MaskCoding:
-    """Word the coding of classes that exclude each other."""
+def classes_labels(names: Mapping[int, str], *, ignore: int | None = None) -> Labels:
+    """Make the label space of classes that exclude each other."""
     foreground = tuple(value for value in sorted(names) if value != 0)
     if len(foreground) == 1:
-        return MaskCoding("binary", (names[foreground[0]],), values=(foreground,), ignore=ignore)
+        return Labels("binary", (names[foreground[0]],), values=(foreground,), ignore=ignore)
     values = (0, *foreground)
     classes = (names.get(0, "background"), *(names[value] for value in foreground))
-    return MaskCoding("exclusive", classes, values=tuple((value,) for value in values), ignore=ignore)
+    return Labels("exclusive", classes, values=tuple((value,) for value in values), ignore=ignore)
 
 
 def check_labels_have_images(masks: Masks, cases: Mapping[str, CaseFiles]) -> None:

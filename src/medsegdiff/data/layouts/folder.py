@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.drawn import drawn_files, drawn_masks
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, indexed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.run import DataConfig
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import read_json
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.run import DataConfig
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import (
     FILE,
     are_volumes,
-    classes_coding,
+    classes_labels,
     in_order,
     keys_of,
     modalities_of,
@@ -23,6 +22,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import SUFFIXES, image_name
+from medsegdiff.labels import Labels
 
 PARTS = {"training": "train", "validation": "val", "test": "test"}
 
@@ -42,16 +42,14 @@ def list_msd(root: Path, config: DataConfig) -> Listing:
     if not cases:
         raise expected("training cases in dataset.json", root)
     files = {case.name: label for case, label in pairs if label is not None}
-    masks = Masks(
-        {"": files}, kind="flat", where=root / "labelsTr", declared=coding_of_labels(told["labels"], root / FILE)
-    )
+    masks = Masks({"": files}, kind="flat", where=root / "labelsTr", declared=labels_in(told["labels"], root / FILE))
     kept = assign(cases, root / "split.csv")
     modalities = modalities_of(channels, volumes=are_volumes(cases))
     unlisted = tuple(name for name in cases if name not in kept)
     return Listing(root, "msd", kept, masks, channels, modalities, unlisted=unlisted)
 
 
-def coding_of_labels(labels: Any, file: Path) -> MaskCoding:
+def labels_in(labels: Any, file: Path) -> Labels:
     """Understand ``labels``: ``{"0": "background", "1": "liver"}``, or the other way round."""
     pairs = list(labels.items()) if isinstance(labels, dict) else []
     if all(isinstance(value, int) for _, value in pairs):
@@ -62,7 +60,7 @@ def coding_of_labels(labels: Any, file: Path) -> MaskCoding:
             f'{file}: labels are {labels}; expected {{"0": "background", "1": NAME, …}} with whole numbers 0 … 255, '
             "each once."
         )
-    return classes_coding(names)
+    return classes_labels(names)
 
 
 def _pairs(told: Mapping[str, Any], root: Path) -> Iterator[tuple[CaseFiles, Path | None]]:

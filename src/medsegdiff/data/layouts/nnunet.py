@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.run import DataConfig
-from medsegdiff.data.coding import MaskCoding
+from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.layouts.description import (
     FILE,
     are_volumes,
     check_labels_have_images,
-    classes_coding,
+    classes_labels,
     in_order,
     keys_of,
     modalities_of,
@@ -26,6 +25,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import SUFFIXES
+from medsegdiff.labels import Labels
 
 NAMED = re.compile(r"Dataset\d{3}_.+")
 """What nnU-Net calls its folders."""
@@ -44,7 +44,7 @@ def list_nnunet(root: Path, config: DataConfig) -> Listing:
     told = read_description(root, "channel_names", "labels", "file_ending")
     channels = in_order(told["channel_names"], root / FILE, "channel_names")
     ending = _ending(told["file_ending"], root / FILE)
-    coding, order = coding_of_labels(told["labels"], told.get("regions_class_order"), root / FILE)
+    labels = labels_in(told["labels"], told.get("regions_class_order"), root / FILE)
     listed = _listed_cases(told, root) if "dataset" in told else _cases_in(root, "Tr", ending)
     cases = indexed([*listed, *_cases_in(root, "Ts", ending)], root)
     if not cases:
@@ -52,16 +52,16 @@ def list_nnunet(root: Path, config: DataConfig) -> Listing:
     _check_channels(cases, channels, ending)
     files = _listed_labels(told, root) if "dataset" in told else _labels_in(root / "labelsTr", ending)
     masks = Masks(
-        {"": files | _labels_in(root / "labelsTs", ending)}, kind="flat", where=root / "labelsTr", declared=coding
+        {"": files | _labels_in(root / "labelsTs", ending)}, kind="flat", where=root / "labelsTr", declared=labels
     )
     check_labels_have_images(masks, cases)
     kept = assign(cases, root / "split.csv")
     modalities = modalities_of(channels, volumes=are_volumes(cases))
     unlisted = tuple(name for name in cases if name not in kept)
-    return Listing(root, "nnunet", kept, masks, channels, modalities, region_values=order, unlisted=unlisted)
+    return Listing(root, "nnunet", kept, masks, channels, modalities, unlisted=unlisted)
 
 
-def coding_of_labels(labels: Any, order: Any, file: Path) -> tuple[MaskCoding, tuple[int, ...]]:
+def labels_in(labels: Any, order: Any, file: Path) -> Labels:
     """Understand ``labels``: classes that exclude each other, or regions made of several values."""
     values = _values(labels, file)
     ignore = values.pop("ignore", (None,))[0]
@@ -72,15 +72,15 @@ def coding_of_labels(labels: Any, order: Any, file: Path) -> tuple[MaskCoding, t
             "as the one after the last. Number them so, in the label files too."
         )
     if not any(isinstance(value, list) for value in labels.values()):
-        return classes_coding({of_name[0]: name for name, of_name in values.items()}, ignore=ignore), ()
+        return classes_labels({of_name[0]: name for name, of_name in values.items()}, ignore=ignore)
     regions = {name: of_name for name, of_name in values.items() if of_name != (0,)}
     if not isinstance(order, list) or len(order) != len(regions) or any(v not in known for v in order):
         raise DataError(
             f"{file}: regions_class_order is {order}; expected a list of {len(regions)} values of labels, one for each "
             f"of the regions {some(list(regions))}, each written over those before it."
         )
-    coding = MaskCoding("regions", tuple(regions), values=tuple(regions.values()), ignore=ignore)
-    return coding, tuple(int(value) for value in order)
+    painted = tuple(int(value) for value in order)
+    return Labels("regions", tuple(regions), values=tuple(regions.values()), ignore=ignore, order=painted)
 
 
 def _values(labels: Any, file: Path) -> dict[str, tuple[int, ...]]:

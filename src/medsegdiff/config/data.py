@@ -1,0 +1,59 @@
+"""How data are read, cut, scaled and split: what the user asks of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from medsegdiff.config.base import Component
+
+Modality = Literal["ct", "mr", "natural"]
+"""Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
+Plane = Literal["sagittal", "coronal", "axial"]
+"""Cut across the axis to the right, to the front, upwards."""
+Values = Literal["standard", "unit", "raw"]
+"""Mean 0 and standard deviation 1; 8-bit values divided by 255; as in the file."""
+
+
+class DataConfig(Component):
+    """How data are read and what the model sees of them. What the data tell of themselves is in `DataSpec`."""
+
+    channels: int | None = Field(default=None, ge=1)
+    """Image channels that the data must have; ``null`` takes those they have."""
+    task: Literal["binary", "exclusive", "regions"] | None = None
+    """One foreground, classes that exclude each other, or regions that may overlap; ``null`` asks the data."""
+    classes: tuple[str, ...] | None = None
+    """Names of the mask channels (for ``exclusive`` the background is the first); ``null`` asks the data."""
+    layout: str = "auto"
+    """Entry of the registry of data sets that lists the files; ``auto`` goes by their names."""
+    mask_dir: str = "masks"
+    """Folder of the masks beside ``images/``."""
+    mask_folders: Literal["auto", "raters", "structures"] = "auto"
+    """What sub-folders of ``masks/`` are; ``auto`` goes by their names."""
+    image_size: int = Field(default=256, ge=8)
+    """Side in pixels of the model grid; 256 in the paper."""
+    resize: Literal["fit", "stretch", "none"] = "fit"
+    """``fit`` scales the longer side to ``image_size``, ``stretch`` both sides (the paper), ``none`` neither."""
+    plane: Plane | Literal["auto"] = "auto"
+    """How volumes are cut into slices; ``auto``: axially, or across clearly thicker voxels."""
+    neighbours: int = Field(default=0, ge=0, le=8)
+    """Slices above and below that a slice of a volume takes along as channels (2.5-D)."""
+    modalities: tuple[Modality, ...] | None = None
+    """Of the image channels: decides how they are normalised; ``null`` asks the data."""
+    values: Values = "standard"
+    """How channels other than CT enter the network; in the authors' code ``unit`` (pictures) or ``raw`` (volumes)."""
+    window: tuple[float, float] | None = None
+    """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
+    augment: bool = True
+    """Random flips, rotation, scale, shift and intensity while training."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training cases kept for validation where the data name none."""
+    test_fraction: float = Field(default=0.2, ge=0, lt=1)
+    """Share of all cases kept for testing where there is no split."""
+    split_seed: int = 0
+    """Seed of that split."""
+    cache_gb: float = Field(default=32.0, ge=0)
+    """Room for prepared cases in a temporary, memory-mapped file, in GB; beyond it they are read anew each time."""
+    cache_dir: str | None = None
+    """Folder of that file, on a local disk; ``null`` takes the system's for temporary files."""
