@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.spec import assumed
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.budget import budget
 
@@ -31,7 +32,7 @@ def presets() -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for name in preset_names():
         config = load_preset(name)
-        costs = budget(config)
+        costs = budget(assumed(config))
         condition, step = 2 * costs.condition_gmac, 2 * costs.denoiser_gmac
         yield (
             f"| `{name}` | `{config.model.name}` | {config.data.image_size} | {costs.parameters / 1e6:.1f} | "

@@ -101,7 +101,7 @@ def small_config(*overrides: str) -> ResolvedConfig:
     return assumed(load_preset("v2-tiny", [*SMALL, *overrides]))
 
 
-def told(data: DataConfig, **spec: object) -> ResolvedConfig:
+def as_told(data: DataConfig, **spec: object) -> ResolvedConfig:
     """What was asked of data, and what they told."""
     config = assumed(Config(data=data))
     return config.model_copy(update={"spec": config.spec.model_copy(update=spec)})

@@ -24,11 +24,12 @@ from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.label_table import ITK_SNAP
+from medsegdiff.labels import Labels
 from medsegdiff.models.base import build_model
 from medsegdiff.training.train import train
 from medsegdiff.training.validation import Validator
 from medsegdiff.types import Geometry
-from tests.makers import randomised, small_config, write_png
+from tests.makers import as_told, randomised, small_config, write_png
 from tests.published import OLD, volume
 from tests.scored import numbers
 
@@ -54,13 +55,13 @@ def test_regions_are_trained_on_segmented_written_as_labels_and_scored(brats: Pa
     config = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2", "data.neighbours=1")
     assert train(brats, tmp_path / "run", config, device="cpu").reason == "finished"
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
-    data = segmenter.config.data
-    assert (data.layout, data.channels, data.channel_files, data.label_values) == ("brats", 4, 4, (2, 1, 4))
+    spec = segmenter.config.spec
+    assert (spec.layout, spec.channels, spec.channel_files, spec.labels.label_values) == ("brats", 4, 4, (2, 1, 4))
     assert segmenter.config.image_channels == 12  # with the slices above and below
     case = shutil.copytree(brats / "BraTS2021_00003", tmp_path / "new" / "BraTS2021_00003")
     (case / "BraTS2021_00003_seg.nii.gz").unlink()  # to be segmented, a case needs no labels
     finished = segment_files(
-        segmenter, find_inputs([case], like=data), tmp_path / "out", options={"members": 2, "steps": 2}
+        segmenter, find_inputs([case], like=segmenter.config), tmp_path / "out", options={"members": 2, "steps": 2}
     )
     assert [image["name"] for image in finished.done] == ["BraTS2021_00003"]
     written = nib.load(tmp_path / "out" / "labels" / "BraTS2021_00003.nii.gz")
@@ -102,9 +103,7 @@ def test_inner_regions_are_painted_over_outer_ones(tmp_path: Path) -> None:
         specificity=None,
         image=np.random.default_rng(0).random((1, 8, 8), dtype=np.float32),
         geometry=Geometry((8, 8), (1.0, 1.0)),
-        task="regions",
-        classes=("WT", "TC", "ET"),
-        label_values=(2, 1, 4),
+        labels=Labels("regions", ("WT", "TC", "ET"), order=(2, 1, 4)),
     )
     result.save(tmp_path)
     from medsegdiff.io.raster import read_mask
@@ -132,8 +131,8 @@ def test_labels_with_gaps_keep_their_values_and_are_scored(brats: Path, tmp_path
     config = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2", "data.layout=brats-labels")
     train(brats, tmp_path / "run", config, device="cpu")
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
-    assert segmenter.config.data.label_values == (1, 2, 4)
-    files = find_inputs([brats], like=segmenter.config.data)[:1]
+    assert segmenter.config.spec.labels.label_values == (1, 2, 4)
+    files = find_inputs([brats], like=segmenter.config)[:1]
     segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     found = nib.load(tmp_path / "out" / "labels" / f"{files[0].name}.nii.gz")
     assert set(np.unique(found.dataobj).tolist()) <= {0, 1, 2, 4}
@@ -159,7 +158,7 @@ def test_validation_does_not_score_what_nobody_labelled(tmp_path: Path) -> None:
     source = open_source(root, DataConfig(image_size=32))
     assert (source.info.labels.task, source.info.labels.classes) == ("binary", ("disc",))
     config = small_config("data.task=binary", "data.classes=[disc]", "data.channels=1")
-    cases = PreparedCases(source, told(config.data, channels=1), stride=16)
+    cases = PreparedCases(source, as_told(config.data, channels=1), stride=16)
     validator = Validator(config, cases, source.info.names("val"), Accelerator(cpu=True))
     name = source.info.names("val")[0]
     truth, ignored = cases[name].mask[0].float(), cases[name].ignored[0].float()
@@ -183,7 +182,7 @@ def test_class_names_with_a_slash_are_written_and_scored(tmp_path: Path) -> None
     config = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2")
     train(tmp_path / "cases.csv", tmp_path / "run", config, device="cpu")
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
-    files = find_inputs([tmp_path / "cases.csv"], like=segmenter.config.data)
+    files = find_inputs([tmp_path / "cases.csv"], like=segmenter.config)
     finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     assert [image["name"] for image in finished.done] == [f"p-{n}" for n in range(5)]
     assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == {"whole-tumour", "core"}
@@ -196,7 +195,8 @@ def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: py
         for channel in range(2):
             volume(tmp_path / "in" / f"c{number}_{channel:04d}.nii.gz", rng.integers(1, 99, (8, 8, 3)))
     (tmp_path / "in" / "c0_0001.nii.gz").unlink()
-    config = small_config("data.channels=2", "data.task=binary", "data.classes=[a]", "data.channel_files=2")
+    config = small_config("data.channels=2", "data.task=binary", "data.classes=[a]")
+    config = config.model_copy(update={"spec": config.spec.model_copy(update={"channel_files": 2})})
     segmenter = Segmenter(randomised(build_model(config)), config, device="cpu")
     saved = Segmentation.save
 
@@ -206,7 +206,7 @@ def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: py
         return saved(self, *args, **kwargs)
 
     monkeypatch.setattr(Segmentation, "save", save)
-    files = find_inputs([tmp_path / "in"], like=config.data)
+    files = find_inputs([tmp_path / "in"], like=config)
     finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
     assert [image["name"] for image in finished.done] == ["c2"]
     assert ["the model expects 2" in e or "DICOM-SEG" in e for e in finished.failed.values()] == [True, True]

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from medsegdiff.checkpoint import BEST, LAST, load_config
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.labels import Labels
 from medsegdiff.training import distillation, trainer
 from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.plan import plan
@@ -49,7 +50,7 @@ def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Pat
     assert described["cases"] == {"train": 9, "val": 1, "test": 2}
     assert set(described["versions"]) >= {"torch", "monai", "medsegdiff"}
     config = load_config(run)
-    assert (config.data.task, config.data.channels, config.data.classes) == ("binary", 1, ("foreground",))
+    assert (config.spec.labels, config.spec.channels) == (Labels("binary", ("foreground",)), 1)
     lines = Run(run).lines()
     assert [line["step"] for line in lines if "dice" in line] == [3, 6]
     assert all(np.isfinite(v) for line in lines for v in line.values())

@@ -187,7 +187,7 @@ def test_the_plane_of_the_data_is_that_of_the_model(tmp_path: Path) -> None:
         for kind in ("images", "masks"):
             save(tmp_path / "data" / kind / f"{i}.nii", phantom((8, 8, 8)), np.diag([1.0, 4.0, 1.0, 1.0]))
     planned = plan(tmp_path / "data", small_config(), device="cpu")
-    assert planned.config.data.plane == "coronal"
+    assert planned.config.spec.plane == "coronal"
 
 
 def test_volumes_are_cut_as_the_model_was_trained(tmp_path: Path) -> None:

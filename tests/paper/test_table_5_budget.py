@@ -19,18 +19,20 @@ def test_the_papers_network_keeps_the_papers_budget(preset: str) -> None:
 
 def test_operations_of_a_small_condition_model_are_those_counted_by_hand() -> None:
     """Two levels of one block, widths 4 and 8, no U-SA and no SS-Former, 16×16 pixels, one channel in and out."""
-    config = load_preset(
-        "v2-tiny",
-        [
-            "model.condition_widths=[4, 8]",
-            "model.diffusion_widths=[4, 8]",
-            "model.patch=1",
-            "model.anchor_levels=[]",
-            "model.semantic_condition=none",
-            "model.see_image=true",
-            "data.channels=1",
-            "data.image_size=16",
-        ],
+    config = assumed(
+        load_preset(
+            "v2-tiny",
+            [
+                "model.condition_widths=[4, 8]",
+                "model.diffusion_widths=[4, 8]",
+                "model.patch=1",
+                "model.anchor_levels=[]",
+                "model.semantic_condition=none",
+                "model.see_image=true",
+                "data.channels=1",
+                "data.image_size=16",
+            ],
+        )
     )
     fine, coarse = 16 * 16, 8 * 8
     encoder = 9 * fine * (1 * 4 + 2 * 4 * 4) + 9 * coarse * (4 * 8 + 2 * 8 * 8)

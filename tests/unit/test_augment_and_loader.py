@@ -12,7 +12,7 @@ from medsegdiff.data.augment import Augment
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.opening import open_source
 from medsegdiff.data.transforms import prepare
-from tests.makers import told
+from tests.makers import as_told
 
 
 def test_image_and_masks_of_all_raters_move_together() -> None:
@@ -46,7 +46,7 @@ def test_masks_stay_0_and_1_and_exclusive() -> None:
 def stream() -> TrainingStream:
     config = DataConfig(image_size=32)
     source = open_source("phantom", config)
-    cases = PreparedCases(source, told(config, channels=1), stride=16)
+    cases = PreparedCases(source, as_told(config, channels=1), stride=16)
     return TrainingStream(cases, source.info.names("train")[:10], seed=0, augment=True)
 
 
@@ -68,7 +68,7 @@ def test_all_raters_get_their_turn() -> None:
     config = DataConfig(image_size=32)
     source = open_source("phantom", config)
     name = next(n for n in source.info.names("train") if len(np.unique(source.load(n).mask.reshape(5, -1), axis=0)) > 2)
-    cases = PreparedCases(source, told(config, channels=1), stride=16)
+    cases = PreparedCases(source, as_told(config, channels=1), stride=16)
     stream = TrainingStream(cases, [name], seed=0, augment=False)
     seen = {stream[i]["mask"].byte().numpy().tobytes() for i in range(60)}
     assert seen == {m.numpy().tobytes() for m in cases[name].mask}
@@ -91,12 +91,12 @@ def test_workers_change_nothing(stream: TrainingStream) -> None:
 
 def test_cases_are_kept_up_to_the_limit(folder: Path) -> None:
     config = DataConfig(image_size=32, cache_gb=1e-5)  # room for one case of 32×32
-    cases = PreparedCases(open_source(folder, config), told(config, channels=1), stride=16)
+    cases = PreparedCases(open_source(folder, config), as_told(config, channels=1), stride=16)
     first, second = "case00", "case01"
     asked: list[str] = []
     load = cases.source.load
     cases.source.load = lambda name: asked.append(name) or load(name)
     for name in (first, first, second, second):
-        assert torch.equal(cases[name].image, prepare(load(name), told(config, channels=1), stride=16).image)
+        assert torch.equal(cases[name].image, prepare(load(name), as_told(config, channels=1), stride=16).image)
     assert asked == [first, second, second]
     assert cases.num_kept == 1

@@ -18,7 +18,7 @@ from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.labels import Labels
 from medsegdiff.training.losses import cross_entropy, mean_of, soft_dice
-from tests.makers import told, write_png
+from tests.makers import as_told, write_png
 
 HERE = Path("mask.png")
 STORED = np.array([[0, 1], [2, 4]], np.uint8)
@@ -83,7 +83,7 @@ def test_unlabelled_pixels_reach_the_batch_and_move_with_the_mask(tmp_path: Path
     source = open_source(make_nnunet(tmp_path), config)
     labels = source.masks.declared = Labels("binary", ("a",), values=((1,),), ignore=2)
     source.info = replace(source.info, labels=labels)
-    cases = PreparedCases(source, told(config, channels=1, labels=labels), stride=8)
+    cases = PreparedCases(source, as_told(config, channels=1, labels=labels), stride=8)
     for augment in (False, True):
         stream = TrainingStream(cases, source.info.names("train"), seed=0, augment=augment)
         batch = as_batch(collate([stream[position] for position in range(8)]))

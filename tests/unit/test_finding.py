@@ -14,12 +14,12 @@ from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.finding import check_files, find_inputs
 from medsegdiff.inference.inputs import read_case
 from tests.dicom_makers import make_slices, write_slices
-from tests.makers import told, write_png
+from tests.makers import as_told, write_png
 from tests.volumes import save
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
-FOUR = told(DataConfig(), layout="nnunet", channel_files=4)
+FOUR = as_told(DataConfig(), layout="nnunet", channel_files=4)
 
 
 def make_channels(folder: Path, name: str, count: int) -> None:
@@ -38,7 +38,7 @@ def test_numbered_files_are_channels_of_one_case(tmp_path: Path) -> None:
 
 def test_one_channel_of_nnunet_loses_its_number(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 1)
-    assert [case.name for case in find_inputs([tmp_path], like=told(DataConfig(), layout="nnunet"))] == ["a"]
+    assert [case.name for case in find_inputs([tmp_path], like=as_told(DataConfig(), layout="nnunet"))] == ["a"]
     assert [case.name for case in find_inputs([tmp_path])] == ["a_0000"]
 
 
@@ -61,7 +61,7 @@ def test_a_missing_channel_is_named_when_the_case_is_read(tmp_path: Path) -> Non
 def test_what_lies_beside_the_channels_is_none_of_them(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 2)
     save(tmp_path / "a_mask.nii.gz", np.ones((3, 4, 2), np.int16), AFFINE)
-    two = told(DataConfig(), layout="nnunet", channel_files=2)
+    two = as_told(DataConfig(), layout="nnunet", channel_files=2)
     (case,) = find_inputs([tmp_path / "a_0000.nii.gz"], like=two)
     assert [path.name for path in case.images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
 
@@ -69,7 +69,7 @@ def test_what_lies_beside_the_channels_is_none_of_them(tmp_path: Path) -> None:
 def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     make_channels(tmp_path, "a", 1)
     save(tmp_path / "a_0001.nii.gz", np.ones((3, 4, 3), np.int16), AFFINE)
-    two = told(DataConfig(), layout="nnunet", channel_files=2)
+    two = as_told(DataConfig(), layout="nnunet", channel_files=2)
     with pytest.raises(GeometryError, match=r"3×4×2 but .*a_0001\.nii\.gz is 3×4×3.*one grid"):
         read_case(find_inputs([tmp_path], like=two)[0])
 

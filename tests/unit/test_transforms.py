@@ -12,7 +12,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.transforms import from_grid, grid_mask, match_channels, normalise, place, prepare, to_grid
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case, Geometry
-from tests.makers import disc, told
+from tests.makers import as_told, disc
 
 sizes = st.tuples(st.integers(5, 90), st.integers(5, 90))
 
@@ -83,7 +83,7 @@ def test_values_may_enter_as_the_authors_code_lets_them() -> None:
     assert ct.flatten().tolist() == [-1, 0, 1, 1]
     case = Case("a", image.astype("f"), None, Geometry((2, 2), (1.0, 1.0)))
     config = data(resize="none", values="unit")
-    assert prepare(case, told(config, channels=1), stride=1).image.max() == 1
+    assert prepare(case, as_told(config, channels=1), stride=1).image.max() == 1
 
 
 def test_grey_becomes_colour_and_colour_becomes_grey_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +100,7 @@ def test_prepare_gives_image_and_masks_on_the_same_grid() -> None:
     case = Case(
         "a", np.random.rand(1, 30, 50).astype("f"), np.ones((2, 1, 30, 50), np.uint8), Geometry((30, 50), (1.0, 1.0))
     )
-    prepared = prepare(case, told(data(image_size=40), channels=3), stride=16)
+    prepared = prepare(case, as_told(data(image_size=40), channels=3), stride=16)
     assert prepared.image.shape == (3, 48, 48)
     assert prepared.mask is not None
     assert prepared.mask.shape == (2, 1, 48, 48)

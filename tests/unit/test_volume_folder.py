@@ -20,7 +20,7 @@ from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
 from medsegdiff.pictures.preview import preview
-from tests.makers import told, write_png
+from tests.makers import as_told, write_png
 from tests.volumes import save
 
 AFFINE = np.diag([1.0, 1.5, 4.0, 1.0])
@@ -76,7 +76,7 @@ def test_slices_with_a_structure_are_known_and_drawn_every_other_time(volumes: P
     names = found.info.items("train")
     assert len(names) == 5 * len(found.info.names("train"))
     inside = [name for name in names if name in found.info.foreground]
-    cases = PreparedCases(found, told(DataConfig(image_size=16), channels=1), stride=4)
+    cases = PreparedCases(found, as_told(DataConfig(image_size=16), channels=1), stride=4)
     stream = TrainingStream(cases, names, seed=0, augment=False, foreground=inside)
     drawn = [bool(stream[position]["mask"].any()) for position in range(600)]
     assert np.mean(drawn) == pytest.approx(0.5 + 0.5 * 3 / 5, abs=0.06)
@@ -106,7 +106,7 @@ def test_a_slice_is_segmented_as_it_was_trained_on(tmp_path: Path, plane: Plane)
     cut = list(slices_of(read_case(tmp_path / "images" / "c1.nii"), plane, shared_noise=True))
     assert len(cut) == len(trained_on.info.slices["c1"])
     for item, case in zip(trained_on.info.slices["c1"], cut, strict=True):
-        there, here = (prepare(c, told(config, channels=2), stride=4) for c in (trained_on.load(item), case))
+        there, here = (prepare(c, as_told(config, channels=2), stride=4) for c in (trained_on.load(item), case))
         assert there.placement == here.placement
         assert np.array_equal(there.image, here.image)
         assert there.image.std() > 0
@@ -130,13 +130,13 @@ def test_volumes_with_other_channels_are_refused(volumes: Path) -> None:
     with pytest.raises(DataError, match=r"differ in their channels: .* has 1, .*two\.nii has 2"):
         source(volumes)
     with pytest.raises(DataError, match="the volume has 2 channels; the model expects 1"):
-        prepare(read_case(volumes / "images" / "two.nii"), told(DataConfig(), channels=1), stride=4)
+        prepare(read_case(volumes / "images" / "two.nii"), as_told(DataConfig(), channels=1), stride=4)
 
 
 def test_pixels_are_made_square(volumes: Path) -> None:
     """A slice of 6 rows of 1.5 mm and 7 columns of 1 mm is 9 mm high and 7 mm wide."""
     found = source(volumes)
-    prepared = PreparedCases(found, told(DataConfig(image_size=18), channels=1), stride=1)["RAS/0001"]
+    prepared = PreparedCases(found, as_told(DataConfig(image_size=18), channels=1), stride=1)["RAS/0001"]
     assert prepared.placement.resized == (18, 14)
 
 
@@ -194,7 +194,7 @@ def test_neighbours_are_channels_and_the_last_slice_is_repeated(volumes: Path) -
             case = found.load(f"{codes}/{index:04d}")
             assert np.array_equal(case.image, np.stack([image[:, ::-1, k].T for k in shown]))
             config = DataConfig(image_size=8, neighbours=1)
-            assert prepare(case, told(config, channels=1), stride=4).image.shape[0] == 3
+            assert prepare(case, as_told(config, channels=1), stride=4).image.shape[0] == 3
     segmented = slices_of(read_case(volumes / "images" / "PIR.nii.gz"), "axial", shared_noise=True, neighbours=1)
     for index, cut in enumerate(segmented):  # as in training
         assert np.array_equal(cut.image, found.load(f"PIR/{index:04d}").image)
@@ -206,5 +206,5 @@ def test_a_window_of_hounsfield_units_is_the_same_in_every_slice(volumes: Path) 
     config = DataConfig(resize="none", modalities=("ct",), window=(100.0, 300.0))
     case = found.load("RAS/0002")
     expected = np.clip((case.image - 100) / 200, 0, 1) * 2 - 1
-    prepared = prepare(case, told(config, channels=1), stride=1)
+    prepared = prepare(case, as_told(config, channels=1), stride=1)
     assert np.allclose(prepared.image.numpy(), expected, atol=1e-6)
