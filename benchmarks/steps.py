@@ -99,7 +99,7 @@ def references(data: Path, run: Path, count: int) -> dict[Path, np.ndarray]:
     """Read the masks of all raters of some test images, by image."""
     listing = list_cases(data, DataConfig())
     masks = listing.masks
-    coding = masks.coding({0, 255}, task="binary")
+    coding = masks.labels({0, 255}, task="binary")
     names = sorted(names_in(run / "split.csv", "test"))
     chosen = names[:: max(1, len(names) // count)][:count]
     return {listing.cases[name].images[0]: masks.read(name, coding)[:, 0].astype(bool) for name in chosen}
