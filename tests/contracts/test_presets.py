@@ -16,7 +16,7 @@ from medsegdiff.models.budget import budget
 def test_preset(name: str) -> None:
     config = load_preset(name)
     assert config.description
-    costs = budget(config)
+    costs = budget(assumed(config))
     assert costs.parameters > 0
     assert sum(costs.parts.values()) == costs.parameters
     assert config.sampling.fusion in FUSERS
