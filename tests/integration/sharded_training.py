@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.training import trainer
+from medsegdiff.training import step
 from medsegdiff.training.train import train
 
 
@@ -23,14 +23,14 @@ def held(model: DiffusionModel) -> int:
 
 def main(data: str, runs: dict[str, list[dict[str, object]]]) -> None:
     """Train each run with each of its configurations, the later ones resuming; write what is held of each network."""
-    original, counts = trainer.shard, list[tuple[int, int]]()
+    original, counts = step.shard, list[tuple[int, int]]()
 
     def counted(model: DiffusionModel, accelerator: Accelerator) -> None:
         whole = held(model)
         original(model, accelerator)
         counts.append((held(model), whole))
 
-    trainer.shard = counted
+    step.shard = counted
     Accelerator.end_training = lambda self: None  # processes that part can't be sure to find each other again
     for out, stages in runs.items():
         for number, values in enumerate(stages):

@@ -208,7 +208,7 @@ def test_the_average_follows_the_weights_step_by_step(
     log = trainer.Trainer._log
 
     def watch(self: trainer.Trainer, monitor: object) -> None:
-        seen.append(torch.cat([p.detach().flatten().clone() for p in self.model.parameters()]))
+        seen.append(torch.cat([p.detach().flatten().clone() for p in self.step.model.parameters()]))
         log(self, monitor)
 
     monkeypatch.setattr(trainer.Trainer, "_log", watch)

@@ -16,12 +16,12 @@ Update = Callable[[Tensors, Tensors, Tensor | int], None]
 """(average, current weights, PyTorch's count of updates) → nothing; changes the average."""
 
 
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Compute the learning rate of a step."""
+def learning_rate(step: int, config: TrainConfig, *, num_steps: int | None = None) -> float:
+    """Compute the learning rate of a step of so many; ``None`` goes by ``max_steps``."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.lr_schedule == "constant":
         return config.learning_rate * warm
-    done = min(step / config.max_steps, 1.0)
+    done = min(step / (num_steps or config.max_steps), 1.0)
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 

@@ -41,6 +41,10 @@ class Progress:
     settled_for: float | None = None
     """Minutes for which that was settled."""
 
+    def restore(self, saved: Progress) -> None:
+        """Go on from there; whoever holds this progress sees it."""
+        vars(self).update(vars(saved))
+
 
 def tensors_of(
     *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,6 +27,7 @@ from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.sharding import check_divisible
+from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.training.trainer import Outcome, Trainer
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ def train(
     device: str | None = None,
     console: Console | None = None,
     track: Track = in_silence,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Train a model.
 
@@ -55,6 +59,7 @@ def train(
         device: ``cpu`` keeps training off the accelerator; ``None`` lets accelerate choose.
         console: Where to print; ``None`` is silent.
         track: Shows progress while data are read.
+        clock: Gives seconds; ``train.max_minutes`` is measured with it.
 
     Returns:
         How it ended.
@@ -88,7 +93,7 @@ def train(
     read_all(cases, info, resolved, track=track)
     console.print(summary(info, resolved), highlight=False)
     accelerator = make_accelerator(resolved, run, device)
-    trainer = Trainer(resolved, info, cases, run, accelerator, console)
+    trainer = Trainer(resolved, info, cases, run, accelerator, console, StepBudget(resolved.train, clock=clock))
     if resume:
         trainer.resume()
     elif start:

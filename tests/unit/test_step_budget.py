@@ -11,55 +11,71 @@ import torch
 from safetensors.torch import load_file
 
 from medsegdiff.checkpoint import LAST, load_config
+from medsegdiff.config.train import TrainConfig
 from medsegdiff.errors import ConfigError
-from medsegdiff.training import trainer
 from medsegdiff.training.optimisation import learning_rate
-from medsegdiff.training.pace import MEASURED, WARM, Pace
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import STATE
+from medsegdiff.training.state import STATE, Progress
+from medsegdiff.training.step_budget import MEASURED, WARM, StepBudget
 from medsegdiff.training.train import train
 from tests.integration.test_training import progress, stopping_at
 from tests.makers import make_folder, small_config
 
 
-def settled(pace: Pace, times: Iterator[float]) -> tuple[int, int]:
+def budget_of(seconds: float, *, done: int = 0) -> StepBudget:
+    return StepBudget(TrainConfig(max_minutes=seconds / 60, max_steps=10**9), Progress(step=done))
+
+
+def settled(budget: StepBudget, times: Iterator[float]) -> tuple[int, int]:
     """Feed steps until the number is settled; give it, and how many it took."""
     for made, seconds in enumerate(times, start=1):
-        if (total := pace.add(seconds)) is not None:
-            return total, made
+        budget.progress.step += 1
+        if budget.spend(seconds):
+            assert not budget.open
+            return budget.total, made
+        assert budget.open
     raise AssertionError
 
 
 def test_steps_of_equal_length_fill_the_time() -> None:
-    assert settled(Pace(100.0), (0.5 for _ in count())) == (200, WARM + MEASURED)
+    assert settled(budget_of(100.0), (0.5 for _ in count())) == (200, WARM + MEASURED)
 
 
 def test_slow_first_steps_cost_their_time_but_set_no_pace() -> None:
     times = iter([10.0] * WARM + [0.5] * 1000)
-    assert settled(Pace(1000.0), times) == (WARM + (1000 - 10 * WARM) * 2, WARM + MEASURED)
+    assert settled(budget_of(1000.0), times) == (WARM + (1000 - 10 * WARM) * 2, WARM + MEASURED)
 
 
 def test_the_pace_is_that_of_the_steps_after_the_first() -> None:
     """Here one step is measured, against three that are slower."""
     times = iter([10.0] * WARM + [0.5] * 1000)
-    assert settled(Pace(100.0), times) == (WARM + 1 + (100 - 30.5) / 0.5, WARM + 1)
+    assert settled(budget_of(100.0), times) == (WARM + 1 + (100 - 30.5) / 0.5, WARM + 1)
 
 
 def test_a_hiccup_among_the_measured_steps_sets_no_pace() -> None:
     times = iter([0.5] * WARM + [20.0] + [0.5] * 1000)
-    assert settled(Pace(1000.0), times)[0] == 1 + (1000 - 20) * 2
+    assert settled(budget_of(1000.0), times)[0] == 1 + (1000 - 20) * 2
 
 
 def test_a_short_time_is_not_spent_on_measuring() -> None:
-    assert settled(Pace(20.0), (2.0 for _ in count())) == (10, WARM + 1)
+    assert settled(budget_of(20.0), (2.0 for _ in count())) == (10, WARM + 1)
 
 
 def test_a_time_that_is_over_already_ends_with_the_steps_made() -> None:
-    assert settled(Pace(1.0), (2.0 for _ in count())) == (WARM + 1, WARM + 1)
+    assert settled(budget_of(1.0), (2.0 for _ in count())) == (WARM + 1, WARM + 1)
 
 
 def test_steps_made_before_count_at_the_same_pace() -> None:
-    assert settled(Pace(100.0, done=40), (0.5 for _ in count()))[0] == 200
+    assert settled(budget_of(100.0, done=40), (0.5 for _ in count()))[0] == 200
+
+
+def test_without_a_time_the_number_is_that_asked_for_and_no_watch_runs() -> None:
+    def never() -> float:
+        raise AssertionError
+
+    budget = StepBudget(TrainConfig(max_steps=7), clock=never)
+    budget.start()
+    assert (budget.total, budget.open) == (7, False)
 
 
 class Clock:
@@ -68,25 +84,20 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         self.now += 2.0
         return self.now
-
-
-@pytest.fixture
-def steady(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "time", Clock())
 
 
 TIMED = (f"train.max_minutes={16 / 60}", "train.max_steps=1000", "train.val_every=1000", "train.save_every=1000")
 
 
 def test_a_run_for_a_time_ends_with_its_schedule_and_resumes_to_the_same(
-    steady: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """16 seconds hold 8 steps of two; the learning rate is that of 8 steps from the moment that this is known."""
     data = make_folder(tmp_path / "data")
-    outcome = train(data, tmp_path / "whole", small_config(*TIMED))
+    outcome = train(data, tmp_path / "whole", small_config(*TIMED), clock=Clock())
     assert (outcome.reason, outcome.step, outcome.best_step) == ("finished", 8, 8)
     lines = Run(tmp_path / "whole").lines()
     assert [(line["step"], line["settled"], line["step_seconds"]) for line in lines if "settled" in line] == [(4, 8, 2)]
@@ -95,23 +106,23 @@ def test_a_run_for_a_time_ends_with_its_schedule_and_resumes_to_the_same(
     assert [line["lr"] for line in lines if "lr" in line] == [pytest.approx(learning_rate(8, eight))]
 
     patch = stopping_at(6)
-    assert train(data, tmp_path / "parts", small_config(*TIMED)).reason == "interrupted"
+    assert train(data, tmp_path / "parts", small_config(*TIMED), clock=Clock()).reason == "interrupted"
     patch.undo()
-    monkeypatch.setattr(trainer.time, "monotonic", lambda: 0.0)  # a settled run does not look at the time
-    assert train(data, tmp_path / "parts", small_config(*TIMED), resume=True).step == 8
+    again = train(data, tmp_path / "parts", small_config(*TIMED), resume=True, clock=lambda: 0.0)
+    assert again.step == 8  # a settled run does not look at the time
     for file in (STATE, LAST):
         whole, parts = (load_file(tmp_path / run / file) for run in ("whole", "parts"))
         assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert progress(tmp_path / "whole") == progress(tmp_path / "parts")
 
 
-def test_a_longer_time_goes_on_and_max_steps_stays_a_limit(steady: None, tmp_path: Path) -> None:
+def test_a_longer_time_goes_on_and_max_steps_stays_a_limit(tmp_path: Path) -> None:
     data = make_folder(tmp_path / "data")
-    assert train(data, tmp_path / "run", small_config(*TIMED)).step == 8
+    assert train(data, tmp_path / "run", small_config(*TIMED), clock=Clock()).step == 8
     again = train(data, tmp_path / "run", small_config(*TIMED), resume=True)
     assert (again.reason, again.step) == ("finished already", 8)
     longer = small_config(*TIMED, "train.max_minutes=10", "train.max_steps=14")
-    assert train(data, tmp_path / "run", longer, resume=True).step == 14
+    assert train(data, tmp_path / "run", longer, resume=True, clock=Clock()).step == 14
 
 
 def test_no_time_at_all_is_refused() -> None:

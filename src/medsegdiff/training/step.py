@@ -1,0 +1,94 @@
+"""One step of training: loss, gradients, weights, average. Knows no data, no files and no screen."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
+
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.nn.blocks import recompute
+from medsegdiff.training.distillation import objective_of
+from medsegdiff.training.objective import Losses
+from medsegdiff.training.optimisation import learning_rate, moving_average, parameter_groups
+from medsegdiff.training.sharding import shard, shard_loading, whole
+from medsegdiff.training.step_budget import StepBudget
+from medsegdiff.types import Batch
+
+
+class TrainingStep:
+    """A network, its average, its optimizer and its objective; called with a batch, it learns from it.
+
+    The weights move with every ``train.accumulate``-th batch. How far it has come is told by ``progress``.
+    """
+
+    def __init__(self, config: ResolvedConfig, accelerator: Accelerator, budget: StepBudget | None = None) -> None:
+        self.config, self.accelerator, train = config, accelerator, config.train
+        self.budget = StepBudget(train) if budget is None else budget
+        self.progress = self.budget.progress
+        torch.manual_seed(train.seed)
+        model = build_model(config)
+        if train.gradient_checkpointing:
+            recompute(model)
+        self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, self._averaged))
+        if train.sharding:
+            shard(model, accelerator)
+            shard(self.average.requires_grad_(False), accelerator)
+        else:
+            self.average.to(accelerator.device)
+        optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
+        shard_loading(optimizer)
+        split = train.sharding  # then it is on its device already, and takes no DDP around it
+        self.model = accelerator.prepare_model(model, device_placement=not split, evaluation_mode=split)
+        self.optimizer = accelerator.prepare(optimizer)
+        self.objective = objective_of(config, accelerator.device)
+        self.model.train()
+
+    @property
+    def network(self) -> DiffusionModel:
+        """The network itself, out of what spreads it over processes."""
+        return cast(DiffusionModel, self.accelerator.unwrap_model(self.model))
+
+    @property
+    def average(self) -> DiffusionModel:
+        """The network with averaged weights, which is what samples."""
+        return cast(DiffusionModel, self.ema.module)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next change of the weights."""
+        return learning_rate(self.progress.step, self.config.train, num_steps=self.budget.total)
+
+    def __call__(self, batch: Batch) -> Losses:
+        """Learn from a batch on the device."""
+        with self.accelerator.accumulate(self.model):
+            losses = self.objective(self.model, batch)
+            self.accelerator.backward(losses.total)
+            self.progress.position += self.config.train.batch_size * self.accelerator.num_processes
+            if self.accelerator.sync_gradients:
+                self._update()
+        return losses
+
+    def _update(self) -> None:
+        """Step the optimizer and the average; skip the step if the gradient is not finite."""
+        progress, longest = self.progress, self.config.train.max_grad_norm
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if longest is None else longest)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        progress.step += 1
+        if math.isfinite(float(whole(norm))):
+            self.optimizer.step()
+            self.ema.update_parameters(self.network)
+            progress.skipped_in_row = 0
+        else:
+            progress.skipped += 1
+            progress.skipped_in_row += 1
+        self.optimizer.zero_grad()
+
+    def _averaged(self) -> int:
+        """Count how often weights were averaged before; known without asking the device."""
+        return self.progress.step - self.progress.skipped - 1

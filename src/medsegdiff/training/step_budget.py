@@ -1,0 +1,82 @@
+"""How many steps a run makes: those asked for, or as many of them as fit into a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+from medsegdiff.config.train import TrainConfig
+from medsegdiff.training.state import Progress
+
+WARM = 3
+"""Steps that don't count: memory is asked for, workers start."""
+MEASURED = 10
+"""Steps that are measured, at most."""
+SHARE = 0.1
+"""Of the time, after which the number is settled though fewer were measured."""
+
+
+class StepBudget:
+    """Knows ``train.max_steps``, and watches the first steps until it knows how many fit into ``train.max_minutes``.
+
+    What was settled is kept in the progress of the run, so that a resumed one goes by it too.
+
+    Example:
+        >>> from medsegdiff.config.train import TrainConfig
+        >>> budget = StepBudget(TrainConfig(max_minutes=1.0))
+        >>> [budget.spend(2.0) for budget.progress.step in range(1, WARM + 2)], budget.total
+        ([False, False, False, True], 30)
+    """
+
+    def __init__(
+        self, train: TrainConfig, progress: Progress | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take settings into use."""
+        self.max_steps, self.minutes, self.clock = train.max_steps, train.max_minutes, clock
+        self.progress = Progress() if progress is None else progress
+        self.times: list[float] = []
+        self.since = 0.0
+
+    @property
+    def total(self) -> int:
+        """Steps in all, as far as is known; the learning rate ends with them."""
+        return self._settled or self.max_steps
+
+    @property
+    def open(self) -> bool:
+        """Whether the number is yet to be settled."""
+        return self.minutes is not None and not self._settled
+
+    @property
+    def step_seconds(self) -> float:
+        """Median of the steps that count."""
+        return median(self.times[WARM:])
+
+    def start(self) -> None:
+        """Start the watch before a step: what is done between steps is not training time."""
+        if self.open:
+            self.progress.settled = 0  # it was for another time
+            self.since = self.clock()
+
+    def elapsed(self) -> float:
+        """Read the watch, in seconds."""
+        return self.clock() - self.since
+
+    def spend(self, seconds: float) -> bool:
+        """Take in what the last step took; tell whether that settles the number of steps."""
+        self.times.append(seconds)
+        assert self.minutes is not None
+        limit, spent, counting = 60 * self.minutes, sum(self.times), len(self.times) - WARM
+        if counting < 1 or (counting < MEASURED and spent < SHARE * limit):
+            return False
+        before = self.progress.step - len(self.times)  # by an earlier process, at the same pace
+        left = limit - spent - before * self.step_seconds
+        fitting = self.progress.step + max(0, int(left / self.step_seconds))
+        self.progress.settled, self.progress.settled_for = min(fitting, self.max_steps), self.minutes
+        return True
+
+    @property
+    def _settled(self) -> int:
+        """Steps that fit into the time; 0 while that is not known of this time."""
+        return self.progress.settled if self.progress.settled_for == self.minutes else 0
