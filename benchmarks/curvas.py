@@ -22,8 +22,8 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.io.raster import read_mask
 from medsegdiff.metrics.paired import bootstrap_interval
-from medsegdiff.pictures.figures import case_grid
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import case_grid, saved_rows
+from medsegdiff.pictures.curves import save
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent
@@ -65,7 +65,7 @@ def write_page(
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     for which, case in chosen.items():
         rows = saved_rows(out, given.data, {case: f"Dice {fused.scores.value(case, 'dice'):.3f}"}, config=data)
-        case_grid(rows, HERE / f"{given.name}_{which}.png", max_members=5)
+        save(case_grid(rows, max_members=5), HERE / f"{given.name}_{which}.png")
     held = {name: set(np.unique(read_mask(given.data / "labels" / f"{name}.png"))) for name in fused.scores.groups}
     config, facts, log = load_config(run), json.loads((run / "run.json").read_text()), Run(run).lines()
     best = max((line for line in log if "dice" in line), key=lambda line: line["dice"])

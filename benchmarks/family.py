@@ -26,8 +26,8 @@ from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
 from medsegdiff.paper.tables import load_table
-from medsegdiff.pictures.figures import case_grid
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import case_grid, saved_rows
+from medsegdiff.pictures.curves import save
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent
@@ -176,7 +176,7 @@ def draw(entries: list[Entry], data: Path, scores: dict[str, Evaluation]) -> Non
     for entry in entries:
         found = scores[entry.preset].scores
         rows = saved_rows(entry.masks, data, {name: f"Dice {found.value(name, 'dice'):.3f}" for name in chosen})
-        case_grid(rows, HERE / f"family_isic_{entry.preset}.png", max_members=5)
+        save(case_grid(rows, max_members=5), HERE / f"family_isic_{entry.preset}.png")
 
 
 def shown_cases(entries: list[Entry]) -> list[str]:

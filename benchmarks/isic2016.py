@@ -28,8 +28,8 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import read_mask, write_mask
 from medsegdiff.metrics.paired import bootstrap_interval
 from medsegdiff.models.budget import budget
-from medsegdiff.pictures.figures import case_grid
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import case_grid, saved_rows
+from medsegdiff.pictures.curves import save
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
 
@@ -102,7 +102,7 @@ def write_page(
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     for which, case in chosen.items():
         row = saved_rows(out, data, {case: f"Dice {fused.scores.value(case, 'dice'):.3f}"})
-        case_grid(row, HERE / f"{name}_{which}.png", max_members=5)
+        save(case_grid(row, max_members=5), HERE / f"{name}_{which}.png")
     config, facts = load_config(run), json.loads((run / "run.json").read_text())
     costs, log = budget(config), Run(run).lines()
     rate = np.median([line["images_per_s"] for line in log if "images_per_s" in line])

@@ -21,7 +21,7 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.calibration import ece, near
 from medsegdiff.metrics.distribution import agreement, ged
 from medsegdiff.metrics.overlap import dice
-from medsegdiff.pictures.figures import save
+from medsegdiff.pictures.curves import save
 
 HERE = Path(__file__).parent
 FULL = (1, 2, 4, 5, 10, 20, 50, 100)

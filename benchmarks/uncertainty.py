@@ -24,8 +24,8 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.selective import aurc, excess_aurc
-from medsegdiff.pictures.figures import case_grid, save
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import case_grid, saved_rows
+from medsegdiff.pictures.curves import save
 from medsegdiff.training.run import Run
 
 HERE = Path(__file__).parent
@@ -124,9 +124,8 @@ def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds:
     value = fused.scores.value
     notes = {name: f"Dice {value(name, 'dice'):.3f}, GED² {value(name, 'ged'):.3f}" for name in shown}
     out = run.parent / f"{task.name}_masks"
-    case_grid(
-        saved_rows(out, task.data, notes, config=load_config(run).data), HERE / f"uncertainty_{task.name}_cases.png"
-    )
+    rows = saved_rows(out, task.data, notes, config=load_config(run).data)
+    save(case_grid(rows), HERE / f"uncertainty_{task.name}_cases.png")
     (HERE / f"uncertainty_{task.name}_curves.png").write_bytes((run / "curves.png").read_bytes())
     config, log = load_config(run), Run(run).lines()
     facts = json.loads((run / "run.json").read_text())

@@ -21,8 +21,8 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
 from medsegdiff.metrics.distribution import expected_ged
 from medsegdiff.metrics.pairs import dice_of, intersections
-from medsegdiff.pictures.figures import case_grid
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import case_grid, saved_rows
+from medsegdiff.pictures.curves import save
 from medsegdiff.report.html import Section, write_report
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
@@ -91,7 +91,7 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
     """Write the report."""
     names = list(fused.scores.groups)
     notes = {name: f"Dice {fused.scores.value(name, 'dice'):.3f}" for name in names[:: max(1, len(names) // 8)][:8]}
-    case_grid(saved_rows(out / "segmented", out / "data", notes), out / "cases.png")
+    save(case_grid(saved_rows(out / "segmented", out / "data", notes)), out / "cases.png")
     rows = [_row("fused mask (STAPLE of 10 members)", fused), _row("one member", member), _row("anchor", anchor)]
     sections = [
         Section(

@@ -11,7 +11,8 @@ import pytest
 from medsegdiff import demo
 from medsegdiff.errors import ConfigError
 from medsegdiff.io.raster import picture_size
-from medsegdiff.pictures.figures import CaseRow, case_grid, colour
+from medsegdiff.pictures.cases import CaseRow, case_grid, painted
+from medsegdiff.pictures.curves import save
 from medsegdiff.pictures.overlay import COLOURS, contour, overlay
 from medsegdiff.report.html import Section, write_report
 from tests.makers import SMALL, disc
@@ -78,13 +79,14 @@ def test_uncertainty_glows() -> None:
 
 def test_several_structures_have_colours_of_their_own() -> None:
     masks = np.stack([disc((20, 20), (10, 10), 8), disc((20, 20), (10, 10), 3)])
-    picture = colour(masks)
-    assert len({tuple(p) for p in picture.reshape(-1, 3).round(3).tolist()}) == 3
+    picture = painted(masks)
+    assert len({tuple(p) for p in picture.reshape(-1, 3).tolist()}) == 3
 
 
 def test_a_grid_shows_every_case(tmp_path: Path) -> None:
     mask = disc((20, 20), (10, 10), 5)[None]
-    row = CaseRow("a", np.random.rand(3, 20, 20).astype("f"), None, [mask, mask], mask, mask, mask[0].astype("f"))
-    case_grid([row, row, row], tmp_path / "grid.png")
+    doubt = mask[0].astype("f")
+    row = CaseRow("a", np.random.rand(3, 20, 20).astype("f"), [], mask, doubt, members=[mask, mask], anchor=mask)
+    save(case_grid([row, row, row]), tmp_path / "grid.png")
     h, w = picture_size(tmp_path / "grid.png")
     assert w > h > 300

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from medsegdiff.doctor.history import examine_history
 from medsegdiff.models.denoiser import ImageCondition
-from medsegdiff.pictures import figures
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import case_grid, saved_rows
+from medsegdiff.pictures.curves import training_curves
 from medsegdiff.training.run import Run
 from medsegdiff.types import Condition
 from tests.integration.test_stopping import Doubtful, doubtful
@@ -63,22 +62,16 @@ def test_all_slices_are_candidates_where_no_anchor_chooses(tmp_path: Path, monke
     assert asked == [list(range(4))]
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    seen: list[Figure] = []
-    monkeypatch.setattr(figures, "save", lambda figure, path: seen.append(figure))
-    return seen
-
-
-def test_the_grid_of_cases_has_no_column_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_grid_of_cases_has_no_column_for_it(tmp_path: Path) -> None:
     data, out = make_folder(tmp_path / "data", count=2), tmp_path / "out"
     for model in (Blind, Doubtful):
         for result in doubtful(model=model)(sorted((data / "images").iterdir()), members=2):
             result.save(out / model.__name__, members=True)
-    seen = drawn(monkeypatch)
+    seen = []
     for model in (Blind, Doubtful):
         rows = saved_rows(out / model.__name__, data, {"case00": "Dice 1", "case01": "Dice 0"})
         assert all((row.anchor is None) == (model is Blind) for row in rows)
-        figures.case_grid(rows, tmp_path / "cases.png")
+        seen.append(case_grid(rows))
     titles = [[axis.get_title() for axis in figure.axes] for figure in seen]
     shared = ["image", "reference", "member 1", "member 2", "fused", "uncertainty"]
     assert titles == [shared + [""] * 6, [*shared, "anchor", *[""] * 7]]
@@ -87,12 +80,13 @@ def test_the_grid_of_cases_has_no_column_for_it(tmp_path: Path, monkeypatch: pyt
         assert all(len(axis.images) == 1 for axis in figure.axes)
 
 
-def test_curves_show_what_the_log_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_show_what_the_log_has() -> None:
     losses = {"step": 10, "loss": 1.0, "loss_noise": 0.4}
     validation = {"step": 10, "dice": 0.5, "dice_member": 0.4}
-    seen = drawn(monkeypatch)
-    figures.training_curves([losses, validation], tmp_path / "a.png")
-    figures.training_curves([losses | {"loss_anchor": 0.6}, validation | {"dice_anchor": 0.3}], tmp_path / "b.png")
+    seen = [
+        training_curves([losses, validation]),
+        training_curves([losses | {"loss_anchor": 0.6}, validation | {"dice_anchor": 0.3}]),
+    ]
     labels = [[line.get_label() for axis in figure.axes for line in axis.lines] for figure in seen]
     assert labels[0] == ["diffusion (L_n)", "fused", "one member"]
     assert labels[1] == ["diffusion (L_n)", "anchor", "fused", "one member", "anchor"]

@@ -21,10 +21,9 @@ from medsegdiff.fusion.curve import Curve
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection
 from medsegdiff.pictures.panels import SIDE, outlined, panel_size
-from medsegdiff.report.cases import choose
+from medsegdiff.report.cases import choose, slice_case
 from medsegdiff.report.evaluation import pictures, write_page
 from medsegdiff.report.plots import MOST_STRUCTURES, reliability, selective
-from medsegdiff.report.slices import slice_case
 from medsegdiff.report.tables import case_table, number, summary_table
 from tests.makers import disc, write_png
 from tests.raters import make_rated
@@ -206,12 +205,12 @@ def test_of_a_volume_the_slice_with_the_largest_reference_is_shown_true_to_scale
     reference[1:9, 3:5, 4] = True
     predicted[:, :, 2] = True
     case = slice_case("v", volume(tmp_path, reference, predicted, (1, 2, 5)))
-    assert case.where == "axial slice 5 of 6"
-    assert (case.shape, case.spacing) == ((10, 12), (2, 1))
-    assert panel_size(case.shape, case.spacing) == (SIDE, round(SIDE * 12 / 20))
-    (drawn,) = case.structures
-    assert np.array_equal(drawn.reference, reference[:, ::-1, 4].T)  # the front on top
-    assert not drawn.predicted.any()
+    assert case.note == "axial slice 5 of 6"
+    assert (case.fused.shape, case.spacing) == ((1, 10, 12), (2, 1))
+    assert panel_size((10, 12), case.spacing) == (SIDE, round(SIDE * 12 / 20))
+    (drawn,) = case.raters
+    assert np.array_equal(drawn[0], reference[:, ::-1, 4].T)  # the front on top
+    assert not case.fused.any()
     assert case.image is not None
     assert round(float(case.image.mean()) / 100) == 4
 
@@ -219,8 +218,8 @@ def test_of_a_volume_the_slice_with_the_largest_reference_is_shown_true_to_scale
 def test_without_a_reference_the_slice_shows_the_prediction_and_without_either_the_middle(tmp_path: Path) -> None:
     none, predicted = np.zeros((2, 12, 10, 6), bool)
     predicted[3:6, 3:6, 1] = True
-    assert slice_case("v", volume(tmp_path / "a", none, predicted, (1, 1, 1))).where == "axial slice 2 of 6"
-    assert slice_case("v", volume(tmp_path / "b", none, none, (1, 1, 1))).where == "axial slice 4 of 6"
+    assert slice_case("v", volume(tmp_path / "a", none, predicted, (1, 1, 1))).note == "axial slice 2 of 6"
+    assert slice_case("v", volume(tmp_path / "b", none, none, (1, 1, 1))).note == "axial slice 4 of 6"
 
 
 def test_contours_that_run_together_are_all_seen() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.pictures.gallery import saved_rows
+from medsegdiff.pictures.cases import saved_rows
 from tests.makers import write_png
 
 
@@ -24,5 +24,5 @@ def test_structures_have_the_order_of_the_classes_not_of_the_alphabet(tmp_path: 
     write_png(tmp_path / "out" / "uncertainty" / "a.png", np.zeros((16, 16), np.uint16))
     config = DataConfig(mask_dir="labels", classes=("background", "pancreas", "kidney"))
     (row,) = saved_rows(tmp_path / "out", tmp_path / "data", {"a": ""}, config=config)
-    for drawn in (row.reference, row.fused, row.anchor, row.members[0]):
+    for drawn in (row.raters[0], row.fused, row.anchor, row.members[0]):
         assert [int(channel.sum()) for channel in drawn] == [16, 36]

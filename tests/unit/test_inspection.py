@@ -9,7 +9,7 @@ import torch
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder, near_duplicates, thumbnail
-from medsegdiff.pictures.preview import preview
+from medsegdiff.pictures.cases import preview
 from tests.makers import write_png
 from tests.volumes import save
 

@@ -19,7 +19,7 @@ from medsegdiff.data.volumes import VolumeSource, intensity_of
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
-from medsegdiff.pictures.preview import preview
+from medsegdiff.pictures.cases import preview
 from tests.makers import as_told, write_png
 from tests.volumes import save
 

@@ -32,7 +32,7 @@ def check(
     """
     from medsegdiff.data.inspect import inspect_folder
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.pictures.preview import preview
+    from medsegdiff.pictures.cases import preview
 
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; it names the preview picture and ends in .png.")

@@ -16,7 +16,7 @@ from medsegdiff.evaluation.scores import METRICS_FILE, Measure, Scores, Setup, r
 from medsegdiff.io.atomic import write_json
 from medsegdiff.metrics.base import better
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
-from medsegdiff.pictures.differences import Panel, draw_differences
+from medsegdiff.pictures.curves import Gain, differences, save
 
 LEVEL = 0.05
 """Largest adjusted p of a difference that is called real."""
@@ -98,12 +98,10 @@ class Comparison:
     def save(self, out: Path) -> None:
         """Write ``comparison.json`` and the plot ``differences.png``."""
         write_json(out / "comparison.json", self.to_dict())
-        panels = [Panel(metric, self._rows(metric)) for metric in dict.fromkeys(d.metric for d in self.differences)]
-        draw_differences(panels, out / "differences.png", against=self.runs[0])
-
-    def _rows(self, metric: str) -> dict[str, tuple[Sequence[float], float, tuple[float, float] | None, bool]]:
-        rows = (row for row in self.differences if row.metric == metric)
-        return {row.run: (row.values, row.mean, row.ci95, row.real) for row in rows}
+        panels: dict[str, dict[str, Gain]] = {}
+        for row in self.differences:
+            panels.setdefault(row.metric, {})[row.run] = Gain(row.values, row.mean, row.ci95, row.real)
+        save(differences(panels, against=self.runs[0]), out / "differences.png")
 
 
 def compare(runs: Sequence[Run], *, metrics: Sequence[str] = ()) -> Comparison:

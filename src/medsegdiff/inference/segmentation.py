@@ -19,8 +19,7 @@ from medsegdiff.io.mapped import release
 from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
-from medsegdiff.pictures.overlay import colour_of, overlay
-from medsegdiff.pictures.sheet import sheet
+from medsegdiff.pictures.overlay import colour_of, overlay, sheet
 from medsegdiff.types import Geometry
 
 

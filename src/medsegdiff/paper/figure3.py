@@ -24,7 +24,7 @@ from medsegdiff.fusion.vote_table import VoteTable, tabulate
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json, write_text
-from medsegdiff.pictures.ensemble_curve import draw_curves
+from medsegdiff.pictures.curves import members_curves, save
 from medsegdiff.types import Case
 
 SHOWN = (1, 10, 25)
@@ -107,7 +107,7 @@ class EnsembleBenchmark:
             columns = (curve.num_members.tolist(), curve.mean.tolist(), curve.spread.tolist())
             writer.writerows((name, *row) for row in zip(*columns, strict=True))
         write_text(out / "curve.csv", text.getvalue())
-        draw_curves(self.curves, out / "curve.png")
+        save(members_curves(self.curves), out / "curve.png")
 
 
 def benchmark_ensemble(

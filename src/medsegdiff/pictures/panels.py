@@ -56,10 +56,10 @@ def outlined(
     return drawn
 
 
-def coloured(values: Float[np.ndarray, "h w"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """Show a map in colours: black for 0, bright for 1."""
-    colours = mpl.colormaps["magma"](np.clip(values, 0, 1))[..., :3]
-    return _resized((colours * 255).round().astype(np.uint8), size)
+def coloured(values: Float[np.ndarray, "h w"], size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    """Show a map in colours: black for 0, bright for 1; as it is, or at the size of a panel."""
+    colours = (mpl.colormaps["magma"](np.clip(values, 0, 1))[..., :3] * 255).round().astype(np.uint8)
+    return colours if size is None else _resized(colours, size)
 
 
 def _border(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

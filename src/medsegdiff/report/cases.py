@@ -1,25 +1,32 @@
-"""Pictures of the best, the median and the worst cases, read again from their files."""
+"""Cases of an evaluation, read again from their files: which are shown, and of volumes which slice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Shaped
 
-from medsegdiff.evaluation.matching import Pairing
+from medsegdiff.config.data import Plane
+from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
+from medsegdiff.errors import MedSegDiffError
+from medsegdiff.evaluation.case import entropy, structures_of
+from medsegdiff.evaluation.matching import Pairing, grid_of
 from medsegdiff.evaluation.scores import Measure, Scores
+from medsegdiff.io.grid import canonical_geometry, canonical_view
+from medsegdiff.io.image import read_image
+from medsegdiff.pictures.cases import CaseRow, contours
 from medsegdiff.pictures.overlay import colour_of
-from medsegdiff.pictures.panels import coloured, outlined, panel_size, plain
 from medsegdiff.report.html import Card, Picture
-from medsegdiff.report.slices import CaseSlice, slice_case
 from medsegdiff.report.tables import label, number
+from medsegdiff.types import Geometry
 
+Cut = Callable[[np.ndarray], np.ndarray]
+"""Takes the slice out of an array on the grid of the case, whose first axes may be others."""
 EACH = 3
 """Cases that are shown of the best, the median and the worst."""
 SCORES = (Measure("dice"), Measure("iou"), Measure("hd95"), Measure("ged"))
 """Said of each case, where it has them."""
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-"""Colours of the reference beside the prediction, on dark images and on bright ones."""
 
 
 def choose(scores: Scores, *, each: int = EACH) -> dict[str, list[str]]:
@@ -42,39 +49,11 @@ def gallery(pairing: Pairing, scores: Scores, chosen: Mapping[str, Sequence[str]
     }
 
 
-def card(case: CaseSlice, numbers: Mapping[Measure, float]) -> Card:
+def card(row: CaseRow, numbers: Mapping[Measure, float]) -> Card:
     """Draw a case: image, raters, fused mask with the reference, uncertainty."""
-    size = panel_size(case.shape, case.spacing)
-    ground = np.zeros((*size, 3), np.uint8) if case.image is None else plain(case.image, size)
-    pictures = [] if case.image is None else [_picture(ground, case, "image", case.where)]
-    pictures += [_raters(case, ground), _fused(case, ground)]
-    if case.uncertainty is not None:
-        shown = coloured(case.uncertainty, size)
-        pictures.append(_picture(shown, case, "uncertainty", "entropy of the probability, bright: 1 bit"))
+    pictures = [Picture.of(p.pixels, f"{row.name}: {p.title}", p.note or p.title) for p in contours(row)]
     scores = [f"{label(of, arrow=False)} {number(numbers[of], of.metric)}" for of in SCORES if of in numbers]
-    return Card(case.name, pictures, ", ".join(scores))
-
-
-def _raters(case: CaseSlice, ground: np.ndarray) -> Picture:
-    """Draw each rater in a colour; of several structures, each structure."""
-    drawn = [
-        (mask, index if len(case.structures) > 1 else rater + 1)
-        for index, of in enumerate(case.structures)
-        for rater, mask in enumerate(of.raters)
-    ]
-    pixels = outlined(ground, [mask for mask, _ in drawn], [colour_of(shade) for _, shade in drawn])
-    what = "raters" if case.num_raters > 1 else "reference"
-    return _picture(pixels, case, what, what if case.num_raters == 1 else f"{case.num_raters} raters")
-
-
-def _fused(case: CaseSlice, ground: np.ndarray) -> Picture:
-    """Draw the prediction, and the reference with gaps; it comes first, so that its dashes are on top."""
-    masks = [of.reference for of in case.structures] + [of.predicted for of in case.structures]
-    count = len(case.structures)
-    colours = [WHITE if ground.mean() < 128 else BLACK] * count + [colour_of(index) for index in range(count)]
-    pixels = outlined(ground, masks, colours, dashed=[True] * count + [False] * count)
-    majority = "majority" if case.num_raters > 1 else "reference"
-    return _picture(pixels, case, "prediction", f"prediction; {majority} dashed")
+    return Card(row.name, pictures, ", ".join(scores))
 
 
 def swatches(pairing: Pairing) -> dict[str, str]:
@@ -87,5 +66,75 @@ def swatches(pairing: Pairing) -> dict[str, str]:
     return {name: "#{:02x}{:02x}{:02x}".format(*colour) for name, colour in shown.items()}
 
 
-def _picture(pixels: np.ndarray, case: CaseSlice, what: str, caption: str) -> Picture:
-    return Picture.of(pixels, f"{case.name}: {what}", caption or what)
+def slice_case(name: str, pairing: Pairing) -> CaseRow:
+    """Read a case again and cut it where there is most to be seen."""
+    geometry = grid_of(name, pairing.reference)
+    cut, spacing, where = _place(name, pairing, geometry)
+    raters, fused, doubt = [], [], []
+    for structure in structures_of(name, pairing):
+        raters.append([cut(mask) for mask in structure.raters.values()])
+        fused.append(cut(structure.predicted))
+        if structure.probability is not None:
+            doubt.append(entropy(cut(structure.probability)))
+    return CaseRow(
+        name,
+        image=_image(name, pairing, geometry, cut),
+        raters=list(np.stack(raters, axis=1)),
+        fused=np.stack(fused),
+        uncertainty=np.max(doubt, axis=0) if doubt else None,
+        spacing=spacing,
+        note=where,
+    )
+
+
+def _place(name: str, pairing: Pairing, geometry: Geometry) -> tuple[Cut, tuple[float, float], str]:
+    """Find out how to cut, how large the pixels are then, and how to call the slice."""
+    if len(geometry.shape) == 2:
+        return lambda array: array, (geometry.spacing[0], geometry.spacing[1]), ""
+    canonical = canonical_geometry(geometry)
+    plane, index = best_slice(name, pairing, geometry)
+    where = f"{plane} slice {index + 1} of {canonical.shape[AXES[plane]]}"
+    return _cutter(geometry, plane, index), spacing_of(canonical.spacing, plane), where
+
+
+def best_slice(name: str, pairing: Pairing, geometry: Geometry) -> tuple[Plane, int]:
+    """Find the slice of a volume in which the references are largest, or the predictions where there are none."""
+    canonical = canonical_geometry(geometry)
+    plane = pick_plane(canonical.spacing, shape=canonical.shape)
+    drawn = pairing.reference.stored(name)
+
+    def references(channel: int) -> np.ndarray:
+        return pairing.reference.channel(drawn, pairing.coding, channel).sum(axis=0)
+
+    def predicted(channel: int) -> np.ndarray:
+        return pairing.predictions.reader(name)(channel)[0]
+
+    for masks in (references, predicted):
+        areas = sum(area_by_slice(canonical_view(masks(channel), geometry), plane) for channel in pairing.channels)
+        if np.any(areas):
+            return plane, int(np.argmax(areas))
+    return plane, canonical.shape[AXES[plane]] // 2
+
+
+def area_by_slice(drawn: Shaped[np.ndarray, "x y z"], plane: Plane) -> np.ndarray:
+    """Count voxels slice by slice."""
+    others = tuple(axis for axis in range(3) if axis != AXES[plane])
+    return np.asarray(drawn.sum(axis=others))
+
+
+def _cutter(geometry: Geometry, plane: Plane, index: int) -> Cut:
+    return lambda array: np.ascontiguousarray(slice_of(canonical_view(array, geometry), plane, index))
+
+
+def _image(name: str, pairing: Pairing, geometry: Geometry, cut: Cut) -> np.ndarray | None:
+    """Read the first image of a case, if there is one that can be read and lies on the grid of its masks."""
+    case = pairing.cases.get(name)
+    if case is None or not case.images:
+        return None
+    try:
+        pixels, _ = read_image(case.images[0])
+    except (MedSegDiffError, OSError):  # scores are known by now: a report without this image says more than none
+        return None
+    if pixels.shape[1:] != geometry.shape:
+        return None
+    return cut(pixels if len(geometry.shape) == 2 else pixels[:1])

@@ -13,7 +13,7 @@ from medsegdiff.evaluation.case import Pool
 from medsegdiff.evaluation.evaluate import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
-from medsegdiff.pictures.ensemble_curve import curves_plot
+from medsegdiff.pictures.curves import members_curves
 from medsegdiff.report.html import Picture, Section
 from medsegdiff.report.tables import columns_of, label
 
@@ -163,7 +163,7 @@ def ensemble(evaluation: Evaluation) -> Section | None:
     curve = evaluation.curve
     if curve is None:
         return None
-    figure = curves_plot({"majority of n members": curve})
+    figure = members_curves({"majority of n members": curve})
     text = (
         f"Random subsets of the members, fused by majority, over {curve.num_cases} cases; the band is the standard "
         "deviation over subsets. More draws, STAPLE and several runs: medsegdiff benchmark ensemble."

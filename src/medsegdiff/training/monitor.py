@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from medsegdiff.pictures.figures import training_curves
+from medsegdiff.pictures.curves import save, training_curves
 from medsegdiff.training.run import Run
 
 
@@ -72,7 +72,7 @@ class Monitor:
         self.accelerator.log({f"val/{key}": value for key, value in numbers.items()}, step=step)
         if self.active:
             self.run.append({"step": step, **numbers})
-            training_curves(self.run.lines(), self.run.curves)
+            save(training_curves(self.run.lines()), self.run.curves)
             anchor = f", {numbers['dice_anchor']:.4f} anchor" if "dice_anchor" in numbers else ""
             self.console.print(
                 f"step {step:>6} · validation Dice {numbers['dice']:.4f} fused, "

@@ -21,7 +21,8 @@ from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import dice, iou
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.pictures.figures import CaseRow, case_grid
+from medsegdiff.pictures.cases import CaseRow, case_grid
+from medsegdiff.pictures.curves import save
 
 SHOWN = 6
 """Cases that are drawn."""
@@ -67,7 +68,7 @@ class Validator:
         gathered: list[Scored] = gather_object(scored) if world > 1 else scored
         if self.accelerator.is_main_process:
             rows = sorted((case.row for case in gathered if case.row), key=lambda row: self.names.index(row.name))
-            case_grid(rows, picture)
+            save(case_grid(rows), picture)
         return _means(gathered)
 
     def _batches(self, world: int) -> list[list[Prepared]]:
@@ -110,7 +111,7 @@ class Validator:
         row = CaseRow(
             name=case.name,
             image=case.image.numpy(),
-            reference=share,
+            raters=list(case.mask.numpy()[:, self.labels.foreground]),
             members=masks,
             fused=mask,
             anchor=anchor,
