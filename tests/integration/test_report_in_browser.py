@@ -70,8 +70,8 @@ def test_a_report_opens_from_a_file(page: tuple[Page, list[str]], evaluation: Ev
     scores = evaluation.scores
     cases = [*zip(long, scores.groups, strict=False), *((name, name) for name in scores.groups)]
     scores = Scores.of_cases((shown, "", scores.of(name)) for shown, name in cases)
-    doubts = ("Masks look as if they were mirrored: " + "y" * 200,)
-    write_page(replace(evaluation, scores=scores, doubts=doubts, pairing=None), tmp_path / "long.html")
+    warnings = ("Masks look as if they were mirrored: " + "y" * 200,)
+    write_page(replace(evaluation, scores=scores, warnings=warnings, pairing=None), tmp_path / "long.html")
     plots = 5 + 1 + 1 + 1
     assert seen(*page, tmp_path / "long.html") == ([plots] * 2, [])
     write_page(evaluation, tmp_path / "r.html", command="medsegdiff evaluate " + "z" * 300)

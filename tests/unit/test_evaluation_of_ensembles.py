@@ -239,9 +239,9 @@ def test_a_single_member_agrees_with_nobody(tmp_path: Path) -> None:
 def test_empty_masks_of_empty_references_are_no_cause_for_doubt(tmp_path: Path) -> None:
     for folder in ("p", "r"):
         write_png(tmp_path / folder / "a.png", box(slice(0, 0)))
-    assert evaluate(tmp_path / "p", tmp_path / "r").doubts == ()
+    assert evaluate(tmp_path / "p", tmp_path / "r").warnings == ()
     write_png(tmp_path / "r" / "a.png", box(slice(0, 9)))
-    assert "1 empty" in evaluate(tmp_path / "p", tmp_path / "r").doubts[0]
+    assert "1 empty" in evaluate(tmp_path / "p", tmp_path / "r").warnings[0]
 
 
 def test_what_cannot_be_understood_says_the_way_out(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_numbers_that_are_none_are_dashes() -> None:
 def test_what_it_is_given_is_escaped(tmp_path: Path) -> None:
     cases = [{"name": "<b>bold</b>", "dice": 0.5}, {"name": "x", "dice": 0.1}]
     evaluation = made(cases, predictions="<i>", structures=("<u>",))
-    write_page(replace(evaluation, doubts=("<s> & so on",)), tmp_path / "r.html", command="echo <a>")
+    write_page(replace(evaluation, warnings=("<s> & so on",)), tmp_path / "r.html", command="echo <a>")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     for tag in ("<b>", "<i>", "<u>", "<s>", "<a>"):
         assert tag not in page.replace("<i style", "")

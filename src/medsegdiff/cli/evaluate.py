@@ -67,8 +67,8 @@ def evaluate(
         give(to_json(result.to_dict()))
     else:
         show(result)
-    for doubt in result.doubts:
-        say(f"Warning: {doubt}")
+    for warning in result.warnings:
+        say(f"Warning: {warning}")
 
 
 def show(result: Evaluation) -> None:

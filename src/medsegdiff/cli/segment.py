@@ -83,8 +83,8 @@ def segment(
     say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
     if members == "auto" and finished.done:
         say(f"Members: {finished.members()}.")
-    if finished.doubts():
-        say(f"Warning: {finished.doubts()} 'medsegdiff doctor {model}' looks closer.")
+    if finished.warning():
+        say(f"Warning: {finished.warning()} 'medsegdiff doctor {model}' looks closer.")
     if as_json:
         give(to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds}))
     elif finished.done:

@@ -18,7 +18,7 @@ from medsegdiff.doctor.pictures import Pictures
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.distribution import agreement
-from medsegdiff.metrics.plausibility import Appearance, doubts, look
+from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
 
 MEMBERS = 4
 SECONDS = 10.0
@@ -65,7 +65,7 @@ def _seen(members: Float[Tensor, "m k h w"], config: ResolvedConfig) -> tuple[Ap
     largest = int(np.stack(each).mean(axis=(0, 2, 3)).argmax())
     masks = np.stack(each)[:, largest].astype(bool)
     agreed = agreement(masks)
-    return look(fused[largest], agreement=agreed, members=float(masks.mean())), agreed
+    return appearance_of(fused[largest], agreement=agreed, members=float(masks.mean())), agreed
 
 
 def _masks(seen: Sequence[Appearance], how: str, *, real: bool) -> Finding:
@@ -73,7 +73,7 @@ def _masks(seen: Sequence[Appearance], how: str, *, real: bool) -> Finding:
     numbers = {"foreground": share, "suspicions": [appearance.suspicion for appearance in seen]}
     numbers["roughness"] = [appearance.roughness for appearance in seen]
     advice = "Train longer; see the findings on weights and training. Are the images like those it was trained on?"
-    if text := doubts(seen):
+    if text := warning_of(seen):
         return Finding("masks", "appearance", "wrong" if real else "to look at", f"{text} ({how})", advice, numbers)
     found = f"Foreground {share:.1%} on average, compact ({how})."
     return Finding("masks", "appearance", "good", found, numbers=numbers)

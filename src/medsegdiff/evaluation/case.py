@@ -13,7 +13,7 @@ from medsegdiff.evaluation.matching import Pairing, common_grid
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
-from medsegdiff.metrics.plausibility import Appearance, look
+from medsegdiff.metrics.plausibility import Appearance, appearance_of
 from medsegdiff.metrics.scoring import all_scores
 from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
 
@@ -119,7 +119,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
             values |= _measures(pools[structure.name].numbers())
         numbers.append(values)
         empty.append(EMPTY[bool(structure.predicted.any()), bool(truth.any())])
-        seen.append(_look(structure, values.get(Measure("agreement"))))
+        seen.append(_appearance(structure, values.get(Measure("agreement"))))
     largest = max(seen, key=lambda of: of.foreground)
     return CaseScores(
         name, pairing.groups.get(name, ""), _over_structures(numbers, pairing.structures), tuple(empty), pools, largest
@@ -179,9 +179,11 @@ def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
         yield Structure(pairing.structures[number], masks, predicted, members, p, doubt, counted)
 
 
-def _look(structure: Structure, agreement: float | None) -> Appearance:
+def _appearance(structure: Structure, agreement: float | None) -> Appearance:
     share = None if structure.members is None else float(structure.members.mean())
-    return look(structure.predicted, agreement=agreement if structure.members is not None else None, members=share)
+    return appearance_of(
+        structure.predicted, agreement=agreement if structure.members is not None else None, members=share
+    )
 
 
 def _measures(numbers: Mapping[str, float]) -> dict[Measure, float]:

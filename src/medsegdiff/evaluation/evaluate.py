@@ -18,7 +18,7 @@ from medsegdiff.evaluation.matching import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.scores import Results, Scores, Setup
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition
-from medsegdiff.metrics.plausibility import doubts
+from medsegdiff.metrics.plausibility import warning_of
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.metrics.surface import TOLERANCE
 
@@ -45,7 +45,7 @@ class Evaluation(Results):
     """By structure: sums over the pixels of all cases; without probabilities there are none."""
     correlation: Mapping[str, float] = field(default_factory=dict)
     """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """What looks wrong with the masks."""
     curve: Curve | None = None
     """Dice against the number of members, of saved ones."""
@@ -79,7 +79,7 @@ class Evaluation(Results):
             "pooled": {name: pool.to_dict() for name, pool in pools.items() if pool is not None},
             "correlation": self.correlation,
             "ensemble_curve": None if self.curve is None else self.curve.to_dict(),
-            "doubts": self.doubts,
+            "doubts": self.warnings,
             "conventions": self.conventions,
         }
 
@@ -138,7 +138,7 @@ def evaluate(
         empty={kind: empty.count(kind) for kind in ("no_reference", "no_prediction", "both")},
         pools=_pooled(scored),
         correlation=_correlation(scores),
-        doubts=tuple(filter(None, [doubts([case.seen for case in scored if "both" not in case.empty])])),
+        warnings=tuple(filter(None, [warning_of([case.seen for case in scored if "both" not in case.empty])])),
         curve=_curve(pairing, track),
         pairing=pairing,
     )

@@ -26,7 +26,7 @@ from medsegdiff.inference.rates import rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
-from medsegdiff.metrics.plausibility import Appearance, doubts, look
+from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -55,9 +55,9 @@ class Finished:
         counts = [image["members"] for image in self.done] or [0]
         return f"mean {np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
 
-    def doubts(self) -> str:
+    def warning(self) -> str:
         """Say so if the results look like those of a model that has not been trained long enough."""
-        return doubts(self.seen)
+        return warning_of(self.seen)
 
 
 def check_room(out: Path, *, overwrite: bool) -> None:
@@ -109,7 +109,7 @@ def segment_files(
             result.save(out, members=save_members)
             facts = _facts(result)
             finished.done.append(facts)
-            finished.seen.append(_look(result, facts))
+            finished.seen.append(_appearance(result, facts))
             rates += rates_of(result)
         except (DataError, GeometryError) as error:
             refused(result.name, error)
@@ -170,11 +170,11 @@ def _facts(result: Segmentation) -> dict[str, Any]:
     }
 
 
-def _look(result: Segmentation, facts: dict[str, Any]) -> Appearance:
+def _appearance(result: Segmentation, facts: dict[str, Any]) -> Appearance:
     """Look at the structure that members draw largest."""
     shares = np.zeros(len(result.labels.structures))
     for index in range(len(result.labels.structures)):
         shares[index] = np.mean([result.labels.mask(member, index).mean() for member in result.members])
     largest = int(shares.argmax())
     mask = result.labels.mask(result.mask, largest)
-    return look(mask, agreement=facts["agreement"], members=float(shares[largest]))
+    return appearance_of(mask, agreement=facts["agreement"], members=float(shares[largest]))

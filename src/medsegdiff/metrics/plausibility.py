@@ -59,7 +59,7 @@ class Appearance:
         return "" if self.foreground else "empty"
 
 
-def look(
+def appearance_of(
     mask: Bool[np.ndarray, "*s"] | UInt8[np.ndarray, "*s"],
     *,
     agreement: float | None = None,
@@ -114,7 +114,7 @@ def alikeness(agreement: float, foreground: float) -> float:
     return 1.0 if foreground >= FULL else (agreement - foreground) / (1 - foreground)
 
 
-def doubts(seen: Sequence[Appearance], *, what: str = "masks") -> str:
+def warning_of(seen: Sequence[Appearance], *, what: str = "masks") -> str:
     """Say so if masks look like those of a model that has not been trained long enough.
 
     That is, if all are empty, or if half of those that are not empty are full, scattered or unlike: single empty

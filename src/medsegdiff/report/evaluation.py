@@ -34,7 +34,7 @@ def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None
         reproduction(evaluation, command),
     )
     title = f"Evaluation of {Path(evaluation.setup.predictions).name}"
-    write_report(path, title, [shown for shown in sections if shown is not None], warnings=evaluation.doubts)
+    write_report(path, title, [shown for shown in sections if shown is not None], warnings=evaluation.warnings)
 
 
 def headline(evaluation: Evaluation) -> Section:
