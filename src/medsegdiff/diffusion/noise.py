@@ -8,14 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medsegdiff.diffusion.philox import randn
 from medsegdiff.seeding import derive_seed
 
 
 class MemberNoise:
-    """Draws standard normal noise for a batch of members, each from a generator of its own.
+    """Draws standard normal noise for a batch of members, each from numbers of its own.
 
-    Drawn on the CPU in single precision and then moved, so that it does not depend on the device, the batch,
-    the order or the number of processes.
+    The numbers are those of `philox` under the key (seed, "member", image), so the noise does not depend on the
+    batch, the order, the number of members or of processes, nor, but for rounding, on the device.
 
     With ``antithetic`` members 2j and 2j + 1 draw opposite noise, that of member 2j being the same as without.
     Each member alone is as random as before; the two of a pair are more unlike than two others, and what is odd in
@@ -34,7 +35,7 @@ class MemberNoise:
         device: torch.device,
         antithetic: bool = False,
     ) -> None:
-        """Seed the generators.
+        """Find each member's numbers.
 
         Args:
             seed: The user's seed.
@@ -43,11 +44,12 @@ class MemberNoise:
             device: Where the noise shall be.
             antithetic: Whether odd members draw the opposite of what the member before them draws.
         """
-        self.shape, self.device = shape, device
+        self.shape, self.device, self.draws = shape, device, 0
         mirrored = [antithetic and number % 2 == 1 for _, number in members]
-        self.signs = torch.tensor([-1.0 if turned else 1.0 for turned in mirrored]).reshape(-1, 1, 1, 1)
-        self.generators = [
-            torch.Generator().manual_seed(derive_seed(seed, "member", key, number - turned))
+        signs = torch.tensor([-1.0 if turned else 1.0 for turned in mirrored])
+        self.signs = signs.reshape(-1, 1, 1, 1).to(device, non_blocking=True)
+        self.addresses = [
+            (derive_seed(seed, "member", key), number - turned)
             for (key, number), turned in zip(members, mirrored, strict=True)
         ]
 
@@ -57,5 +59,6 @@ class MemberNoise:
         Returns:
             Standard normal noise.
         """
-        drawn = [torch.randn(self.shape, generator=generator) for generator in self.generators]
-        return (self.signs * torch.stack(drawn)).to(self.device)
+        noise = randn(self.addresses, self.shape, draw=self.draws, device=self.device)
+        self.draws += 1
+        return self.signs * noise

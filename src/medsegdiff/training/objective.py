@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from medsegdiff.config.diffusion import LossConfig
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.diffusion.philox import randint, randn
 from medsegdiff.diffusion.process import TARGETS, activate, add_noise, encode, levels_at, predicted_x_0
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.variance import split, variance_loss
@@ -126,12 +126,9 @@ def draw(
     Returns:
         t, on the CPU, and ε, on the device of ``like``.
     """
-    steps, noises = [], []
-    for position in positions:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "diffuse", position))
-        steps.append(torch.randint(schedule.num_train_timesteps, (1,), generator=generator))
-        noises.append(torch.randn(like.shape[1:], generator=generator))
-    return torch.cat(steps), torch.stack(noises).to(like, non_blocking=True)
+    addresses = [(derive_seed(seed, "diffuse", position), 0) for position in positions]
+    noise = randn(addresses, like.shape[1:], device=like.device)
+    return randint(addresses, schedule.num_train_timesteps), noise.to(like)
 
 
 def mask_loss(
