@@ -34,6 +34,7 @@ PP = (
     "train.val_every=5",
     *("model.scale_shift=true", "train.gradient_checkpointing=true", "model.num_heads=4", "model.attention_levels=[]"),
     *("diffusion.target=eps", "data.augment=true", "train.ema_decay=0.5", "train.max_grad_norm=0.5"),
+    "train.seed=1",  # with 0 an activation of step 4 is so close to 0 that rounding turns it on or off
 )
 """What the preset ``pp`` has at its size, and gradients that are clipped."""
 V2 = ("train.val_every=2", "train.gradient_checkpointing=true", "train.max_grad_norm=null")
