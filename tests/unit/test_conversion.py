@@ -367,6 +367,18 @@ def test_slices_are_the_same_however_the_axes_of_a_file_are_turned(tmp_path: Pat
         assert np.corrcoef(x.image[inside], y.image[inside])[0, 1] > 0.999999
 
 
+def test_slices_are_cut_as_in_training_where_an_axis_has_one_of_them(tmp_path: Path) -> None:
+    """Pictures that are stored as coronal volumes stay the pictures they are, though the voxels are thicker upwards."""
+    for i in range(3):
+        save(tmp_path / "a" / "images" / f"v{i}.nii.gz", voxels(i)[:, :1], np.diag([1, 1, 5, 1]))
+        save(tmp_path / "a" / "masks" / f"v{i}.nii.gz", (nested(i) == 2).astype(np.uint8)[:, :1], np.diag([1, 1, 5, 1]))
+    done = convert(tmp_path / "a", tmp_path / "b", to="slices")
+    volumes, pictures = open_source(tmp_path / "a", DataConfig()), open_source(done.out, DataConfig())
+    assert volumes.info.plane == "coronal"
+    for item in volumes.info.items("all"):
+        assert np.array_equal(volumes.load(item).mask, pictures.load(item.replace("/", "_")).mask)
+
+
 def test_slices_of_a_volume_stay_together(tmp_path: Path) -> None:
     root = make_volumes(tmp_path / "a")
     done = convert(root, tmp_path / "b", to="slices", config=DataConfig(plane="axial"))

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medsegdiff.config.data import DataConfig
+from medsegdiff.config.data import DataConfig, Plane
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.loader import PreparedCases, TrainingStream
 from medsegdiff.data.opening import open_source
-from medsegdiff.data.planes import Plane
-from medsegdiff.data.transforms import prepare
-from medsegdiff.data.volumes import VolumeSource, intensity_of
+from medsegdiff.data.transforms import intensity_of, prepare
+from medsegdiff.data.volumes import VolumeSource
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataSource, Track, in_silence
 from medsegdiff.data.modality import TAILS, fit_window, guess_modalities, told_modalities
-from medsegdiff.data.planes import slice_of
 from medsegdiff.data.volumes import VolumeSource
 from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed
@@ -125,12 +124,13 @@ def _sample(source: DataSource, name: str) -> _Sample:
     labels = source.info.labels
     if isinstance(source, VolumeSource):
         whole = source.volume(name)
+        image = whole.slicing.turned(whole.image)
         counts: np.ndarray = np.any(labels.table[labels.foreground], axis=0)
-        inside: np.ndarray = np.zeros(whole.image.shape[1:], dtype=bool)
+        inside: np.ndarray = np.zeros(image.shape[1:], dtype=bool)
         for _, values in whole.masks:
-            inside[counts[values]] = True
-        size = slice_of(inside, source.plane, 0).shape
-        return _measured(name, whole.image, inside, (*size, len(source.info.slices[name])), whole.geometry.spacing)
+            inside[counts[whole.slicing.turned(values)]] = True
+        size = whole.slicing.cut(whole.image, 0).shape[1:]
+        return _measured(name, image, inside, (*size, len(whole.slicing)), whole.slicing.canonical.spacing)
     items = source.info.slices.get(name, (name,))
     case = source.load(items[len(items) // 2])
     shape = case.image.shape[1:]

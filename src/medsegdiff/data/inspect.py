@@ -17,12 +17,13 @@ from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles, Listing
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import list_cases
-from medsegdiff.data.planes import middle_of
+from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.source import check_grids, unlabelled
 from medsegdiff.data.split import make_split
 from medsegdiff.data.volumes import check_channels_alike
 from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import count_channels, read_channels
+from medsegdiff.types import Geometry
 
 ALIKE = 0.95
 """Correlation of edges at 32×32 from which two images are near-duplicates."""
@@ -159,7 +160,15 @@ def _read(case: CaseFiles, masks: Masks, read: _Reading, found: Inspection) -> N
         read.held[-1].update(keys)
         if not values.any():
             found.empty_masks.append(f"{path.parent.name}/{case.name}")
-    read.thumbnails[case.name] = thumbnail(middle_of(image, geometry) if image.ndim == 4 else image)
+    read.thumbnails[case.name] = thumbnail(_picture(image, geometry))
+
+
+def _picture(image: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Give the picture itself, or the middle slice of a volume."""
+    if image.ndim == 3:
+        return image
+    slicing = Slicing.of(geometry)
+    return np.ascontiguousarray(slicing.cut(image, slicing.middle))
 
 
 def _understand(listing: Listing, read: _Reading, config: DataConfig, found: Inspection) -> None:

@@ -84,6 +84,26 @@ def from_grid(values: Float[Tensor, "n c gh gw"], placement: Placement) -> Float
     return F.interpolate(values, size=placement.native, mode="bilinear", antialias=True)
 
 
+def intensity_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, "c 2"]:
+    """Measure a volume for its normalisation: its voxels, without the value that most of its corners have, if any."""
+    return np.array([_mean_and_std(channel) for channel in image], dtype=np.float32)
+
+
+def _mean_and_std(channel: Float[np.ndarray, "*s"]) -> tuple[float, float]:
+    """Measure plane by plane, without a copy of the volume; from the first corner, so that the sums stay small."""
+    corners = channel[tuple(np.meshgrid(*[[0, -1]] * channel.ndim, indexing="ij"))]
+    values, counts = np.unique(corners, return_counts=True)
+    background = values[counts.argmax()] if counts.max() > corners.size / 2 else None
+    origin, count, total, squares = float(corners.flat[0]), 0, 0.0, 0.0
+    for plane in map(np.ascontiguousarray, channel):  # whichever way the file turns its axes, one order of adding
+        inside = (plane if background is None else plane[plane != background]).astype(np.float64) - origin
+        count, total, squares = count + inside.size, total + inside.sum(), squares + np.square(inside).sum()
+    if not count:
+        return origin, 1.0  # every voxel is background
+    mean = total / count
+    return origin + mean, float(np.sqrt(max(squares / count - mean * mean, 0.0)))
+
+
 def normalise(
     image: Float[np.ndarray, "c h w"],
     *,

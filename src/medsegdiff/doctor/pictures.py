@@ -16,13 +16,12 @@ from torch import Tensor
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.phantom import PhantomSource, make_lesion
-from medsegdiff.data.planes import AXES, pick_plane
+from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import place, prepare, to_grid
 from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.inference.finding import find_inputs
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.volume import slices_of
-from medsegdiff.io.grid import canonical_geometry
 from medsegdiff.training.run import Run
 from medsegdiff.types import Case
 
@@ -90,10 +89,9 @@ def _picture(case: Case, config: ResolvedConfig) -> Case:
     """Give the picture itself, or the middle slice of a volume."""
     if case.image.ndim == 3:
         return case
-    data, canonical = config.data, canonical_geometry(case.geometry)
-    middle = canonical.shape[AXES[pick_plane(canonical.spacing, data.plane, shape=canonical.shape)]] // 2
-    slices = slices_of(case, data.plane, shared_noise=False, neighbours=data.neighbours)
-    return next(itertools.islice(slices, middle, None))
+    plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
+    slices = slices_of(case, plane, shared_noise=False, neighbours=neighbours)
+    return next(itertools.islice(slices, Slicing.of(case.geometry, plane).middle, None))
 
 
 def _made_up(config: ResolvedConfig, count: int, stride: int) -> list[Float[Tensor, "c h w"]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -11,15 +12,14 @@ import numpy as np
 from jaxtyping import Shaped
 
 from medsegdiff.config.data import Plane
-from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
-from medsegdiff.data.volumes import intensity_of, with_neighbours
+from medsegdiff.data.slicing import Slicing
+from medsegdiff.data.transforms import intensity_of
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.rates import VolumeRates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
-from medsegdiff.io.grid import canonical_geometry, canonical_view, native_axis
 from medsegdiff.io.mapped import make_room, release
-from medsegdiff.types import Case, Geometry
+from medsegdiff.types import Case
 
 MAPS = ("mask", "probability", "members", "anchor")
 UNCERTAINTY = ("std", "entropy", "disagreement")
@@ -31,41 +31,26 @@ def slices_of(
     volume: Case, plane: Plane | Literal["auto"], *, shared_noise: bool, neighbours: int = 0
 ) -> Iterator[Case]:
     """Cut a volume into pictures."""
-    image, canonical = canonical_view(volume.image, volume.geometry), canonical_geometry(volume.geometry)
-    cut, key, intensity = (
-        pick_plane(canonical.spacing, plane, shape=canonical.shape),
-        image_key(volume.image),
-        intensity_of(image),
-    )
-    spacing = spacing_of(canonical.spacing, cut)
-    for index in range(image.shape[1 + AXES[cut]]):
-        pixels = with_neighbours(image, cut, index, neighbours)
-        geometry = Geometry(shape=pixels.shape[1:], spacing=spacing)
-        yield Case(
-            name=f"{volume.name}/{index:04d}",
-            image=pixels,
-            mask=None,
-            geometry=geometry,
-            intensity=intensity,
-            key=key if shared_noise else f"{key}/{index}",
-        )
+    slicing, key = Slicing.of(volume.geometry, plane), image_key(volume.image)
+    intensity = intensity_of(slicing.turned(volume.image))
+    for index, name in enumerate(slicing.names(volume.name)):
+        case = slicing.case(name, volume.image, index, intensity=intensity, neighbours=neighbours)
+        yield replace(case, key=key if shared_noise else f"{key}/{index}")
 
 
 def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segmentation]) -> Segmentation:
     """Put the results of slices together. What is large lies in temporary files, so that memory stays bounded."""
-    canonical, first = canonical_geometry(volume.geometry), next(slices)
-    cut = pick_plane(canonical.spacing, plane, shape=canonical.shape)
-    room = partial(_room, shape=volume.geometry.shape, outer=native_axis(volume.geometry, AXES[cut]))
+    slicing, first = Slicing.of(volume.geometry, plane), next(slices)
+    room = partial(_room, shape=volume.geometry.shape, outer=slicing.native_axis)
     given = [name for name in MAPS if getattr(first, name) is not None]
     arrays = {name: room(getattr(first, name)) for name in given}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
-    views = {name: canonical_view(array, volume.geometry) for name, array in (arrays | maps).items()}
     rates = VolumeRates()
     for index, result in enumerate(itertools.chain([first], slices)):
         for name in given:
-            slice_of(views[name], cut, index)[...] = getattr(result, name)
+            slicing.paste(arrays[name], index, getattr(result, name))
         for name in UNCERTAINTY:
-            slice_of(views[name], cut, index)[...] = getattr(result.uncertainty, name)
+            slicing.paste(maps[name], index, getattr(result.uncertainty, name))
         rates.add(result)
         if index % RELEASED == RELEASED - 1:
             release(*arrays.values(), *maps.values())

@@ -16,7 +16,7 @@ from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import list_cases
-from medsegdiff.data.planes import middle_of
+from medsegdiff.data.slicing import Slicing
 from medsegdiff.io.image import read_image
 from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import read_map, read_mask
@@ -150,8 +150,9 @@ def _outlined(case: CaseFiles, masks: Masks) -> np.ndarray:
     drawn = np.array(layers, dtype=np.uint8).reshape(-1, *geometry.shape)
     if pixels.ndim == 3:
         return overlay(pixels, drawn)
-    held = drawn if drawn.any() else None
-    return overlay(middle_of(pixels, geometry, held), middle_of(drawn, geometry, held))
+    slicing = Slicing.of(geometry)
+    most = slicing.where(drawn)
+    return overlay(slicing.cut(pixels, most), slicing.cut(drawn, most))
 
 
 def saved_rows(

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.ndimage import binary_erosion
 
-from medsegdiff.data.planes import AXES, pick_plane, slice_of
-from medsegdiff.io.grid import canonical_geometry, canonical_view
+from medsegdiff.data.slicing import Slicing
 from medsegdiff.types import Geometry
 
 COLOURS = np.array(
@@ -71,15 +70,13 @@ def sheet(
     split: Callable[[UInt8[np.ndarray, "*r h w"]], UInt8[np.ndarray, "s h w"]],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw slices evenly chosen among those with a structure, or among all where there is none."""
-    canonical = canonical_geometry(geometry)
-    plane = pick_plane(canonical.spacing, shape=canonical.shape)
-    arrays = [canonical_view(array, geometry) for array in (image, labels, uncertainty)]
+    slicing = Slicing.of(geometry)
 
     def cut(index: int) -> list[np.ndarray]:
-        return [np.ascontiguousarray(slice_of(array, plane, index)) for array in arrays]
+        return [np.ascontiguousarray(slicing.cut(array, index)) for array in (image, labels, uncertainty)]
 
-    every = range(canonical.shape[AXES[plane]])
-    held = [index for index in every if slice_of(arrays[1], plane, index).any()]
+    every = range(len(slicing))
+    held = [index for index in every if slicing.cut(labels, index).any()]
     chosen = np.array(held or every)
     picked = chosen[np.linspace(0, len(chosen) - 1, min(COLUMNS * ROWS, len(chosen))).round().astype(int)].tolist()
     tiles = [overlay(pixels, split(of_slice), glow.astype(np.float32)) for pixels, of_slice, glow in map(cut, picked)]

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Shaped
 
-from medsegdiff.config.data import Plane
-from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
+from medsegdiff.data.slicing import Slicing
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.evaluation.case import entropy, structures_of
 from medsegdiff.evaluation.matching import Pairing, grid_of
 from medsegdiff.evaluation.scores import Measure, Scores
-from medsegdiff.io.grid import canonical_geometry, canonical_view
 from medsegdiff.io.image import read_image
 from medsegdiff.pictures.cases import CaseRow, contours
 from medsegdiff.pictures.overlay import colour_of
@@ -91,16 +88,14 @@ def _place(name: str, pairing: Pairing, geometry: Geometry) -> tuple[Cut, tuple[
     """Find out how to cut, how large the pixels are then, and how to call the slice."""
     if len(geometry.shape) == 2:
         return lambda array: array, (geometry.spacing[0], geometry.spacing[1]), ""
-    canonical = canonical_geometry(geometry)
-    plane, index = best_slice(name, pairing, geometry)
-    where = f"{plane} slice {index + 1} of {canonical.shape[AXES[plane]]}"
-    return _cutter(geometry, plane, index), spacing_of(canonical.spacing, plane), where
+    slicing = Slicing.of(geometry)
+    index = _best_slice(name, pairing, slicing)
+    where = f"{slicing.plane} slice {index + 1} of {len(slicing)}"
+    return lambda array: np.ascontiguousarray(slicing.cut(array, index)), slicing.spacing, where
 
 
-def best_slice(name: str, pairing: Pairing, geometry: Geometry) -> tuple[Plane, int]:
+def _best_slice(name: str, pairing: Pairing, slicing: Slicing) -> int:
     """Find the slice of a volume in which the references are largest, or the predictions where there are none."""
-    canonical = canonical_geometry(geometry)
-    plane = pick_plane(canonical.spacing, shape=canonical.shape)
     drawn = pairing.reference.stored(name)
 
     def references(channel: int) -> np.ndarray:
@@ -110,20 +105,10 @@ def best_slice(name: str, pairing: Pairing, geometry: Geometry) -> tuple[Plane, 
         return pairing.predictions.reader(name)(channel)[0]
 
     for masks in (references, predicted):
-        areas = sum(area_by_slice(canonical_view(masks(channel), geometry), plane) for channel in pairing.channels)
+        areas = sum(slicing.areas(masks(channel)) for channel in pairing.channels)
         if np.any(areas):
-            return plane, int(np.argmax(areas))
-    return plane, canonical.shape[AXES[plane]] // 2
-
-
-def area_by_slice(drawn: Shaped[np.ndarray, "x y z"], plane: Plane) -> np.ndarray:
-    """Count voxels slice by slice."""
-    others = tuple(axis for axis in range(3) if axis != AXES[plane])
-    return np.asarray(drawn.sum(axis=others))
-
-
-def _cutter(geometry: Geometry, plane: Plane, index: int) -> Cut:
-    return lambda array: np.ascontiguousarray(slice_of(canonical_view(array, geometry), plane, index))
+            return int(np.argmax(areas))
+    return slicing.middle
 
 
 def _image(name: str, pairing: Pairing, geometry: Geometry, cut: Cut) -> np.ndarray | None:

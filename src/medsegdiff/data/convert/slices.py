@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,10 @@ from medsegdiff.data.convert.files import PICTURE, VOLUME, CaseOutput, safe
 from medsegdiff.data.convert.folder import Layer, check_kept, layers_of, notes_on_classes
 from medsegdiff.data.convert.survey import Survey, Target
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.planes import AXES, pick_plane, slice_of, spacing_of
+from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import DataError
 from medsegdiff.io import nifti, raster
-from medsegdiff.io.grid import canonical_geometry, to_canonical
 from medsegdiff.io.image import read_channels
 from medsegdiff.types import Geometry
 
@@ -42,8 +41,7 @@ def to_slices(found: Survey, out: Path) -> Target:
     if not found.volumes:
         raise DataError(f"{found.listing.root}: holds pictures already; slices are cut from volumes.")
     check_kept(found)
-    spacings = [canonical_geometry(geometry).spacing for geometry in found.geometries]
-    plane = pick_plane(np.median(spacings, axis=0).tolist(), found.config.plane)
+    plane = common_plane(found.geometries, found.config.plane)
     target = Target(lambda case, output: [], group=lambda case: case.name, notes=_notes(found, plane))
     left = Left()
 
@@ -62,20 +60,18 @@ def to_slices(found: Survey, out: Path) -> Target:
 
 def _write_case(case: CaseFiles, found: Survey, plane: Plane, output: CaseOutput, left: Left) -> list[str]:
     image, geometry = read_channels(case.images)
-    turned, canonical = to_canonical(image, geometry)
-    shown = scaled(turned, found) if len(turned) in (1, 3) else None
-    layers = [
-        Layer(layer.folder, to_canonical(layer.values, geometry)[0], layer.indices) for layer in layers_of(found, case)
-    ]
+    slicing = Slicing(geometry, plane)
+    shown = scaled(image, found) if len(image) in (1, 3) else None
+    layers = list(layers_of(found, case))
     names = []
-    for index in range(turned.shape[1 + AXES[plane]]):
-        cut = [Layer(layer.folder, slice_of(layer.values, plane, index), layer.indices) for layer in layers]
+    for index in range(len(slicing)):
+        cut = [replace(layer, values=slicing.cut(layer.values, index)) for layer in layers]
         if found.only_foreground and layers and not any(layer.values.any() for layer in cut):
             continue
         name = f"{safe(case.name)}_{index:04d}"
         if shown is None:
-            _write_nifti(slice_of(turned, plane, index), cut, output, name, canonical, plane)
-        elif not _write_png(slice_of(shown, plane, index), cut, output, name):
+            _write_nifti(slicing.cut(image, index), cut, output, name, slicing)
+        elif not _write_png(slicing.cut(shown, index), cut, output, name):
             left.constant += 1
             continue
         names.append(name)
@@ -109,26 +105,21 @@ def _write_png(picture: Float[np.ndarray, "c h w"], layers: list[Layer], output:
         raster.write_picture(path, np.ascontiguousarray(levels.transpose(1, 2, 0)).astype(np.uint8))
     flat = Geometry(shape=picture.shape[1:], spacing=(1.0, 1.0))
     for layer in layers:
-        Layer(layer.folder, np.ascontiguousarray(layer.values), layer.indices).write(output, name, flat)
+        replace(layer, values=np.ascontiguousarray(layer.values)).write(output, name, flat)
     return True
 
 
 def _write_nifti(
-    picture: Float[np.ndarray, "c h w"],
-    layers: list[Layer],
-    output: CaseOutput,
-    name: str,
-    canonical: Geometry,
-    plane: Plane,
+    picture: Float[np.ndarray, "c h w"], layers: list[Layer], output: CaseOutput, name: str, slicing: Slicing
 ) -> None:
     """Write a slice as a volume of one: rows run down and columns to the right of an axial slice."""
-    h, w = spacing_of(canonical.spacing, plane)
-    thick = max(canonical.spacing)  # so that it is axially that it is cut again
+    h, w = slicing.spacing
+    thick = max(slicing.native.spacing)  # so that it is axially that it is cut again
     affine = np.array([[0, w, 0, 0], [-h, 0, 0, 0], [0, 0, thick, 0], [0, 0, 0, 1]], dtype=float)
     single = Geometry(shape=(*picture.shape[1:], 1), spacing=(h, w, thick), affine=affine)
     nifti.write_map(output.path("images", name + VOLUME), picture[..., None], single)
     for layer in layers:
-        Layer(layer.folder, layer.values[..., None], layer.indices).write(output, name, single)
+        replace(layer, values=layer.values[..., None]).write(output, name, single)
 
 
 def _notes(found: Survey, plane: Plane) -> list[str]:
