@@ -94,7 +94,7 @@ def test_table_5_takes_what_each_folder_knows(
         "s per image": f"{made['seconds'] / 12:.2f}",
     }
     own = config.sampling
-    assert rows["run"]["calls"] == str(own.num_samples * own.num_steps)
+    assert rows["run"]["calls"] == str(own.members * own.steps)
     assert rows["run"]["Dice"] == rows["run"]["agreement"] == ""
     assert rows["scores"]["Dice"] == rows["all"]["Dice"]
     assert rows["scores"]["Params (M)"] == rows["scores"]["members"] == ""

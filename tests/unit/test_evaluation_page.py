@@ -16,7 +16,7 @@ from PIL import Image
 
 from medsegdiff.evaluation import Measure, Scores, evaluate
 from medsegdiff.evaluation.case import Pool
-from medsegdiff.evaluation.matching import Pairing
+from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.fusion.curve import Curve
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection

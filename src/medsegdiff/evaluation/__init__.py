@@ -1,6 +1,30 @@
-"""Scoring predicted masks, probabilities and members against references of one or several raters."""
+"""Scoring predicted masks, probabilities and members against references of one or several raters.
 
-from medsegdiff.evaluation.evaluate import Evaluation, evaluate
-from medsegdiff.evaluation.scores import Measure, Results, Score, Scores, Setup
+The names below are imported when they are first used: what reads scores alone does without torch.
+"""
 
-__all__ = ["Evaluation", "Measure", "Results", "Score", "Scores", "Setup", "evaluate"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medsegdiff.evaluation.evaluation import Evaluation as Evaluation
+    from medsegdiff.evaluation.evaluation import evaluate as evaluate
+    from medsegdiff.evaluation.scores import Measure as Measure
+    from medsegdiff.evaluation.scores import Scores as Scores
+    from medsegdiff.evaluation.scores import Setup as Setup
+
+_PUBLIC = {
+    "Evaluation": "medsegdiff.evaluation.evaluation",
+    "evaluate": "medsegdiff.evaluation.evaluation",
+    "Measure": "medsegdiff.evaluation.scores",
+    "Scores": "medsegdiff.evaluation.scores",
+    "Setup": "medsegdiff.evaluation.scores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'medsegdiff.evaluation' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)

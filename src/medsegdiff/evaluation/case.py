@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medsegdiff.evaluation.matching import Pairing, common_grid
+from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
@@ -122,7 +122,12 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         seen.append(_appearance(structure, values.get(Measure("agreement"))))
     largest = max(seen, key=lambda of: of.foreground)
     return CaseScores(
-        name, pairing.groups.get(name, ""), _over_structures(numbers, pairing.structures), tuple(empty), pools, largest
+        name,
+        pairing.groups.get(name, ""),
+        _over_structures(numbers, pairing.labels.structures),
+        tuple(empty),
+        pools,
+        largest,
     )
 
 
@@ -165,18 +170,18 @@ def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
     """Read the masks of a case, structure by structure."""
     drawn = pairing.reference.stored(name)
     who = list(pairing.reference.by_folder(name)) if pairing.reference.kind == "raters" else ["reference"]
-    ignored = pairing.reference.ignored(drawn, pairing.coding)
+    ignored = pairing.reference.ignored(drawn, pairing.labels)
     counted = None if ignored is None else np.asarray(~ignored.any(axis=0))
     predictions, maps = pairing.predictions.reader(name), pairing.predictions.uncertainty
     doubt = None if maps is None else maps.read(name, 0)
     for number, index in enumerate(pairing.channels):
-        raters = pairing.reference.channel(drawn, pairing.coding, index).astype(bool)
+        raters = pairing.reference.channel(drawn, pairing.labels, index).astype(bool)
         predicted, members, p = predictions(index)
         if counted is not None:
             raters, predicted = raters & counted, predicted & counted
             members = None if members is None else members & counted
         masks = dict(zip(who, raters, strict=True))
-        yield Structure(pairing.structures[number], masks, predicted, members, p, doubt, counted)
+        yield Structure(pairing.labels.structures[number], masks, predicted, members, p, doubt, counted)
 
 
 def _appearance(structure: Structure, agreement: float | None) -> Appearance:

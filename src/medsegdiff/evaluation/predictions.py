@@ -1,8 +1,8 @@
-"""What was predicted: fused masks, members, probabilities; `finding` finds them."""
+"""What was predicted: masks, members and probabilities in folders, in DICOM, or as ``segment`` left them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from medsegdiff.data.drawn import drawn_files, drawn_masks
+from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
-from medsegdiff.errors import DataError
-from medsegdiff.evaluation.maps import Maps
-from medsegdiff.evaluation.segmented import surer
+from medsegdiff.errors import DataError, some
+from medsegdiff.evaluation.segmented import inner, read_segmented
 from medsegdiff.fusion.fusers import FUSERS
-from medsegdiff.io.image import read_geometry
+from medsegdiff.io.image import images_in, read_geometry, read_map
+from medsegdiff.io.names import file_name
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 
@@ -24,11 +27,47 @@ Predicted = tuple[Bool[np.ndarray, "*s"], Bool[np.ndarray, "m *s"] | None, Float
 
 
 @dataclass(frozen=True)
+class Maps:
+    """Probability maps, grey pictures or volumes, by class and case."""
+
+    root: Path
+    files: tuple[Mapping[str, Path] | None, ...]
+    """By channel: case → file; ``None`` for a background that was not saved."""
+
+    @property
+    def names(self) -> list[str]:
+        """Cases that have all maps."""
+        return sorted(set.intersection(*(set(of) for of in self.files if of is not None)))
+
+    def paths(self, name: str) -> list[Path]:
+        """List the files of a case."""
+        return [of[name] for of in self.files if of is not None]
+
+    def read(self, name: str, channel: int) -> Float[np.ndarray, "*s"]:
+        """Read a map."""
+        of = self.files[channel]
+        if of is None:
+            rest = [self.read(name, index) for index, files in enumerate(self.files) if files is not None]
+            return np.clip(1 - sum(rest), 0, 1)
+        values = read_map(of[name])
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 1 + 1e-6):
+            raise DataError(f"{of[name]}: values go from {low:g} to {high:g}; probabilities lie in 0 … 1.")
+        return np.minimum(values, 1)
+
+    def decided(self, name: str, channel: int, *, exclusive: bool) -> Bool[np.ndarray, "*s"]:
+        """Decide which pixels are of a channel, one after the other: of a volume, all maps may not fit into memory."""
+        if not exclusive:
+            return self.read(name, channel) >= 0.5
+        return np.stack([self.read(name, index) for index in range(len(self.files))]).argmax(axis=0) == channel
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Files of predictions by case; at least one of masks, members and maps is there."""
 
     root: Path
-    coding: Labels
+    labels: Labels
     masks: Masks | None = None
     """Fused, or the only ones."""
     members: tuple[Masks, ...] = ()
@@ -54,7 +93,15 @@ class Predictions:
         """Where the foreground's probability comes from, in words; empty where there is none."""
         if len(self.members) > 1:
             return "The share of members that drew a pixel."
-        return "" if self.maps is None else f"The values in {self.maps.root.name}/." + surer(self.root)
+        if self.maps is None:
+            return ""
+        made = read_segmented(self.root)
+        surer = made is not None and made.fusion == "staple" and self.root.resolve().name != "anchor"
+        return f"The values in {self.maps.root.name}/." + (
+            " They are STAPLE's posterior, surer than the share of members: segment with --save-members to score that."
+            if surer
+            else ""
+        )
 
     def folders(self) -> list[Masks]:
         """List all folders of masks."""
@@ -74,46 +121,149 @@ class Predictions:
     def grids(self, name: str) -> list[tuple[Path, Geometry]]:
         """Find out where the files of a case lie, from their headers."""
         found = [(path, of.reader.geometry(path)) for of in self.folders() for path in of.files(name)]
-        if self.uncertainty is not None:
-            found += [(path, read_geometry(path)[0]) for path in self.uncertainty.paths(name)]
-        if self.maps is not None:
-            found += [(path, read_geometry(path)[0]) for path in self.maps.paths(name)]
-        return found
+        maps = [path for of in (self.uncertainty, self.maps) if of is not None for path in of.paths(name)]
+        return found + [(path, read_geometry(path)[0]) for path in maps]
 
     def reader(self, name: str) -> Callable[[int], Predicted]:
-        """Read the masks of a case."""
-        fused = None if self.masks is None else _channels(self.masks, self.coding, name)
-        parts = [_channels(member, self.coding, name) for member in self.members if member.has(name)]
+        """Read the masks of a case; give what was predicted of a channel."""
+        fused = None if self.masks is None else _channels(self.masks, self.labels, name)
+        parts = [_channels(member, self.labels, name) for member in self.members if member.has(name)]
 
         def predicted(channel: int) -> Predicted:
             members = np.stack([part(channel) for part in parts]) if parts else None
-            p = self._probability(name, channel, members)
             mask = self._fused(name, channel, members) if fused is None else fused(channel)
-            return mask, members, p
+            if members is not None and len(members) > 1:
+                return mask, members, members.mean(axis=0, dtype=np.float32)
+            return mask, members, None if self.maps is None else self.maps.read(name, channel)
 
         return predicted
-
-    def _probability(self, name: str, channel: int, members: np.ndarray | None) -> np.ndarray | None:
-        if members is not None and len(members) > 1:
-            return members.mean(axis=0, dtype=np.float32)
-        return None if self.maps is None else self.maps.read(name, channel)
 
     def _fused(self, name: str, channel: int, members: np.ndarray | None) -> np.ndarray:
         if members is None:
             assert self.maps is not None
-            return self.maps.decided(name, channel, exclusive=self.coding.task == "exclusive")
+            return self.maps.decided(name, channel, exclusive=self.labels.exclusive)
         votes = torch.from_numpy(members.reshape(len(members), 1, 1, 1, -1)).float()
         fused = FUSERS.build(self.fusion, votes).probability >= 0.5
         return fused.numpy().reshape(members.shape[1:])
 
 
-def _channels(masks: Masks, coding: Labels, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:
+def _channels(masks: Masks, labels: Labels, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:
     """Read the files of a case; give the mask of a channel."""
     stored = masks.stored(name)
-    if masks.kind == "structures" or coding.task == "binary" or (len(coding.classes) == 1 and _two_valued(stored)):
-        coding = Labels(coding.task, coding.classes)  # 0 and 1, or class indices, not the data set's own values
-    return lambda channel: masks.channel(stored, coding, channel)[0].astype(bool)
+    if masks.kind == "structures" or labels.task == "binary" or (len(labels.classes) == 1 and _two_valued(stored)):
+        labels = Labels(labels.task, labels.classes)  # 0 and 1, or class indices, not the data set's own values
+    return lambda channel: masks.channel(stored, labels, channel)[0].astype(bool)
 
 
 def _two_valued(stored: Sequence[tuple[Path, np.ndarray]]) -> bool:
     return all({*np.unique(values).tolist()} in TWO_VALUES for _, values in stored)
+
+
+def find_predictions(
+    folder: Path,
+    kind: str,
+    labels: Labels,
+    *,
+    names: Sequence[str],
+    cases: Mapping[str, CaseFiles],
+    fusion: str,
+    checked: bool,
+) -> Predictions:
+    """Look through a folder of predictions; ``checked`` refuses grey values in masks."""
+
+    def masks_in(part: Path) -> Masks:
+        return _find_masks(part, labels, names=names, cases=cases, checked=checked)
+
+    if kind == "probabilities":
+        return Predictions(folder, labels, maps=_find_maps(inner(folder, "probability"), labels, names=names))
+    if kind == "members":
+        parts = _members(inner(folder, "members"))
+        if not parts:
+            raise DataError(f"{folder}: holds no folder; expected one folder of masks per member.")
+        return Predictions(folder, labels, members=tuple(map(masks_in, parts)), fusion=fusion)
+    if not (folder / "masks").is_dir() and not (folder / "labels").is_dir():
+        only = next((part for part in ("members", "probability") if (folder / part).is_dir()), "")
+        if only and not images_in(folder):
+            raise DataError(f"{folder}: holds no masks, but {only}/. Score {folder / only}.")
+    maps, uncertainty = folder / "probability", folder / "uncertainty"
+    one = Labels("binary", ("uncertainty",))
+    return Predictions(
+        folder,
+        labels,
+        masks=masks_in(folder),
+        members=tuple(map(masks_in, _members(folder / "members"))),
+        maps=_find_maps(maps, labels, names=names) if maps.is_dir() else None,
+        uncertainty=_find_maps(uncertainty, one, names=names) if uncertainty.is_dir() else None,
+    )
+
+
+def values_of(masks: Masks) -> set[int]:
+    """List the values of all masks."""
+    return {value for name in masks.names for value in masks.values(name)}
+
+
+def _members(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _find_maps(folder: Path, labels: Labels, *, names: Collection[str]) -> Maps:
+    """Look through a folder of probabilities."""
+    found = mask_folder(folder, kind="structures", names=names)
+    by_folder = {
+        of: {name: found.by_folder(name)[of] for name in found.names if of in found.by_folder(name)}
+        for of in found.folders
+    }
+    if len(labels.classes) == 1 and set(by_folder) == {""}:
+        return Maps(folder, (by_folder[""],))
+    wanted = [file_name(name) for name in labels.classes]
+    optional = {wanted[0]} if labels.exclusive else set()
+    if missing := [name for name in wanted if name not in by_folder and name not in optional]:
+        raise DataError(
+            f"{folder}: holds {some([name or 'pictures' for name in by_folder])}; expected a folder of probabilities "
+            f"for each of {some(wanted)}; {some(missing)} is missing."
+        )
+    return Maps(folder, tuple(by_folder.get(name) for name in wanted))
+
+
+def _find_masks(
+    folder: Path, labels: Labels, *, names: Sequence[str], cases: Mapping[str, CaseFiles], checked: bool
+) -> Masks:
+    """Look through predicted masks: one per case and structure."""
+    if (drawn := _drawn(folder)) and cases:
+        return drawn_masks(drawn, cases, where=folder, classes=labels.structures)
+    parts = ("labels", "masks") if labels.exclusive else ("masks",)
+    found = mask_folder(inner(folder, *parts), kind="structures", names=names)
+    if labels.task == "regions" and not (len(labels.classes) == 1 and found.kind == "flat"):
+        if labels.values and found.folders == ("",):  # label maps of regions
+            return Masks({"": {name: found.files(name)[0] for name in found.names}}, kind="flat", where=found.root)
+        found = _regions(found, labels)
+    elif labels.task != "regions" and found.kind != "flat":
+        raise DataError(
+            f"{found.root} holds several folders: {some(found.folders)}. Score one of them at a time; "
+            "if they are the members of an ensemble, say --as members."
+        )
+    if checked and not labels.exclusive and (values := values_of(found)) not in TWO_VALUES:
+        shown = some([str(value) for value in sorted(values)])
+        raise DataError(
+            f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. If these are probabilities, say "
+            f"--as probabilities; if every value above 0 is foreground, set data.task={labels.task}."
+        )
+    return found
+
+
+def _regions(found: Masks, labels: Labels) -> Masks:
+    """Put the folders of regions into the order of the classes."""
+    folders = [file_name(name) for name in labels.classes]
+    if set(found.folders) != set(folders):
+        raise DataError(
+            f"{found.root} holds {some([folder or 'masks' for folder in found.folders])}; the references hold the "
+            f"structures {some(labels.classes)}. Expected one folder of predictions for each. If the folders of the "
+            "references are raters, set data.mask_folders=raters."
+        )
+    return found.ordered(folders)
+
+
+def _drawn(folder: Path) -> dict[str, Path]:
+    """Find masks in DICOM; probabilities beside them are none."""
+    found = drawn_files(inner(folder, "dicom-seg") if not (folder / "masks").is_dir() else folder)
+    return {name: path for name, path in found.items() if "_probability" not in name}

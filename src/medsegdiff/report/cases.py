@@ -9,7 +9,7 @@ import numpy as np
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.evaluation.case import entropy, structures_of
-from medsegdiff.evaluation.matching import Pairing, grid_of
+from medsegdiff.evaluation.pairing import Pairing, grid_of
 from medsegdiff.evaluation.scores import Measure, Scores
 from medsegdiff.io.image import read_image
 from medsegdiff.pictures.cases import CaseRow, contours
@@ -55,8 +55,8 @@ def card(row: CaseRow, numbers: Mapping[Measure, float]) -> Card:
 
 def swatches(pairing: Pairing) -> dict[str, str]:
     """Tell what the colours of contours mean."""
-    if len(pairing.structures) > 1:
-        shown = {name: colour_of(index) for index, name in enumerate(pairing.structures)}
+    if len(pairing.labels.structures) > 1:
+        shown = {name: colour_of(index) for index, name in enumerate(pairing.labels.structures)}
     else:
         raters = pairing.reference.folders if pairing.reference.kind == "raters" else ("reference",)
         shown = {"prediction": colour_of(0)} | {name: colour_of(index + 1) for index, name in enumerate(raters)}
@@ -99,7 +99,7 @@ def _best_slice(name: str, pairing: Pairing, slicing: Slicing) -> int:
     drawn = pairing.reference.stored(name)
 
     def references(channel: int) -> np.ndarray:
-        return pairing.reference.channel(drawn, pairing.coding, channel).sum(axis=0)
+        return pairing.reference.channel(drawn, pairing.labels, channel).sum(axis=0)
 
     def predicted(channel: int) -> np.ndarray:
         return pairing.predictions.reader(name)(channel)[0]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from medsegdiff.evaluation.evaluate import Evaluation
+from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.report.cases import choose, gallery, swatches
 from medsegdiff.report.html import Section, write_report

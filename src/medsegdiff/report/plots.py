@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from medsegdiff.evaluation.case import Pool
-from medsegdiff.evaluation.evaluate import Evaluation
+from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
 from medsegdiff.pictures.curves import members_curves

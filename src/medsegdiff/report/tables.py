@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medsegdiff.evaluation.evaluate import Evaluation
+from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Mean, Measure
 from medsegdiff.metrics.base import better
 from medsegdiff.report.html import Cell, Table

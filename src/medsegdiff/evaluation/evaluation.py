@@ -14,7 +14,7 @@ import numpy as np
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.evaluation.case import CaseScores, Pool, score_case, structures_of
-from medsegdiff.evaluation.matching import Kind, Pairing, grid_of, pair
+from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.scores import Results, Scores, Setup
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition
@@ -176,7 +176,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
     return Setup(
         predictions=str(predictions),
         references=str(references),
-        structures=pairing.structures,
+        structures=pairing.labels.structures,
         members=max(counts, default=0),
         members_least=min(counts, default=0),
         fused_by=given.fusion if given.masks is None and given.members else "",

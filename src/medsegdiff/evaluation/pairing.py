@@ -1,4 +1,4 @@
-"""Finding what is scored: which files are references and which predictions, and what their values mean."""
+"""What belongs to what: which files are references and which predictions, and what their values mean."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.opening import detect, list_cases, looks_like
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
-from medsegdiff.evaluation.finding import find_predictions, values_of
-from medsegdiff.evaluation.predictions import Predictions
-from medsegdiff.evaluation.segmented import inner, made_in, told_of
+from medsegdiff.evaluation.predictions import Predictions, find_predictions, values_of
+from medsegdiff.evaluation.segmented import folder_of, inner, read_segmented
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.io.grid import check_same_grid
 from medsegdiff.labels import TWO_VALUES, Labels
@@ -45,7 +44,7 @@ class Pairing:
     names: tuple[str, ...]
     reference: Masks
     predictions: Predictions
-    coding: Labels
+    labels: Labels
     groups: Mapping[str, str]
     """Case → group (patient), where there is one."""
     cases: Mapping[str, CaseFiles] = field(default_factory=dict)
@@ -54,12 +53,7 @@ class Pairing:
     @property
     def channels(self) -> range:
         """The channels that are scored; the background is not."""
-        return range(int(self.coding.task == "exclusive"), len(self.coding.classes))
-
-    @property
-    def structures(self) -> tuple[str, ...]:
-        """Names of the channels."""
-        return tuple(self.coding.classes[index] for index in self.channels)
+        return range(len(self.labels.classes))[self.labels.foreground]
 
 
 def pair(
@@ -76,7 +70,7 @@ def pair(
     """Find out what is compared with what."""
     FUSERS[fusion]  # an unknown name shows, whether or not anything is fused
     root = inner(references, data.mask_dir)
-    places = (made_in(predictions), references, root.parent)
+    places = (folder_of(predictions), references, root.parent)
     listed = None if split is None else _listed(split, places)
     data = data.model_copy(update={"layout": _layout(predictions, references, data)})
     found = _references(references, root, data, known=listed or ())
@@ -84,21 +78,23 @@ def pair(
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     asked = None if asked is None else [resolve(name, reference.names) for name in asked]
     what = KINDS.get(predictions.resolve().name, "masks") if kind == "auto" else kind
-    coding = _coding(reference, predictions, data, track, indices=what == "masks")
+    labels = _labels(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
-        predictions, what, coding, names=reference.names, cases=found.cases, fusion=fusion, checked=data.task is None
+        predictions, what, labels, names=reference.names, cases=found.cases, fusion=fusion, checked=data.task is None
     )
     names = reference.names if asked is None else asked
     if present_only:
         names = [name for name in names if name in given.names]
     _check_names(names, given, reference)
-    return Pairing(tuple(names), reference, given, coding, _groups(names, found, places), found.cases)
+    return Pairing(tuple(names), reference, given, labels, _groups(names, found, places), found.cases)
 
 
 def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
     """Read references as those were read that the model was trained on, where it is told and they look alike."""
-    told = told_of(predictions).get("layout")
-    return str(told) if data.layout == "auto" and told and looks_like(str(told), references) else data.layout
+    made = read_segmented(predictions)
+    if data.layout == "auto" and made is not None and made.layout and looks_like(made.layout, references):
+        return made.layout
+    return data.layout
 
 
 def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[str]) -> References:
@@ -137,16 +133,16 @@ def _groups(names: Collection[str], found: References, places: Sequence[Path]) -
     return {name: groups[name] for name in names if name in groups}
 
 
-def _coding(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> Labels:
+def _labels(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> Labels:
     """Say what the values of references and predicted masks mean: from all of them, not from those scored alone."""
     task, classes = data.task, data.classes
     if reference.declared is not None:
         return reference.labels((), task=task, classes=classes)
     values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
-    told = told_of(predictions)
-    if told and reference.kind != "structures" and task is None:
-        if told["task"] in ("binary", "exclusive"):
-            task, classes = told["task"], classes or tuple(told["classes"])
+    made = read_segmented(predictions)
+    if made is not None and reference.kind != "structures" and task is None:
+        if made.labels.task != "regions":
+            task, classes = made.labels.task, classes or made.labels.classes
     elif indices and task is None and reference.kind != "structures" and values not in TWO_VALUES:
         predicted = mask_folder(inner(predictions, "labels", "masks"))
         if classes is not None and (beyond := sorted(values_of(predicted) - set(range(len(classes))))):
