@@ -21,7 +21,7 @@ from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.overlap import dice
 
@@ -68,7 +68,7 @@ def segment(run: Path, case: Path, out: Path, *, shared: bool) -> None:
     segmenter = Segmenter.from_pretrained(run)
     options = {"members": MEMBERS, "steps": STEPS, "shared_noise": shared}
     files = find_inputs([case], data=segmenter.config.data)
-    finished = segment_files(segmenter, files, out, options=options, save_members=True, overwrite=True, track=track)
+    finished = segment_files(segmenter, files, out, save_members=True, overwrite=True, track=track, **options)
     if finished.failed:
         raise SystemExit(str(finished.failed))
 

@@ -22,7 +22,7 @@ from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
 from medsegdiff.paper.tables import load_table
@@ -93,7 +93,7 @@ def perform(entry: Entry, data: Path, minutes: float) -> None:
         files = find_inputs([data], split_file=entry.run / "split.csv", split="test")
         options = sampling_of(entry) | {"seed": 0}
         segmenter = Segmenter.from_pretrained(entry.run)
-        segment_files(segmenter, files, entry.masks, options=options, save_members=True, track=track)
+        segment_files(segmenter, files, entry.masks, save_members=True, track=track, **options)
 
 
 def sampling_of(entry: Entry) -> dict[str, int]:

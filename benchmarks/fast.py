@@ -18,7 +18,7 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.evaluation import Evaluation, Measure, evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
 from medsegdiff.training.run import Run
@@ -84,7 +84,7 @@ def section(name: str, data: Path, runs: Path) -> str:
 def segment(run: Path, data: Path, out: Path) -> None:
     """Segment the test images with ten members, in the run's own number of steps."""
     files = find_inputs([data], split_file=run / "split.csv", split="test")
-    segment_files(Segmenter.from_pretrained(run), files, out, options={"members": 10}, save_members=True, track=track)
+    segment_files(Segmenter.from_pretrained(run), files, out, save_members=True, track=track, members=10)
 
 
 if __name__ == "__main__":

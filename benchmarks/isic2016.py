@@ -23,7 +23,7 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.raster import read_mask, write_mask
 from medsegdiff.metrics.paired import bootstrap_interval
@@ -81,9 +81,7 @@ def segment(run: Path, data: Path, out: Path) -> None:
     """Segment the test images with ten members."""
     files = find_inputs([data], split_file=run / "split.csv", split="test")
     options = {"members": 10, "steps": 20, "seed": 0}
-    segment_files(
-        Segmenter.from_pretrained(run), files, out, options=options, save_members=True, overwrite=True, track=track
-    )
+    segment_files(Segmenter.from_pretrained(run), files, out, save_members=True, overwrite=True, track=track, **options)
 
 
 def fuse_by_majority(out: Path) -> None:

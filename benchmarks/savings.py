@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from medsegdiff.config.run import Config
 from medsegdiff.config.train import Precision
 from medsegdiff.hardware import place
-from medsegdiff.inference.compiling import compile_steps, is_compiled
 from medsegdiff.inference.ensemble import EnsembleSampler
+from medsegdiff.inference.resources import compile_steps, is_compiled
 from medsegdiff.models.base import DiffusionModel, build_model, size_of
 from medsegdiff.types import Condition
 

@@ -21,7 +21,7 @@ from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.selective import aurc, excess_aurc
 from medsegdiff.pictures.cases import case_grid, saved_rows
@@ -106,9 +106,7 @@ def segment(run: Path, data: Path, out: Path) -> None:
     """Segment the test images."""
     files = find_inputs([data], split_file=run / "split.csv", split="test")
     options = {"members": MEMBERS, "steps": 20, "seed": 0}
-    segment_files(
-        Segmenter.from_pretrained(run), files, out, options=options, save_members=True, overwrite=True, track=track
-    )
+    segment_files(Segmenter.from_pretrained(run), files, out, save_members=True, overwrite=True, track=track, **options)
 
 
 def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds: dict[str, float]) -> str:

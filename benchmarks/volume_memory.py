@@ -20,8 +20,8 @@ import torch
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
-from medsegdiff.inference.needs import needs_of
+from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.resources import needs_of
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import build_model
 from medsegdiff.nn.unet import Decoder
@@ -84,7 +84,7 @@ def segment(scan: Path, members: int) -> None:
     before, start = peak(), time.perf_counter()
     files = find_inputs([scan], data=config.data)
     with tempfile.TemporaryDirectory() as out:
-        finished = segment_files(segmenter, files, Path(out), options={"members": members, "steps": 1})
+        finished = segment_files(segmenter, files, Path(out), members=members, steps=1)
     if finished.failed:
         sys.exit(str(finished.failed))
     print(f"{time.perf_counter() - start:.0f} {before:.2f} {peak():.2f}")

@@ -16,7 +16,7 @@ from medsegdiff.data.phantom import NUM_RATERS, PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
 from medsegdiff.metrics.distribution import expected_ged
@@ -59,8 +59,8 @@ def run_demo(
         raise KeyboardInterrupt
     console.print(f"3/4 Segmenting the test images, {MEMBERS} members each")
     files = find_inputs([data], split_file=run / "split.csv", split="test")
-    options = {"members": MEMBERS, "seed": seed}
-    segment_files(Segmenter.from_pretrained(run), files, segmented, options=options, save_members=True, track=track)
+    segmenter = Segmenter.from_pretrained(run)
+    segment_files(segmenter, files, segmented, save_members=True, track=track, members=MEMBERS, seed=seed)
     console.print("4/4 Scoring against the majority of the raters")
     scores = [evaluate(segmented / part, data, split="test") for part in (".", "members/00", "anchor")]
     for name, score in zip(("fused", "member", "anchor"), scores, strict=True):

@@ -107,7 +107,7 @@ def test_it_samples_with_every_sampler(name: str) -> None:
 
 COMPILED = """
 import functools, json, torch
-from medsegdiff.inference.compiling import compile_steps, is_compiled
+from medsegdiff.inference.resources import compile_steps, is_compiled
 from medsegdiff.models.base import MODELS, build_model
 from tests.makers import configured, randomised
 

@@ -16,7 +16,7 @@ from pydicom import dcmread
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.opening import open_source
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_masks import convert_masks, folder_names
 from medsegdiff.io.dicom_seg import read_segmentation
@@ -37,7 +37,7 @@ def series(tmp_path: Path) -> tuple[Path, np.ndarray]:
 def test_masks_lie_on_the_slices(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     folder, values = series
     out = tmp_path / "out"
-    finished = segment_files(identity(), find_inputs([folder]), out, options={"members": 2, "steps": 1})
+    finished = segment_files(identity(), find_inputs([folder]), out, members=2, steps=1)
     assert [image["name"] for image in finished.done] == ["patient7"]
     written = nib.load(out / "labels" / "patient7.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), values.T)
@@ -65,9 +65,7 @@ def test_a_folder_of_series_is_several_images(series: tuple[Path, np.ndarray], t
     assert image_name(write_slices(tmp_path / "patient.7", make_slices(series[1]))) == "patient.7"
     assert len(find_inputs([tmp_path / "all"])) == 2
     (tmp_path / "all" / "b" / "IM0.dcm").write_bytes(b"damaged")
-    finished = segment_files(
-        identity(), find_inputs([tmp_path / "all"]), tmp_path / "out", options={"members": 1, "steps": 1}
-    )
+    finished = segment_files(identity(), find_inputs([tmp_path / "all"]), tmp_path / "out", members=1, steps=1)
     assert [image["name"] for image in finished.done] == ["a"]
     assert list(finished.failed) == [str(tmp_path / "all" / "b")]
 

@@ -20,7 +20,7 @@ from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.ensemble import Ensemble
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.label_table import ITK_SNAP
@@ -61,7 +61,7 @@ def test_regions_are_trained_on_segmented_written_as_labels_and_scored(brats: Pa
     case = shutil.copytree(brats / "BraTS2021_00003", tmp_path / "new" / "BraTS2021_00003")
     (case / "BraTS2021_00003_seg.nii.gz").unlink()  # to be segmented, a case needs no labels
     finished = segment_files(
-        segmenter, find_inputs([case], like=segmenter.config), tmp_path / "out", options={"members": 2, "steps": 2}
+        segmenter, find_inputs([case], like=segmenter.config), tmp_path / "out", members=2, steps=2
     )
     assert [image["name"] for image in finished.done] == ["BraTS2021_00003"]
     written = nib.load(tmp_path / "out" / "labels" / "BraTS2021_00003.nii.gz")
@@ -133,7 +133,7 @@ def test_labels_with_gaps_keep_their_values_and_are_scored(brats: Path, tmp_path
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
     assert segmenter.config.spec.labels.label_values == (1, 2, 4)
     files = find_inputs([brats], like=segmenter.config)[:1]
-    segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
+    segment_files(segmenter, files, tmp_path / "out", members=2, steps=1)
     found = nib.load(tmp_path / "out" / "labels" / f"{files[0].name}.nii.gz")
     assert set(np.unique(found.dataobj).tolist()) <= {0, 1, 2, 4}
     scored = evaluate(tmp_path / "out", brats, present_only=True)  # the layout of the model is told beside its masks
@@ -183,7 +183,7 @@ def test_class_names_with_a_slash_are_written_and_scored(tmp_path: Path) -> None
     train(tmp_path / "cases.csv", tmp_path / "run", config, device="cpu")
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
     files = find_inputs([tmp_path / "cases.csv"], like=segmenter.config)
-    finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
+    finished = segment_files(segmenter, files, tmp_path / "out", members=2, steps=1)
     assert [image["name"] for image in finished.done] == [f"p-{n}" for n in range(5)]
     assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == {"whole-tumour", "core"}
     assert "dice/whole/tumour" in numbers(evaluate(tmp_path / "out", tmp_path / "cases.csv"))
@@ -207,7 +207,7 @@ def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Segmentation, "save", save)
     files = find_inputs([tmp_path / "in"], like=config)
-    finished = segment_files(segmenter, files, tmp_path / "out", options={"members": 2, "steps": 1})
+    finished = segment_files(segmenter, files, tmp_path / "out", members=2, steps=1)
     assert [image["name"] for image in finished.done] == ["c2"]
     assert ["the model expects 2" in e or "DICOM-SEG" in e for e in finished.failed.values()] == [True, True]
 

@@ -14,7 +14,7 @@ from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError, ShapeError
 from medsegdiff.fusion.fusers import staple
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.raster import picture_size
 from medsegdiff.models.base import build_model
 from tests.makers import randomised, small_config, write_png
@@ -131,6 +131,11 @@ def test_options_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
             segmenter(picture(0), **options)
 
 
+def test_an_option_that_there_is_not_names_the_nearest(segmenter: Segmenter) -> None:
+    with pytest.raises(TypeError, match="no option 'member' of segmenting. Did you mean 'members'"):
+        segmenter(picture(0), member=3)
+
+
 def test_images_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
     with pytest.raises(DataError, match="nothing to see"):
         segmenter(np.zeros((20, 20)))
@@ -170,19 +175,19 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
     segmenter, out = Segmenter.from_pretrained(run, device="cpu"), tmp_path / "out"
     files = find_inputs([data / "images" / "case00.png"])
     options = {"members": 2, "steps": 1}
-    segment_files(segmenter, files, out, options=options, split_file=run / "split.csv")
+    segment_files(segmenter, files, out, **options, split_file=run / "split.csv")
     told = json.loads((out / "segment.json").read_text())
     assert (told["sampling"]["members"], told["sampling"]["sampler"], told["seed"]) == (2, "dpmpp-2m", 0)
     assert str(run) in told["model"]
     before = (out / "masks" / "case00.png").read_bytes()
     for wrong in ({"fusion": "stapel"}, {"members": 0}, {"steps": 5000}):
         with pytest.raises(ConfigError):
-            segment_files(segmenter, files, out, options=wrong, overwrite=True)
+            segment_files(segmenter, files, out, overwrite=True, **wrong)
     unreadable = tmp_path / "case01.png"
     unreadable.write_bytes(b"")
-    assert segment_files(segmenter, find_inputs([unreadable]), out, options=options, overwrite=True).failed
+    assert segment_files(segmenter, find_inputs([unreadable]), out, **options, overwrite=True).failed
     assert (out / "masks" / "case00.png").read_bytes() == before
-    segment_files(segmenter, find_inputs([data / "images" / "case02.png"]), out, options=options, overwrite=True)
+    segment_files(segmenter, find_inputs([data / "images" / "case02.png"]), out, **options, overwrite=True)
     assert {p.name for p in (out / "masks").iterdir()} == {"case02.png"}
     assert not (out / "split.csv").exists()
 
@@ -191,11 +196,11 @@ def test_rates_of_members_lie_beside_the_results_of_staple_alone(trained: tuple[
     segmenter, out = Segmenter.from_pretrained(trained[0], device="cpu"), tmp_path / "out"
     files = find_inputs([trained[1] / "images" / f"case{i:02d}.png" for i in range(2)])
     options = {"members": 3, "steps": 1, "fusion": "staple"}
-    segment_files(segmenter, files, out, options=options)
+    segment_files(segmenter, files, out, **options)
     rows = [line.split(",") for line in (out / "staple.csv").read_text().splitlines()]
     assert rows[0] == ["name", "structure", "member", "sensitivity", "specificity"]
     assert [row[0] for row in rows[1:]] == ["case00"] * 3 + ["case01"] * 3
-    segment_files(segmenter, files, out, options=options | {"fusion": "mean"}, overwrite=True)
+    segment_files(segmenter, files, out, overwrite=True, **(options | {"fusion": "mean"}))
     assert not (out / "staple.csv").exists()
 
 
@@ -206,6 +211,6 @@ def test_results_may_lie_beside_the_run_and_leave_its_split(trained: tuple[Path,
     files = find_inputs([trained[1] / "images" / "case00.png"])
     for overwrite in (False, True):
         options = {"members": 2, "steps": 1}
-        segment_files(segmenter, files, run, options=options, split_file=run / "split.csv", overwrite=overwrite)
+        segment_files(segmenter, files, run, **options, split_file=run / "split.csv", overwrite=overwrite)
     assert (run / "split.csv").read_text() == before
     assert (run / "masks" / "case00.png").exists()

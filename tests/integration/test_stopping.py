@@ -11,10 +11,9 @@ import pytest
 from torch import Tensor
 
 from medsegdiff import Segmenter
-from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.asked import complete_sampling
-from medsegdiff.inference.stopping import spread, together, until_stable
+from medsegdiff.inference.adaptive import spread, together, until_stable
+from medsegdiff.inference.request import Request
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.paper.costs import costs
@@ -164,4 +163,4 @@ def test_other_words_are_refused(
     assert call("segment", data, "--model", run, "--out", tmp_path / "out", f"--members={wrong}") == 2
     assert "allowed are numbers from 1, and auto" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="at least 1, or 'auto'"):
-        complete_sampling(SamplingConfig(), {"members": "many"})
+        Request.of(small_config(), members="many")

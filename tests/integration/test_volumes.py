@@ -18,7 +18,7 @@ from medsegdiff.config.run import Config
 from medsegdiff.errors import GeometryError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.training.plan import plan
 from medsegdiff.training.train import train
@@ -152,7 +152,8 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
         segmenter,
         files,
         tmp_path / "out",
-        options={"members": 2, "steps": 2},
+        members=2,
+        steps=2,
         split_file=tmp_path / "run" / "split.csv",
     )
     rates = (tmp_path / "out" / "staple.csv").read_text().splitlines()
@@ -167,9 +168,7 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
 def test_a_volume_that_does_not_fit_the_model_is_passed_over(tmp_path: Path) -> None:
     for name, voxels in (("a", phantom()), ("b", np.stack([phantom()] * 2, axis=3)), ("c", phantom())):
         save(tmp_path / "in" / f"{name}.nii", voxels)
-    finished = segment_files(
-        identity(), find_inputs([tmp_path / "in"]), tmp_path / "out", options={"members": 1, "steps": 1}
-    )
+    finished = segment_files(identity(), find_inputs([tmp_path / "in"]), tmp_path / "out", members=1, steps=1)
     assert [image["name"] for image in finished.done] == ["a", "c"]
     assert "b: the volume has 2 channels; the model expects 1" in finished.failed[str(tmp_path / "in" / "b.nii")]
 

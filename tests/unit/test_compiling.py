@@ -14,7 +14,7 @@ import torch
 
 from medsegdiff.benchmark.timing import Meter
 from medsegdiff.config.run import Config
-from medsegdiff.inference.compiling import CompiledStep, is_compiled
+from medsegdiff.inference.resources import CompiledStep, is_compiled
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import build_model
 from tests.makers import denoised, randomised, small_config
@@ -25,7 +25,7 @@ IMAGE = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
 AS_EAGER = """
 import torch
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.inference.compiling import compile_steps, is_compiled
+from medsegdiff.inference.resources import compile_steps, is_compiled
 from medsegdiff.models.base import build_model
 from tests.makers import randomised, small_config
 

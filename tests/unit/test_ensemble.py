@@ -7,15 +7,13 @@ from itertools import chain
 import pytest
 import torch
 
-from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.asked import complete_sampling
 from medsegdiff.inference.ensemble import EnsembleSampler, in_chunks
-from medsegdiff.inference.mean import in_one_step
+from medsegdiff.inference.request import Request
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import denoised, randomised, small_config
@@ -155,10 +153,10 @@ def test_the_mean_is_one_prediction_from_pure_noise(drawn_from: DiffusionModel) 
 @pytest.mark.parametrize("unwanted", [{"members": 5}, {"steps": 3}, {"fusion": "staple"}])
 def test_the_mean_takes_no_members_steps_or_fusion(unwanted: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"mode mean with {next(iter(unwanted))}: it is one step"):
-        complete_sampling(SamplingConfig(), {"mode": "mean", "sampler": None, **unwanted})
-    assert complete_sampling(SamplingConfig(), {"mode": "mean", "members": None}).members == 1
+        Request.of(small_config(), mode="mean", sampler=None, **unwanted)
+    assert Request.of(small_config(), mode="mean", members=None).members == 1
 
 
 def test_the_mean_can_not_be_read_from_noise() -> None:
     with pytest.raises(ConfigError, match="target x0 or v"):
-        in_one_step(SamplingConfig(mode="mean"), {}, target="eps")
+        Request.of(small_config("diffusion.target=eps"), mode="mean")

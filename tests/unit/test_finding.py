@@ -11,8 +11,7 @@ import pytest
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.opening import list_cases
 from medsegdiff.errors import DataError, GeometryError
-from medsegdiff.inference.finding import check_files, find_inputs
-from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.inputs import check_files, find_inputs, read_case
 from tests.dicom_makers import make_slices, write_slices
 from tests.makers import as_told, write_png
 from tests.volumes import save

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from medsegdiff.fusion.fusers import Fused, staple
-from medsegdiff.inference.rates import VolumeRates, rates_of, write_rates
+from medsegdiff.inference.rates import rates_of, write_rates
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
+from medsegdiff.inference.volume import VolumeRates
 from medsegdiff.labels import Labels, one_hot
 from medsegdiff.types import Geometry, Task
 

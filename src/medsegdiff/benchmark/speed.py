@@ -30,7 +30,7 @@ from medsegdiff.benchmark.timing import in_turn
 from medsegdiff.config.load import preset_names
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.hardware import pick_device, pick_precision
-from medsegdiff.inference.compiling import is_compiled
+from medsegdiff.inference.resources import is_compiled
 
 WANTED = ("v2-fast", "v2")
 NOTES = (

@@ -17,6 +17,7 @@ from medsegdiff.cli.evaluate import show
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.config.run import Config
+from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.errors import CheckpointError, DataError
 
 BASE_WIDTH = 128
@@ -140,7 +141,7 @@ class SamplingFlags:
     run: Path
     weights: Literal["best", "last"]
     out: Path
-    options: dict[str, Any]
+    options: SamplingOptions
 
 
 def read_sampling(argv: Sequence[str] | None) -> SamplingFlags:
@@ -166,7 +167,7 @@ def read_sampling(argv: Sequence[str] | None) -> SamplingFlags:
     if respaced and not respaced.isdigit():
         parser.error(f"--timestep_respacing {given['timestep_respacing']}: allowed are a number, or ddim and a number")
     run, weights = _run_of(given["model_path"])
-    options = {
+    options: SamplingOptions = {
         "members": given["num_ensemble"],
         "steps": int(respaced) if respaced else given["diffusion_steps"] or (20 if given["dpm_solver"] else None),
         "sampler": "dpmpp-2m" if given["dpm_solver"] else "ddim" if "ddim" in given["timestep_respacing"] else None,
@@ -203,7 +204,7 @@ def sample(argv: Sequence[str] | None = None) -> None:
     flags = read_sampling(argv)
 
     from medsegdiff.inference.files import segment_files
-    from medsegdiff.inference.finding import find_inputs
+    from medsegdiff.inference.inputs import find_inputs
     from medsegdiff.inference.segmenter import Segmenter
 
     own = flags.data.resolve() == _data_of(flags.run).resolve()
@@ -213,7 +214,7 @@ def sample(argv: Sequence[str] | None = None) -> None:
     files = find_inputs([flags.data], like=segmenter.config, split_file=split_file, split=part)
     say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
     finished = segment_files(
-        segmenter, files, flags.out, options=flags.options, split_file=split_file, overwrite=True, track=track
+        segmenter, files, flags.out, split_file=split_file, overwrite=True, track=track, **flags.options
     )
     say(f"Segmented {len(finished.done)} images in {finished.seconds:.1f} s.")
     if finished.done:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,14 +58,11 @@ def segment(
     Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
     """
     from medsegdiff.inference.files import segment_files
-    from medsegdiff.inference.finding import find_inputs
+    from medsegdiff.inference.inputs import find_inputs
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.io.atomic import to_json
 
-    options = asked(
-        members, slice_noise, steps=steps, sampler=sampler, spacing=spacing, fusion=fusion, mode=mode, seed=seed
-    )
-    logging.getLogger("medsegdiff.inference.needs").setLevel(logging.INFO)
+    number = members_of(members)
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, compiled=compiled, weights=weights)
     split_file = model / "split.csv" if split else None
     files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split)
@@ -74,11 +70,19 @@ def segment(
         segmenter,
         files,
         out,
-        options=options,
         save_members=save_members,
         split_file=split_file,
         overwrite=overwrite,
         track=track,
+        noted=say,
+        members=number,
+        steps=steps,
+        sampler=sampler,
+        spacing=spacing,
+        fusion=fusion,
+        mode=mode,
+        shared_noise=None if slice_noise is None else slice_noise == "shared",
+        seed=seed,
     )
     say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
     if members == "auto" and finished.done:
@@ -95,10 +99,10 @@ def segment(
         raise typer.Exit(1)
 
 
-def asked(members: str | None, slice_noise: str | None, **others: Any) -> dict[str, Any]:
-    """Collect what is asked of the sampler."""
-    if members not in (None, "auto") and (not members.isdecimal() or int(members) < 1):
-        raise ConfigError(f"--members is {members}; allowed are numbers from 1, and auto.")
-    number = members if members in (None, "auto") else int(members)
-    shared_noise = None if slice_noise is None else slice_noise == "shared"
-    return {"members": number, "shared_noise": shared_noise, **others}
+def members_of(text: str | None) -> int | Literal["auto"] | None:
+    """Read ``--members``."""
+    if text is None or text == "auto":
+        return "auto" if text else None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
+    return int(text)

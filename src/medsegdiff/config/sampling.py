@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import Field
 
@@ -32,3 +32,24 @@ class SamplingConfig(Component):
     """Whether a member starts from the same noise in all slices of a volume, so that neighbours agree."""
     batch_size: int = Field(default=16, ge=1)
     """Masks denoised at once; changes memory and speed, never the result."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What may be asked for some images; what is left out, or ``None``, is the model's default."""
+
+    members: int | Literal["auto"] | None
+    """Size of the ensemble; ``auto`` adds members to each image until its fused mask is stable."""
+    steps: int | None
+    """Steps of the sampler."""
+    sampler: str | None
+    """Entry of `SAMPLERS`."""
+    spacing: str | None
+    """Entry of `SPACINGS`."""
+    fusion: str | None
+    """Entry of `FUSERS`."""
+    shared_noise: bool | None
+    """Whether a member starts from the same noise in all slices of a volume."""
+    mode: Literal["ensemble", "mean"] | None
+    """``mean`` gives the probability alone, in one step."""
+    seed: int
+    """Noise follows from the seed, the image's pixels and the member's number alone; 0 where it is left out."""

@@ -19,8 +19,7 @@ from medsegdiff.data.phantom import PhantomSource, make_lesion
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import place, prepare, to_grid
 from medsegdiff.errors import DataError, MedSegDiffError
-from medsegdiff.inference.finding import find_inputs
-from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.inputs import find_inputs, read_case
 from medsegdiff.inference.volume import slices_of
 from medsegdiff.training.run import Run
 from medsegdiff.types import Case

@@ -53,10 +53,8 @@ class EnsembleSampler:
         sampling: SamplingConfig,
         *,
         precision: Precision = "auto",
-        auto: bool = False,
     ) -> None:
         """Take settings into use."""
-        self.auto = auto
         self.model, self.sampling, self.precision = model, sampling, precision
         self.diffusion, self.exclusive = config.diffusion, config.spec.labels.exclusive
         self.mask_channels = config.mask_channels

@@ -6,23 +6,23 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from medsegdiff.checkpoint import CONFIG
+from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import ConfigError, DataError, GeometryError, MedSegDiffError, some
-from medsegdiff.inference.asked import complete_sampling
-from medsegdiff.inference.finding import check_files
-from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.rates import rates_of, write_rates
+from medsegdiff.inference.request import Request
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
@@ -85,13 +85,15 @@ def segment_files(
     files: Sequence[CaseFiles],
     out: Path,
     *,
-    options: dict[str, Any],
     save_members: bool = False,
     split_file: Path | None = None,
     overwrite: bool = False,
     track: Track = in_silence,
+    noted: Callable[[str], None] = log.info,
+    **options: Unpack[SamplingOptions],
 ) -> Finished:
     """Segment files and write the results; files that can't be read are listed and passed over."""
+    request = Request.of(segmenter.config, **options)
     check_room(out, overwrite=overwrite)
     finished, rates, start = Finished(), list[dict[str, Any]](), time.monotonic()
     readable = _readable(track(files, "Segmenting"), finished, segmenter.config.spec)
@@ -101,10 +103,13 @@ def segment_files(
         log.warning("%s", error)
         finished.failed[paths[name]] = str(error)
 
-    for result in segmenter.stream(readable, refused=lambda case, error: refused(case.name, error), **options):
+    def passed_over(case: Case, error: MedSegDiffError) -> None:
+        refused(case.name, error)
+
+    for result in segmenter.results(readable, request, refused=passed_over, noted=noted):
         if not finished.done:  # results of an earlier time stay until there are new ones
             _clear(out)
-            _mark(out, segmenter, options, split_file)
+            _mark(out, segmenter, request, split_file)
         try:
             result.save(out, members=save_members)
             facts = _facts(result)
@@ -122,14 +127,13 @@ def segment_files(
     return finished
 
 
-def _mark(out: Path, segmenter: Segmenter, options: dict[str, Any], split_file: Path | None) -> None:
+def _mark(out: Path, segmenter: Segmenter, request: Request, split_file: Path | None) -> None:
     """Mark the folder as ours before the first result is in it."""
-    config = segmenter.config
-    sampling = complete_sampling(config.sampling, {k: v for k, v in options.items() if k != "seed"})
-    labels = config.spec.labels
+    spec, sampling = segmenter.config.spec, request.sampling.model_dump(mode="json")
+    labels = spec.labels
     facts: dict[str, Any] = {"task": labels.task, "classes": labels.classes, "model": segmenter.origin}
-    facts |= {"layout": config.spec.layout, "members": options.get("members") or sampling.members}
-    write_json(out / MADE, facts | {"sampling": sampling.model_dump(mode="json"), "seed": options.get("seed", 0)})
+    facts |= {"layout": spec.layout, "members": request.members, "sampling": sampling, "seed": request.seed}
+    write_json(out / MADE, facts)
     if split_file is not None and not _is_run(out):
         shutil.copyfile(split_file, out / SPLIT)
 

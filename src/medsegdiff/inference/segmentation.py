@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.agreement import agreement_of
-from medsegdiff.inference.uncertainty import Uncertainty
+from medsegdiff.inference.parts import Part
+from medsegdiff.inference.uncertainty import agreement_of
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
@@ -20,38 +20,33 @@ from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.overlay import colour_of, overlay, sheet
-from medsegdiff.types import Geometry
+from medsegdiff.types import Case, Geometry
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """A segmentation with its uncertainty, in the geometry of the image.
-
-    Label maps are those of `Labels`: (h, w) with class indices, (k, h, w) with 0 and 1 for ``regions``.
-    Probabilities are (k, h, w); k = 1 for ``binary``. Of a volume, all have its three axes instead of h and w.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Part):
+    """A segmentation with its uncertainty, in the geometry of the image."""
 
     name: str
-    mask: UInt8[np.ndarray, ...]
-    """The fused label map."""
-    probability: Float[np.ndarray, "k *s"]
-    """Of each channel, after fusion."""
-    uncertainty: Uncertainty
-    """Maps of std, entropy and disagreement."""
-    members: UInt8[np.ndarray, "m ..."]
-    """Label map of each member."""
-    anchor: UInt8[np.ndarray, ...] | None
-    """Label map of the Condition Model alone, never part of the fusion; ``None`` from a network without an anchor."""
-    anchor_probability: Float[np.ndarray, "k *s"] | None
-    """``None`` for volumes too, where it would take as much room as all the rest."""
-    sensitivity: Float[np.ndarray, "m k"] | None
-    """By member and channel, as STAPLE estimates it, in volumes slice by slice; ``None`` with another fusion."""
-    specificity: Float[np.ndarray, "m k"] | None
     image: Float[np.ndarray, "c *s"]
     """The image as it was read."""
     geometry: Geometry
     labels: Labels
     """What the channels are, and the values that label maps are written with."""
+
+    @classmethod
+    def of(cls, case: Case, part: Part, *, labels: Labels) -> Segmentation:
+        """Join what a model says of an image with where the image lies.
+
+        Args:
+            case: The image.
+            part: What the model says of it.
+            labels: What the channels are.
+
+        Returns:
+            The result.
+        """
+        return cls(name=case.name, image=case.image, geometry=case.geometry, labels=labels, **vars(part))
 
     def save(self, out: str | Path, *, members: bool = False) -> Path:
         """Write masks, probability, uncertainty, any anchor and an overlay to look at: as PNG, volumes as NIfTI.

@@ -1,4 +1,4 @@
-"""Where the members of an ensemble differ: three maps, each 0 where all agree."""
+"""Where the members of an ensemble differ: three maps, each 0 where all agree; and how much they agree on the whole."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from medsegdiff.labels import argmax_channels, one_hot
+from medsegdiff.io.mapped import outer_axis, release
+from medsegdiff.labels import Labels, argmax_channels, one_hot
+
+SLAB = 1 << 22
+"""Pixels of each member that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,29 @@ def uncertainty_of(members: Float[Tensor, "m k h w"], *, exclusive: bool) -> Unc
         disagreement = torch.minimum(votes, 1 - votes).amax(dim=0)
         entropy = (_entropy(mean) + _entropy(1 - mean)).amax(dim=0) / math.log(2)
     return Uncertainty(*(map_.cpu().numpy() for map_ in (std, entropy.clamp(0, 1), disagreement)))
+
+
+def agreement_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB) -> float:
+    """Measure how much members agree: the mean Dice of all pairs, over structures; two empty masks agree.
+
+    Members are looked at a part at a time, so that those of a volume need not fit into memory.
+    """
+    lead = 2 if labels.task == "regions" else 1
+    axis = lead + outer_axis(members[(0,) * lead])
+    num, length, count = len(members), members.shape[axis], len(labels.structures)
+    step = max(1, slab * length // max(1, members.size // num))
+    shared = np.zeros((count, num, num))
+    for start in range(0, length, step):
+        part = members[(slice(None),) * axis + (slice(start, start + step),)]
+        for index in range(count):
+            masks = np.stack([labels.mask(member, index).ravel() for member in part]).astype(np.float32)
+            shared[index] += masks @ masks.T
+        release(members)
+    sizes = np.diagonal(shared, axis1=1, axis2=2)
+    both = sizes[:, :, None] + sizes[:, None, :]
+    found = np.where(both > 0, 2 * shared / np.maximum(both, 1), 1.0)
+    first, second = np.triu_indices(num, k=1)
+    return float(found[:, first, second].mean()) if num > 1 else 1.0
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from medsegdiff.config.data import Plane
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
+from medsegdiff.errors import MedSegDiffError
 from medsegdiff.inference.inputs import image_key
-from medsegdiff.inference.rates import VolumeRates
-from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.parts import Drawing, Part, Refused
+from medsegdiff.inference.resources import check_needs, needs_of
 from medsegdiff.inference.uncertainty import Uncertainty
+from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.mapped import make_room, release
 from medsegdiff.types import Case
 
@@ -25,6 +27,48 @@ MAPS = ("mask", "probability", "members", "anchor")
 UNCERTAINTY = ("std", "entropy", "disagreement")
 RELEASED = 16
 """Slices after which what has been written leaves the memory of the process."""
+NONE = 1e-12
+"""Weight of a slice that holds nothing of a channel; it counts only if all slices are so."""
+
+
+def parts_of(
+    cases: Iterable[Case], drawing: Drawing, *, refused: Refused | None, noted: Callable[[str], None]
+) -> Iterator[tuple[Case, Part]]:
+    """Segment pictures and volumes in their order: neighbouring pictures together, each volume by itself."""
+    for volumes, group in itertools.groupby(cases, key=lambda case: case.image.ndim == 4):
+        if not volumes:
+            yield from drawing.parts(group, refused=refused)
+            continue
+        for case in group:
+            try:
+                found = case, segment_volume(case, drawing, noted=noted)
+            except MedSegDiffError as error:
+                if refused is None:
+                    raise
+                refused(case, error)
+                continue
+            yield found
+            del found  # it is large, and the next one is made before this name would be taken again
+
+
+def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]) -> Part:
+    """Segment a volume slice by slice; ``noted`` hears what a large one needs."""
+    config, sampling = drawing.config, drawing.request.sampling
+    plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
+    slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
+    drawing = drawing.settled(slices)
+    needs = needs_of(
+        case.geometry.shape,
+        channels=len(case.image),
+        classes=config.mask_channels,
+        members=drawing.request.sampling.members,
+        task=config.spec.labels.task,
+        batch_size=sampling.batch_size,
+        dicom=isinstance(case.geometry.header, DicomHeader),
+    )
+    if told := check_needs(case.name, needs):
+        noted(told)
+    return paste(case, plane, (part for _, part in drawing.parts(slices())))
 
 
 def slices_of(
@@ -38,26 +82,25 @@ def slices_of(
         yield replace(case, key=key if shared_noise else f"{key}/{index}")
 
 
-def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segmentation]) -> Segmentation:
-    """Put the results of slices together. What is large lies in temporary files, so that memory stays bounded."""
-    slicing, first = Slicing.of(volume.geometry, plane), next(slices)
+def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -> Part:
+    """Put the parts of slices together. What is large lies in temporary files, so that memory stays bounded."""
+    slicing, first = Slicing.of(volume.geometry, plane), next(parts)
     room = partial(_room, shape=volume.geometry.shape, outer=slicing.native_axis)
     given = [name for name in MAPS if getattr(first, name) is not None]
     arrays = {name: room(getattr(first, name)) for name in given}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
     rates = VolumeRates()
-    for index, result in enumerate(itertools.chain([first], slices)):
+    for index, part in enumerate(itertools.chain([first], parts)):
         for name in given:
-            slicing.paste(arrays[name], index, getattr(result, name))
+            slicing.paste(arrays[name], index, getattr(part, name))
         for name in UNCERTAINTY:
-            slicing.paste(maps[name], index, getattr(result.uncertainty, name))
-        rates.add(result)
+            slicing.paste(maps[name], index, getattr(part.uncertainty, name))
+        rates.add(part)
         if index % RELEASED == RELEASED - 1:
             release(*arrays.values(), *maps.values())
     release(*arrays.values(), *maps.values())
     sensitivity, specificity = rates.result()
-    return Segmentation(
-        name=volume.name,
+    return Part(
         mask=arrays["mask"],
         probability=arrays["probability"],
         members=arrays["members"],
@@ -66,9 +109,6 @@ def assemble(volume: Case, plane: Plane | Literal["auto"], slices: Iterator[Segm
         uncertainty=Uncertainty(**maps),
         sensitivity=sensitivity,
         specificity=specificity,
-        image=volume.image,
-        geometry=volume.geometry,
-        labels=first.labels,
     )
 
 
@@ -77,3 +117,32 @@ def _room(like: np.ndarray, *, shape: tuple[int, ...], outer: int) -> Shaped[np.
     dtype = np.dtype(np.float16) if np.issubdtype(like.dtype, np.floating) else like.dtype
     lead = like.shape[:-2]
     return make_room((*lead, *shape), dtype, outer=len(lead) + outer)
+
+
+class VolumeRates:
+    r"""Rates of a volume that is fused slice by slice: each slice's count as much as it holds of the channel.
+
+    The share of the hidden truth that a member finds, :math:`p = \sum W D / \sum W`, is so the sum over all
+    voxels, as if it were computed from the volume's posterior W; that of what it leaves out likewise.
+    """
+
+    def __init__(self) -> None:
+        self._hits: np.ndarray | None = None
+        self._weight: np.ndarray | None = None
+
+    def add(self, part: Part) -> None:
+        """Take a slice into account; slices of other fusions have no rates."""
+        if part.sensitivity is None or part.specificity is None:
+            return
+        inside = part.probability.sum(axis=(1, 2), dtype=np.float64)  # (k,)
+        weight = np.stack([inside, part.probability[0].size - inside])[:, None].clip(min=NONE)  # (2, 1, k)
+        hits = weight * np.stack([part.sensitivity, part.specificity])
+        self._hits = hits if self._hits is None else self._hits + hits
+        self._weight = weight if self._weight is None else self._weight + weight
+
+    def result(self) -> tuple[Float[np.ndarray, "m k"], Float[np.ndarray, "m k"]] | tuple[None, None]:
+        """Divide."""
+        if self._hits is None or self._weight is None:
+            return None, None
+        sensitivity, specificity = (self._hits / self._weight).astype(np.float32)
+        return sensitivity, specificity

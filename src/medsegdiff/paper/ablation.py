@@ -18,7 +18,7 @@ from medsegdiff.data.dataset import Track, in_silence
 from medsegdiff.errors import DataError, TrainingError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.finding import find_inputs
+from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json
 from medsegdiff.paper.ablation_plan import Plan
@@ -112,11 +112,13 @@ def perform(
         segmenter,
         files,
         masks,
-        options={"members": plan.members, "steps": plan.steps, "seed": job.seed},
         save_members=True,
         split_file=run.split,
         overwrite=True,
         track=track,
+        members=plan.members,
+        steps=plan.steps,
+        seed=job.seed,
     )
     if finished.failed:
         raise DataError(next(iter(finished.failed.values())))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.config.data import DataConfig
+from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.data.dataset import DataSource, Track, in_silence
 from medsegdiff.data.opening import list_cases, open_source
 from medsegdiff.data.source import ListedSource
@@ -169,9 +170,10 @@ def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], pl
             waiting[name] = source.load(name)
             yield dataclasses.replace(waiting[name], mask=None, ignored=None)
 
-    subsets, asked = plan.subsets(), {"members": plan.members, "steps": plan.steps}
-    options: dict[str, Any] = {**asked, "sampler": plan.sampler, "seed": plan.seed}
-    for result in segmenter.stream(images(), fusion="majority", **options):  # members alone are of interest
+    subsets = plan.subsets()
+    asked: SamplingOptions = {"members": plan.members, "steps": plan.steps, "sampler": plan.sampler, "seed": plan.seed}
+    asked["fusion"] = "majority"  # members alone are of interest
+    for result in segmenter.stream(images(), **asked):
         yield score_subsets(tables(result, waiting.pop(result.name)), subsets, fusion=plan.fusion)
 
 

@@ -7,8 +7,7 @@ from collections import namedtuple
 import pytest
 
 from medsegdiff.errors import DataError
-from medsegdiff.inference import needs
-from medsegdiff.inference.needs import Needs, check_needs, needs_of
+from medsegdiff.inference.resources import Needs, check_needs, needs_of
 
 
 def test_a_large_ct_with_many_classes_and_members_stays_below_8_gb() -> None:
@@ -33,12 +32,11 @@ def test_large_needs_are_told_and_too_large_ones_refused(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    check_needs("small", Needs(memory=10**6, disk=10**6))
+    assert check_needs("small", Needs(memory=10**6, disk=10**6), memory=8e9) == ""
+    told = check_needs("large", Needs(memory=3 * 10**9, disk=10**6), memory=8e9)
+    assert told.startswith("large: needs at most 3.0 GB of memory beyond the model, and 0.0 GB in ")
     assert not caplog.messages
-    check_needs("large", Needs(memory=3 * 10**9, disk=10**6))
-    assert "large: needs at most 3.0 GB of memory beyond the model" in caplog.text
-    monkeypatch.setattr(needs, "_memory", lambda: 2e9)
-    check_needs("larger", Needs(memory=3 * 10**9, disk=10**6))
+    check_needs("larger", Needs(memory=3 * 10**9, disk=10**6), memory=2e9)
     assert "larger: may need 3.0 GB of memory; the machine has 2.0 GB" in caplog.text
     usage = namedtuple("usage", "total used free")(0, 0, 10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)

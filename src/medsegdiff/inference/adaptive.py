@@ -6,42 +6,39 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from medsegdiff.data.transforms import Prepared, from_grid
+from medsegdiff.data.transforms import Placement, from_grid
 from medsegdiff.fusion.curve import CHANGE, WINDOW
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.overlap import dice
 
-AUTO = "auto"
-"""Stands for a number of members that each image decides."""
-ROUND, MOST = 5, 100
-"""Members that are drawn at once, and at most."""
+ROUND = 5
+"""Members that are drawn at once."""
 PROBED = 5
 """Slices of a volume that decide for all of it."""
 
 Masks = Bool[np.ndarray, "k *s"]
 
 
-class Growing:
+class GrowingEnsemble:
     """An image whose ensemble grows, round by round, as its fused masks are asked for."""
 
     def __init__(
         self,
         ensembles: EnsembleSampler,
-        prepared: Prepared,
+        image: Float[Tensor, "1 c h w"],
+        placement: Placement,
         *,
         key: str,
         seed: int,
         fusion: str,
         labels: Labels,
-        device: torch.device,
     ) -> None:
-        """Take an image, without drawing anything."""
-        self.ensembles, self.image, self.placement = ensembles, prepared.image[None].to(device), prepared.placement
+        self.ensembles, self.image, self.placement = ensembles, image, placement
         self.key, self.seed, self.fusion, self.labels = key, seed, fusion, labels
         self.rounds: list[Ensemble] = []
 

@@ -1,0 +1,84 @@
+"""What a user asks of a model: how many masks, how drawn and how fused. Checked once, then passed on whole."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack
+
+from medsegdiff.config.sampling import SamplingConfig, SamplingOptions
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.errors import ConfigError, nearest
+from medsegdiff.fusion.fusers import FUSERS
+
+log = logging.getLogger(__name__)
+
+AUTO: Literal["auto"] = "auto"
+"""Stands for a number of members that each image decides."""
+MOST = 100
+"""Members that an image may decide for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How images are segmented: what was asked, completed with what the model was made for."""
+
+    sampling: SamplingConfig
+    """Where each image decides about its members: with the most that there may be."""
+    auto: bool = False
+    """Whether each image decides how many members it needs."""
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
+        """Complete what is asked with the model's defaults, and refuse what makes no sense."""
+        if strange := [name for name in options if name not in SamplingOptions.__annotations__]:
+            known = list(SamplingOptions.__annotations__)
+            raise TypeError(f"There is no option '{strange[0]}' of segmenting.{nearest(strange[0], known)}")
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        seed, auto = given.pop("seed", 0), given.get("members") == AUTO
+        if auto:
+            given["members"] = MOST
+        for name in ("members", "steps"):
+            if isinstance(number := given.get(name, 1), str) or number < 1:
+                also = f", or '{AUTO}'" if name == "members" else ""
+                raise ConfigError(f"{name} is {number!r}; it must be at least 1{also}.")
+        sampling = config.sampling.model_copy(update=given)
+        FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
+        if sampling.mode == "mean":
+            sampling = _in_one_step(sampling, given, target=config.diffusion.target)
+        if config.train.teacher is not None and sampling.steps > 1:
+            log.warning("The model was distilled into one step; %d steps were not learned.", sampling.steps)
+        return cls(sampling, auto, seed)
+
+    def with_members(self, number: int) -> Request:
+        """Settle the number of members."""
+        return Request(self.sampling.model_copy(update={"members": number}), seed=self.seed)
+
+    @property
+    def members(self) -> int | Literal["auto"]:
+        """What is drawn for each image."""
+        return AUTO if self.auto else self.sampling.members
+
+
+def _in_one_step(sampling: SamplingConfig, given: dict[str, Any], *, target: str) -> SamplingConfig:
+    r"""Settle how the mean of all masks is found without drawing them: one member, one step, from pure noise.
+
+    There x_T says nothing of the mask, so the prediction of x_0 that minimises cross-entropy or squared error is
+    :math:`E[x_0 \mid I]`: by pixel, the probability that an endless ensemble would agree on. It costs one look at the
+    image and one denoiser forward.
+
+    It can't give joint samples: no member is a mask that a rater might have drawn, so there is no agreement, no GED,
+    no deviation or disagreement (both are 0), nothing about volumes or shapes, and no STAPLE. Its entropy is that
+    of the mean.
+    """
+    if clash := [name for name in ("members", "steps", "fusion") if name in given]:
+        raise ConfigError(
+            f"mode mean with {' and '.join(clash)}: it is one step and draws no members. Leave them out, or take "
+            "mode ensemble."
+        )
+    if target == "eps":
+        raise ConfigError(
+            "mode mean needs a model of target x0 or v; this one predicts noise (eps), take mode ensemble."
+        )
+    return sampling.model_copy(update={"members": 1, "steps": 1, "fusion": "mean", "antithetic": False})
