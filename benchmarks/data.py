@@ -18,10 +18,9 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.opening import open_source
-from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.hardware import autocast, pick_precision
 from medsegdiff.models.base import build_model
-from medsegdiff.training.objective import training_losses
+from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.optimisation import parameter_groups
 
 PAGE = Path(__file__).with_name("data.md")
@@ -79,7 +78,7 @@ def measure(source: DataSource, room: float, workers: int, steps: int) -> tuple[
     stream = TrainingStream(cases, names, seed=0, augment=True, foreground=inside)
     batches = iter(training_loader(stream, config.train, start=0, num_batches=WARM + steps))
     optimizer = torch.optim.AdamW(parameter_groups(model, config.train.weight_decay), lr=1e-3)
-    schedule = schedule_of(config.diffusion)
+    objective = objective_of(config, torch.device("cpu"))
     waited = begun = 0.0
     for number in range(WARM + steps):
         if number == WARM:
@@ -88,7 +87,7 @@ def measure(source: DataSource, room: float, workers: int, steps: int) -> tuple[
         batch = as_batch(next(batches))
         waited += time.perf_counter() - asked
         with autocast("auto", torch.device("cpu")):
-            loss = training_losses(model, batch, schedule, config).total
+            loss = objective(model, batch).total
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

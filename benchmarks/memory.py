@@ -18,10 +18,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
-from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.models.base import build_model
+from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.memory import step_memory
-from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import parameter_groups
 from medsegdiff.types import Batch
 
@@ -76,12 +75,12 @@ def take_steps(config: Config, batch_size: int, precision: str) -> None:
     """Train on noise, as the trainer does it."""
     model, size = build_model(config), config.data.image_size
     optimizer = torch.optim.AdamW(parameter_groups(model, 0.01), lr=1e-4, fused=True)
-    average = AveragedModel(model)
+    average, objective = AveragedModel(model), objective_of(config, torch.device("cpu"))
     for _ in range(2):
         image, mask = torch.randn(batch_size, 3, size, size), torch.rand(batch_size, 1, size, size).round()
         batch = Batch(image, mask, tuple(range(batch_size)))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = training_losses(model, batch, schedule_of(config.diffusion), config).total
+            loss = objective(model, batch).total
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -26,7 +26,7 @@ from torch import Tensor
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.config.run import Config
-from medsegdiff.diffusion.process import activate, add_noise, encode
+from medsegdiff.diffusion.process import encode
 from medsegdiff.diffusion.samplers import SAMPLERS, Denoise, Table, sample
 from medsegdiff.diffusion.schedule import Level
 from medsegdiff.inference.ensemble import EnsembleSampler
@@ -136,18 +136,21 @@ class FromAnchor(EnsembleSampler):
 
     def __init__(self, *args: Any, start: float, **options: Any) -> None:
         super().__init__(*args, **options)
-        first, steps = start * (self.schedule.num_train_timesteps - 1), self.sampling.steps
+        first, steps = start * (self.process.schedule.num_train_timesteps - 1), self.sampling.steps
         times = [first * (1 - step / steps) for step in range(steps)]
-        self.table = SAMPLERS[self.sampling.sampler].factory(self.schedule, times)
+        self.table = SAMPLERS[self.sampling.sampler].factory(self.process.schedule, times)
 
     def _denoised(
         self, condition: Condition, members: Sequence[tuple[int, int]], *args: Any, **options: Any
     ) -> Float[Tensor, "n k h w"]:
         logits = condition.logits[[index for _, index in members]].float()
-        x_0, level = encode(activate(logits, exclusive=self.exclusive)), Level.of(self.schedule.lam_at(self.table[0].t))
+        x_0, level = (
+            encode(self.process.labels.activate(logits)),
+            Level.of(self.process.schedule.lam_at(self.table[0].t)),
+        )
 
         def late(denoise: Denoise, x_T: Tensor, table: Table, **more: Any) -> Tensor:
-            return sample(denoise, add_noise(x_0, x_T, level.alpha, level.sigma), table, **more)
+            return sample(denoise, level.alpha * x_0 + level.sigma * x_T, table, **more)
 
         with patch("medsegdiff.inference.ensemble.sample", late):
             return super()._denoised(condition, members, *args, **options)
@@ -177,7 +180,7 @@ class SelfConditioned(MedSegDiffV2):
         walking = before is not None and float(t[0]) < before[0] and before[1].shape == x_t.shape
         seen = before[1] if before is not None and walking else torch.zeros_like(x_t)
         logits = super().denoise(x_t, own, replace(condition, image=seen))
-        self.last = (float(t[0]), encode(activate(logits.detach().float(), exclusive=False)))
+        self.last = (float(t[0]), encode(logits.detach().float().sigmoid()))
         return logits
 
     def forward(self, image: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +189,7 @@ class SelfConditioned(MedSegDiffV2):
         if torch.rand(()) < 0.5:
             with torch.no_grad():
                 first = super().denoise(x_t, time, replace(condition, image=seen))
-                seen = encode(activate(first.float(), exclusive=False))
+                seen = encode(first.float().sigmoid())
         return super().denoise(x_t, time, replace(condition, image=seen)), condition.logits
 
 

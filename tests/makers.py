@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig, assumed
+from medsegdiff.diffusion.process import Process
+from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.models.base import DiffusionModel, size_of
-from medsegdiff.types import Condition
+from medsegdiff.training.objective import Losses, training_losses
+from medsegdiff.types import Batch, Condition
 
 SMALL = (
     "model.condition_widths=[8, 16, 16]",
@@ -129,6 +133,14 @@ def randomised(model: DiffusionModel, seed: int = 0) -> DiffusionModel:
 def denoised(model: DiffusionModel, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
     """What a network says of masks, asked for it from the start."""
     return model.denoise(x_t, model.at(t, size_of(x_t)), condition)
+
+
+def losses_of(model: nn.Module, batch: Batch, config: ResolvedConfig, *, signal_scale: float | None = None) -> Losses:
+    """Equation 3 for a batch; with a signal scale, on a cosine schedule with that one."""
+    process = Process.of(config)
+    if signal_scale is not None:
+        process = replace(process, schedule=make_schedule("cosine", signal_scale=signal_scale))
+    return training_losses(model, batch, process, config.loss, seed=config.train.seed)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> Path:

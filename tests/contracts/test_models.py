@@ -10,11 +10,9 @@ import torch
 from medsegdiff.checkpoint import BEST, load_model, save_config, save_weights
 from medsegdiff.config.networks import NETWORKS, NetworkConfig
 from medsegdiff.data.loader import as_batch
-from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
-from medsegdiff.training.objective import training_losses
-from tests.makers import TASKS, configured, denoised, randomised
+from tests.makers import TASKS, configured, denoised, losses_of, randomised
 
 
 def model_config(name: str, task: str) -> NetworkConfig:
@@ -37,7 +35,7 @@ def test_a_network_has_an_anchor_and_is_trained_to_if_it_declares_one(name: str)
     model = randomised(build_model(config))
     image, mask = torch.randn(1, 2, 32, 32), torch.ones(1, 1, 32, 32)
     batch = as_batch({"image": image, "mask": mask, "positions": (0,)})
-    losses = training_losses(model, batch, make_schedule("cosine"), config)
+    losses = losses_of(model, batch, config, signal_scale=1.0)
     logits = (model.condition(image).logits, model(image, mask, torch.tensor([9.0]))[1])
     if not has_anchor(name):
         assert (losses.anchor, *logits) == (None, None, None)
@@ -80,7 +78,7 @@ def test_gradient_reaches_every_parameter_or_the_target_is_refused(name: str, ta
     labels = torch.randint(3, (4, 32, 32))
     mask = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
     batch = as_batch({"image": torch.randn(4, 2, 32, 32), "mask": mask, "positions": (0, 1, 2, 3)})
-    training_losses(model, batch, make_schedule("cosine", signal_scale=0.3), config).total.backward()
+    losses_of(model, batch, config, signal_scale=0.3).total.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
 
@@ -89,14 +87,14 @@ def test_it_overfits_four_images(name: str) -> None:
     wider = ("model.condition_widths=[16, 16, 32]", "model.diffusion_widths=[16, 16, 32]")
     config = configured(name, "binary", *(wider if name == "medsegdiff-v2" else ()))
     torch.manual_seed(0)
-    model, schedule = build_model(config), make_schedule("cosine", signal_scale=0.3)
+    model = build_model(config)
     image = torch.randn(4, 2, 16, 16)
     mask = (torch.nn.functional.avg_pool2d(image[:, :1], 5, 1, 2) > 0).float()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
     for step in range(120):
         batch = as_batch({"image": image, "mask": mask, "positions": tuple(range(4 * step, 4 * step + 4))})
-        losses = training_losses(model, batch, schedule, config)
+        losses = losses_of(model, batch, config, signal_scale=0.3)
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from medsegdiff.config.diffusion import LossConfig
+from medsegdiff.diffusion.losses import cross_entropy, soft_dice
 from medsegdiff.diffusion.schedule import make_schedule
-from medsegdiff.training.losses import cross_entropy, soft_dice
-from medsegdiff.training.objective import anchor_loss, draw, training_losses
+from medsegdiff.labels import Labels
+from medsegdiff.training.objective import anchor_loss, draw
 from medsegdiff.types import Batch
-from tests.makers import small_config
+from tests.makers import losses_of, small_config
 
 
 def test_soft_dice_by_hand() -> None:
@@ -47,7 +48,7 @@ def predictions() -> tuple[torch.Tensor, torch.Tensor]:
 def test_indicator_is_taken_per_sample(predictions: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, mask = predictions
     t = torch.tensor([0, 1, 2, 3, 4, 5, 9, 10, 500, 999])
-    loss = anchor_loss(logits, mask, t, LossConfig(anchor_weighting="indicator"), exclusive=False)
+    loss = anchor_loss(logits, mask, t, LossConfig(anchor_weighting="indicator"), labels=Labels())
     assert [bool(value > 0) for value in loss] == [True, False, False, False, False, True, False, True, True, False]
     whole = soft_dice(logits.sigmoid(), mask) + 10 * cross_entropy(logits, mask, exclusive=False)
     assert torch.allclose(loss[[0, 5]], whole[[0, 5]])
@@ -58,8 +59,8 @@ def test_expected_weight_is_the_mean_of_the_indicator_over_all_steps(
 ) -> None:
     logits, mask = (part[:1].expand(1000, -1, -1, -1) for part in predictions)
     t = torch.arange(1000)
-    indicator = anchor_loss(logits, mask, t, LossConfig(anchor_weighting="indicator"), exclusive=False).mean()
-    expected = anchor_loss(logits, mask, t, LossConfig(anchor_weighting="expected"), exclusive=False).mean()
+    indicator = anchor_loss(logits, mask, t, LossConfig(anchor_weighting="indicator"), labels=Labels()).mean()
+    expected = anchor_loss(logits, mask, t, LossConfig(anchor_weighting="expected"), labels=Labels()).mean()
     assert torch.allclose(indicator, expected, rtol=1e-4)
 
 
@@ -79,7 +80,7 @@ def test_a_perfect_network_has_no_diffusion_loss(target: str) -> None:
             assert torch.allclose(x_t, alpha * (2 * mask - 1) + sigma * noise, atol=1e-6)
             return answers[target], 40 * (2 * mask - 1)
 
-    losses = training_losses(Perfect(), Batch(torch.zeros(4, 3, 8, 8), mask, positions), schedule, config)
+    losses = losses_of(Perfect(), Batch(torch.zeros(4, 3, 8, 8), mask, positions), config, signal_scale=0.3)
     assert losses.noise.item() == pytest.approx(0, abs=1e-5)
     assert losses.total.item() == pytest.approx(0, abs=1e-4)
 

@@ -10,15 +10,13 @@ from torch.nn import functional as F
 
 from medsegdiff.config.run import Config
 from medsegdiff.data.loader import as_batch
-from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import build_model
 from medsegdiff.nn.affinity import softmax_affinity
 from medsegdiff.nn.spatial_attention import SpatialAttention
 from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer
 from medsegdiff.paper.variants import VARIANTS, Variant
-from medsegdiff.training.objective import training_losses
-from tests.makers import randomised, small_config
+from tests.makers import losses_of, randomised, small_config
 
 TICKED = {
     "Baseline": set(),
@@ -61,7 +59,7 @@ def test_gradients_reach_all_parameters_of_each_row(variant: Variant) -> None:
     model = randomised(build_model(config))
     mask = (torch.rand(2, 1, 32, 32) > 0.5).float()
     batch = as_batch({"image": torch.randn(2, 1, 32, 32), "mask": mask, "positions": (0, 1)})
-    training_losses(model, batch, make_schedule("cosine", signal_scale=0.3), config).total.backward()
+    losses_of(model, batch, config, signal_scale=0.3).total.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
 

@@ -52,13 +52,13 @@ def test_steps_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is timed is training: the losses of the same batch fall."""
     config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", "train.learning_rate=0.01")
     losses: list[float] = []
-    original = training.training_losses
+    objective = training.objective_of(config, torch.device("cpu"))
 
     def noted(*arguments: Any) -> Any:
-        losses.append(float((found := original(*arguments)).total.detach()))
+        losses.append(float((found := objective(*arguments)).total.detach()))
         return found
 
-    monkeypatch.setattr(training, "training_losses", noted)
+    monkeypatch.setattr(training, "objective_of", lambda *_: noted)
     step = training.make_step(config, torch.device("cpu"))
     stream = training.phantom_stream(config)
     samples = [stream[position] for position in range(4)]

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import assumed
 from medsegdiff.data.loader import as_batch
-from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import build_model
@@ -17,8 +16,7 @@ from medsegdiff.models.baselines.segdiff import SegDiffCondition
 from medsegdiff.models.budget import Budget, budget
 from medsegdiff.nn.rrdb import RRDB, DenseBlock
 from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer
-from medsegdiff.training.objective import training_losses
-from tests.makers import denoised, randomised, small_network
+from tests.makers import denoised, losses_of, randomised, small_network
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +163,7 @@ def test_the_anchor_is_trained_by_its_own_loss_alone() -> None:
     model = randomised(build_model(config))
     image, mask = torch.randn(2, 3, 16, 16), (torch.rand(2, 1, 16, 16) > 0.5).float()
     batch = as_batch({"image": image, "mask": mask, "positions": (0, 1)})
-    training_losses(model, batch, make_schedule("cosine"), config).total.backward()
+    losses_of(model, batch, config, signal_scale=1.0).total.backward()
     got = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     p = model.condition(image).logits.sigmoid()

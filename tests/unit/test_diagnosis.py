@@ -17,7 +17,8 @@ from torch import Tensor
 from medsegdiff.checkpoint import BEST, LAST, load_config, save_config, save_weights
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.diffusion import dpm_solver
-from medsegdiff.diffusion.samplers import SAMPLERS, Row
+from medsegdiff.diffusion.process import Process
+from medsegdiff.diffusion.samplers import SAMPLERS, Denoised, Row
 from medsegdiff.doctor.examination import examine
 from medsegdiff.doctor.finding import Diagnosis, Finding
 from medsegdiff.doctor.history import examine_history
@@ -307,7 +308,7 @@ def test_a_last_step_that_returns_noise_is_wrong(monkeypatch: pytest.MonkeyPatch
         return (*rows, dataclasses.replace(last, x=1.0, x_0=0.0, previous=0.0))
 
     monkeypatch.setitem(SAMPLERS._entries, "dpmpp-2m", dataclasses.replace(entry, factory=noisy))
-    monkeypatch.setattr("medsegdiff.inference.ensemble.predicted_x_0", lambda *a, **k: torch.randn_like(a[1]))
+    monkeypatch.setattr(Process, "denoised", lambda self, output, x_t, level: Denoised(torch.randn_like(x_t)))
     assert sampling()["calibration"] == "wrong"
 
 

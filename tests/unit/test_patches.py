@@ -12,11 +12,9 @@ from medsegdiff.config.run import Config
 from medsegdiff.config.spec import assumed
 from medsegdiff.data.loader import as_batch
 from medsegdiff.data.phantom import make_lesion
-from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.training.objective import training_losses
-from tests.makers import denoised, randomised, small_config
+from tests.makers import denoised, losses_of, randomised, small_config
 
 UNLIKE = (
     "model.condition_patch=1",
@@ -102,12 +100,12 @@ def test_patches_that_do_not_fit_are_refused(overrides: list[str], words: str) -
 
 def _learnt(config: Config, image: torch.Tensor, mask: torch.Tensor, *, steps: int) -> DiffusionModel:
     torch.manual_seed(0)
-    model, schedule = build_model(config), make_schedule("cosine", signal_scale=0.1)
+    model = build_model(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(steps):
         batch = as_batch({"image": image, "mask": mask, "positions": tuple(range(4 * step, 4 * step + 4))})
         optimizer.zero_grad()
-        training_losses(model, batch, schedule, config).total.backward()
+        losses_of(model, batch, config, signal_scale=0.1).total.backward()
         optimizer.step()
     return model.eval()
 
@@ -139,5 +137,5 @@ def test_gradient_reaches_every_parameter() -> None:
     model = randomised(build_model(config))
     mask = (torch.rand(4, 1, 32, 32) > 0.5).float()
     batch = as_batch({"image": torch.randn(4, 3, 32, 32), "mask": mask, "positions": (0, 1, 2, 3)})
-    training_losses(model, batch, make_schedule("cosine", signal_scale=0.3), config).total.backward()
+    losses_of(model, batch, config, signal_scale=0.3).total.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []

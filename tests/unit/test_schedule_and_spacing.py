@@ -6,11 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from medsegdiff.diffusion.process import TARGETS, add_noise, decode, encode, levels_at, predicted_x_0
+from medsegdiff.diffusion.process import MaskTarget, NoiseTarget, Process, Target, VelocityTarget, decode, encode
 from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import Level, make_schedule, scale_signal
 from medsegdiff.diffusion.spacing import SPACINGS, make_table
 from medsegdiff.errors import ConfigError
+from medsegdiff.labels import Labels
+from tests.makers import small_config
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
@@ -114,14 +116,32 @@ def test_a_sampler_that_needs_noise_says_so() -> None:
         sample(lambda x, t: x, torch.zeros(1, 1, 2, 2), table)
 
 
-@pytest.mark.parametrize("target", ["eps", "v"])
-def test_noise_and_x_0_cancel(target: str) -> None:
-    schedule, t = make_schedule("linear"), torch.tensor([0, 400, 999])
-    x_0, noise = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
-    alpha, sigma = levels_at(schedule.alpha_bar, t, x_0)
-    x_t = add_noise(x_0, noise, alpha, sigma)
-    said = TARGETS[target].of(x_0, noise, alpha, sigma)
-    assert torch.allclose(TARGETS[target].to_x_0(said, x_t, alpha, sigma), x_0, atol=1e-10)
+LINEAR, HALF = make_schedule("linear"), Level.of(0.0)
+
+
+@pytest.mark.parametrize("target", [NoiseTarget(), VelocityTarget()])
+def test_noise_and_x_0_cancel(target: Target) -> None:
+    process = Process(LINEAR, target, Labels())
+    mask, noise = torch.randn(2, 3, 1, 4, 4, dtype=torch.float64)
+    noised = process.noisy(mask, torch.tensor([0, 400, 999]), noise)
+    assert torch.allclose(target.x_0(target.truth(noised), noised.x_t, noised), 2 * mask - 1, atol=1e-10)
+
+
+@pytest.mark.parametrize("coding", ["signed", "unit"])
+@pytest.mark.parametrize("name", ["eps", "v", "x0"])
+def test_what_a_network_is_asked_for_is_what_is_read_from_it_and_has_no_loss(name: str, coding: str) -> None:
+    """The same x_0 in training, where α and σ are tensors, and in sampling, where they are numbers."""
+    process = Process.of(small_config(f"diffusion.target={name}", f"diffusion.coding={coding}", "data.task=binary"))
+    mask = (torch.rand(1, 1, 8, 8) > 0.5).float()
+    noised = process.noisy(mask, torch.tensor([300]), torch.randn(1, 1, 8, 8))
+    said = 40 * (2 * mask - 1) if name == "x0" else process.target.truth(noised)
+    level = Level.of(process.schedule.lam_at(300.0))
+    assert process.loss(said, noised).item() == pytest.approx(0, abs=1e-5)
+    assert process.loss(said + 1 - 2 * mask, noised).item() > process.loss(said, noised).item()
+    read = process.denoised(said, noised.x_t, level)
+    assert torch.allclose(process.probability(read.x_0), mask, atol=1e-5)
+    assert read.share is None
+    assert torch.allclose(process.denoised(torch.cat([said, said], dim=1), noised.x_t, level).share, (said + 1) / 2)
 
 
 def test_masks_are_coded_and_decoded() -> None:
@@ -131,16 +151,18 @@ def test_masks_are_coded_and_decoded() -> None:
     assert torch.equal(encode(mask, coding="unit"), mask)
     assert torch.equal(decode(mask - 0.2, coding="unit"), (mask - 0.2).clamp(min=0))
     logits = torch.randn(2, 3, 4, 4)
-    x_0 = predicted_x_0(logits, mask, 0.5, 0.5, target="x0", exclusive=False, clip=True, coding="unit")
+    x_0 = MaskTarget(Labels("regions", ("a", "b", "c")), coding="unit").x_0(logits, mask, HALF)
     assert torch.allclose(x_0, logits.sigmoid())
 
 
 def test_logits_become_x_0() -> None:
     logits, x_t = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
-    options = {"target": "x0", "clip": True}
-    apart = predicted_x_0(logits, x_t, 0.5, 0.5, exclusive=False, **options)
+    apart = MaskTarget(Labels("regions", ("a", "b", "c"))).x_0(logits, x_t, HALF)
     assert torch.allclose(apart, torch.tanh(logits / 2), atol=1e-6)
-    classes = predicted_x_0(logits, x_t, 0.5, 0.5, exclusive=True, **options)
+    classes = MaskTarget(Labels("exclusive", ("a", "b", "c"))).x_0(logits, x_t, HALF)
     assert torch.allclose(decode(classes).sum(dim=1), torch.ones(2, 4, 4), atol=1e-6)
-    wild = predicted_x_0(100 * logits, x_t, 0.1, 1.0, target="eps", exclusive=False, clip=True)
-    assert wild.abs().max() == 1
+    level = Level.of(-2.3)
+    clipped, wild = (
+        Process(LINEAR, NoiseTarget(), Labels(), clip=clip).denoised(logits, x_t, level).x_0 for clip in (True, False)
+    )
+    assert clipped.abs().max() == 1 < wild.abs().max()

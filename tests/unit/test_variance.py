@@ -12,9 +12,9 @@ from medsegdiff.diffusion.samplers import Denoised, sample
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
 from medsegdiff.diffusion.variance import WEIGHT, split, variance_loss
-from medsegdiff.training.objective import draw, training_losses
+from medsegdiff.training.objective import draw
 from medsegdiff.types import Batch
-from tests.makers import small_config
+from tests.makers import losses_of, small_config
 
 
 def test_an_output_of_twice_the_channels_is_prediction_and_share() -> None:
@@ -92,5 +92,5 @@ def test_a_perfect_network_that_asks_for_the_posteriors_variance_has_no_loss(tar
             return torch.cat([answer, torch.full_like(answer, self.v)], dim=1), 40 * (2 * mask - 1)
 
     batch = Batch(torch.zeros(4, 3, 8, 8), mask, positions)
-    assert training_losses(Perfect(-1.0), batch, schedule, config).noise.item() == pytest.approx(0, abs=1e-5)
-    assert training_losses(Perfect(1.0), batch, schedule, config).noise.item() > 1e-7
+    assert losses_of(Perfect(-1.0), batch, config, signal_scale=0.3).noise.item() == pytest.approx(0, abs=1e-5)
+    assert losses_of(Perfect(1.0), batch, config, signal_scale=0.3).noise.item() > 1e-7

@@ -17,12 +17,11 @@ from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.config.train import Precision
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.phantom import PhantomSource
-from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.hardware import autocast, pick_device, pick_precision
 from medsegdiff.models.base import build_model
 from medsegdiff.nn.blocks import recompute
+from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.memory import step_memory
-from medsegdiff.training.objective import training_losses
 from medsegdiff.training.optimisation import moving_average, parameter_groups
 from medsegdiff.types import Batch
 
@@ -162,13 +161,13 @@ def make_step(config: ResolvedConfig, device: torch.device) -> Callable[[Batch],
         recompute(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
     average = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, lambda: 0))
-    schedule = schedule_of(config.diffusion)
+    objective = objective_of(config, device)
 
     def step(batch: Batch) -> None:
         """Take one step of the optimiser."""
         moved = Batch(batch.image.to(device), batch.mask.to(device), batch.positions)
         with autocast(train.precision, device):
-            loss = training_losses(model, moved, schedule, config).total
+            loss = objective(model, moved).total
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm or float("inf"))
         optimizer.step()

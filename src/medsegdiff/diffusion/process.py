@@ -1,18 +1,21 @@
-"""The forward process on masks, and what a network may be asked to predict of it (ε, x_0 or v)."""
+"""The forward process on masks: what is added to them, what a network is asked for, how its answer is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from medsegdiff.config.diffusion import Coding
-
-Scale = float | Tensor
-"""α or σ: one number, or one per sample (b 1 1 1)."""
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.diffusion.losses import mask_loss, mean_of
+from medsegdiff.diffusion.samplers import Denoised
+from medsegdiff.diffusion.schedule import Level, NoiseSchedule, schedule_of
+from medsegdiff.diffusion.variance import split, variance_loss
+from medsegdiff.labels import Labels
 
 
 def encode(mask: Float[Tensor, "b k h w"], *, coding: Coding = "signed") -> Float[Tensor, "b k h w"]:
@@ -41,102 +44,211 @@ def decode(x_0: Float[Tensor, "*n k h w"], *, coding: Coding = "signed") -> Floa
     return ((x_0 + 1) / 2 if coding == "signed" else x_0).clamp(0, 1)
 
 
-def activate(logits: Float[Tensor, "b k h w"], *, exclusive: bool) -> Float[Tensor, "b k h w"]:
-    """Turn logits into probabilities.
+@dataclass(frozen=True)
+class Noised:
+    """Masks on their way to noise, and all that a loss compares a network's answer with."""
 
-    Args:
-        logits: By channel.
-        exclusive: Whether the channels are classes of which each pixel has one.
+    mask: Float[Tensor, "b k h w"]
+    """0 and 1, or probabilities."""
+    x_0: Float[Tensor, "b k h w"]
+    """The mask, coded."""
+    noise: Float[Tensor, "b k h w"]
+    """ε, standard normal."""
+    x_t: Float[Tensor, "b k h w"]
+    t: Int[Tensor, " b"]
+    """Steps in [0, T), on the CPU, as the schedule is."""
+    alpha: Float[Tensor, "b 1 1 1"]
+    sigma: Float[Tensor, "b 1 1 1"]
 
-    Returns:
-        Softmax over classes, or a sigmoid for each channel.
-    """
-    return logits.softmax(dim=1) if exclusive else logits.sigmoid()
+
+class Target(ABC):
+    """What a network may be asked for."""
+
+    bounded = False
+    """Whether the x_0 that it gives lies in the range of masks by itself."""
+
+    @abstractmethod
+    def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
+        """Give what a network that knew the mask would say.
+
+        Args:
+            of: What it is shown, and what is behind it.
+
+        Returns:
+            The quantity.
+        """
+
+    @abstractmethod
+    def x_0(
+        self, said: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], at: Level | Noised
+    ) -> Float[Tensor, "b k h w"]:
+        """Find x_0 from what a network says.
+
+        Args:
+            said: What it said.
+            x_t: What it was shown.
+            at: Where α and σ of x_t are found.
+
+        Returns:
+            x_0.
+        """
+
+    def loss(
+        self, said: Float[Tensor, "b k h w"], of: Noised, labelled: Float[Tensor, "b 1 h w"] | None
+    ) -> Float[Tensor, " b"]:
+        """Compute L_n, by image: the mean square error, as in the paper.
+
+        Args:
+            said: What the network said.
+            of: What it was shown, and what is behind it.
+            labelled: 0 where nobody labelled; ``None``: everything is labelled.
+
+        Returns:
+            The loss.
+        """
+        return mean_of((said - self.truth(of)).square(), labelled)
 
 
-def add_noise(
-    x_0: Float[Tensor, "b k h w"], noise: Float[Tensor, "b k h w"], alpha: Scale, sigma: Scale
-) -> Float[Tensor, "b k h w"]:
-    """Draw x_t given x_0 in one jump: α x_0 + σ ε.
+class NoiseTarget(Target):
+    """ε. Source: Ho et al. (2020), equation 14; MedSegDiff-V2, Diffusion Process."""
 
-    Source: Ho et al. (2020), equation 4; MedSegDiff-V2, Diffusion Process.
+    def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
+        """Give the noise."""
+        return of.noise
 
-    Args:
-        x_0: Coded masks.
-        noise: Standard normal.
-        alpha: Signal level.
-        sigma: Noise level.
+    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Noised) -> Float[Tensor, "b k h w"]:
+        """Take the noise off and scale."""
+        return (x_t - at.sigma * said) / at.alpha
 
-    Returns:
-        x_t.
-    """
-    return alpha * x_0 + sigma * noise
+
+class VelocityTarget(Target):
+    """v = α ε − σ x_0. Source: Salimans & Ho (2022), appendix D."""
+
+    def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
+        """Give the velocity."""
+        return of.alpha * of.noise - of.sigma * of.x_0
+
+    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Noised) -> Float[Tensor, "b k h w"]:
+        """Turn back, as α² + σ² = 1."""
+        return at.alpha * x_t - at.sigma * said
 
 
 @dataclass(frozen=True)
-class Target:
-    """A quantity that a network may predict: how it is made, and how x_0 is found from it."""
+class MaskTarget(Target):
+    """x_0, as logits of the mask.
 
-    of: Callable[[Tensor, Tensor, Scale, Scale], Tensor]
-    """(x_0, noise, α, σ) → what the network should say."""
-    to_x_0: Callable[[Tensor, Tensor, Scale, Scale], Tensor]
-    """(prediction, x_t, α, σ) → x_0."""
-
-
-TARGETS = {
-    "eps": Target(lambda x_0, noise, alpha, sigma: noise, lambda eps, x_t, alpha, sigma: (x_t - sigma * eps) / alpha),
-    "v": Target(
-        lambda x_0, noise, alpha, sigma: alpha * noise - sigma * x_0,
-        lambda v, x_t, alpha, sigma: alpha * x_t - sigma * v,
-    ),
-}
-"""ε: Ho et al. (2020), equation 14. v: Salimans & Ho (2022), appendix D. The third target, x_0, needs none of this:
-the network gives logits of the mask, which `predicted_x_0` activates."""
-
-
-def predicted_x_0(
-    prediction: Float[Tensor, "b k h w"],
-    x_t: Float[Tensor, "b k h w"],
-    alpha: Scale,
-    sigma: Scale,
-    *,
-    target: str,
-    exclusive: bool,
-    clip: bool,
-    coding: Coding = "signed",
-) -> Float[Tensor, "b k h w"]:
-    """Read the network's output as x_0.
-
-    Args:
-        prediction: What the network said.
-        x_t: What it was shown.
-        alpha: Signal level of x_t.
-        sigma: Noise level of x_t.
-        target: ``x0``, or one of `TARGETS`.
-        exclusive: Whether the channels are classes of which each pixel has one.
-        clip: Whether x_0 found from ε or v is clipped to [−1, 1].
-        coding: Of masks.
-
-    Returns:
-        x_0.
+    Deviation: the paper predicts noise; its literal recipe needs far longer training for the same Dice.
     """
-    if target == "x0":
-        return encode(activate(prediction, exclusive=exclusive), coding=coding)
-    x_0 = TARGETS[target].to_x_0(prediction, x_t, alpha, sigma)
-    return x_0.clamp(-1, 1) if clip else x_0
+
+    labels: Labels
+    coding: Coding = "signed"
+    dice_weight: float = 1.0
+    """Of soft Dice beside cross-entropy."""
+    bounded = True
+
+    def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
+        """Give the mask, as probabilities."""
+        return of.mask
+
+    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Noised) -> Float[Tensor, "b k h w"]:
+        """Activate the logits and code them, whatever x_t."""
+        return encode(self.labels.activate(said), coding=self.coding)
+
+    def loss(self, said: Tensor, of: Noised, labelled: Tensor | None) -> Float[Tensor, " b"]:
+        """Compute cross-entropy and soft Dice."""
+        return mask_loss(said, of.mask, labels=self.labels, dice_weight=self.dice_weight, labelled=labelled)
 
 
-def levels_at(alpha_bar: Float[Tensor, " t"], t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Look up α and σ of whole steps, for training.
+@dataclass(frozen=True)
+class Process:
+    """The forward process of a run; training, sampling and distillation share it."""
 
-    Args:
-        alpha_bar: Of a `NoiseSchedule`.
-        t: Steps (b,) in [0, T), on the CPU, as the schedule is.
-        like: A tensor whose type and device they get.
+    schedule: NoiseSchedule
+    target: Target
+    """What the network is asked for."""
+    labels: Labels
+    coding: Coding = "signed"
+    """Of masks."""
+    clip: bool = True
+    """Whether x_0 is clipped to [−1, 1] while sampling, where the target leaves it unbounded."""
 
-    Returns:
-        α and σ (b 1 1 1).
-    """
-    power = alpha_bar[t].reshape(-1, 1, 1, 1)
-    alpha, sigma = torch.sqrt(power).to(like.dtype), torch.sqrt(1 - power).to(like.dtype)
-    return alpha.to(like.device, non_blocking=True), sigma.to(like.device, non_blocking=True)
+    @classmethod
+    def of(cls, config: ResolvedConfig) -> Process:
+        """Read a configuration.
+
+        Args:
+            config: The forward process, the label space, and the weight of soft Dice.
+
+        Returns:
+            The process.
+        """
+        asked, labels = config.diffusion, config.spec.labels
+        mask = MaskTarget(labels, asked.coding, config.loss.x_0_dice)
+        targets: dict[str, Target] = {"eps": NoiseTarget(), "v": VelocityTarget(), "x0": mask}
+        return cls(schedule_of(asked), targets[asked.target], labels, asked.coding, asked.clip)
+
+    def noisy(self, mask: Float[Tensor, "b k h w"], t: Int[Tensor, " b"], noise: Float[Tensor, "b k h w"]) -> Noised:
+        """Draw x_t given the mask in one jump: α x_0 + σ ε.
+
+        Source: Ho et al. (2020), equation 4; MedSegDiff-V2, Diffusion Process.
+
+        Args:
+            mask: 0 and 1 by channel.
+            t: Steps in [0, T), on the CPU, as the schedule is.
+            noise: ε, standard normal.
+
+        Returns:
+            x_t, and what it is made of.
+        """
+        power = self.schedule.alpha_bar[t].reshape(-1, 1, 1, 1)  # ᾱ_t = α², in double precision
+        alpha, sigma = (
+            torch.sqrt(part).to(mask.dtype).to(mask.device, non_blocking=True) for part in (power, 1 - power)
+        )
+        x_0 = encode(mask, coding=self.coding)
+        return Noised(mask, x_0, noise, alpha * x_0 + sigma * noise, t, alpha, sigma)
+
+    def denoised(self, output: Float[Tensor, "b k2 h w"], x_t: Float[Tensor, "b k h w"], level: Level) -> Denoised:
+        """Read a network's output for the sampler.
+
+        Args:
+            output: What it said.
+            x_t: What it was shown.
+            level: Of x_t.
+
+        Returns:
+            x_0, and the share of the variance if that was learned.
+        """
+        said, share = split(output, x_t.shape[1])
+        x_0 = self.target.x_0(said, x_t, level)
+        return Denoised(x_0.clamp(-1, 1) if self.clip and not self.target.bounded else x_0, share)
+
+    def loss(
+        self, output: Float[Tensor, "b k2 h w"], of: Noised, *, labelled: Float[Tensor, "b 1 h w"] | None = None
+    ) -> Float[Tensor, " b"]:
+        """Compute L_n of equation 3, by image; a network that learns the variance adds the loss of that.
+
+        Args:
+            output: What the network said.
+            of: What it was shown, and what is behind it.
+            labelled: 0 where nobody labelled; ``None``: everything is labelled.
+
+        Returns:
+            The loss.
+        """
+        said, share = split(output, of.mask.shape[1])
+        loss = self.target.loss(said, of, labelled)
+        if share is None:
+            return loss
+        error = of.x_0 - self.target.x_0(said, of.x_t, of)
+        return loss + mean_of(variance_loss(share, error, of.t, self.schedule), labelled)
+
+    def probability(self, x_0: Float[Tensor, "*n k h w"]) -> Float[Tensor, "*n k h w"]:
+        """Read samples as probabilities.
+
+        Args:
+            x_0: Samples, coded.
+
+        Returns:
+            Values in [0, 1].
+        """
+        return decode(x_0, coding=self.coding)

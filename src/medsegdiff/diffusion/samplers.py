@@ -15,11 +15,12 @@ from medsegdiff.registry import Registry
 
 
 class Denoised(NamedTuple):
-    """What a network says that learned the variance of the ancestral sampler."""
+    """What a network says."""
 
     x_0: Float[Tensor, "n k h w"]
-    share: Float[Tensor, "n k h w"]
-    """By pixel: 0 for the noise of `Row.noise`, 1 for that of `Row.widest`, between them their logarithms."""
+    share: Float[Tensor, "n k h w"] | None = None
+    """By pixel: 0 for the noise of `Row.noise`, 1 for that of `Row.widest`, between them their logarithms; ``None``
+    from a network that did not learn the variance of the ancestral sampler."""
 
 
 Denoise = Callable[[Tensor, float], Tensor | Denoised]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.oracles import one_hot_logits, order_of, two_point_logits
-from medsegdiff.diffusion.process import activate, encode
+from medsegdiff.diffusion.process import Process, encode
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, schedule_of
 from medsegdiff.diffusion.spacing import COVERING, make_table
@@ -107,8 +107,7 @@ class ExactPixels(DiffusionModel):
 
     def __init__(self, config: ResolvedConfig, probability: float) -> None:
         super().__init__(stride=1)
-        self.target, self.schedule = config.diffusion.target, schedule_of(config.diffusion)
-        self.channels, self.exclusive = config.mask_channels, config.spec.labels.exclusive
+        self.asked, self.process, self.channels = config.diffusion.target, Process.of(config), config.mask_channels
         self.probability = probability
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> ImageCondition:
@@ -119,17 +118,17 @@ class ExactPixels(DiffusionModel):
         self, x_t: Float[Tensor, "b k h w"], time: Float[Tensor, " #b"], condition: Condition
     ) -> Float[Tensor, "b k h w"]:
         """Predict ε, x_0 or v exactly."""
-        level = level_at(self.schedule, float(time[0]))
-        if self.exclusive:
+        level = level_at(self.process.schedule, float(time[0]))
+        if self.process.labels.exclusive:
             rest = (1 - self.probability) / (self.channels - 1)
             logits = one_hot_logits(x_t, level, [self.probability if k == 1 else rest for k in range(self.channels)])
         else:
             logits = two_point_logits(x_t, level, self.probability)
-        if self.target == "x0":
+        if self.asked == "x0":
             return logits
-        x_0 = encode(activate(logits, exclusive=self.exclusive))
+        x_0 = encode(self.process.labels.activate(logits))
         noise = (x_t - level.alpha * x_0) / level.sigma
-        return noise if self.target == "eps" else level.alpha * noise - level.sigma * x_0
+        return noise if self.asked == "eps" else level.alpha * noise - level.sigma * x_0
 
 
 def level_at(schedule: NoiseSchedule, t: float) -> Level:

@@ -14,11 +14,10 @@ from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.config.train import Precision
 from medsegdiff.diffusion.noise import MemberNoise
-from medsegdiff.diffusion.process import activate, decode, predicted_x_0
+from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import Denoised, sample
-from medsegdiff.diffusion.schedule import Level, schedule_of
+from medsegdiff.diffusion.schedule import Level
 from medsegdiff.diffusion.spacing import table_of
-from medsegdiff.diffusion.variance import split
 from medsegdiff.hardware import autocast
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
@@ -56,10 +55,8 @@ class EnsembleSampler:
     ) -> None:
         """Take settings into use."""
         self.model, self.sampling, self.precision = model, sampling, precision
-        self.diffusion, self.exclusive = config.diffusion, config.spec.labels.exclusive
-        self.mask_channels = config.mask_channels
-        self.schedule = schedule_of(config.diffusion)
-        self.table = table_of(sampling, self.schedule)
+        self.process, self.mask_channels = Process.of(config), config.mask_channels
+        self.table = table_of(sampling, self.process.schedule)
         self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
 
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
@@ -85,7 +82,7 @@ class EnsembleSampler:
         with autocast(self.precision, image.device):
             condition = self.model.condition(image)
         logits = condition.logits
-        return condition, None if logits is None else activate(logits.float(), exclusive=self.exclusive)
+        return condition, None if logits is None else self.process.labels.activate(logits.float())
 
     @torch.inference_mode()
     def _drawn(
@@ -97,7 +94,7 @@ class EnsembleSampler:
                 self._denoised(condition, members, keys, seed=seed, size=size)
                 for members in in_chunks(b, numbers, size=self.sampling.batch_size)
             ]
-        probability = decode(torch.cat(chunks), coding=self.diffusion.coding)
+        probability = self.process.probability(torch.cat(chunks))
         return probability.unflatten(0, (b, len(numbers))).transpose(0, 1)
 
     def _denoised(
@@ -117,21 +114,9 @@ class EnsembleSampler:
         noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
         moments = self._tabulated(size, device)
 
-        def denoise(x_t: Tensor, t: float) -> Tensor | Denoised:
+        def denoise(x_t: Tensor, t: float) -> Denoised:
             now = moments[t]
-            output = self.model.denoise(x_t, now.time, own).float()
-            prediction, share = split(output, x_t.shape[1])
-            x_0 = predicted_x_0(
-                prediction,
-                x_t,
-                now.level.alpha,
-                now.level.sigma,
-                target=self.diffusion.target,
-                exclusive=self.exclusive,
-                clip=self.diffusion.clip,
-                coding=self.diffusion.coding,
-            )
-            return x_0 if share is None else Denoised(x_0, share)
+            return self.process.denoised(self.model.denoise(x_t, now.time, own).float(), x_t, now.level)
 
         return sample(denoise, noise(), self.table, noise=noise)
 
@@ -142,7 +127,7 @@ class EnsembleSampler:
         return self._by_time[size]
 
     def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
-        return Moment(Level.of(self.schedule.lam_at(t)), self.model.at(torch.tensor([t], device=device), size))
+        return Moment(Level.of(self.process.schedule.lam_at(t)), self.model.at(torch.tensor([t], device=device), size))
 
 
 def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[list[tuple[int, int]]]:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from medsegdiff.checkpoint import load_config, load_model
 from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.diffusion.losses import mask_loss
 from medsegdiff.diffusion.noise import MemberNoise
-from medsegdiff.diffusion.schedule import schedule_of
+from medsegdiff.diffusion.process import Process
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import MODELS
-from medsegdiff.training.objective import Losses, mask_loss, training_losses, with_anchor
+from medsegdiff.training.objective import Losses, training_losses, with_anchor
 from medsegdiff.types import Batch
 
 Objective = Callable[[nn.Module, Batch], Losses]
@@ -29,7 +30,7 @@ Objective = Callable[[nn.Module, Batch], Losses]
 def objective_of(config: ResolvedConfig, device: torch.device) -> Objective:
     """Find out what a network is trained for."""
     if config.train.teacher is None:
-        return partial(training_losses, schedule=schedule_of(config.diffusion), config=config)
+        return partial(training_losses, process=Process.of(config), loss=config.loss, seed=config.train.seed)
     return Distillation(config, device)
 
 
@@ -88,18 +89,18 @@ class Distillation:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Losses:
         """Compare what the network says at once with what the teacher comes to."""
-        exclusive, loss = self.config.spec.labels.exclusive, self.config.loss
+        labels, loss = self.walker.process.labels, self.config.loss
         t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
         prediction, logits = model(batch.image, self.noise(batch), t.float())
         l_n = mask_loss(
             prediction.float(),
             self.target(batch),
             dice_weight=loss.x_0_dice,
-            exclusive=exclusive,
+            labels=labels,
             labelled=batch.labelled,
         )
-        expected = self.config.model_copy(update={"loss": loss.model_copy(update={"anchor_weighting": "expected"})})
-        return with_anchor(l_n, logits, batch, t, expected)
+        expected = loss.model_copy(update={"anchor_weighting": "expected"})  # t is the same for all
+        return with_anchor(l_n, logits, batch, t, expected, labels=labels)
 
     def _keys(self, batch: Batch) -> list[str]:
         return [f"position {position}" for position in batch.positions]

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.diffusion.process import Process
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
-from medsegdiff.training.losses import cross_entropy, soft_dice
+from medsegdiff.training.objective import training_losses
+from medsegdiff.types import Batch
 
 COPIES = 5
 """Weights, their gradients, two moments of AdamW and the moving average, in 32 bits each."""
@@ -84,7 +86,7 @@ def gathered_bytes(model: DiffusionModel) -> int:
     return 2 * (_bytes(model) - sum(units)) + 6 * max(units, default=0)
 
 
-def _bytes(module: torch.nn.Module) -> int:
+def _bytes(module: nn.Module) -> int:
     """Count the bytes of parameters in 32 bits each."""
     return 4 * sum(parameter.numel() for parameter in module.parameters())
 
@@ -98,7 +100,7 @@ def saved_bytes(
     precision: Literal["fp32", "bf16"],
     device: str = "cpu",
 ) -> int:
-    """Count what a forward pass keeps for the backward pass, the weights aside."""
+    """Count what the loss of a batch keeps for the backward pass, the weights aside."""
     where = next(model.parameters()).device
     image = torch.zeros(batch_size, config.image_channels, side, side, device=where)
     mask = torch.zeros(batch_size, config.mask_channels, side, side, device=where)
@@ -111,24 +113,23 @@ def saved_bytes(
             kept[storage._cdata] = storage
         return tensor
 
-    with ExitStack() as stack:
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
-        if precision == "bf16":
-            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
-            if where.type == "meta":
-                stack.enter_context(Autocast(on_gpu=device != "cpu"))
-        prediction, logits = model(image, mask, torch.zeros(batch_size, device=where))
-        outputs = (prediction[:, : mask.shape[1]], logits)  # a learned variance has no part in these losses
-        exclusive = config.spec.labels.exclusive
-        losses = [_loss(output.float(), mask, exclusive) for output in outputs if output is not None]
+    class Cast(nn.Module):
+        """The network under autocast, which the loss is not."""
+
+        def forward(self, *given: Tensor) -> Any:
+            with ExitStack() as stack:
+                if precision == "bf16":
+                    stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+                    if where.type == "meta":
+                        stack.enter_context(Autocast(on_gpu=device != "cpu"))
+                return model(*given)
+
+    batch = Batch(image, mask, tuple(range(batch_size)))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = training_losses(Cast(), batch, Process.of(config), config.loss, seed=0)
     held = sum(storage.nbytes() for storage in kept.values())
     del losses  # the graph lives until here
     return held
-
-
-def _loss(logits: Tensor, mask: Tensor, exclusive: bool) -> Tensor:
-    probability = logits.softmax(dim=1) if exclusive else logits.sigmoid()
-    return (cross_entropy(logits, mask, exclusive=exclusive) + soft_dice(probability, mask)).mean()
 
 
 class Autocast(TorchFunctionMode):
@@ -155,7 +156,7 @@ class Autocast(TorchFunctionMode):
     def _cast(self, value: Any, wanted: torch.dtype) -> Any:
         if not isinstance(value, Tensor) or value.dtype not in (torch.float32, torch.bfloat16) or value.dtype == wanted:
             return value
-        if not isinstance(value, torch.nn.Parameter):
+        if not isinstance(value, nn.Parameter):
             return value.to(wanted)
         if id(value) not in self._weights:  # autocast keeps the cast of a weight until the step is done
             self._weights[id(value)] = value.to(wanted)

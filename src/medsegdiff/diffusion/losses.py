@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from medsegdiff.labels import Labels
+
 
 def soft_dice(
     probability: Float[Tensor, "b k h w"],
@@ -74,3 +76,27 @@ def mean_of(values: Float[Tensor, "b k h w"], labelled: Float[Tensor, "b 1 h w"]
     if labelled is None:
         return values.mean(dim=(1, 2, 3))
     return (values.mean(dim=1, keepdim=True) * labelled).sum(dim=(1, 2, 3)) / labelled.sum(dim=(1, 2, 3)).clamp(min=1)
+
+
+def mask_loss(
+    logits: Float[Tensor, "b k h w"],
+    mask: Float[Tensor, "b k h w"],
+    *,
+    labels: Labels,
+    dice_weight: float,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
+) -> Float[Tensor, " b"]:
+    """Compute L_n where the network predicts x_0: cross-entropy and soft Dice of the mask.
+
+    Args:
+        logits: Of the mask.
+        mask: 0 and 1, or probabilities.
+        labels: The label space.
+        dice_weight: Of soft Dice.
+        labelled: 0 where nobody labelled.
+
+    Returns:
+        By image.
+    """
+    loss = cross_entropy(logits, mask, exclusive=labels.exclusive, labelled=labelled)
+    return loss + dice_weight * soft_dice(labels.activate(logits), mask, labelled=labelled)
