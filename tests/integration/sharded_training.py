@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.training import step
 from medsegdiff.training.train import train
@@ -34,7 +34,7 @@ def main(data: str, runs: dict[str, list[dict[str, object]]]) -> None:
     Accelerator.end_training = lambda self: None  # processes that part can't be sure to find each other again
     for out, stages in runs.items():
         for number, values in enumerate(stages):
-            config = Config.model_validate(values)
+            config = ResolvedConfig.model_validate(values)
             outcome = train(data, out, config, resume=number > 0, device="cpu")
             assert outcome.step == config.train.max_steps, outcome
     (Path(data).parent / f"held{torch.distributed.get_rank()}.json").write_text(json.dumps(counts))
