@@ -17,7 +17,7 @@ from medsegdiff.cli import guard
 from medsegdiff.config.load import load_preset
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.hardware import autocast, pick_precision
 from medsegdiff.models.base import build_model
 from medsegdiff.training.distillation import objective_of

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.opening import list_cases
+from medsegdiff.data.open import list_cases
 from medsegdiff.data.split import names_in
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.calibration import ece, near

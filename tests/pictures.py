@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.opening import open_source
-from medsegdiff.data.source import ListedSource
+from medsegdiff.data.listed import ListedSource
+from medsegdiff.data.open import open_source
 from tests.makers import write_png
 
 SIZE = (20, 30)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from medsegdiff.config.load import load_preset
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.phantom import NUM_RATERS, PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation import Evaluation, evaluate
@@ -44,7 +44,7 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path, *, seed: int = 0, steps: int | None = None, console: Console | None = None, track: Track = in_silence
+    out: Path, *, seed: int = 0, steps: int | None = None, console: Console | None = None, track: Track = no_progress
 ) -> DemoResult:
     """Make data, train, segment, fuse, evaluate and report."""
     console = console or Console(quiet=True)

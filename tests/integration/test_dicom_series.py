@@ -14,7 +14,7 @@ import SimpleITK
 from pydicom import dcmread
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.dicom import read_series

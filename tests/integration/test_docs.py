@@ -16,7 +16,7 @@ from PIL import Image
 from medsegdiff.cli import app, load_plugin
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.opening import detect, layouts, list_cases
+from medsegdiff.data.open import detect, layouts, list_cases
 from tests.makers import write_png
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from medsegdiff import Segmenter
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.loader import PreparedCases
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.ensemble import Ensemble

@@ -10,7 +10,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.config.train import TrainConfig
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
 from tests.makers import as_told
 

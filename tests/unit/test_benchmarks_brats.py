@@ -9,7 +9,7 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.opening import detect, fits, open_source
+from medsegdiff.data.open import detect, matches, open_source
 from medsegdiff.errors import DataError
 from tests.published import NEW, OLD, SHAPE, brats, brats_slices, labels, listing, parts, source, volume
 
@@ -165,7 +165,7 @@ def test_folders_of_other_data_are_not_searched_for_brats(tmp_path: Path, folder
     assert detect(folder) == "folder"
     assert detect(folder / "more") == "brats"
     brats(tmp_path / "a" / "b" / "c" / "d" / "BraTS2021_00000")
-    assert not fits("brats", tmp_path / "a")
+    assert not matches("brats", tmp_path / "a")
 
 
 @pytest.mark.parametrize("axes", [2, 3])

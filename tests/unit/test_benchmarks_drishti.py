@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.opening import list_cases, open_source
+from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.errors import DataError
 from tests.makers import write_png
 

@@ -10,7 +10,7 @@ import pytest
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.opening import detect, fits, list_cases
+from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.errors import DataError
 from tests.makers import write_png
 from tests.pictures import (
@@ -166,7 +166,7 @@ def test_each_is_detected_and_taken_for_no_other(tmp_path: Path, made: str) -> N
     MAKERS[made](tmp_path)
     name = made.split()[0]
     assert detect(tmp_path) == name
-    assert [other for other in NAMES if fits(other, tmp_path)] == [name]
+    assert [other for other in NAMES if matches(other, tmp_path)] == [name]
     inspected = inspect_folder(tmp_path, DataConfig(image_size=32))
     assert inspected.problems == []
     assert list(inspected.labels) == list(DATASETS[name].facts["classes"])
@@ -177,7 +177,7 @@ def test_each_is_detected_and_taken_for_no_other(tmp_path: Path, made: str) -> N
 def test_what_is_no_data_set_is_not_detected_and_refused_in_words(tmp_path: Path, folder: Path, name: str) -> None:
     file = tmp_path / "file.txt"
     file.write_text("")
-    assert not any(fits(name, path) for path in (tmp_path, file, file / "within", tmp_path / "no", folder))
+    assert not any(matches(name, path) for path in (tmp_path, file, file / "within", tmp_path / "no", folder))
     for path, found in ((folder, "images/, masks/"), (tmp_path / "no", "no such folder")):
         with pytest.raises(DataError, match=f"expected .*; found {found}"):
             list_cases(path, DataConfig(layout=name))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.ddti import read_marks
-from medsegdiff.data.opening import list_cases
+from medsegdiff.data.open import list_cases
 from medsegdiff.errors import DataError
 from tests.pictures import (
     ACROSS,

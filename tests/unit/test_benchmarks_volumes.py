@@ -9,7 +9,7 @@ import pytest
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.opening import detect, fits
+from medsegdiff.data.open import detect, matches
 from medsegdiff.errors import DataError
 from tests.published import amos, btcv, labels, listing, parts, source, volume
 
@@ -29,7 +29,7 @@ def test_an_entry_tells_of_its_data_set(name: str) -> None:
 @pytest.mark.parametrize("name", VOLUMES)
 def test_a_folder_of_another_kind_is_not_taken_and_is_told_what_was_expected(name: str, folder: Path) -> None:
     for path in (folder, folder / "images", folder / "images" / "case00.png", folder / "missing"):
-        assert not fits(name, path)
+        assert not matches(name, path)
     with pytest.raises(DataError, match=r"expected .*; found images/, masks/\."):
         listing(folder, name)
     with pytest.raises(DataError, match=r"expected .*; found no such folder\."):
@@ -100,7 +100,7 @@ def test_what_is_wrong_with_amos_is_named(tmp_path: Path) -> None:
 
 def test_amos_turned_into_another_layout_is_not_amos(tmp_path: Path) -> None:
     volume(tmp_path / "imagesTr" / "amos_0001_0000.nii.gz", 1)
-    assert not fits("amos2022", tmp_path)
+    assert not matches("amos2022", tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "RawData"])
@@ -162,4 +162,4 @@ def test_a_split_file_overrides_the_parts(tmp_path: Path) -> None:
 
 def test_the_cervix_of_the_same_challenge_is_not_btcv(tmp_path: Path) -> None:
     volume(tmp_path / "RawData" / "Training" / "img" / "0507688-Image.nii.gz", 1)
-    assert not fits("btcv", tmp_path)
+    assert not matches("btcv", tmp_path)

@@ -12,7 +12,7 @@ import torch
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, collate
 from medsegdiff.data.masks import Masks
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import Placement, grid_mask
 from medsegdiff.diffusion.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.errors import DataError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.opening import list_cases
+from medsegdiff.data.open import list_cases
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import check_files, find_inputs, read_case
 from tests.dicom_makers import make_slices, write_slices

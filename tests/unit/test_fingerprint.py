@@ -14,7 +14,7 @@ from medsegdiff.data import fingerprint as module
 from medsegdiff.data.dataset import DataInfo, DataSource
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint
 from medsegdiff.data.modality import fit_window, guess_modalities, shown_modalities, told_modalities
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.inputs import read_case

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.listed import ListedSource
+from medsegdiff.data.open import open_source
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
-from medsegdiff.data.source import ListedSource
 
 
 def test_raters_follow_the_distribution_that_is_told() -> None:

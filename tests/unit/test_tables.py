@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.opening import layouts
+from medsegdiff.data.open import layouts
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.paper.formats import FORMATS, as_csv, as_latex, as_text

@@ -26,7 +26,7 @@ class Track(Protocol):
         ...
 
 
-def in_silence(items: Sequence[Item], description: str) -> Iterable[Item]:
+def no_progress(items: Sequence[Item], description: str) -> Iterable[Item]:
     """Show no progress."""
     return items
 

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medsegdiff.config.data import DataConfig, Modality
-from medsegdiff.data.dataset import SPLITS, DataSource, Track, in_silence
+from medsegdiff.data.dataset import SPLITS, DataSource, Track, no_progress
+from medsegdiff.data.listed import VolumeSource
 from medsegdiff.data.modality import TAILS, fit_window, guess_modalities, told_modalities
-from medsegdiff.data.volumes import VolumeSource
 from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed
 
@@ -76,7 +76,7 @@ class _Sample:
     foreground: float
 
 
-def fingerprint(source: DataSource, config: DataConfig, *, track: Track = in_silence) -> Fingerprint:
+def fingerprint(source: DataSource, config: DataConfig, *, track: Track = no_progress) -> Fingerprint:
     """Take the fingerprint of a data set from training cases, evenly chosen; what is tested on is not looked at.
 
     Of each case, as many voxels are drawn, by a fixed seed, so that large volumes do not outvote small ones.
@@ -110,7 +110,7 @@ def fingerprint(source: DataSource, config: DataConfig, *, track: Track = in_sil
 
 
 def normalisation_of(
-    source: DataSource, config: DataConfig, *, track: Track = in_silence
+    source: DataSource, config: DataConfig, *, track: Track = no_progress
 ) -> tuple[tuple[Modality, ...], tuple[float, float] | None]:
     """Find modalities and window, reading cases only if values have to be asked."""
     told, _ = told_modalities(source.info, config)

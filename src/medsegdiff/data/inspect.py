@@ -13,14 +13,13 @@ import torch
 from torch.nn import functional as F
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
+from medsegdiff.data.listed import check_channels_alike, check_grids, unlabelled
 from medsegdiff.data.listing import CaseFiles, Listing
 from medsegdiff.data.masks import Masks
-from medsegdiff.data.opening import list_cases
+from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
-from medsegdiff.data.source import check_grids, unlabelled
 from medsegdiff.data.split import make_split
-from medsegdiff.data.volumes import check_channels_alike
 from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import count_channels, read_channels
 from medsegdiff.types import Geometry
@@ -89,7 +88,7 @@ class _Reading:
     spacings: list[tuple[float, ...]] = field(default_factory=list)
 
 
-def inspect_folder(root: Path, config: DataConfig, *, track: Track = in_silence) -> Inspection:
+def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress) -> Inspection:
     """Read every image and mask of a data set, and collect what is wrong instead of stopping at the first."""
     found = Inspection()
     try:

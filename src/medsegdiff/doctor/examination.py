@@ -8,7 +8,7 @@ from typing import Any
 
 from medsegdiff.checkpoint import Weights, load_config
 from medsegdiff.config.train import Precision
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.doctor.finding import Diagnosis, Finding, guarded
 from medsegdiff.doctor.history import examine_history
 from medsegdiff.doctor.machine import examine_machine
@@ -32,7 +32,7 @@ def examine(
     cases: int = 4,
     device: str | None = None,
     precision: Precision = "auto",
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> Diagnosis:
     """Examine a run: its files, its training, its sampler on exact problems, and its masks.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.doctor.finding import Finding
 from medsegdiff.doctor.pictures import Pictures
 from medsegdiff.inference.ensemble import EnsembleSampler
@@ -31,7 +31,7 @@ SAME = 0.9999
 """Agreement of members that are all the same."""
 
 
-def examine_output(segmenter: Segmenter, pictures: Pictures, *, track: Track = in_silence) -> list[Finding]:
+def examine_output(segmenter: Segmenter, pictures: Pictures, *, track: Track = no_progress) -> list[Finding]:
     """Draw members for some images, each image with the same noise, and look at them."""
     config = segmenter.config
     drawn, seconds = _draw(segmenter, pictures.images, track)

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.data.dataset import DataSource, Track, in_silence
-from medsegdiff.data.opening import detect, list_cases, looks_like, open_source
+from medsegdiff.data.dataset import DataSource, Track, no_progress
+from medsegdiff.data.open import detect, list_cases, matches, open_source
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.doctor.finding import Finding
@@ -80,7 +80,7 @@ class Drawn:
 
 
 def examine_raters(
-    run: Run, segmenter: Segmenter, *, data: Path | None, recorded: str, count: int, track: Track = in_silence
+    run: Run, segmenter: Segmenter, *, data: Path | None, recorded: str, count: int, track: Track = no_progress
 ) -> list[Finding]:
     """Compare an ensemble with raters, if the model has learned from data with several."""
     where: str | Path = data or recorded
@@ -106,7 +106,7 @@ def examine_raters(
 
 def _opened(where: Path, config: DataConfig, track: Track) -> DataSource | None:
     """Open a data set in its own layout; ``None`` for images without masks."""
-    layout = config.layout if looks_like(config.layout, where) else "auto"
+    layout = config.layout if matches(config.layout, where, asked=True) else "auto"
     if layout == "auto" and (detect(where) is None or not list_cases(where, config_of(config, layout)).masks.names):
         return None
     return open_source(where, config_of(config, layout), track=track)

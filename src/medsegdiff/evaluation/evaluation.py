@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.evaluation.case import CaseScores, Pool, score_case, structures_of
 from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.scores import Results, Scores, Setup
@@ -94,7 +94,7 @@ def evaluate(
     kind: Kind = "auto",
     fusion: str = "staple",
     tolerance: float = TOLERANCE,
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> Evaluation:
     """Score predicted masks, with members and probabilities where they are saved.
 

@@ -12,7 +12,7 @@ from medsegdiff.data.dataset import Track
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
-from medsegdiff.data.opening import detect, list_cases, looks_like
+from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.predictions import Predictions, find_predictions, values_of
@@ -92,7 +92,7 @@ def pair(
 def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
     """Read references as those were read that the model was trained on, where it is told and they look alike."""
     made = read_segmented(predictions)
-    if data.layout == "auto" and made is not None and made.layout and looks_like(made.layout, references):
+    if data.layout == "auto" and made is not None and made.layout and matches(made.layout, references, asked=True):
         return made.layout
     return data.layout
 

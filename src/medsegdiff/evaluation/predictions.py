@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from medsegdiff.data.drawn import drawn_files, drawn_masks
+from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
@@ -230,7 +230,7 @@ def _find_masks(
 ) -> Masks:
     """Look through predicted masks: one per case and structure."""
     if (drawn := _drawn(folder)) and cases:
-        return drawn_masks(drawn, cases, where=folder, classes=labels.structures)
+        return dicom_masks(drawn, cases, where=folder, classes=labels.structures)
     parts = ("labels", "masks") if labels.exclusive else ("masks",)
     found = mask_folder(inner(folder, *parts), kind="structures", names=names)
     if labels.task == "regions" and not (len(labels.classes) == 1 and found.kind == "flat"):
@@ -265,5 +265,5 @@ def _regions(found: Masks, labels: Labels) -> Masks:
 
 def _drawn(folder: Path) -> dict[str, Path]:
     """Find masks in DICOM; probabilities beside them are none."""
-    found = drawn_files(inner(folder, "dicom-seg") if not (folder / "masks").is_dir() else folder)
+    found = dicom_mask_files(inner(folder, "dicom-seg") if not (folder / "masks").is_dir() else folder)
     return {name: path for name, path in found.items() if "_probability" not in name}

@@ -16,7 +16,7 @@ import numpy as np
 from medsegdiff.checkpoint import CONFIG
 from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.config.spec import DataSpec
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import ConfigError, DataError, GeometryError, MedSegDiffError, some
@@ -88,7 +88,7 @@ def segment_files(
     save_members: bool = False,
     split_file: Path | None = None,
     overwrite: bool = False,
-    track: Track = in_silence,
+    track: Track = no_progress,
     noted: Callable[[str], None] = log.info,
     **options: Unpack[SamplingOptions],
 ) -> Finished:

@@ -15,7 +15,7 @@ from torch import Tensor
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.spec import DataSpec, ResolvedConfig
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.opening import detect, list_cases, looks_like
+from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, ShapeError, some
 from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_series, read_channels
@@ -71,7 +71,7 @@ def _cases(path: Path, like: ResolvedConfig | None) -> list[CaseFiles]:
 
 def _layout_of(path: Path, spec: DataSpec | None) -> str | None:
     """Take the layout that the model was trained on if the path looks like it, else any that it looks like."""
-    return spec.layout if spec is not None and looks_like(spec.layout, path) else detect(path)
+    return spec.layout if spec is not None and matches(spec.layout, path, asked=True) else detect(path)
 
 
 def _grouped(paths: Iterable[Path], spec: DataSpec | None) -> list[CaseFiles]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from medsegdiff.data.dataset import Track, in_silence
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.errors import DataError, TrainingError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.files import segment_files
@@ -68,7 +68,7 @@ def ablate(
     *,
     device: str | None = None,
     console: Console | None = None,
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> dict[str, str]:
     """Make all runs that are not finished; called again, it goes on where it stopped."""
     console = console or Console(quiet=True)
@@ -96,7 +96,7 @@ def minutes_left(jobs: Sequence[Job], plan: Plan) -> float:
 
 
 def perform(
-    job: Job, plan: Plan, data: Path, *, device: str | None, console: Console, track: Track = in_silence
+    job: Job, plan: Plan, data: Path, *, device: str | None, console: Console, track: Track = no_progress
 ) -> None:
     """Train, segment the test part, score it, and write down that this is done."""
     start, run = time.monotonic(), Run(job.folder / RUN)
@@ -127,7 +127,7 @@ def perform(
     write_json(job.folder / DONE, {"steps": outcome.step, "seconds": time.monotonic() - start})
 
 
-def score(job: Job, data: Path, plan: Plan, *, track: Track = in_silence) -> None:
+def score(job: Job, data: Path, plan: Plan, *, track: Track = no_progress) -> None:
     """Score the fused masks with their members, and the anchor's."""
     reading = plan.config(job.variant).data
     masks, scores = job.folder / MASKS, job.folder / SCORES

@@ -12,7 +12,7 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.config.networks.base import DEFAULT_NETWORK
 from medsegdiff.config.run import Config
 from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.opening import detect
+from medsegdiff.data.open import detect
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.io.atomic import write_json

@@ -15,9 +15,9 @@ import numpy as np
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.sampling import SamplingOptions
-from medsegdiff.data.dataset import DataSource, Track, in_silence
-from medsegdiff.data.opening import list_cases, open_source
-from medsegdiff.data.source import ListedSource
+from medsegdiff.data.dataset import DataSource, Track, no_progress
+from medsegdiff.data.listed import ListedSource
+from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.fusion.curve import Curve, Scores, convergence, draw_subsets, pool, score_subsets, sizes
@@ -112,7 +112,7 @@ class EnsembleBenchmark:
 
 
 def benchmark_ensemble(
-    runs: Sequence[Path], data: Path, plan: Plan, *, device: str | None = None, track: Track = in_silence
+    runs: Sequence[Path], data: Path, plan: Plan, *, device: str | None = None, track: Track = no_progress
 ) -> EnsembleBenchmark:
     """Measure Dice against the number of members.
 
@@ -143,7 +143,7 @@ def titles(runs: Sequence[Path]) -> list[str]:
     return [run.resolve().name if found[run.resolve().name] == 1 else str(run) for run in runs]
 
 
-def source_of(data: Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
+def source_of(data: Path, config: DataConfig, *, track: Track = no_progress) -> DataSource:
     """Open data whose cases are whole: of volumes not the slices."""
     if not data.exists():
         return open_source(str(data), config)

@@ -15,7 +15,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
-from medsegdiff.data.opening import list_cases
+from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.io.image import read_image
 from medsegdiff.io.names import file_name

@@ -16,10 +16,10 @@ import yaml
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
-from medsegdiff.data.dataset import DataInfo, Track, in_silence
+from medsegdiff.data.dataset import DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint
 from medsegdiff.data.modality import check_neighbours
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import device_memory, pick_device, pick_precision
 from medsegdiff.io.atomic import write_text
@@ -77,7 +77,7 @@ def make_plan(
     memory: float | None = None,
     device: str | None = None,
     overrides: Sequence[str] = (),
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> DataPlan:
     """Look at data and machine, and choose."""
     where = pick_device(device)

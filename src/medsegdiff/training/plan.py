@@ -9,10 +9,10 @@ from accelerate import PartialState
 
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
-from medsegdiff.data.dataset import DataInfo, DataSource, Track, in_silence
+from medsegdiff.data.dataset import DataInfo, DataSource, Track, no_progress
 from medsegdiff.data.fingerprint import normalisation_of
 from medsegdiff.data.modality import check_neighbours
-from medsegdiff.data.opening import open_source
+from medsegdiff.data.open import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
@@ -34,7 +34,7 @@ def plan(
     *,
     device: str | None = None,
     begun: ResolvedConfig | None = None,
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> Plan:
     """Look at the data and complete the configuration; a run that is resumed goes on normalising as it ``begun``."""
     source = open_source(data, config.data, track=track)
@@ -52,7 +52,7 @@ def resolve(
     *,
     where: str | Path,
     begun: ResolvedConfig | None = None,
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> ResolvedConfig:
     """Check what is asked of the data against what they tell, and put both together."""
     info = source.info

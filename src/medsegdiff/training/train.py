@@ -17,7 +17,7 @@ from rich.console import Console
 from medsegdiff.checkpoint import load_config
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.data.dataset import SPLITS, DataInfo, Track, in_silence
+from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.modality import shown_modalities
 from medsegdiff.errors import ConfigError, some
@@ -42,7 +42,7 @@ def train(
     start: Path | None = None,
     device: str | None = None,
     console: Console | None = None,
-    track: Track = in_silence,
+    track: Track = no_progress,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Train a model.
@@ -72,7 +72,7 @@ def train(
     state = fresh_state(device)
     main = state.is_main_process
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
-    track = track if main else in_silence
+    track = track if main else no_progress
     run.check_resumable() if resume else run.check_new()
     if resume and run.imported:
         told = f"{run.folder} was imported: training begins at step 0, with its weights and a fresh optimizer."

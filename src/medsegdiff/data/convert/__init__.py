@@ -13,8 +13,8 @@ from medsegdiff.data.convert.msd import to_msd
 from medsegdiff.data.convert.nnunet import check_name, to_nnunet
 from medsegdiff.data.convert.slices import to_slices
 from medsegdiff.data.convert.survey import Survey, Target, survey
-from medsegdiff.data.dataset import Track, in_silence
-from medsegdiff.data.opening import list_cases
+from medsegdiff.data.dataset import Track, no_progress
+from medsegdiff.data.open import list_cases
 from medsegdiff.data.split import Entry
 from medsegdiff.errors import ConfigError, DataError, MedSegDiffError, nearest
 
@@ -47,7 +47,7 @@ def convert(
     to: str,
     config: DataConfig | None = None,
     only_foreground: bool = False,
-    track: Track = in_silence,
+    track: Track = no_progress,
 ) -> Conversion:
     """Write a data set in another layout. Broken cases are left out and listed."""
     if to not in TARGETS:

@@ -12,9 +12,8 @@ from jaxtyping import Integer, UInt8
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert.files import CaseOutput
 from medsegdiff.data.dataset import Track
+from medsegdiff.data.listed import check_channels_alike, check_grids, unlabelled
 from medsegdiff.data.listing import CaseFiles, Listing
-from medsegdiff.data.source import check_grids, unlabelled
-from medsegdiff.data.volumes import check_channels_alike
 from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.io.image import count_channels
 from medsegdiff.labels import Labels

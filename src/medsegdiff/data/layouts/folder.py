@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.drawn import drawn_files, drawn_masks
+from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, indexed
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
@@ -44,8 +44,8 @@ def list_folder(root: Path, config: DataConfig) -> Listing:
 def _masks(where: Path, cases: Mapping[str, CaseFiles], config: DataConfig) -> Masks:
     if not where.exists() and config.mask_dir == "masks":  # images alone can be segmented
         return Masks({}, kind="flat", where=where)
-    if drawn := drawn_files(where):
-        return drawn_masks(drawn, cases, where=where, classes=config.classes)
+    if drawn := dicom_mask_files(where):
+        return dicom_masks(drawn, cases, where=where, classes=config.classes)
     return mask_folder(where, kind=config.mask_folders, names=cases)
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import DATASETS, DataSource, Track, in_silence
+from medsegdiff.data.dataset import DATASETS, DataSource, Track, no_progress
+from medsegdiff.data.listed import ListedSource, VolumeSource
 from medsegdiff.data.listing import Layout, Listing
-from medsegdiff.data.source import ListedSource
-from medsegdiff.data.volumes import VolumeSource
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.registry import Entry
 
 
-def open_source(where: str | Path, config: DataConfig, *, track: Track = in_silence) -> DataSource:
+def open_source(where: str | Path, config: DataConfig, *, track: Track = no_progress) -> DataSource:
     """Open data on disk, whose layout is detected, or a data set that is made, by its name."""
     if Path(where).exists():
         listing = list_cases(Path(where), config)
@@ -48,7 +47,7 @@ def list_cases(root: Path, config: DataConfig) -> Listing:
 
 def detect(root: Path) -> str | None:
     """Find out which layout a folder has: benchmarks are asked first, the plain folder last."""
-    fitting = [name for name in layouts() if fits(name, root)]
+    fitting = [name for name in layouts() if matches(name, root)]
     benchmarks = [name for name in fitting if kind_of(DATASETS[name]) == "benchmark"]
     if len(benchmarks) > 1:
         raise DataError(f"{root}: looks like each of {some(benchmarks)}. Say which with data.layout.")
@@ -60,15 +59,12 @@ def kind_of(entry: Entry[Any, dict[str, Any]]) -> str:
     return str(entry.facts.get("kind", "generated"))
 
 
-def fits(name: str, root: Path) -> bool:
-    """Tell whether a folder has a layout."""
+def matches(name: str, root: Path, *, asked: bool = False) -> bool:
+    """Tell whether a folder has a layout; ``asked`` for by name, also one that is never detected by itself."""
+    if asked:
+        return name in layouts() and matches(str(DATASETS[name].facts.get("variant_of", name)), root)
     layout: Layout = DATASETS[name].factory  # type: ignore[assignment]
     return layout.detect(root)
-
-
-def looks_like(name: str, root: Path) -> bool:
-    """Tell whether a folder may be read with a layout, one that is only asked for too."""
-    return name in layouts() and fits(str(DATASETS[name].facts.get("variant_of", name)), root)
 
 
 def layouts() -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.opening import list_cases, open_source
+from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.errors import DataError
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_masks import read_masks

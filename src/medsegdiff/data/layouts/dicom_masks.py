@@ -23,7 +23,7 @@ from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 
-def drawn_files(folder: Path) -> dict[str, Path]:
+def dicom_mask_files(folder: Path) -> dict[str, Path]:
     """Find DICOM files with masks: ``CASE.dcm``, or the only DICOM file of a folder ``CASE/``."""
     if not folder.is_dir():
         return {}
@@ -41,7 +41,7 @@ def drawn_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def drawn_masks(
+def dicom_masks(
     files: Mapping[str, Path], cases: Mapping[str, CaseFiles], *, where: Path, classes: tuple[str, ...] | None = None
 ) -> Masks:
     """Take the structures of DICOM files as masks."""
