@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from medsegdiff.doctor.history import examine_history
+from medsegdiff.doctor.log import examine_log
 from medsegdiff.models.denoiser import ImageCondition
 from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import training_curves
@@ -99,5 +99,5 @@ def test_doctor_compares_with_an_anchor_that_there_is(tmp_path: Path, name: str,
     """Whatever an old log holds; the network `anchor` is nothing else, so there is nothing to compare."""
     line = {"step": 5, "dice": 0.8, "dice_anchor": 0.39}
     (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
-    found = examine_history(Run(tmp_path), small_network(name))
+    found = examine_log(Run(tmp_path), small_network(name))
     assert ("fused against anchor" in [finding.name for finding in found]) == compared

@@ -1,4 +1,4 @@
-"""The oracles of the doctor, against posteriors that are integrated or summed here."""
+"""The exact denoisers that samplers are tried with, against posteriors that are integrated or summed here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.diffusion.oracles import (
+from medsegdiff.diffusion.samplers import Row, sample
+from medsegdiff.diffusion.schedule import Level, make_schedule
+from medsegdiff.diffusion.spacing import COVERING, make_table
+from tests.oracles.exact import (
     gaussian_denoiser,
     gaussian_spread,
     one_hot_logits,
@@ -16,9 +19,6 @@ from medsegdiff.diffusion.oracles import (
     sampled_spread,
     two_point_logits,
 )
-from medsegdiff.diffusion.samplers import Row, sample
-from medsegdiff.diffusion.schedule import Level, make_schedule
-from medsegdiff.diffusion.spacing import COVERING, make_table
 
 LEVELS = [Level.of(lam) for lam in (-2.0, 0.0, 1.0)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -16,23 +15,19 @@ from torch import Tensor
 
 from medsegdiff.checkpoint import BEST, LAST, load_config, save_config, save_weights
 from medsegdiff.data.phantom import PhantomSource, write_phantom
-from medsegdiff.diffusion import dpm_solver
-from medsegdiff.diffusion.process import Process
-from medsegdiff.diffusion.samplers import SAMPLERS, Denoised, Row
-from medsegdiff.doctor.examination import examine
-from medsegdiff.doctor.finding import Diagnosis, Finding
-from medsegdiff.doctor.history import examine_history
-from medsegdiff.doctor.machine import examine_machine
-from medsegdiff.doctor.raters import ECE_EXCESS, Drawn, calibration_error, phantom_of
-from medsegdiff.doctor.recorded import examine_recorded, record_of
-from medsegdiff.doctor.sampling import examine_sampling, foreground_share
+from medsegdiff.doctor.examine import examine
+from medsegdiff.doctor.log import examine_log
+from medsegdiff.doctor.raters import ECE_EXCESS, Drawn, calibration_error
+from medsegdiff.doctor.report import Diagnosis, Finding
+from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler, record_of
 from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
+from medsegdiff.metrics.distribution import ged
 from medsegdiff.models.base import build_model
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
 from medsegdiff.training.train import train
-from tests.makers import make_folder, small_config, write_png
+from tests.makers import small_config, write_png
 
 FILLED = ("data.channels=1", "data.task=binary", "data.classes=[lesion]")
 
@@ -73,7 +68,7 @@ def of_weights(run: Path) -> dict[str, Finding]:
 
 
 def of_history(run: Path) -> dict[str, Finding]:
-    return by_name(examine_history(Run(run), load_config(run)))
+    return by_name(examine_log(Run(run), load_config(run)))
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
@@ -104,7 +99,7 @@ def test_a_trained_run_is_not_called_untrained(diagnosis: Diagnosis) -> None:
         assert diagnosis.of("masks", finding).verdict == "good", finding
     for finding in ("end", "loss", "skipped steps", "validation"):
         assert diagnosis.of("training", finding).verdict == "good", finding
-    assert diagnosis.of("sampler", "order").verdict == diagnosis.of("sampler", "calibration").verdict == "good"
+    assert diagnosis.of("sampler", "steps").verdict == diagnosis.of("sampler", "noise").verdict == "good"
     assert diagnosis.of("data", "split").numbers == {"train": 48, "val": 2, "test": 3}
     assert diagnosis.ok
 
@@ -121,11 +116,31 @@ def test_findings_repeat_what_training_wrote(diagnosis: Diagnosis, learned: Path
     json.dumps(diagnosis.to_dict())
 
 
-def test_the_phantom_is_compared_with_its_raters(diagnosis: Diagnosis) -> None:
+def test_a_run_is_compared_with_the_raters_of_its_data(diagnosis: Diagnosis) -> None:
     distance = diagnosis.of("raters", "distance").numbers
     assert 0 < distance["perfect"] < distance["ged"] < 1
-    assert 0 < diagnosis.of("raters", "calibration").numbers["perfect"] < 0.15
-    assert "known exactly" in diagnosis.of("raters", "calibration").found
+    calibration = diagnosis.of("raters", "calibration")
+    assert 0 < calibration.numbers["perfect"] < 0.15
+    assert calibration.numbers["cases"] == 3  # the test part
+    assert "5 raters" in calibration.found
+
+
+def test_the_phantom_is_made_anew_for_a_run_that_was_trained_on_it(copied: Path, diagnosis: Diagnosis) -> None:
+    record = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(record | {"data": "phantom"}))
+    (copied / "split.csv").unlink()
+    result = examine(copied, device="cpu", cases=2)
+    assert "2 images of the phantom" in result.of("masks", "appearance").found
+    assert result.of("masks", "appearance").verdict == diagnosis.of("masks", "appearance").verdict
+    assert result.of("raters", "calibration").numbers["cases"] == 4
+
+
+def test_data_that_are_gone_are_said_to_be_and_made_up(copied: Path) -> None:
+    record = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(record | {"data": "/gone"}))
+    result = examine(copied, device="cpu", cases=2)
+    assert "made-up images" in result.of("masks", "appearance").found
+    assert "--data" in result.of("raters", "calibration").advice
 
 
 @pytest.mark.parametrize("broken", [BEST, LAST, STATE])
@@ -258,7 +273,7 @@ def test_an_interrupted_run_and_one_that_stopped_early(copied: Path) -> None:
 def test_a_split_that_was_changed_after_training_is_wrong(copied: Path) -> None:
     text = (copied / "split.csv").read_text().replace(",test", ",train", 1)
     (copied / "split.csv").write_text(text)
-    assert by_name(examine_recorded(Run(copied), load_config(copied), record_of(copied)))["split"].verdict == "wrong"
+    assert by_name(examine_data(Run(copied), load_config(copied), record_of(copied)))["split"].verdict == "wrong"
 
 
 def test_other_versions_than_those_of_training_are_told(copied: Path) -> None:
@@ -269,61 +284,44 @@ def test_other_versions_than_those_of_training_are_told(copied: Path) -> None:
     assert "training had torch 1.13.1" in finding.found
 
 
-def sampling(*overrides: str) -> dict[str, str]:
+def sampler(*overrides: str) -> dict[str, Finding]:
     config = small_config(*FILLED, "sampling.steps=20", *overrides)
-    return {finding.name: finding.verdict for finding in examine_sampling(config)}
+    return by_name(examine_sampler(config))
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m"])
-def test_every_sampler_is_right_with_steps_enough(sampler: str) -> None:
-    found = sampling(f"sampling.sampler={sampler}", "sampling.steps=60")
-    assert found == {"order": "good", "calibration": "good"}
+def test_steps_are_good_where_several_lie_where_pixels_are_decided_and_wrong_where_none_does() -> None:
+    found = sampler()
+    assert (found["steps"].verdict, found["noise"].verdict) == ("good", "good")
+    assert found["steps"].numbers == {"steps": 20, "deciding": 4}
+    few, one = sampler("sampling.steps=5")["steps"], sampler("sampling.steps=1")["steps"]
+    assert (few.verdict, one.verdict) == ("to look at", "wrong")
+    assert "--steps" in few.advice
+    assert "agree where raters do not" in one.found
+    late = sampler("sampling.steps=10", "sampling.spacing=trailing")["steps"]
+    assert late.verdict == "to look at"  # the last of them leaps from λ = −0.8 to the mask
 
 
-@pytest.mark.parametrize("target", ["x0", "eps", "v"])
-def test_every_target_is_read_as_it_was_meant(target: str) -> None:
-    assert sampling(f"diffusion.target={target}")["calibration"] == "good"
+def test_regions_are_decided_by_four_steps() -> None:
+    verdicts = [sampler("sampling.spacing=regions", f"sampling.steps={n}")["steps"].verdict for n in (3, 4, 20)]
+    assert verdicts == ["to look at", "good", "good"]
 
 
-def test_a_sampler_whose_step_is_broken_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    exponential = dpm_solver._exponential
-
-    def forgets_x(*step: object) -> Row:
-        return dataclasses.replace(exponential(*step), x=0.0)  # the prediction instead of the step
-
-    monkeypatch.setattr(dpm_solver, "_exponential", forgets_x)
-    assert sampling()["order"] == "wrong"
+def test_a_distilled_model_takes_one_step_and_a_mean_takes_none() -> None:
+    assert sampler("train.teacher=runs/v2", "sampling.steps=1")["steps"].verdict == "good"
+    assert sampler("train.teacher=runs/v2", "sampling.steps=4")["steps"].verdict == "to look at"
+    assert sampler("sampling.mode=mean")["steps"].verdict == "skipped"
 
 
-def test_a_sampler_that_is_no_longer_of_second_order_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpm_solver, "_multistep", lambda rows, path: tuple(rows))
-    assert sampling()["order"] == "wrong"
+def test_members_in_pairs_of_opposite_noise_are_noticed() -> None:
+    assert sampler("sampling.antithetic=true")["noise"].verdict == "to look at"
 
 
-def test_a_last_step_that_returns_noise_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = SAMPLERS["dpmpp-2m"]
-
-    def noisy(schedule: object, times: object, *, eta: float = 0.0) -> tuple[Row, ...]:
-        *rows, last = entry.factory(schedule, times, eta=eta)
-        return (*rows, dataclasses.replace(last, x=1.0, x_0=0.0, previous=0.0))
-
-    monkeypatch.setitem(SAMPLERS._entries, "dpmpp-2m", dataclasses.replace(entry, factory=noisy))
-    monkeypatch.setattr(Process, "denoised", lambda self, output, x_t, level: Denoised(torch.randn_like(x_t)))
-    assert sampling()["calibration"] == "wrong"
-
-
-def test_one_step_can_not_draw_what_is_rare() -> None:
-    assert sampling("sampling.steps=1")["calibration"] == "wrong"
-
-
-@pytest.mark.parametrize("p", [0.1, 0.4])
-def test_exclusive_classes_and_regions_are_drawn_as_often_as_they_should(p: float) -> None:
-    classes = small_config(
-        "data.channels=1", "data.task=exclusive", "data.classes=[background, a, b]", "sampling.steps=30"
-    )
-    regions = small_config("data.channels=1", "data.task=regions", "data.classes=[a, b]", "sampling.steps=30")
-    assert foreground_share(classes, p) == pytest.approx(p, abs=0.03)
-    assert foreground_share(regions, p) == pytest.approx(p, abs=0.03)
+def test_a_sampler_that_there_is_not_is_a_finding(copied: Path) -> None:
+    text = (copied / "config.json").read_text().replace("dpmpp-2m", "euler")
+    (copied / "config.json").write_text(text)
+    finding = examine(copied, device="cpu", cases=1).of("sampler", "readable")
+    assert finding.verdict == "wrong"
+    assert "euler" in finding.found
 
 
 def drawn_lesions(members_of: Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]) -> list[Drawn]:
@@ -331,38 +329,22 @@ def drawn_lesions(members_of: Callable[[np.ndarray, np.ndarray, np.random.Genera
     cases = []
     for name in source.info.names("test"):
         masks, weights = source.lesion(name).distribution()
-        raters = masks[rng.choice(4, size=5, p=weights)]
-        cases.append(Drawn(members_of(masks, weights, rng), raters, masks, weights, known=True))
+        cases.append(Drawn(members_of(masks, weights, rng), masks[rng.choice(4, size=5, p=weights)]))
     return cases
 
 
 def test_members_drawn_as_raters_draw_are_calibrated_and_the_likeliest_mask_is_not() -> None:
-    perfect = drawn_lesions(lambda masks, weights, rng: masks[rng.choice(4, size=8, p=weights)])
+    rng = np.random.default_rng(1)
+    perfect = [one.perfect(rng) for one in drawn_lesions(lambda masks, weights, rng: masks[[0] * 8])]
     stubborn = drawn_lesions(lambda masks, weights, rng: masks[[weights.argmax()] * 8])
     assert calibration_error(perfect) < 0.1
     assert calibration_error(stubborn) > calibration_error(perfect) + ECE_EXCESS
-    measured, rng = np.mean([one.expected_agreement() for one in perfect]), np.random.default_rng(1)
-    pairs = [one.perfect(rng) for one in perfect for _ in range(30)]
-    dice = [2 * (m[0] & m[1]).sum() / max(1, m[0].sum() + m[1].sum()) for m in pairs]
-    assert measured == pytest.approx(np.mean(dice), abs=0.03)
 
 
-def test_raters_who_stand_for_their_distribution_give_the_same_expectation_on_average() -> None:
+def test_what_a_perfect_sampler_scores_is_what_members_of_the_known_distribution_score_on_average() -> None:
     exact = drawn_lesions(lambda masks, weights, rng: masks[rng.choice(4, size=8, p=weights)])
-    share = np.full(5, 0.2)
-    stand_ins = [Drawn(one.members, one.raters, one.raters, share, known=False) for one in exact]
-    known, guessed = (np.mean([one.expected_ged() for one in cases]) for cases in (exact, stand_ins))
-    assert guessed == pytest.approx(known, rel=0.15)
-
-
-def test_the_phantom_is_recognised_as_a_folder_and_others_are_not(tmp_path: Path) -> None:
-    config = small_config()
-    write_phantom(PhantomSource(config.data, counts=(1, 1, 1)), tmp_path / "phantom")
-    assert phantom_of("phantom", config) is not None
-    assert phantom_of(tmp_path / "phantom", config) is not None
-    assert phantom_of(tmp_path / "phantom", small_config("data.split_seed=1")) is None
-    assert phantom_of(make_folder(tmp_path / "data"), config) is None
-    assert phantom_of("", config) is None
+    scored = np.mean([ged(one.members, one.raters).value for one in exact])
+    assert np.mean([one.expected_ged() for one in exact]) == pytest.approx(scored, rel=0.15)
 
 
 def test_data_with_one_rater_have_nothing_to_compare_and_with_two_they_have(

@@ -14,7 +14,7 @@ from medsegdiff.cli.console import give, out, say, track
 from medsegdiff.config.train import Precision
 
 if TYPE_CHECKING:
-    from medsegdiff.doctor.finding import Diagnosis
+    from medsegdiff.doctor.report import Diagnosis
 
 COLOURS = {"good": "green", "to look at": "yellow", "wrong": "bold red", "skipped": "dim"}
 
@@ -33,13 +33,13 @@ def doctor(
     precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Explain a run whose masks look wrong: its files, its training, its sampler, its masks.
+    """Explain a run whose masks look wrong: its files, its training, how it samples, its masks.
 
     Example: `medsegdiff doctor runs/isic --data photos/`
 
-    The sampler is tried on problems whose answer is known exactly. Exit status 1 if something is wrong.
+    Exit status 1 if something is wrong.
     """
-    from medsegdiff.doctor.examination import examine
+    from medsegdiff.doctor.examine import examine
     from medsegdiff.io.atomic import to_json
 
     result = examine(run, data=data, weights=weights, cases=cases, device=device, precision=precision, track=track)

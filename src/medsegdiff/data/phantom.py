@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,12 +120,13 @@ class PhantomSource:
         return Case(name, image.astype(np.float32), masks[:, None].astype(np.uint8), geometry)
 
 
-def write_phantom(source: PhantomSource, folder: Path) -> None:
-    """Write the phantom as a folder of images and masks, as a user's own data would be."""
-    for name in source.info.split:
+def write_phantom(source: PhantomSource, folder: Path, *, names: Sequence[str] | None = None) -> None:
+    """Write the phantom, or some of its cases, as a folder of images and masks, as a user's own data would be."""
+    split = {name: source.info.split[name] for name in names or source.info.split}
+    for name in split:
         case = source.load(name)
         assert case.mask is not None
         write_mask(folder / "images" / f"{name}.png", np.round(case.image[0] * 255).astype(np.uint8))
         for rater, mask in zip(source.info.raters, case.mask, strict=True):
             write_mask(folder / "masks" / rater / f"{name}.png", mask[0] * np.uint8(255))
-    write_split(folder / "split.csv", source.info.split)
+    write_split(folder / "split.csv", split)

@@ -1,1 +1,1 @@
-"""Explaining a run to somebody whose masks look wrong: one file per group of findings, `examination` has them all."""
+"""Explaining a run to somebody whose masks look wrong: one file per group of findings, `examine` has them all."""

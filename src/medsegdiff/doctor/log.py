@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from medsegdiff.checkpoint import BEST, LAST
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.doctor.finding import Finding
+from medsegdiff.doctor.report import Finding
 from medsegdiff.doctor.weights import header_of
 from medsegdiff.errors import CheckpointError, DataError
 from medsegdiff.models.base import MODELS
@@ -24,9 +25,11 @@ NOTHING, LITTLE = 0.05, 0.5
 LOSES = 0.01
 """Dice by which the fused mask may be worse than the anchor."""
 
+_training = partial(Finding, "training")
 
-def examine_history(run: Run, config: ResolvedConfig) -> list[Finding]:
-    """Examine the log of a run."""
+
+def examine_log(run: Run, config: ResolvedConfig) -> list[Finding]:
+    """Examine how training went."""
     try:
         lines = run.lines()
     except ValueError as error:
@@ -35,11 +38,13 @@ def examine_history(run: Run, config: ResolvedConfig) -> list[Finding]:
     validations = [line for line in lines if line.get("dice") is not None]
     progress = _progress(run)
     step = progress.get("step", max((line["step"] for line in lines), default=None))
+    facts = MODELS[config.model.name].facts
+    compared = facts.has_anchor and facts.kind != "deterministic"
     return [
         _end(step, progress, config),
         _loss(losses),
         _skipped(losses, progress),
-        *_validated(validations, compared=_compared(config)),
+        *_validated(validations, compared=compared),
     ]
 
 
@@ -59,75 +64,72 @@ def _end(step: int | None, progress: dict[str, Any], config: ResolvedConfig) -> 
     train, worse = config.train, int(progress.get("worse_validations", 0))
     if step is None:
         found = "Nothing tells how long it was trained: no log, no step beside the weights."
-        return Finding("training", "end", "to look at", found, "Restore log.jsonl, if there was one.")
+        return _training("end", "to look at", found, "Restore log.jsonl, if there was one.")
     most = int(progress.get("settled", 0)) or train.max_steps
-    numbers = {"step": step, "max_steps": most}
-    done = f"{step} of {most} steps"
+    done, numbers = f"{step} of {most} steps", {"step": step, "max_steps": most}
     if step >= most:
-        return Finding("training", "end", "good", f"Finished: {done}.", numbers=numbers)
+        return _training("end", "good", f"Finished: {done}.", numbers=numbers)
     if step == 0:
-        return Finding("training", "end", "wrong", f"Never trained: {done}.", "Train it.", numbers)
+        return _training("end", "wrong", f"Never trained: {done}.", "Train it.", numbers)
     if train.patience and worse >= train.patience:
         found = f"Stopped early at {done}: {worse} validations without a better Dice."
-        return Finding("training", "end", "good", found, numbers=numbers)
+        return _training("end", "good", found, numbers=numbers)
     advice = "Go on with 'medsegdiff train DATA --out RUN --resume'."
-    return Finding("training", "end", "to look at", f"Interrupted, or still training: {done}.", advice, numbers)
+    return _training("end", "to look at", f"Interrupted, or still training: {done}.", advice, numbers)
 
 
 def _loss(lines: Sequence[dict[str, Any]]) -> Finding:
     values = [line["loss"] for line in lines]
     if not values:
-        return Finding("training", "loss", "skipped", "The log holds no loss.")
-    if values[-1] is None or any(value is None for value in values[-LOGGED:]):
+        return _training("loss", "skipped", "The log holds no loss.")
+    if any(value is None for value in values[-LOGGED:]):
         advice = "Lower train.learning_rate, set train.precision=fp32, check the data with 'medsegdiff data check'."
-        return Finding("training", "loss", "wrong", "The loss is not finite.", advice)
+        return _training("loss", "wrong", "The loss is not finite.", advice)
     known = [value for value in values if value is not None]
     size = min(LOGGED, len(known) // 2)
     if not size:
-        return Finding("training", "loss", "skipped", f"The log holds one loss, {known[0]:.3f}.")
+        return _training("loss", "skipped", f"The log holds one loss, {known[0]:.3f}.")
     first, last = float(np.median(known[:size])), float(np.median(known[-size:]))
     numbers = {"first": first, "last": last}
     if last > FALLEN * first:
-        advice = "Train longer, or look at the data and train.learning_rate."
-        return Finding(
-            "training", "loss", "to look at", f"The loss did not fall: {first:.3f} → {last:.3f}.", advice, numbers
+        found, advice = (
+            f"The loss did not fall: {first:.3f} → {last:.3f}.",
+            "Train longer, or look at the data and train.learning_rate.",
         )
-    return Finding("training", "loss", "good", f"Finite; it fell from {first:.3f} to {last:.3f}.", numbers=numbers)
+        return _training("loss", "to look at", found, advice, numbers)
+    return _training("loss", "good", f"Finite; it fell from {first:.3f} to {last:.3f}.", numbers=numbers)
 
 
 def _skipped(lines: Sequence[dict[str, Any]], progress: dict[str, Any]) -> Finding:
-    skipped = int(progress.get("skipped", lines[-1].get("skipped", 0) if lines else 0))
-    steps = max(1, int(progress.get("step", lines[-1]["step"] if lines else 1)))
     if not lines and not progress:
-        return Finding("training", "skipped steps", "skipped", "The log holds no steps.")
-    found = f"{skipped} of {steps} steps were skipped for a loss or gradient that was not finite."
-    if skipped > 0.01 * steps:
+        return _training("skipped steps", "skipped", "The log holds no steps.")
+    last = lines[-1] if lines else {}
+    skipped, steps = (int(progress.get(key, last.get(key, least))) for key, least in (("skipped", 0), ("step", 1)))
+    found, numbers = (
+        f"{skipped} of {max(1, steps)} steps were skipped for a loss or gradient that was not finite.",
+        {"skipped": skipped},
+    )
+    if skipped > 0.01 * max(1, steps):
         advice = "Lower train.learning_rate, or set train.precision=fp32."
-        return Finding("training", "skipped steps", "to look at", found, advice, {"skipped": skipped})
-    return Finding("training", "skipped steps", "good", found, numbers={"skipped": skipped})
-
-
-def _compared(config: ResolvedConfig) -> bool:
-    """Tell whether the fused mask can be compared with the anchor: a network may have none, or nothing else."""
-    facts = MODELS[config.model.name].facts
-    return facts.has_anchor and facts.kind != "deterministic"
+        return _training("skipped steps", "to look at", found, advice, numbers)
+    return _training("skipped steps", "good", found, numbers=numbers)
 
 
 def _validated(lines: Sequence[dict[str, Any]], *, compared: bool) -> list[Finding]:
-    """Judge the best validation; the fused mask is compared with the anchor there."""
+    """Judge the best validation; there the fused mask is compared with the anchor, if there are both."""
     if not lines:
         advice = "Train until the first validation (train.val_every)."
-        return [Finding("training", "validation", "to look at", "There was no validation yet.", advice)]
+        return [_training("validation", "to look at", "There was no validation yet.", advice)]
     best = max(lines, key=lambda line: line["dice"])
     found = f"Best Dice {best['dice']:.3f} at step {best['step']}, the last {lines[-1]['dice']:.3f}."
     numbers = {"dice": best["dice"], "step": best["step"], "last": lines[-1]["dice"]}
     advice = "Look at the pictures in validation/, at 'medsegdiff data check', and train longer."
     if best["dice"] < NOTHING:
-        return [Finding("training", "validation", "wrong", f"{found} It has learned nothing.", advice, numbers)]
+        return [_training("validation", "wrong", f"{found} It has learned nothing.", advice, numbers)]
     against = _against_anchor(best) if compared else []
     if best["dice"] < LITTLE:
-        return [Finding("training", "validation", "to look at", found, advice, numbers), *against]
-    return [Finding("training", "validation", "good", found, numbers=numbers), *against]
+        return [_training("validation", "to look at", found, advice, numbers), *against]
+    return [_training("validation", "good", found, numbers=numbers), *against]
 
 
 def _against_anchor(best: dict[str, Any]) -> list[Finding]:
@@ -139,5 +141,5 @@ def _against_anchor(best: dict[str, Any]) -> list[Finding]:
     numbers = {"gain": gain, "anchor": best["dice_anchor"]}
     if gain < -LOSES:
         advice = "The Diffusion Model lags behind: train longer. Until then anchor/ holds the better masks."
-        return [Finding("training", "fused against anchor", "to look at", found, advice, numbers)]
-    return [Finding("training", "fused against anchor", "good", found, numbers=numbers)]
+        return [_training("fused against anchor", "to look at", found, advice, numbers)]
+    return [_training("fused against anchor", "good", found, numbers=numbers)]

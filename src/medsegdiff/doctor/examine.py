@@ -9,14 +9,11 @@ from typing import Any
 from medsegdiff.checkpoint import Weights, load_config
 from medsegdiff.config.train import Precision
 from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.doctor.finding import Diagnosis, Finding, guarded
-from medsegdiff.doctor.history import examine_history
-from medsegdiff.doctor.machine import examine_machine
-from medsegdiff.doctor.output import examine_output
-from medsegdiff.doctor.pictures import pictures_for
+from medsegdiff.doctor.log import examine_log
+from medsegdiff.doctor.masks import examine_masks, place_of
 from medsegdiff.doctor.raters import examine_raters
-from medsegdiff.doctor.recorded import examine_recorded, record_of
-from medsegdiff.doctor.sampling import examine_sampling
+from medsegdiff.doctor.report import Diagnosis, Finding, guarded
+from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler, record_of
 from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, MedSegDiffError
 from medsegdiff.hardware import pick_device
@@ -34,7 +31,7 @@ def examine(
     precision: Precision = "auto",
     track: Track = no_progress,
 ) -> Diagnosis:
-    """Examine a run: its files, its training, its sampler on exact problems, and its masks.
+    """Examine a run: its files, its training, how it samples, and its masks.
 
     What is broken is a finding; only what was asked wrongly is an error.
     """
@@ -52,9 +49,9 @@ def examine(
         return Diagnosis(str(folder), (broken,), time.monotonic() - start)
     found, model = examine_weights(run, config, weights)
     record, damage = _record(run)
-    found += guarded("training", lambda: examine_history(run, config), advice="Restore the file; masks do without.")
-    found += damage + guarded("data", lambda: examine_recorded(run, config, record), advice="Restore the file.")
-    found += guarded("sampler", lambda: examine_sampling(config), advice="Mend the section sampling of config.json.")
+    found += guarded("training", lambda: examine_log(run, config), advice="Restore the file; masks do without.")
+    found += damage + guarded("data", lambda: examine_data(run, config, record), advice="Restore the file.")
+    found += guarded("sampler", lambda: examine_sampler(config), advice="Mend the section sampling of config.json.")
     if model is not None:
         segmenter = Segmenter(model, config, device=chosen, precision=precision)
         found += _drawn(run, segmenter, data, str(record.get("data") or ""), cases, track)
@@ -72,14 +69,10 @@ def _record(run: Run) -> tuple[dict[str, Any], list[Finding]]:
 
 def _drawn(run: Run, segmenter: Segmenter, data: Path | None, recorded: str, cases: int, track: Track) -> list[Finding]:
     """Examine what the model draws."""
-
-    def masks() -> list[Finding]:
-        stride, count = segmenter.model.stride, max(2, cases)  # one image does not tell whether it is looked at
-        pictures = pictures_for(run, segmenter.config, data=data, recorded=recorded, count=count, stride=stride)
-        return examine_output(segmenter, pictures, track=track)
-
-    def raters() -> list[Finding]:
-        return examine_raters(run, segmenter, data=data, recorded=recorded, count=2 * cases, track=track)
-
     advice = "Give --data with images like those it was trained on; try 'medsegdiff data check'."
-    return guarded("masks", masks, advice=advice) + guarded("raters", raters, advice=advice)
+    count = max(2, cases)  # one image does not tell whether it is looked at
+    with place_of(run, segmenter.config, data=data, recorded=recorded, cases=cases) as where:
+        masks = guarded("masks", lambda: examine_masks(run, segmenter, where, count=count, track=track), advice=advice)
+        return masks + guarded(
+            "raters", lambda: examine_raters(run, segmenter, where, count=2 * cases, track=track), advice=advice
+        )
