@@ -8,9 +8,9 @@ from types import TracebackType
 
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medsegdiff.pictures.curves import save, training_curves
+from medsegdiff.progress import bar_on
 from medsegdiff.training.run import Run
 
 
@@ -20,29 +20,18 @@ class Monitor:
     def __init__(self, run: Run, accelerator: Accelerator, *, start: int, stop: int | None, console: Console) -> None:
         self.run, self.accelerator, self.console = run, accelerator, console
         self.active = accelerator.is_main_process
-        self.bar = Progress(
-            TextColumn("[bold]training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=console,
-            disable=not self.active,
-        )
-        self.task = self.bar.add_task("training", total=stop, completed=start, numbers="")
+        self.bar = bar_on(console, "training", stop, done=start)
         self.dice = ""
         self._seen, self._since = 0, time.monotonic()
 
     def __enter__(self) -> Monitor:
-        self.bar.start()
+        self.bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        self.bar.close()
 
     def count(self, images: int) -> None:
         """Count images that were trained on."""
@@ -55,14 +44,14 @@ class Monitor:
         record = {"step": step, **numbers, "images_per_s": rate}
         if self.active:
             shown = f"loss {numbers['loss']:.3f}{self.dice} · {rate:.1f} images/s"
-            self.bar.update(self.task, completed=step, numbers=shown)
+            self.bar.update(step, note=shown)
             self.run.append(record)
         self.accelerator.log({k: v for k, v in record.items() if k != "step"}, step=step)
 
     def settled(self, step: int, total: int, step_seconds: float) -> None:
         """Report how many steps fit into the time that there is."""
         if self.active:
-            self.bar.update(self.task, total=total)
+            self.bar.update(total=total)
             self.run.append({"step": step, "settled": total, "step_seconds": step_seconds})
             self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False)
 
