@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from medsegdiff.config.load import load_preset as load_preset
     from medsegdiff.config.run import Config as Config
     from medsegdiff.evaluation import evaluate as evaluate
@@ -29,6 +30,8 @@ __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("medsegdiff")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'medsegdiff' has no attribute '{name}'")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -36,13 +36,13 @@ def test_help_gives_an_example() -> None:
 
 def test_a_folder_becomes_one_of_nnunet(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "Dataset001_Disc"
-    assert call("data", "convert", folder, out, "--to", "nnunet") == 0
+    assert call("data", "convert", folder, "--out", out, "--to", "nnunet") == 0
     shown = capsys.readouterr()
     assert shown.out.strip() == str(out)
     assert "Converted 12 of 12 cases." in shown.err
     assert call("data", "check", out, "--out", tmp_path / "look.png") == 0
     assert "layout          nnunet" in capsys.readouterr().out
-    assert call("data", "convert", folder, out, "--to", "nnunet") == 2
+    assert call("data", "convert", folder, "--out", out, "--to", "nnunet") == 2
     assert "exists and is not empty" in capsys.readouterr().err
 
 
@@ -50,7 +50,7 @@ def test_a_broken_case_is_named_and_the_exit_code_says_so(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_png(folder / "masks" / "case02.png", np.zeros((3, 3), np.uint8))
-    assert call("data", "convert", folder, tmp_path / "Dataset001_Disc", "--to", "nnunet") == 1
+    assert call("data", "convert", folder, tmp_path / "Dataset001_Disc", "--to", "nnunet") == 3
     shown = capsys.readouterr().err
     assert "Left out case02: " in shown
     assert "Converted 11 of 12 cases." in shown
@@ -59,14 +59,14 @@ def test_a_broken_case_is_named_and_the_exit_code_says_so(
 def test_slices_take_a_plane_and_no_other_layout_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = make_msd(tmp_path / "Task01_Small", count=3)
     options = ("--plane", "sagittal", "--only-foreground", "--set", "data.window=[-100, 300]")
-    assert call("data", "convert", source, tmp_path / "s", "--to", "slices", *options) == 0
+    assert call("data", "convert", source, "-o", tmp_path / "s", "--to", "slices", *options) == 0
     shown = capsys.readouterr().err
     assert "Slices are sagittal." in shown
     assert "CT is shown from -100 to 300 HU" in shown
     assert (tmp_path / "s" / "images" / "v_001_0005.png").exists()
-    assert call("data", "convert", source, tmp_path / "m", "--to", "msd", "--plane", "axial") == 2
+    assert call("data", "convert", source, "-o", tmp_path / "m", "--to", "msd", "--plane", "axial") == 2
     assert "--plane and --only-foreground are for --to slices" in capsys.readouterr().err
-    assert call("data", "convert", source, tmp_path / "m", "--to", "mds") == 2
+    assert call("data", "convert", source, "-o", tmp_path / "m", "--to", "mds") == 2
     assert "Did you mean 'msd'" in capsys.readouterr().err
 
 

@@ -59,7 +59,15 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "docs/paper-to-code.md", "docs/data.md", "docs/models.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/paper-to-code.md",
+        "docs/data.md",
+        "docs/models.md",
+        "docs/commands.md",
+    ],
 )
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``medsegdiff benchmark ensemble``: its last point is what ``segment`` and ``evaluate`` give."""
+"""``medsegdiff paper figure3``: its last point is what ``segment`` and ``evaluate`` give."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_curve_ends_where_segment_and_evaluate_are(
     """Scored from the files that were written, by other code."""
     run, data = trained
     options = ("--members", "4", "--steps", "1", "--seed", "3")
-    called = ("benchmark", "ensemble", run, data, *options, "--repeats", "2", "--split", "all")
+    called = ("paper", "figure3", run, data, *options, "--repeats", "2", "--split", "all")
     assert call(*called, "--out", tmp_path / "curve", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told == json.loads((tmp_path / "curve" / "curve.json").read_text())
@@ -56,7 +56,7 @@ def test_a_table_has_a_row_for_each_run(
     run, data = trained
     other = shutil.copytree(run, tmp_path / "again")
     options = ("--members", "12", "--steps", "1", "--repeats", "2", "--cases", "2", "--split", "all")
-    assert call("benchmark", "ensemble", run, other, data, *options, "--fusion", "mean") == 0
+    assert call("paper", "figure3", run, other, data, *options, "--fusion", "mean") == 0
     shown = capsys.readouterr()
     heading, run_row, other_row = (
         line.split() for line in shown.out.splitlines() if line.split()[:1] in (["run"], ["again"])
@@ -117,7 +117,7 @@ def test_what_can_t_be_measured_is_refused(
         ((run, run, data), "given twice"),
         ((run, data, "--fusion", "own"), "allowed are staple"),
     ):
-        assert call("benchmark", "ensemble", *arguments) == 2
+        assert call("paper", "figure3", *arguments) == 2
         assert words in capsys.readouterr().err
     with pytest.raises(ConfigError, match="There is no run"):
         benchmark_ensemble([], data, Plan())

@@ -1,4 +1,4 @@
-"""``medsegdiff report`` and ``medsegdiff compare``, as a user types them."""
+"""``medsegdiff paper`` and ``medsegdiff compare``, as a user types them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scored(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5"])
 @pytest.mark.parametrize("form", ["text", "csv", "latex", "markdown"])
 def test_every_table_is_printed_without_results(name: str, form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("report", name, "--format", form) == 0
+    assert call("paper", name, "--format", form) == 0
     shown = capsys.readouterr().out
     assert "MedSegDiff-V2" in shown
     assert "ours" not in {word.strip('",|*') for line in shown.splitlines() for word in line.split(",")}
@@ -40,7 +40,7 @@ def test_every_table_is_printed_without_results(name: str, form: str, capsys: py
 
 def test_no_network_is_needed_to_print_a_table() -> None:
     code = (
-        "import sys; from medsegdiff import cli; sys.argv = ['medsegdiff', 'report', 'table5']\n"
+        "import sys; from medsegdiff import cli; sys.argv = ['medsegdiff', 'paper', 'table5']\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "print({'torch', 'monai'} & set(sys.modules))"
@@ -51,7 +51,7 @@ def test_no_network_is_needed_to_print_a_table() -> None:
 
 def test_our_scores_stand_below_the_paper_s(scored: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     summary = json.loads((scored["fused"] / "metrics.json").read_text(encoding="utf-8"))["summary"]
-    assert call("report", "table1", f"MedSegDiff-V2/ISIC={scored['fused']}", f"small/ISIC={scored['anchor']}") == 0
+    assert call("paper", "table1", f"MedSegDiff-V2/ISIC={scored['fused']}", f"small/ISIC={scored['anchor']}") == 0
     lines = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(lines) if "MedSegDiff-V2" in line and "paper" in line)
     assert lines[at].split()[-2:] == ["93.2", "85.3†"]
@@ -73,7 +73,7 @@ def test_table_5_takes_what_each_folder_knows(
         f"run={scored['run']}",
         f"scores={scored['fused']}",
     ]
-    assert call("report", "table5", *results, "--format", "csv", "--out", file) == 0
+    assert call("paper", "table5", *results, "--format", "csv", "--out", file) == 0
     assert str(file) in capsys.readouterr().err
     read = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     rows = {row["method"]: row for row in read if row["whose"] in ("paper", "ours")}
@@ -115,7 +115,7 @@ def test_one_member_agrees_with_nobody(scored: dict[str, Path], tmp_path: Path) 
     made["sampling"]["members"] = 1
     made["images"] = [image | {"members": 1} for image in made["images"]]
     (tmp_path / "segment.json").write_text(json.dumps(made), encoding="utf-8")
-    assert call("report", "table5", f"one={tmp_path}", "--format", "csv", "--out", tmp_path / "t.csv") == 0
+    assert call("paper", "table5", f"one={tmp_path}", "--format", "csv", "--out", tmp_path / "t.csv") == 0
     *_, row = csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines())
     assert (row["method"], row["members"], row["agreement"]) == ("one", "1", "")
 
@@ -123,12 +123,12 @@ def test_one_member_agrees_with_nobody(scored: dict[str, Path], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["report", "table6"], 2, "Invalid value"),
-        (["report", "table1", "--format", "html"], 2, "Invalid value"),
-        (["report", "table1", "V2=FUSED"], 2, "is not of the form NAME/DATA=FOLDER, DATA being one of REFUGE2-Disc"),
-        (["report", "table1", "V2/BRATZ=FUSED"], 2, "no column for 'BRATZ'"),
-        (["report", "table2", "V2=gone"], 1, "found no such folder"),
-        (["report", "table5", "V2=BROKEN"], 1, "expected what 'medsegdiff segment' writes"),
+        (["paper", "table6"], 2, "Nothing of the paper is called 'table6'. Known: figure3, table1,"),
+        (["paper", "table1", "--format", "html"], 2, "Invalid value"),
+        (["paper", "table1", "V2=FUSED"], 2, "is not of the form NAME/DATA=FOLDER, DATA being one of REFUGE2-Disc"),
+        (["paper", "table1", "V2/BRATZ=FUSED"], 2, "no column for 'BRATZ'"),
+        (["paper", "table2", "V2=gone"], 1, "found no such folder"),
+        (["paper", "table5", "V2=BROKEN"], 1, "expected what 'medsegdiff segment' writes"),
         (["compare", "FUSED"], 2, "expected two or more"),
         (["compare", "FUSED", "gone"], 1, "found no such folder"),
         (["compare", "FUSED", "ANCHOR", "--metric", "dics"], 2, "Did you mean 'dice'"),
@@ -193,4 +193,4 @@ def test_a_folder_may_have_an_equals_sign(scored: dict[str, Path], tmp_path: Pat
     odd.mkdir()
     (odd / "metrics.json").write_bytes((scored["anchor"] / "metrics.json").read_bytes())
     assert call("compare", scored["fused"], odd, "--json") == 0
-    assert call("report", "table2", f"V2={odd}") == 0
+    assert call("paper", "table2", f"V2={odd}") == 0

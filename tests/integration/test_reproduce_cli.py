@@ -1,4 +1,4 @@
-"""``medsegdiff reproduce``: the ablation from training to the table, its interruption, costs, curves, wrong names."""
+"""``medsegdiff paper``: the ablation from training to the table, its interruption, costs, curves, wrong names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Made:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     base, resumed, real = tmp_path_factory.mktemp("reproduced"), [], ablation.train
     data, out = make_folder(base / "lesions"), base / "out"
-    ask = ["reproduce", "table4", "--data", data, "--out", out, *ROW, "--row", "Baseline", "--seeds", "2", *ASK]
+    ask = ["paper", "table4", "--data", data, "--out", out, *ROW, "--row", "Baseline", "--seeds", "2", *ASK]
     patch = stopping_at(2)
     first = call(*ask)
     patch.undo()
@@ -116,7 +116,7 @@ def test_what_is_finished_is_kept(
 ) -> None:
     out, data = made
     monkeypatch.setattr(ablation, "perform", lambda job, *_, **__: pytest.fail(f"{job} is there already"))
-    assert call("reproduce", "table4", "--data", data, "--out", out, *ROW, "--seeds", "1", *ASK) == 0
+    assert call("paper", "table4", "--data", data, "--out", out, *ROW, "--seeds", "1", *ASK) == 0
     shown = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(shown) if line.split()[1:3] == ["U-SA", "paper"])
     assert "ours" in shown[at + 1]
@@ -131,7 +131,7 @@ def test_an_interrupted_reproduction_goes_on_from_the_checkpoint(made: Made) -> 
 
 
 def test_a_folder_goes_with_its_plan(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
-    ask = ["reproduce", "table4", "--data", made.data, "--out", made.out, *ROW, *ASK]
+    ask = ["paper", "table4", "--data", made.data, "--out", made.out, *ROW, *ASK]
     assert call(*ask, "--set", "data.augment=false") == 2
     assert "other values of changes" in " ".join(capsys.readouterr().err.split())
 
@@ -192,8 +192,9 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tabel4"], "Known: figure3, table4, table5. Did you mean 'table4'?"),
-        (["table1"], "then 'medsegdiff report table1'"),
+        (["tabel4"], "Known: figure3, table1, table2, table3, table4, table5. Did you mean 'table4'?"),
+        (["table4", "--data", "phantom"], "takes --data and --budget"),
+        (["table4", "V2=scores", "--data", "phantom", "--budget", "1"], "no results of other runs"),
         (["table4", "--data", "phantom", "--budget", "1", "--row", "SSFormer"], "No row 'SSFormer'"),
         (["table4", "--data", "phantom", "--budget", "1", "--preset", "v1"], "of the network medsegdiff-v1"),
         (["table4", "--data", "no/such/data", "--budget", "1"], "there is no such folder"),
@@ -207,14 +208,14 @@ def test_wrong_names_say_what_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call("reproduce", *arguments) in (1, 2)
+    assert call("paper", *arguments) in (1, 2)
     assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_table_5_counts_what_its_presets_cost_and_takes_scores(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     scores = made.out / "runs" / "U-SA" / "seed-0" / "scores"
     given = [f"medsegdiff-v2={scores}", f"mine={scores}", "--format", "csv"]
-    assert call("reproduce", "table5", *given, "--size", "64", "--members", "3", "--steps", "7") == 0
+    assert call("paper", "table5", *given, "--size", "64", "--members", "3", "--steps", "7") == 0
     shown = csv.DictReader(capsys.readouterr().out.splitlines())
     found = {row["method"]: row for row in shown if row["whose"] == "ours"}
     price = budget(assumed(load_preset("v2-paper", ["data.image_size=64"])))
@@ -236,8 +237,8 @@ def test_every_row_of_table_5_has_a_network() -> None:
 def test_figure_3_is_the_curve_of_the_runs(made: Made, tmp_path: Path) -> None:
     out, data = made
     run = out / "runs" / "U-SA" / "seed-0" / "run"
-    ask = ["--data", data, "--runs", run, "--out", tmp_path, "--members", "4", "--steps", "1", "--cases", "1"]
-    assert call("reproduce", "figure3", *ask) == 0
+    ask = [run, data, "--out", tmp_path, "--members", "4", "--steps", "1", "--cases", "1"]
+    assert call("paper", "figure3", *ask) == 0
     told = json.loads((tmp_path / "curve.json").read_text(encoding="utf-8"))
     assert told["runs"]["run"]["num_members"][-1] == 4
     assert (tmp_path / "curve.png").is_file()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.logging import RichHandler
+from typer.core import TyperGroup
 
 from medsegdiff.cli import (
     benchmark,
+    command,
     compare,
     console,
     data,
@@ -23,36 +22,70 @@ from medsegdiff.cli import (
     import_,
     info,
     list_,
-    plan,
-    report,
-    reproduce,
+    paper,
     segment,
     train,
 )
-from medsegdiff.errors import ConfigError, DataError, MedSegDiffError
+from medsegdiff.cli.command import guard as guard
+from medsegdiff.errors import DataError
+
+USE, TRAIN, JUDGE, PAPER = "Use", "Train", "Judge", "Paper"
+
+
+class _Program(TyperGroup):
+    """Takes old names of commands too, and says what they are called today."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = _of_today(args)
+        if known is not args and not ctx.resilient_parsing:
+            old = " ".join(args[: 2 if len(args) > 1 and not args[1].startswith("-") else 1])
+            new = " ".join(known[: 2 if " " in old else 1])
+            console.warn(f"'medsegdiff {old}' is 'medsegdiff {new}' now; the old name will go.")
+        return super().resolve_command(ctx, known)
+
+
+def _of_today(args: list[str]) -> list[str]:
+    """Give a command the name it has today."""
+    match args:
+        case ["reproduce", "table5", *rest]:
+            return ["paper", "table5", "--count", *rest]
+        case ["report" | "reproduce", *rest]:
+            return ["paper", *rest]
+        case ["benchmark", "ensemble", *rest]:
+            return ["paper", "figure3", *rest]
+    return args
+
 
 app = typer.Typer(
     name="medsegdiff",
+    cls=_Program,
     help="MedSegDiff-V2: segment medical images by diffusion, with uncertainty.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("train")(train.train)
-app.command("segment")(segment.segment)
-app.command("doctor")(doctor.doctor)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.add_typer(reproduce.app, name="reproduce")
-app.add_typer(benchmark.app, name="benchmark")
-data.app.command("plan")(plan.plan)
-app.add_typer(data.app, name="data")
-app.command("import")(import_.import_)
-app.command("info")(info.info)
-app.command("list")(list_.list_)
+command.add(app, "demo", demo.demo, panel=USE)
+command.add(app, "segment", segment.segment, panel=USE)
+command.add(app, "doctor", doctor.doctor, panel=USE)
+command.add(app, "info", info.info, panel=USE, long=False)
+command.add(app, "list", list_.list_, panel=USE, long=False)
+app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
+command.add(app, "train", train.train, panel=TRAIN)
+command.add(app, "import", import_.import_, panel=TRAIN, long=False)
+command.add(app, "evaluate", evaluate.evaluate, panel=JUDGE)
+command.add(app, "compare", compare.compare, panel=JUDGE, long=False)
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=JUDGE)
+app.add_typer(paper.app, name="paper", rich_help_panel=PAPER)
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        from medsegdiff import __version__
+
+        console.result(f"medsegdiff {__version__}")
+        raise typer.Exit
+    return wanted
 
 
 @app.callback()
@@ -61,14 +94,15 @@ def common(
         list[Path] | None,
         typer.Option(help="Python file that registers models, data sets or metrics of your own; may be repeated."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    quiet: command.Quiet = None,
+    verbose: command.Verbose = None,
+    progress: command.ShownProgress = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """MedSegDiff-V2: segment medical images by diffusion, with uncertainty."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console.err, show_path=False)],
-    )
+    console.configure(quiet=bool(quiet), verbose=bool(verbose), progress=progress or "auto")
     for path in plugin or []:
         load_plugin(path)
 
@@ -83,19 +117,6 @@ def load_plugin(path: Path) -> None:
     spec.loader.exec_module(module)
 
 
-def guard(run: Callable[[], None]) -> None:
-    """Run a program: exit status 0 where all went well, 1 where it failed, 2 where it was asked wrongly."""
-    try:
-        run()
-    except (MedSegDiffError, OSError) as error:  # OSError: a full disk, a path that can't be written
-        console.err.print("[bold red]Error:[/]", end=" ")
-        console.say(str(error))
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
-        console.say("Interrupted.")
-        sys.exit(1)
-
-
 def main() -> None:
     """Run ``medsegdiff``."""
-    guard(app)
+    guard(lambda: app(prog_name="medsegdiff"))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from medsegdiff.cli.console import err, give, say, track
+from medsegdiff.cli.command import Exit
+from medsegdiff.cli.console import info, people, result, track, warn
 from medsegdiff.cli.evaluate import show
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.networks.v2 import V2Config
@@ -105,7 +107,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
 def _warn(given: dict[str, Any]) -> None:
     for flag, reason in NO_MEANING.items():
         if given.get(flag) is not None:
-            say(f"Warning: --{flag} has no meaning here: {reason}.")
+            warn(f"--{flag} has no meaning here: {reason}.")
 
 
 def read_training(argv: Sequence[str] | None) -> tuple[str, Path, Config, bool]:
@@ -128,9 +130,9 @@ def train(argv: Sequence[str] | None = None) -> None:
     from medsegdiff.training.train import train as run
 
     data, out, config, resume = read_training(argv)
-    outcome = run(data, out, config, resume=resume, console=err, track=track)
-    say(f"Training {outcome.reason} at step {outcome.step}; best validation Dice {outcome.best_dice:.4f}.")
-    give(str(outcome.folder))
+    outcome = run(data, out, config, resume=resume, console=people, track=track)
+    info(f"Training {outcome.reason} at step {outcome.step}; best validation Dice {outcome.best_dice:.4f}.")
+    result(str(outcome.folder))
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def read_sampling(argv: Sequence[str] | None) -> SamplingFlags:
     _warn(given)
     for name in carried:
         if given[name] is not None:
-            say(f"Warning: --{name} has no meaning here: the checkpoint carries its configuration.")
+            warn(f"--{name} has no meaning here: the checkpoint carries its configuration.")
     respaced = given["timestep_respacing"].removeprefix("ddim")
     if respaced and not respaced.isdigit():
         parser.error(f"--timestep_respacing {given['timestep_respacing']}: allowed are a number, or ddim and a number")
@@ -188,7 +190,7 @@ def _run_of(path: Path) -> tuple[Path, Literal["best", "last"]]:
     if not path.is_file() and path.suffix != ".pt":
         raise CheckpointError(f"{path}: there is no such file or folder. Give the folder of a run.")
     if path.suffix == ".pt":
-        say(f"{path.name}: taking the run in {path.parent}.")
+        info(f"{path.name}: taking the run in {path.parent}.")
     return path.parent, "best"
 
 
@@ -212,15 +214,16 @@ def sample(argv: Sequence[str] | None = None) -> None:
     segmenter = Segmenter.from_pretrained(flags.run, weights=flags.weights)
     part = "test" if split_file else None
     files = find_inputs([flags.data], like=segmenter.config, split_file=split_file, split=part)
-    say(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
+    info(f"Segmenting {len(files)} {'test ' if split_file else ''}images of {flags.data}.")
     finished = segment_files(
         segmenter, files, flags.out, split_file=split_file, overwrite=True, track=track, **flags.options
     )
-    say(f"Segmented {len(finished.done)} images in {finished.seconds:.1f} s.")
+    info(f"Segmented {len(finished.done)} images in {finished.seconds:.1f} s.")
     if finished.done:
-        give(str(flags.out))
+        result(str(flags.out))
     if finished.failed:
-        raise DataError(f"{len(finished.failed)} of {len(files)} images could not be read; the reasons are above.")
+        warn(f"{len(finished.failed)} of {len(files)} images could not be read; the reasons are above.")
+        sys.exit(Exit.SOME_FAILED if finished.done else Exit.FAILED)
 
 
 def env(argv: Sequence[str] | None = None) -> None:

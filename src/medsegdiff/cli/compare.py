@@ -10,7 +10,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from medsegdiff.cli.console import give, out, say
+from medsegdiff.cli import options
+from medsegdiff.cli.console import info, out, result
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation.compare import Comparison
@@ -27,10 +28,8 @@ def compare(
             help="dice, dice/CLASS, …; may be repeated. [default: all but those of single structures and raters]"
         ),
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--out", file_okay=False, help="Folder for comparison.json and differences.png.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    folder: Annotated[Path | None, options.out_folder("Folder for comparison.json and differences.png.")] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Compare runs case by case, by paired bootstrap and Wilcoxon's test, and say which differences are real.
 
@@ -43,9 +42,9 @@ def compare(
     found = compare_scores([read_run(*_named(text)) for text in runs], metrics=metric or [])
     if folder is not None:
         found.save(folder)
-        say(f"Comparison: {folder / 'comparison.json'} · look at {folder / 'differences.png'}")
+        info(f"Comparison: {folder / 'comparison.json'} · look at {folder / 'differences.png'}")
     if as_json:
-        give(to_json(found.to_dict()))
+        result(to_json(found.to_dict()))
     else:
         show(found)
 
@@ -77,6 +76,6 @@ def show(found: Comparison) -> None:
         table.add_row(escape(row.metric), escape(row.run), *numbers, escape(row.verdict))
     out.print(table)
     for remark in found.remarks:
-        say(f"Note: {remark}")
+        info(f"Note: {remark}")
     for name, text in CONVENTIONS.items():
-        say(f"{name}: {text}")
+        info(f"{name}: {text}")

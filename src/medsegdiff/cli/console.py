@@ -1,29 +1,62 @@
-"""Printing: people's words go to stderr, results to stdout, progress bars where somebody looks."""
+"""Printing: results go to stdout; words for people, warnings, errors and progress to stderr."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track as rich_track
+from rich.logging import RichHandler
+
+from medsegdiff.progress import Mode, ProgressConsole, tracked
 
 Item = TypeVar("Item")
 
 out = Console(soft_wrap=True, emoji=False)
-err = Console(stderr=True, soft_wrap=True, emoji=False)
+err = ProgressConsole(stderr=True, soft_wrap=True, emoji=False)
+"""For warnings and errors, which nobody can turn off."""
+people = ProgressConsole(stderr=True, soft_wrap=True, emoji=False)
+"""For all other words, which ``--quiet`` turns off."""
+
+
+def configure(*, quiet: bool | None = None, verbose: bool | None = None, progress: Mode | None = None) -> None:
+    """Choose how much is said, and how progress is shown; ``None`` leaves a choice as it is."""
+    if not logging.getLogger().handlers:
+        handler = RichHandler(console=err, show_path=False)
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    if quiet is not None:
+        people.quiet = quiet
+    if verbose is not None:
+        logging.getLogger("medsegdiff").setLevel(logging.INFO if verbose else logging.NOTSET)
+    if progress is not None:
+        people.progress = err.progress = progress
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """Show a progress bar with the time left."""
-    return rich_track(items, description=description, console=err)
+    """Show how many items are done, and the time left."""
+    return tracked(people, items, description)
 
 
-def say(text: str) -> None:
-    """Print a line for a person."""
+def info(text: str) -> None:
+    """Tell a person something."""
+    people.print(text, highlight=False, markup=False)
+
+
+def warn(text: str) -> None:
+    """Warn a person, however quiet it shall be."""
+    err.print(f"Warning: {text}", highlight=False, markup=False)
+
+
+def fail(text: str, *, code: int) -> None:
+    """Say what went wrong."""
+    if err.progress == "json":
+        err.event("error", text=text, exit=code)
+        return
+    err.print("[bold red]Error:[/]", end=" ")
     err.print(text, highlight=False, markup=False)
 
 
-def give(text: str) -> None:
+def result(text: str) -> None:
     """Print a result that a program may read."""
     out.print(text, highlight=False, markup=False)

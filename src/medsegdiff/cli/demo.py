@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from medsegdiff.cli.console import err, give, say, track
+from medsegdiff.cli import options
+from medsegdiff.cli.console import info, people, result, track
 
 
 def demo(
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for data, run, masks and report.")] = Path("demo"),
+    out: Annotated[Path, options.out_folder("Folder for data, run, masks and report; default: demo.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps; fewer are quicker and worse.", show_default=False)
@@ -23,7 +24,7 @@ def demo(
     """
     from medsegdiff.demo import run_demo
 
-    result = run_demo(out, seed=seed, steps=steps, console=err, track=track)
-    say(f"Dice: fused mask {result.fused:.4f}, one member {result.member:.4f}, anchor {result.anchor:.4f}.")
-    say("Look at the report:")
-    give(str(result.report))
+    made = run_demo(out, seed=seed, steps=steps, console=people, track=track)
+    info(f"Dice: fused mask {made.fused:.4f}, one member {made.member:.4f}, anchor {made.anchor:.4f}.")
+    info("Look at the report:")
+    result(str(made.report))

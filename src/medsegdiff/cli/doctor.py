@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from medsegdiff.cli.console import give, out, say, track
-from medsegdiff.config.train import Precision
+from medsegdiff.cli import command, options
+from medsegdiff.cli.console import info, out, result, track
 
 if TYPE_CHECKING:
     from medsegdiff.doctor.report import Diagnosis
@@ -28,10 +28,10 @@ def doctor(
         ),
     ] = None,
     cases: Annotated[int, typer.Option(min=1, help="Images to segment; fewer if they take long.")] = 4,
-    weights: Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")] = "best",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
-    precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    weights: options.Weights = "best",
+    device: options.Device = None,
+    precision: options.Precision = "auto",
+    as_json: options.AsJson = False,
 ) -> None:
     """Explain a run whose masks look wrong: its files, its training, how it samples, its masks.
 
@@ -42,26 +42,26 @@ def doctor(
     from medsegdiff.doctor.examine import examine
     from medsegdiff.io.atomic import to_json
 
-    result = examine(run, data=data, weights=weights, cases=cases, device=device, precision=precision, track=track)
+    made = examine(run, data=data, weights=weights, cases=cases, device=device, precision=precision, track=track)
     if as_json:
-        give(to_json(result.to_dict()))
+        result(to_json(made.to_dict()))
     else:
-        show(result)
-    if not result.ok:
-        raise typer.Exit(1)
+        show(made)
+    if not made.ok:
+        raise typer.Exit(command.Exit.FAILED)
 
 
-def show(result: Diagnosis) -> None:
+def show(made: Diagnosis) -> None:
     """Print the findings as a table, and count them."""
-    table = Table(title=result.run, box=SIMPLE)
+    table = Table(title=made.run, box=SIMPLE)
     for heading in ("", "verdict", "found → what to do"):
         table.add_column(heading, no_wrap=heading == "verdict")
-    for finding in result.findings:
+    for finding in made.findings:
         verdict = f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]"
         what = f"{finding.group}: {finding.name}"
         advice = f"\n→ {finding.advice}" if finding.advice else ""
         table.add_row(escape(what), verdict, escape(finding.found + advice))
     out.print(table)
-    verdicts = [finding.verdict for finding in result.findings]
+    verdicts = [finding.verdict for finding in made.findings]
     counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in COLOURS if verdict in verdicts)
-    say(f"{counted}; {result.seconds:.0f} s.")
+    info(f"{counted}; {made.seconds:.0f} s.")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from medsegdiff.cli.console import err, give, say, track
+from medsegdiff.cli import complete, options
+from medsegdiff.cli.console import info, people, result, track, warn
 from medsegdiff.config.load import load_preset
 
 if TYPE_CHECKING:
@@ -22,22 +23,22 @@ def evaluate(
         Path, typer.Argument(help="Masks, probabilities or members, or what 'medsegdiff segment' wrote.")
     ],
     references: Annotated[Path, typer.Argument(help="Folder of masks, or a data folder with masks/.")],
-    out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder for metrics.csv, metrics.json and report.html.")
-    ] = None,
+    out: Annotated[Path | None, options.out_folder("Folder for metrics.csv, metrics.json and report.html.")] = None,
     split: Annotated[str | None, typer.Option(help="Part of split.csv that the predictions must cover.")] = None,
     as_: Annotated[
         Literal["auto", "masks", "probabilities", "members"],
         typer.Option("--as", help="What the predictions are; members: a folder of masks for each."),
     ] = "auto",
-    fusion: Annotated[str, typer.Option(help="How members are fused where no fused mask lies beside them.")] = "staple",
+    fusion: Annotated[
+        str,
+        typer.Option(
+            help="How members are fused where no fused mask lies beside them.", autocompletion=complete.fusions
+        ),
+    ] = "staple",
     tolerance: Annotated[float, typer.Option(min=0, help="Of NSD, in mm; pixels for pictures.")] = 1.0,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")] = True,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="How to read the references: data.mask_folders=raters, data.task=binary, …"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all scores as JSON.")] = False,
+    set_: options.Reading = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Score segmentations: overlap, borders, calibration and uncertainty, against one or several raters.
 
@@ -47,7 +48,7 @@ def evaluate(
     from medsegdiff.io.atomic import to_json
     from medsegdiff.report.evaluation import write_page
 
-    result = score(
+    made = score(
         predictions,
         references,
         split=split,
@@ -58,27 +59,27 @@ def evaluate(
         track=track,
     )
     if out is not None:
-        result.save(out)
-        say(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
+        made.save(out)
+        info(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
         if report:
-            write_page(result, out / "report.html", command=shlex.join(["medsegdiff", *sys.argv[1:]]))
-            say(f"Look at {out / 'report.html'}")
+            write_page(made, out / "report.html", command=shlex.join(["medsegdiff", *sys.argv[1:]]))
+            info(f"Look at {out / 'report.html'}")
     if as_json:
-        give(to_json(result.to_dict()))
+        result(to_json(made.to_dict()))
     else:
-        show(result)
-    for warning in result.warnings:
-        say(f"Warning: {warning}")
+        show(made)
+    for warning in made.warnings:
+        warn(warning)
 
 
-def show(result: Evaluation) -> None:
+def show(made: Evaluation) -> None:
     """Print the summary as a table, with the conventions behind the numbers."""
-    err.print(_table(result))
-    for name, text in result.conventions.items():
-        say(f"{name}: {text}")
-    say(f"empty masks: {result.empty}")
-    for measure, numbers in result.summary.items():
-        give(f"{measure} {numbers.mean:.6f}")
+    people.print(_table(made))
+    for name, text in made.conventions.items():
+        info(f"{name}: {text}")
+    info(f"empty masks: {made.empty}")
+    for measure, numbers in made.summary.items():
+        result(f"{measure} {numbers.mean:.6f}")
 
 
 def _table(result: Evaluation) -> Table:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from medsegdiff.cli.console import give, say
+from medsegdiff.cli import options
+from medsegdiff.cli.console import info, result
 from medsegdiff.config.data import Values
 
 
 def import_(
     file: Annotated[Path, typer.Argument(help="Checkpoint of the authors' code: emasavedmodel….pt, savedmodel….pt.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run that is made of it.")],
+    out: Annotated[Path, options.out_folder("Folder of the run that is made of it.")],
     heads: Annotated[int, typer.Option(min=1, help="Their --num_heads, which the weights do not tell.")] = 1,
     image_size: Annotated[
         int | None, typer.Option(min=8, help="Their --image_size; default: found from the weights.", show_default=False)
@@ -25,7 +26,7 @@ def import_(
         Values | None,
         typer.Option(help="How images entered: unit (/255), raw or standard; default: unit for pictures, else raw."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was imported as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Take over weights trained with the authors' code, version 1 or "new".
 
@@ -39,9 +40,11 @@ def import_(
     classes = tuple(structure) if structure else None
     done = import_checkpoint(file, out, heads=heads, image_size=image_size, classes=classes, values=values)
     data = done.config.data
-    say(f"{done.network}: {done.parameters / 1e6:.1f} M weights, {data.channels} image channels, {data.image_size} px.")
-    say(f"Images enter as '{data.values}', masks are 0 and 1, as in the authors' code; --values changes the first.")
-    say(f"Segment with: medsegdiff segment IMAGES --model {out} --out masks")
-    say(f"Train on with: medsegdiff train DATA --out {out} --resume, or, to keep it: --out NEW --start {out}")
+    info(
+        f"{done.network}: {done.parameters / 1e6:.1f} M weights, {data.channels} image channels, {data.image_size} px."
+    )
+    info(f"Images enter as '{data.values}', masks are 0 and 1, as in the authors' code; --values changes the first.")
+    info(f"Segment with: medsegdiff segment IMAGES --model {out} --out masks")
+    info(f"Train on with: medsegdiff train DATA --out {out} --resume, or, to keep it: --out NEW --start {out}")
     facts = {"out": str(out), "network": done.network, "parameters": done.parameters, "made_anew": done.made_anew}
-    give(to_json(facts) if as_json else str(out))
+    result(to_json(facts) if as_json else str(out))

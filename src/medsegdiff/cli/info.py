@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from medsegdiff.cli.console import give, out
+from medsegdiff.cli import complete, options
+from medsegdiff.cli.console import out, result
 from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError
 
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
 
 def info(
-    what: Annotated[str, typer.Argument(help="Name of a preset, a YAML file, or the folder of a run.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="Name of a preset, a YAML file, or the folder of a run.", autocompletion=complete.presets),
+    ],
     size: Annotated[
         int | None, typer.Option(min=8, help="Image side at which operations are counted.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell what a model is and what it costs.
 
@@ -32,7 +36,7 @@ def info(
 
     facts = describe(what, size)
     if as_json:
-        give(to_json(facts))
+        result(to_json(facts))
         return
     table = Table(show_header=False, title=what)
     for key, value in facts.items():

@@ -12,7 +12,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from medsegdiff.cli.console import give, out
+from medsegdiff.cli import options
+from medsegdiff.cli.console import out, result
 from medsegdiff.config.load import load_preset, make_config, preset_names
 
 COUNTED = "Of the defaults at 256×256; GMAC: condition of an image + step of a member."
@@ -32,7 +33,7 @@ class Kind(StrEnum):
 
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.PRESETS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """List presets, models, data sets, samplers, fusions or metrics.
 
@@ -42,7 +43,7 @@ def list_(
     if as_json:
         from medsegdiff.io.atomic import to_json
 
-        give(to_json(rows))
+        result(to_json(rows))
         return
     if kind is Kind.MODELS:
         out.print(models_table(rows), "", COUNTED, "", references(rows), sep="\n")

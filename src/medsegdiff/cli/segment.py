@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from medsegdiff.cli.console import give, say, track
-from medsegdiff.config.train import Precision
+from medsegdiff.cli import command, options
+from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
 
 
 def segment(
     images: Annotated[list[Path], typer.Argument(help="Pictures, NIfTI, DICOM series, folders of them, data folders.")],
-    model: Annotated[Path, typer.Option(help="Folder of a run.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for masks, maps and overlays.")],
+    model: options.Model,
+    out: Annotated[Path, options.out_folder("Folder for masks, maps and overlays.")],
     members: Annotated[
         str | None,
         typer.Option(
@@ -23,35 +23,27 @@ def segment(
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of the sampler; default: the model's (20).", show_default=False)
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", show_default=False)
-    ] = None,
-    spacing: Annotated[
-        str | None, typer.Option(help="trailing, linspace, logsnr or regions.", show_default=False)
-    ] = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    spacing: options.Spacing = None,
     mode: Annotated[
         Literal["ensemble", "mean"] | None,
         typer.Option(help="mean: the probability alone, in one step, without members.", show_default=False),
     ] = None,
-    fusion: Annotated[str | None, typer.Option(help="staple, mean or majority.", show_default=False)] = None,
+    fusion: options.Fusion = None,
     slice_noise: Annotated[
         Literal["shared", "own"] | None,
         typer.Option(help="Noise of a member in the slices of a volume: shared keeps it coherent.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same members.")] = 0,
-    split: Annotated[
-        str | None, typer.Option(help="Only images of this part (train, val, test) of the run's split.")
-    ] = None,
+    split: options.Split = None,
     save_members: Annotated[bool, typer.Option("--save-members", help="Write each member's mask too.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier time.")] = False,
-    weights: Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")] = "best",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
-    precision: Annotated[Precision, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    weights: options.Weights = "best",
+    device: options.Device = None,
+    precision: options.Precision = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile steps first: for many images on a GPU.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Segment images with an ensemble of diffusion samples.
 
@@ -74,7 +66,7 @@ def segment(
         split_file=split_file,
         overwrite=overwrite,
         track=track,
-        noted=say,
+        noted=info,
         members=number,
         steps=steps,
         sampler=sampler,
@@ -84,19 +76,21 @@ def segment(
         shared_noise=None if slice_noise is None else slice_noise == "shared",
         seed=seed,
     )
-    say(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
+    info(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
     if members == "auto" and finished.done:
-        say(f"Members: {finished.members()}.")
+        info(f"Members: {finished.members()}.")
     if finished.warning():
-        say(f"Warning: {finished.warning()} 'medsegdiff doctor {model}' looks closer.")
+        warn(f"{finished.warning()} 'medsegdiff doctor {model}' looks closer.")
     if as_json:
-        give(to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds}))
+        result(
+            to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds})
+        )
     elif finished.done:
-        say(f"Masks: {out / 'masks'} · look at {out / 'overlay'}")
-        give(str(out))
+        info(f"Masks: {out / 'masks'} · look at {out / 'overlay'}")
+        result(str(out))
     if finished.failed:
-        say(f"{len(finished.failed)} files could not be read; the reasons are above.")
-        raise typer.Exit(1)
+        warn(f"{len(finished.failed)} files could not be read; the reasons are above.")
+    command.ended(failed=len(finished.failed), done=len(finished.done))
 
 
 def members_of(text: str | None) -> int | Literal["auto"] | None:

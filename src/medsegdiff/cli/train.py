@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
-from medsegdiff.cli.console import err, give, say, track
+from medsegdiff.cli import command, options
+from medsegdiff.cli.console import info, people, result, track
 from medsegdiff.config.load import load_preset, make_config
 from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
@@ -24,14 +25,9 @@ NO_LIMIT = 1_000_000_000
 
 def train(
     data: Annotated[str, typer.Argument(help="Folder with images/ and masks/, or a built-in data set (phantom).")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run: weights, log, curves, pictures.")],
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Name of a preset (medsegdiff list presets), or a YAML file. [default: v2-tiny]"),
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a value: section.key=value; may be repeated.")
-    ] = None,
+    out: Annotated[Path, options.out_folder("Folder of the run: weights, log, curves, pictures.")],
+    preset: options.Preset = None,
+    set_: options.Set = None,
     minutes: Annotated[
         float | None,
         typer.Option(help="Train for so long: as many steps as fit, whatever train.max_steps.", show_default=False),
@@ -54,8 +50,8 @@ def train(
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu keeps training off the GPU.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print how training ended as JSON.")] = False,
+    device: options.Device = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a model on images and masks.
 
@@ -79,17 +75,17 @@ def train(
         from medsegdiff.training.plan import plan
 
         resolved = plan(data, config, device=device, track=track).config
-        give(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        result(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         return
     from accelerate import PartialState
 
     from medsegdiff.training.train import train as run
 
-    outcome = run(data, out, config, resume=resume, start=start, device=device, console=err, track=track)
+    outcome = run(data, out, config, resume=resume, start=start, device=device, console=people, track=track)
     if PartialState().is_main_process:
         _report(outcome, data, as_json=as_json)
     if outcome.reason == "interrupted":
-        raise typer.Exit(1)
+        raise typer.Exit(command.Exit.INTERRUPTED)
 
 
 def time_limit(minutes: float | None) -> list[str]:
@@ -142,15 +138,15 @@ def _begun(start: Path, overrides: list[str]) -> Config:
 def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:
     from medsegdiff.io.atomic import to_json
 
-    say(f"Training {outcome.reason} at step {outcome.step}.")
+    info(f"Training {outcome.reason} at step {outcome.step}.")
     if outcome.best_dice >= 0:
-        say(f"Best validation Dice {outcome.best_dice:.4f} at step {outcome.best_step}.")
+        info(f"Best validation Dice {outcome.best_dice:.4f} at step {outcome.best_step}.")
     if outcome.skipped:
-        say(f"{outcome.skipped} steps were skipped for a loss or gradient that was not finite.")
-    say(f"Curves: {outcome.folder / 'curves.png'} · pictures: {outcome.folder / 'validation'}")
+        info(f"{outcome.skipped} steps were skipped for a loss or gradient that was not finite.")
+    info(f"Curves: {outcome.folder / 'curves.png'} · pictures: {outcome.folder / 'validation'}")
     if outcome.reason == "interrupted":
-        say(f"Go on with: medsegdiff train {data} --out {outcome.folder} --resume")
+        info(f"Go on with: medsegdiff train {data} --out {outcome.folder} --resume")
     if outcome.reason == "finished already":
-        say(f"To go on: --resume --set train.max_steps={2 * outcome.step}, or --resume --minutes with a longer time.")
-    say(f"Segment with: medsegdiff segment IMAGES --model {outcome.folder} --out masks")
-    give(to_json(dataclasses.asdict(outcome)) if as_json else str(outcome.folder))
+        info(f"To go on: --resume --set train.max_steps={2 * outcome.step}, or --resume --minutes with a longer time.")
+    info(f"Segment with: medsegdiff segment IMAGES --model {outcome.folder} --out masks")
+    result(to_json(dataclasses.asdict(outcome)) if as_json else str(outcome.folder))

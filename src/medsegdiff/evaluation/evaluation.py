@@ -197,7 +197,7 @@ def _correlation(scores: Scores) -> dict[str, float]:
 def _curve(pairing: Pairing, track: Track) -> Curve | None:
     """Score subsets of the saved members, fused by majority, each structure by itself.
 
-    ``medsegdiff benchmark ensemble`` does it with the model's own fusion and more draws.
+    ``medsegdiff paper figure3`` does it with the model's own fusion and more draws.
     """
     least = min((pairing.predictions.count(name) for name in pairing.names), default=0)
     if least < 3:

@@ -166,7 +166,7 @@ def ensemble(evaluation: Evaluation) -> Section | None:
     figure = members_curves({"majority of n members": curve})
     text = (
         f"Random subsets of the members, fused by majority, over {curve.num_cases} cases; the band is the standard "
-        "deviation over subsets. More draws, STAPLE and several runs: medsegdiff benchmark ensemble."
+        "deviation over subsets. More draws, STAPLE and several runs: medsegdiff paper figure3."
     )
     return Section("How many members?", text, figures=[Picture.of(figure, "Dice against the number of members")])
 

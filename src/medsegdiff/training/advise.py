@@ -17,10 +17,10 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, Track, no_progress
-from medsegdiff.data.fingerprint import Fingerprint, fingerprint
-from medsegdiff.data.modality import check_neighbours
+from medsegdiff.data.fingerprint import Fingerprint, Span, fingerprint
+from medsegdiff.data.modality import check_neighbours, shown_modalities
 from medsegdiff.data.open import open_source
-from medsegdiff.errors import ConfigError
+from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import device_memory, pick_device, pick_precision
 from medsegdiff.io.atomic import write_text
 from medsegdiff.models.base import build_model
@@ -68,6 +68,10 @@ class DataPlan:
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values."""
         return asdict(self) | {"fits": self.fits}
+
+    def rows(self) -> dict[str, str]:
+        """Word what the data are like, and what is suggested."""
+        return _described(self.fingerprint) | _suggested(self)
 
 
 def make_plan(
@@ -189,3 +193,47 @@ def _differences(config: Config, base: Config) -> dict[str, Any]:
         for section, values in sections.items()
     }
     return {section: values for section, values in changed.items() if values}
+
+
+def _described(found: Fingerprint) -> dict[str, str]:
+    """Word what the data are like."""
+    labels = found.labels
+    rows = {
+        "modality": f"{shown_modalities(found.modalities, found.window)} ({found.told})",
+        "cases": ", ".join(f"{count} {part}" for part, count in found.cases.items()) + f"; {found.sampled} looked at",
+        "size, h × w": _spanned(found.size),
+        "channels": str(found.channels),
+        "classes": f"{labels.task}: {some(labels.classes, most=12)}; {found.foreground:.2%} is inside a structure",
+    }
+    if found.spacing and found.num_slices:
+        rows |= {"spacing in mm": _spanned(found.spacing), "slices": f"{_spanned(found.num_slices)}, {found.plane}"}
+    for channel, values in enumerate(found.intensity):
+        inside = found.structure_intensity[channel] if found.structure_intensity else ()
+        within = f"; in structures {_percentiles(inside)}" if inside else ""
+        rows[f"values of channel {channel}"] = f"{_percentiles(values)}{within}"
+    return rows
+
+
+def _suggested(made: DataPlan) -> dict[str, str]:
+    """Word what is suggested."""
+    accumulated = f" × {made.accumulate} (train.accumulate)" if made.accumulate > 1 else ""
+    return {
+        "preset": made.preset,
+        "image size": f"{made.image_size} px",
+        "batch": f"{made.batch_size}{accumulated}: about {made.needed / 1e9:.1f} of {made.memory / 1e9:.1f} GB "
+        f"({made.device}, {made.precision})",
+        "cache": f"{made.cache_gb:g} GB",
+    }
+
+
+def _spanned(span: Span) -> str:
+    """Word a range: the median, and from where to where if it is not always the same."""
+    parts = (
+        f"{median:g}" if low == high else f"{median:g} ({low:g} … {high:g})"
+        for median, low, high in zip(span.median, span.low, span.high, strict=True)
+    )
+    return " × ".join(parts)
+
+
+def _percentiles(values: tuple[float, ...]) -> str:
+    return " / ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,257 @@
+"""``medsegdiff paper``: its tables and its figure 3, with results of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+from medsegdiff.cli import command, options
+from medsegdiff.cli.console import info, out, people, result, track
+from medsegdiff.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from medsegdiff.paper.figure3 import EnsembleBenchmark
+    from medsegdiff.paper.results import Costs
+
+TEXT = options.Format.TEXT
+
+
+class _Experiments(TyperGroup):
+    """Tables and the figure; of a wrong name it says which there are."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            known = sorted(self.commands)
+            why = nearest(args[0], known)
+            raise ConfigError(f"Nothing of the paper is called '{args[0]}'. Known: {', '.join(known)}.{why}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(help="Tables and figure 3 of the paper, ours beside them.", no_args_is_help=True, cls=_Experiments)
+
+Results = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="NAME=FOLDER of 'medsegdiff evaluate --out'; NAME/DATA=FOLDER for tables 1 and 4, DATA as the table heads "
+        "its columns. Table 5 also takes folders of segmentations and runs; a name may have several.",
+        show_default=False,
+    ),
+]
+File = Annotated[Path | None, options.out_file("File to write instead of printing.")]
+
+
+def lay_out_results(name: str, example: str) -> Callable[..., None]:
+    """Make the command of a table that compares data sets."""
+
+    def table(results: Results = None, format_: options.TableFormat = TEXT, file: File = None) -> None:
+        _lay_out(name, results or [], format_, file)
+
+    table.__doc__ = f"""Print {name}, our results beside the paper's numbers, and what is known to be wrong with these.
+
+    Example: `medsegdiff paper {name} {example}`
+
+    A row of ours stands below the paper's row of the same name; without results the paper's alone are printed.
+    """
+    return table
+
+
+def table4(
+    results: Results = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data folder to train on, or phantom: built-in lesions.", show_default=False)
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0.001, help="Minutes of training steps for each run.", show_default=False)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row.")] = 3,
+    place: Annotated[
+        Path | None,
+        options.out_file("Folder of the runs, default table4: a stopped one is gone on with. Of RESULTS, a file."),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this row; may be repeated. Beside the paper's: U-SA+cross-attention, SS-Former alone."),
+    ] = None,
+    preset: options.Preset = None,
+    set_: options.Set = None,
+    members: options.Members = None,
+    steps: options.Steps = None,
+    format_: options.TableFormat = TEXT,
+    device: options.Device = None,
+) -> None:
+    """Ablate U-SA, SS-Former and NBP-Filter: train each row for the same time, with several seeds, and score it.
+
+    Example: `medsegdiff paper table4 --data phantom --budget 3`
+
+    Takes rows × seeds × budget, and validation, segmentation and scores on top. All rows share the network and the
+    recipe of --preset (v2-tiny). Without --data and --budget, results of one's own are laid beside the paper's.
+    """
+    if data is None and budget is None:
+        _lay_out("table4", results or [], format_, place)
+        return
+    if data is None or budget is None or results:
+        raise ConfigError("Training table 4 takes --data and --budget, and no results of other runs.")
+    from medsegdiff.paper.ablation import ablate
+    from medsegdiff.paper.ablation_plan import Plan
+    from medsegdiff.paper.ablation_results import tally
+    from medsegdiff.paper.formats import FORMATS
+    from medsegdiff.paper.variants import find_variants
+
+    folder = place or Path("table4")
+    rows = find_variants(row or ())
+    plan = Plan(data, budget, seeds, preset or "v2-tiny", tuple(set_ or ()), members, steps)
+    failed = ablate(plan, rows, folder, device=device, console=people, track=track)
+    found = tally(plan, rows, folder, notes=[f"{run}: {why}" for run, why in failed.items()])
+    found.save(folder)
+    info(f"Results: {folder / 'results.json'}, {folder / 'table4.csv'}, {folder / 'table4.md'}")
+    result(FORMATS[format_.value](found.printed))
+    command.ended(failed=len(failed), done=len(rows) * seeds - len(failed))
+
+
+def table5(
+    results: Results = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Count what the presets cost that stand for its rows.")
+    ] = False,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the image, to count; default: the presets'.", show_default=False)
+    ] = None,
+    members: Annotated[
+        int | None, typer.Option(min=1, help="To count, the same for all; default: the presets'.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the sampler, to count, the same for all.", show_default=False)
+    ] = None,
+    format_: options.TableFormat = TEXT,
+    file: File = None,
+) -> None:
+    """Print table 5; --count counts parameters, operations, members and calls of the diffusion models: no data needed.
+
+    Example: `medsegdiff paper table5 --count --members 10 --steps 100`
+
+    Results stand below the paper's rows: NAME=FOLDER of scores, segmentations and runs.
+    """
+    if not (count or size or members or steps):
+        _lay_out("table5", results or [], format_, file)
+        return
+    from medsegdiff.paper.efficiency import count_costs, with_scores
+    from medsegdiff.paper.layout import lay_out
+    from medsegdiff.paper.results import parse_result
+
+    table, rows = count_costs(size=size, members=members, steps=steps)
+    rows = with_scores(table, rows, [parse_result(text, table) for text in results or []])
+    _print("table5", lay_out(table, rows), format_, file)
+
+
+def figure3(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN… DATA", help="Folders of runs, then the data.")
+    ] = None,
+    folder: Annotated[Path | None, options.out_folder("Folder for curve.csv, curve.json and curve.png.")] = None,
+    members: Annotated[int, typer.Option(min=1, help="Size of the full ensemble, drawn once.")] = 100,
+    fusion: options.Fusion = "staple",
+    repeats: Annotated[int, typer.Option(min=1, help="Subsets drawn of each size.")] = 20,
+    split: Annotated[str, typer.Option(help="Part of the run's split: train, val, test, all.")] = "test",
+    cases: Annotated[
+        int | None, typer.Option(min=1, help="Take so many cases, evenly spread; default: all.", show_default=False)
+    ] = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    seed: Annotated[int, typer.Option(help="Members and subsets follow from it.")] = 0,
+    device: options.Device = None,
+    as_json: options.AsJson = False,
+    data: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    run: Annotated[list[Path] | None, typer.Option("--runs", hidden=True)] = None,
+) -> None:
+    """Measure Dice against the number of members, and how many are enough.
+
+    Example: `medsegdiff paper figure3 runs/v2 runs/unet data/isic --out figure3`
+    """
+    from medsegdiff.io.atomic import to_json
+    from medsegdiff.paper.figure3 import Plan, benchmark_ensemble
+
+    places = [*(run or []), *(paths or []), *([data] if data else [])]
+    if len(places) < 2:
+        given = f"Only {places[0]} is given" if places else "Nothing is given"
+        raise ConfigError(f"{given}; give one or several folders of runs, then the data.")
+    plan = Plan(members, fusion or "staple", repeats, steps, sampler, split, cases, seed)
+    found = benchmark_ensemble(places[:-1], places[-1], plan, device=device, track=track)
+    if run and folder is None:
+        folder = Path("figure3")
+    if folder is not None:
+        found.save(folder)
+        info(f"Curves: {folder / 'curve.csv'}, {folder / 'curve.json'} · look at {folder / 'curve.png'}")
+    if as_json:
+        result(to_json(found.to_dict()))
+    else:
+        show(found)
+
+
+def show(found: EnsembleBenchmark) -> None:
+    """Print Dice at some sizes as a table, with the conventions behind the numbers."""
+    from medsegdiff.paper.figure3 import CONVENTIONS
+
+    table = Table(title=f"Dice by members, {found.plan.fusion}", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    rows = found.rows()
+    for heading in rows[0]:
+        table.add_column(heading, justify="left" if heading == "run" else "right")
+    for row in rows:
+        table.add_row(*(_written(value) for value in row.values()))
+    out.print(table)
+    for name, text in CONVENTIONS.items():
+        info(f"{name}: {text}")
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
+
+
+def _lay_out(name: str, results: list[str], format_: options.Format, file: Path | None) -> None:
+    """Lay results beside the paper's numbers."""
+    from medsegdiff.paper.layout import lay_out
+    from medsegdiff.paper.results import gather, parse_result
+    from medsegdiff.paper.tables import COSTS, load_table
+
+    asked = load_table(name)
+    given = [parse_result(text, asked) for text in results]
+    costly = given and any(column.metric in COSTS for column in asked.columns)
+    _print(name, lay_out(asked, gather(asked, given, costs=_costs() if costly else None)), format_, file)
+
+
+def _print(name: str, printed: Any, format_: options.Format, file: Path | None) -> None:
+    from medsegdiff.io.atomic import write_text
+    from medsegdiff.paper.formats import FORMATS
+
+    text = FORMATS[format_.value](printed)
+    if file is None:
+        result(text)
+        return
+    write_text(file, text + "\n")
+    info(f"{name}: {file}")
+
+
+def _costs() -> Costs:
+    """Import what counts operations, which the other tables do without."""
+    from medsegdiff.paper.costs import costs
+
+    return costs
+
+
+for _name, _example in (
+    ("table1", " MedSegDiff-V2/ISIC=scores/isic"),
+    ("table2", " V2=scores"),
+    ("table3", " V2=scores"),
+):
+    command.add(app, _name, lay_out_results(_name, _example), long=False)
+command.add(app, "table4", table4)
+command.add(app, "table5", table5, long=False)
+command.add(app, "figure3", figure3)
