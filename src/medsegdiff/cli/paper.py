@@ -228,13 +228,14 @@ def _lay_out(name: str, results: list[str], format_: options.Format, file: Path 
 
 
 def _print(name: str, printed: Any, format_: options.Format, file: Path | None) -> None:
-    from medsegdiff.io.atomic import write_text
     from medsegdiff.paper.formats import FORMATS
 
     text = FORMATS[format_.value](printed)
     if file is None:
         result(text)
         return
+    from medsegdiff.io.atomic import write_text
+
     write_text(file, text + "\n")
     info(f"{name}: {file}")
 
