@@ -18,7 +18,7 @@ from medsegdiff.evaluation import evaluate
 from medsegdiff.fusion.curve import Curve, score_subsets
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import build_model
-from medsegdiff.paper.figure3 import Plan, benchmark_ensemble, scores_of, source_of, tables, titles
+from medsegdiff.paper.figure3 import EnsemblePlan, benchmark_ensemble, scores_of, source_of, tables, titles
 from medsegdiff.pictures.curves import members_curves
 from medsegdiff.types import Case, Geometry
 from tests.integration.test_cli import call
@@ -92,7 +92,7 @@ def test_volumes_are_scored_whole(tmp_path: Path) -> None:
     for file in itertools.product(("images", "masks"), ("a", "b", "c")):
         save(tmp_path / f"{'/'.join(file)}.nii.gz", voxels)
     source = source_of(tmp_path, segmenter.config.data)
-    plan = Plan(members=3, steps=1, repeats=2)
+    plan = EnsemblePlan(members=3, steps=1, repeats=2)
     (scores,) = scores_of(segmenter, source, ["a"], plan)
     assert {size: values.tolist() for size, values in scores.items()} == {1: [1, 1], 2: [1, 1], 3: [1]}
 
@@ -103,7 +103,7 @@ def test_runs_that_hold_out_other_cases_are_not_compared(trained: tuple[Path, Pa
     lines = (run / "split.csv").read_text().splitlines()
     names = [line.split(",")[0] for line in lines[1:]]
     (other / "split.csv").write_text("\n".join(["id,split", *(f"{n},test" for n in names[:2]), f"{names[2]},train"]))
-    plan = Plan(members=2, steps=1, repeats=1, fusion="majority")
+    plan = EnsemblePlan(members=2, steps=1, repeats=1, fusion="majority")
     with pytest.raises(DataError, match="holds out other cases"):
         benchmark_ensemble([run, other], data, plan)
 
@@ -120,7 +120,7 @@ def test_what_can_t_be_measured_is_refused(
         assert call("paper", "figure3", *arguments) == 2
         assert words in capsys.readouterr().err
     with pytest.raises(ConfigError, match="There is no run"):
-        benchmark_ensemble([], data, Plan())
+        benchmark_ensemble([], data, EnsemblePlan())
 
 
 def test_runs_of_one_folder_name_are_told_apart() -> None:

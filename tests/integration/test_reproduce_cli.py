@@ -17,12 +17,10 @@ from medsegdiff.errors import ConfigError, TrainingError
 from medsegdiff.evaluation.scores import read_results
 from medsegdiff.models.budget import budget
 from medsegdiff.paper import ablation
-from medsegdiff.paper import ablation_plan as plan
-from medsegdiff.paper import ablation_results as tally
-from medsegdiff.paper.ablation import jobs_of, minutes_left
-from medsegdiff.paper.ablation_plan import Plan
-from medsegdiff.paper.efficiency import ROWS
-from medsegdiff.paper.variants import find_variants
+from medsegdiff.paper.ablation import extended, interval, jobs_of, minutes_left
+from medsegdiff.paper.ablation_plan import AblationPlan, find_variants
+from medsegdiff.paper.costs import ROWS
+from medsegdiff.paper.tables import load_table
 from tests.integration.test_cli import call
 from tests.integration.test_training import stopping_at
 from tests.makers import SMALL, make_folder
@@ -145,7 +143,9 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
             raise TrainingError("not finite")
 
     monkeypatch.setattr(ablation, "perform", perform)
-    failed = ablation.ablate(Plan(str(made.data), 1.0, seeds=2), find_variants(["SA", "U-SA"]), tmp_path / "out")
+    failed = ablation.ablate(
+        AblationPlan(str(made.data), 1.0, seeds=2), find_variants(["SA", "U-SA"]), tmp_path / "out"
+    )
     assert asked == [("SA", 0), ("U-SA", 0), ("SA", 1), ("U-SA", 1)]
     assert failed == {"SA, seed 0": "not finite", "SA, seed 1": "not finite"}
 
@@ -154,39 +154,37 @@ def test_the_time_left_is_that_of_finished_runs(made: Made) -> None:
     out, data = made
     seconds = [job.facts()["seconds"] for job in jobs_of(out, find_variants(["Baseline", "U-SA"]), 2)]
     every = jobs_of(out, find_variants(["Baseline", "U-SA", "SA"]), 3)
-    assert minutes_left(every, Plan(str(data), 7.0)) == pytest.approx(5 * sum(seconds) / 4 / 60)
-    assert minutes_left(jobs_of(out / "nothing", find_variants(), 3), Plan(str(data), 7.0)) == 15 * 7
+    assert minutes_left(every, AblationPlan(str(data), 7.0)) == pytest.approx(5 * sum(seconds) / 4 / 60)
+    assert minutes_left(jobs_of(out / "nothing", find_variants(), 3), AblationPlan(str(data), 7.0)) == 15 * 7
 
 
-def test_the_phantom_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = plan.PhantomSource
-    monkeypatch.setattr(plan, "PhantomSource", lambda config: few(config, counts=(2, 1, 1)))
-    asked = Plan("phantom", 1.0)
-    folder = asked.folder(tmp_path)
+def test_the_phantom_is_written_once(tmp_path: Path) -> None:
+    asked = AblationPlan("phantom", 1.0)
+    folder = asked.folder(tmp_path, counts=(2, 1, 1))
     assert len(list((folder / "images").iterdir())) == 4
     assert (asked.label(folder), asked.config(find_variants()[0]).data.image_size) == ("phantom", 64)
-    monkeypatch.setattr(plan, "write_phantom", lambda *_: pytest.fail("it is there"))
     assert asked.folder(tmp_path) == folder
+    assert len(list((folder / "images").iterdir())) == 4  # else all 480 would be there
 
 
 def test_data_of_a_benchmark_stand_in_the_paper_s_column() -> None:
-    table = tally.extended(tally.load_table("table4"), "refuge2")
+    table = extended(load_table("table4"), "refuge2")
     assert "refuge2 Dice" not in {column.title for column in table.columns}
-    assert "phantom Dice" in {column.title for column in tally.extended(table, "phantom").columns}
+    assert "phantom Dice" in {column.title for column in extended(table, "phantom").columns}
 
 
 def test_an_interval_over_seeds_is_student_s() -> None:
     """By hand: mean 2, s = 1, t(2) = 4.3027."""
-    score = tally.interval([1.0, 2.0, 3.0])
+    score = interval([1.0, 2.0, 3.0])
     assert score.mean == 2
     assert score.interval == pytest.approx((2 - 4.3027 / math.sqrt(3), 2 + 4.3027 / math.sqrt(3)), abs=1e-4)
-    assert tally.interval([1.0]).interval is None
+    assert interval([1.0]).interval is None
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not a reproduction"):
-        Plan("phantom", 1.0).claim(tmp_path)
+        AblationPlan("phantom", 1.0).claim(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_table_5_counts_what_its_presets_cost_and_takes_scores(made: Made, capsy
 
 
 def test_every_row_of_table_5_has_a_network() -> None:
-    assert set(ROWS) == {row.method for row in tally.load_table("table5").rows}
+    assert set(ROWS) == {row.method for row in load_table("table5").rows}
 
 
 def test_figure_3_is_the_curve_of_the_runs(made: Made, tmp_path: Path) -> None:

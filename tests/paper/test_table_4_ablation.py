@@ -15,7 +15,7 @@ from medsegdiff.models.base import build_model
 from medsegdiff.nn.affinity import softmax_affinity
 from medsegdiff.nn.spatial_attention import SpatialAttention
 from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer
-from medsegdiff.paper.variants import VARIANTS, Variant
+from medsegdiff.paper.ablation_plan import VARIANTS, Variant
 from tests.makers import losses_of, randomised, small_config
 
 TICKED = {

@@ -98,17 +98,15 @@ def table4(
         return
     if data is None or budget is None or results:
         raise ConfigError("Training table 4 takes --data and --budget, and no results of other runs.")
-    from medsegdiff.paper.ablation import ablate
-    from medsegdiff.paper.ablation_plan import Plan
-    from medsegdiff.paper.ablation_results import tally
+    from medsegdiff.paper.ablation import ablate, collect
+    from medsegdiff.paper.ablation_plan import AblationPlan, find_variants
     from medsegdiff.paper.formats import FORMATS
-    from medsegdiff.paper.variants import find_variants
 
     folder = place or Path("table4")
     rows = find_variants(row or ())
-    plan = Plan(data, budget, seeds, preset or "v2-tiny", tuple(set_ or ()), members, steps)
+    plan = AblationPlan(data, budget, seeds, preset or "v2-tiny", tuple(set_ or ()), members, steps)
     failed = ablate(plan, rows, folder, device=device, console=people, track=track)
-    found = tally(plan, rows, folder, notes=[f"{run}: {why}" for run, why in failed.items()])
+    found = collect(plan, rows, folder, notes=[f"{run}: {why}" for run, why in failed.items()])
     found.save(folder)
     info(f"Results: {folder / 'results.json'}, {folder / 'table4.csv'}, {folder / 'table4.md'}")
     result(FORMATS[format_.value](found.printed))
@@ -141,7 +139,7 @@ def table5(
     if not (count or size or members or steps):
         _lay_out("table5", results or [], format_, file)
         return
-    from medsegdiff.paper.efficiency import count_costs, with_scores
+    from medsegdiff.paper.costs import count_costs, with_scores
     from medsegdiff.paper.layout import lay_out
     from medsegdiff.paper.results import parse_result
 
@@ -175,13 +173,13 @@ def figure3(
     Example: `medsegdiff paper figure3 runs/v2 runs/unet data/isic --out figure3`
     """
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.paper.figure3 import Plan, benchmark_ensemble
+    from medsegdiff.paper.figure3 import EnsemblePlan, benchmark_ensemble
 
     places = [*(run or []), *(paths or []), *([data] if data else [])]
     if len(places) < 2:
         given = f"Only {places[0]} is given" if places else "Nothing is given"
         raise ConfigError(f"{given}; give one or several folders of runs, then the data.")
-    plan = Plan(members, fusion or "staple", repeats, steps, sampler, split, cases, seed)
+    plan = EnsemblePlan(members, fusion or "staple", repeats, steps, sampler, split, cases, seed)
     found = benchmark_ensemble(places[:-1], places[-1], plan, device=device, track=track)
     if run and folder is None:
         folder = Path("figure3")

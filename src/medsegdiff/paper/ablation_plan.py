@@ -1,9 +1,10 @@
-"""What a reproduction trains and with which data; an output folder belongs to one plan."""
+"""The ablation of table 4: its rows as changes of one configuration, and with which data each is trained."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ from medsegdiff.config.run import Config
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.open import detect
 from medsegdiff.data.phantom import PhantomSource, write_phantom
-from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.atomic import write_json
-from medsegdiff.paper.variants import Variant
 
 PLAN, DATA, PHANTOM = "plan.json", "data", "phantom"
 RECIPE = ("train.max_steps=1000000000", "train.val_every=1000000000", "train.val_cases=8")
@@ -28,8 +28,50 @@ GROWS = ("seeds", "rows")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The same for all rows."""
+class Variant:
+    """A network with parts left out, or replaced."""
+
+    name: str
+    """As the table calls its row."""
+    changes: tuple[str, ...] = ()
+    """Of the configuration, after those of the user."""
+    printed: bool = True
+    """Whether the paper has the row."""
+
+
+SEMANTICS_OUT = "model.semantic_condition=none"
+VARIANTS = (
+    Variant("Baseline", ("model.anchor_condition=none", SEMANTICS_OUT, "model.see_image=true")),
+    Variant("SA", ("model.anchor_condition=spatial", SEMANTICS_OUT)),
+    Variant("U-SA", (SEMANTICS_OUT,)),
+    Variant("U-SA+SS-Former", ("model.semantic_condition=unfiltered",)),
+    Variant("MedSegDiff-V2"),
+    Variant("U-SA+cross-attention", ("model.semantic_condition=cross-attention",), printed=False),
+    Variant("SS-Former alone", ("model.anchor_condition=none",), printed=False),
+)
+"""Table 4 from top to bottom, then rows to compare with."""
+NOTES = (
+    "Baseline: the Diffusion Model sees the image beside x_t, as without any condition it would know nothing of it; in "
+    "the other rows it sees x_t alone, as in the paper. model.see_image=true lets all rows see it.",
+    "SA is the attention map of Woo et al. (2018) on the anchor's features, in equation 5.",
+)
+"""What the paper leaves open, and how it is read here."""
+
+
+def find_variants(names: Sequence[str] = ()) -> tuple[Variant, ...]:
+    """Look rows up."""
+    known = {variant.name.casefold(): variant for variant in VARIANTS}
+    if strange := [name for name in names if name.casefold() not in known]:
+        close = nearest(strange[0], [variant.name for variant in VARIANTS])
+        every = ", ".join(variant.name for variant in VARIANTS)
+        raise ConfigError(f"No row '{strange[0]}' in the ablation. Known: {every}.{close}")
+    wanted = {known[name.casefold()] for name in names}
+    return tuple(variant for variant in VARIANTS if (variant in wanted if wanted else variant.printed))
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """The same for all rows; an output folder belongs to one plan."""
 
     data: str
     """A folder, or ``phantom``."""
@@ -78,14 +120,14 @@ class Plan:
         """Whether the data are made, not read."""
         return self.data == PHANTOM and not Path(self.data).exists()
 
-    def folder(self, out: Path) -> Path:
-        """Give the folder of the data; the phantom is written first."""
+    def folder(self, out: Path, *, counts: tuple[int, int, int] = (400, 40, 40)) -> Path:
+        """Give the folder of the data; the phantom is written first, with so many cases to train, validate and test."""
         if not self.made:
             if not Path(self.data).exists():
                 raise DataError(f"{self.data}: there is no such folder. Give a data folder, or {PHANTOM}.")
             return Path(self.data)
         if not (out / DATA / "split.csv").is_file():  # written last
-            write_phantom(PhantomSource(self.config(Variant("")).data), out / DATA)
+            write_phantom(PhantomSource(self.config(Variant("")).data, counts=counts), out / DATA)
         return out / DATA
 
     def label(self, folder: Path) -> str:

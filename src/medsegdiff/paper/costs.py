@@ -1,15 +1,38 @@
-"""What a run costs: the columns of table 5 that are not scores."""
+"""What networks and ensembles cost: the columns of table 5 that are not scores, of runs and of presets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medsegdiff.checkpoint import CONFIG, load_config
-from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.evaluation.segmented import SEGMENT_FILE, Segmented, read_segmented
 from medsegdiff.models.budget import budget
-from medsegdiff.paper.results import Score
+from medsegdiff.paper.results import Ours, Result, Score, fill, gather
+from medsegdiff.paper.tables import PaperTable, load_table
+
+
+@dataclass(frozen=True)
+class Published:
+    """Which preset stands for a row."""
+
+    preset: str
+    changes: tuple[str, ...] = ()
+
+
+ROWS: Mapping[str, Published] = {
+    "EnsemDiff": Published("ensdiff"),
+    "SegDiff": Published("segdiff"),
+    "MedSegDiff": Published("v1"),
+    "MSD-Trans": Published("transunet"),
+    "bone + U-SA": Published("v2-paper", ("model.semantic_condition=none",)),
+    "bone + SS-Former": Published("v2-paper", ("model.anchor_condition=none",)),
+    "MedSegDiff-V2": Published("v2-paper"),
+}
+"""By method of table 5."""
 
 
 def costs(folders: Sequence[Path]) -> dict[str, Score]:
@@ -23,11 +46,6 @@ def costs(folders: Sequence[Path]) -> dict[str, Score]:
     run = next((folder for folder in (*folders, *named) if (folder / CONFIG).is_file()), None)
     config = None if run is None else load_config(run)
     return _ensemble(made, config) | _network(made, config) | ({} if made is None else _measured(made))
-
-
-def costs_of(config: ResolvedConfig) -> dict[str, Score]:
-    """Tell what a configuration costs, with its own members and steps."""
-    return _ensemble(None, config) | _network(None, config)
 
 
 def _ensemble(made: Segmented | None, config: ResolvedConfig | None) -> dict[str, Score]:
@@ -62,3 +80,47 @@ def _measured(made: Segmented) -> dict[str, Score]:
     if made.images and made.seconds is not None:
         found["seconds"] = Score(made.seconds / len(made.images))
     return found
+
+
+def count_costs(
+    *, size: int | None = None, members: int | None = None, steps: int | None = None
+) -> tuple[PaperTable, list[Ours]]:
+    """Count parameters and operations of all rows whose preset there is, on the meta device."""
+    wanted = {"data.image_size": size, "sampling.members": members, "sampling.steps": steps}
+    asked = [f"{key}={value}" for key, value in wanted.items() if value is not None]
+    table, known = load_table("table5"), preset_names()
+    lacking = [method for method, row in ROWS.items() if row.preset not in known]
+    rows = [_counted(table, method, row, asked) for method, row in ROWS.items() if row.preset in known]
+    notes = [f"Ours: the presets, 3 image channels and one structure{', ' if asked else ''}{', '.join(asked)}."]
+    notes += [f"There is no preset for {', '.join(lacking)}."] if lacking else []
+    return replace(table, notes=(*table.notes, *notes)), rows
+
+
+def _counted(table: PaperTable, method: str, row: Published, asked: Sequence[str]) -> Ours:
+    config = assumed(load_preset(row.preset, [*row.changes, *asked]))
+    known = _ensemble(None, config) | _network(None, config)
+    changed = f" with {', '.join(row.changes)}" if row.changes else ""
+    sampling = config.sampling
+    made = f"{sampling.members} members of {sampling.steps} steps at {config.data.image_size} px"
+    return Ours(method, fill(table, known), (f"{method}: preset {row.preset}{changed}, {made}",))
+
+
+def with_scores(table: PaperTable, rows: Sequence[Ours], results: Sequence[Result]) -> list[Ours]:
+    """Add scores of segmentations to the rows of the same name; others come last."""
+    scored = gather(table, results)
+    of_row = {row.name: [mine for mine in scored if _same(table, row.name, mine.name)] for row in rows}
+    taken = [mine for found in of_row.values() for mine in found]
+    return [_joined(row, of_row[row.name]) for row in rows] + [mine for mine in scored if mine not in taken]
+
+
+def _same(table: PaperTable, method: str, name: str) -> bool:
+    row = table.row(method)
+    return row is not None and row.is_called(name)
+
+
+def _joined(row: Ours, others: Sequence[Ours]) -> Ours:
+    scores, remarks = dict(row.scores), list(row.remarks)
+    for other in others:
+        scores |= other.scores
+        remarks += other.remarks
+    return Ours(row.name, scores, tuple(remarks))

@@ -42,7 +42,7 @@ CONVENTIONS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnsemblePlan:
     """What is measured."""
 
     members: int = 100
@@ -70,7 +70,7 @@ class Plan:
 class EnsembleBenchmark:
     """The curves of several runs."""
 
-    plan: Plan
+    plan: EnsemblePlan
     curves: Mapping[str, Curve]
     """By run."""
 
@@ -112,7 +112,7 @@ class EnsembleBenchmark:
 
 
 def benchmark_ensemble(
-    runs: Sequence[Path], data: Path, plan: Plan, *, device: str | None = None, track: Track = no_progress
+    runs: Sequence[Path], data: Path, plan: EnsemblePlan, *, device: str | None = None, track: Track = no_progress
 ) -> EnsembleBenchmark:
     """Measure Dice against the number of members.
 
@@ -150,7 +150,7 @@ def source_of(data: Path, config: DataConfig, *, track: Track = no_progress) -> 
     return ListedSource(list_cases(data, config), config, track=track)
 
 
-def cases_of(source: DataSource, split_file: Path, plan: Plan) -> list[str]:
+def cases_of(source: DataSource, split_file: Path, plan: EnsemblePlan) -> list[str]:
     """List the cases that are segmented."""
     known = source.info.names("all")
     listed = names_in(split_file, plan.split) if split_file.is_file() else set(source.info.names(plan.split))
@@ -161,7 +161,7 @@ def cases_of(source: DataSource, split_file: Path, plan: Plan) -> list[str]:
     return [names[index] for index in np.linspace(0, len(names) - 1, count).round().astype(int)]
 
 
-def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], plan: Plan) -> Iterator[Scores]:
+def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], plan: EnsemblePlan) -> Iterator[Scores]:
     """Segment cases one after the other, and score subsets of their members."""
     waiting: dict[str, Case] = {}
 

@@ -95,13 +95,17 @@ def gather(table: PaperTable, results: Iterable[Result], *, costs: Costs | None 
     return [_ours(table, name, given, costs) for name, given in by_name.items()]
 
 
+def fill(table: PaperTable, known: Mapping[str, Score]) -> dict[str, Score]:
+    """Put what is known by a column's metric into the column."""
+    columns = (column for column in table.columns if column.whose != "paper" and column.metric in known)
+    return {column.title: known[column.metric].times(column.scale) for column in columns}
+
+
 def _ours(table: PaperTable, name: str, given: Sequence[Result], costs: Costs | None) -> Ours:
     found: dict[str, Score] = {}
     remarks = []
     if costs is not None:
-        known = costs([result.folder for result in given])
-        columns = (column for column in table.columns if column.whose != "paper" and column.metric in known)
-        found = {column.title: known[column.metric].times(column.scale) for column in columns}
+        found = fill(table, costs([result.folder for result in given]))
     filled: set[str] = set()
     for result in given:
         scores, remark = _scores(table, result)
