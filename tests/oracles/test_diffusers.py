@@ -7,9 +7,9 @@ import torch
 
 diffusers = pytest.importorskip("diffusers")
 
-from medsegdiff.diffusion.samplers import SAMPLERS, sample  # noqa: E402
+from medsegdiff.diffusion.samplers import sample  # noqa: E402
 from medsegdiff.diffusion.schedule import Level, make_schedule  # noqa: E402
-from medsegdiff.diffusion.spacing import trailing  # noqa: E402
+from medsegdiff.diffusion.spacing import make_table  # noqa: E402
 
 SCHEDULE = make_schedule("linear")
 COMMON = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
@@ -22,7 +22,7 @@ def predict(x_t: torch.Tensor, t: float) -> torch.Tensor:
 
 def ours(sampler: str, steps: int, x_T: torch.Tensor, *, eta: float = 0.0, noises: list[torch.Tensor] | None = None):
     remaining = iter(noises or [])
-    table = SAMPLERS[sampler].factory(SCHEDULE, trailing(SCHEDULE, steps), eta=eta)
+    table = make_table(sampler, SCHEDULE, num_steps=steps, spacing="trailing", eta=eta)
     return sample(predict, x_T, table, noise=lambda: next(remaining))
 
 

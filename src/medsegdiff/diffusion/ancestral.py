@@ -10,7 +10,7 @@ from medsegdiff.diffusion.schedule import Level, NoiseSchedule
 
 
 @SAMPLERS.register("ddpm", order=1, stochastic=True, source="Ho et al. (2020), equation 7")
-def ddpm_table(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 0.0) -> Table:
+def ddpm_table(schedule: NoiseSchedule, times: Sequence[float]) -> Table:
     r"""Write the ancestral sampler, its posterior respaced to the times given.
 
     :math:`q(x_s | x_t, x_0)` has the mean :math:`\alpha_{t|s}\sigma_s^2/\sigma_t^2\, x_t +
@@ -20,21 +20,13 @@ def ddpm_table(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 
     A network that learned the variance may widen it, up to :math:`\sigma_{t|s}^2`, which is β_t of Ho et al.
 
     Source: Ho et al. (2020), equations 6 and 7; equation 1 of MedSegDiff-V2; in this form Kingma et al. (2021).
-
-    Args:
-        schedule: The noise schedule.
-        times: Falling times.
-        eta: Not used.
-
-    Returns:
-        The table.
     """
     return tuple(_posterior(t, now, to) for t, now, to in schedule.steps(times))
 
 
 def _posterior(t: float, now: Level, to: Level) -> Row:
-    alpha = now.alpha / to.alpha
-    variance = now.sigma**2 - alpha**2 * to.sigma**2
+    alpha = now.alpha / to.alpha  # α_{t|s}
+    variance = now.sigma**2 - alpha**2 * to.sigma**2  # σ²_{t|s}
     return Row(
         t,
         x=alpha * (to.sigma / now.sigma) ** 2,
@@ -62,6 +54,6 @@ def ddim_table(schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 
 
 
 def _implicit(t: float, now: Level, to: Level, eta: float) -> Row:
-    noise = eta * _posterior(t, now, to).noise
-    x = math.sqrt(max(to.sigma**2 - noise**2, 0.0)) / now.sigma
+    noise = eta * _posterior(t, now, to).noise  # equation 16
+    x = math.sqrt(max(to.sigma**2 - noise**2, 0.0)) / now.sigma  # of ε = (x_t − α_t x_0) / σ_t
     return Row(t, x=x, x_0=to.alpha - x * now.alpha, noise=noise)

@@ -19,28 +19,12 @@ from medsegdiff.labels import Labels
 
 
 def encode(mask: Float[Tensor, "b k h w"], *, coding: Coding = "signed") -> Float[Tensor, "b k h w"]:
-    """Code a mask for diffusion: 0 → −1, 1 → +1. The signal scale b is part of the schedule.
-
-    Args:
-        mask: 0 and 1 by channel.
-        coding: ``unit`` leaves 0 and 1.
-
-    Returns:
-        x_0.
-    """
+    """Code a mask for diffusion, 0 → −1, 1 → +1, or leave it (``unit``). The signal scale b is part of the schedule."""
     return 2 * mask - 1 if coding == "signed" else mask
 
 
 def decode(x_0: Float[Tensor, "*n k h w"], *, coding: Coding = "signed") -> Float[Tensor, "*n k h w"]:
-    """Read a sample as probabilities.
-
-    Args:
-        x_0: Continuous, about −1 and +1, or about 0 and 1.
-        coding: Which of them.
-
-    Returns:
-        Values in [0, 1].
-    """
+    """Read a sample, which is continuous and about −1 and +1, or about 0 and 1, as probabilities in [0, 1]."""
     return ((x_0 + 1) / 2 if coding == "signed" else x_0).clamp(0, 1)
 
 
@@ -243,12 +227,5 @@ class Process:
         return loss + mean_of(variance_loss(share, error, of.t, self.schedule), labelled)
 
     def probability(self, x_0: Float[Tensor, "*n k h w"]) -> Float[Tensor, "*n k h w"]:
-        """Read samples as probabilities.
-
-        Args:
-            x_0: Samples, coded.
-
-        Returns:
-            Values in [0, 1].
-        """
+        """Read samples as probabilities."""
         return decode(x_0, coding=self.coding)

@@ -48,13 +48,12 @@ Table = tuple[Row, ...]
 class TableBuilder(Protocol):
     """Writes a sampler's table for the times that it shall visit."""
 
-    def __call__(self, schedule: NoiseSchedule, times: Sequence[float], *, eta: float = 0.0) -> Table:
+    def __call__(self, schedule: NoiseSchedule, times: Sequence[float]) -> Table:
         """Write the table.
 
         Args:
             schedule: The noise schedule.
             times: Falling times in [0, T − 1]; after the last comes the clean mask.
-            eta: DDIM's share of ancestral noise in [0, 1]; the others do not ask.
 
         Returns:
             One row per time.

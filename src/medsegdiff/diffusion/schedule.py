@@ -25,17 +25,10 @@ class Level:
 
     @classmethod
     def of(cls, lam: float) -> Level:
-        """Find α and σ from λ.
-
-        Args:
-            lam: Half-log-SNR, from −∞ (no signal) to ∞ (clean).
-
-        Returns:
-            The level; α² + σ² = 1.
-        """
+        """Find α and σ, α² + σ² = 1, from the half-log-SNR: from −∞ (no signal) to ∞ (clean)."""
         if math.isinf(lam):
             return cls(float(lam > 0), float(lam < 0), lam)
-        power = math.exp(-math.log1p(math.exp(-2 * lam)))
+        power = math.exp(-math.log1p(math.exp(-2 * lam)))  # α² = 1 / (1 + e^−2λ)
         return cls(math.sqrt(power), math.exp(-lam) * math.sqrt(power), lam)
 
 
@@ -95,25 +88,11 @@ class NoiseSchedule:
         return self.num_train_timesteps - 1 - (above - 1 + part)
 
     def path(self, times: Sequence[float]) -> list[Level]:
-        """List the levels that a sampler passes.
-
-        Args:
-            times: Falling times in [0, T − 1].
-
-        Returns:
-            One level per time, then the clean mask.
-        """
+        """List the levels that a sampler passes at falling times in [0, T − 1], and then the clean mask."""
         return [Level.of(self.lam_at(t)) for t in times] + [Level.of(math.inf)]
 
     def steps(self, times: Sequence[float]) -> Iterator[tuple[float, Level, Level]]:
-        """Walk the levels that a sampler passes, two at a time.
-
-        Args:
-            times: Falling times in [0, T − 1].
-
-        Returns:
-            For every time: the time, its level, the next level.
-        """
+        """Walk the levels that a sampler passes, two at a time: each time, its level, the next level."""
         path = self.path(times)
         return zip(times, path[:-1], path[1:], strict=True)
 
@@ -122,12 +101,6 @@ def linear_alpha_bar(num_train_timesteps: int) -> Float[Tensor, " t"]:
     """Make ᾱ of the linear schedule: β from 1e-4 to 0.02 over 1000 steps, scaled for other lengths.
 
     Source: Ho et al. (2020), section 4; the scaling is Nichol & Dhariwal's (2021).
-
-    Args:
-        num_train_timesteps: T.
-
-    Returns:
-        ᾱ by step, float64.
     """
     scale = 1000 / num_train_timesteps
     beta = torch.linspace(scale * 1e-4, min(scale * 0.02, 0.999), num_train_timesteps, dtype=torch.float64)
@@ -138,12 +111,6 @@ def cosine_alpha_bar(num_train_timesteps: int) -> Float[Tensor, " t"]:
     """Make ᾱ of the cosine schedule, with offset 0.008 and β at most 0.999.
 
     Source: Nichol & Dhariwal (2021), equation 17.
-
-    Args:
-        num_train_timesteps: T.
-
-    Returns:
-        ᾱ by step, float64.
     """
     grid = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
     signal = torch.cos((grid + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -217,14 +184,7 @@ def make_schedule(
 
 
 def schedule_of(config: DiffusionConfig) -> NoiseSchedule:
-    """Build the schedule that a configuration names.
-
-    Args:
-        config: Of the forward process.
-
-    Returns:
-        The schedule.
-    """
+    """Build the schedule that a configuration names."""
     return make_schedule(
         config.schedule,
         num_train_timesteps=config.num_train_timesteps,

@@ -14,31 +14,13 @@ from medsegdiff.errors import ConfigError, nearest
 
 
 def trailing(schedule: NoiseSchedule, num_steps: int) -> list[float]:
-    """Space whole steps evenly in t, from the last one on.
-
-    Source: Lin et al. (2024), table 2.
-
-    Args:
-        schedule: The noise schedule.
-        num_steps: How many times.
-
-    Returns:
-        Falling times.
-    """
+    """Space whole steps evenly in t, from the last one on. Source: Lin et al. (2024), table 2."""
     total = schedule.num_train_timesteps
     return [float(round(total * (1 - i / num_steps)) - 1) for i in range(num_steps)]
 
 
 def linspace(schedule: NoiseSchedule, num_steps: int) -> list[float]:
-    """Space times evenly in t between the last step and the first, the first left out.
-
-    Args:
-        schedule: The noise schedule.
-        num_steps: How many times.
-
-    Returns:
-        Falling times.
-    """
+    """Space times evenly in t between the last step and the first, the first left out."""
     last = schedule.num_train_timesteps - 1
     return [float(t) for t in np.linspace(last, 0, num_steps + 1)[:-1]]
 
@@ -47,13 +29,6 @@ def logsnr(schedule: NoiseSchedule, num_steps: int) -> list[float]:
     """Space times evenly in λ, between whole steps where it must be.
 
     Source: Lu et al. (2022a), DPM-Solver, section 3.3.
-
-    Args:
-        schedule: The noise schedule.
-        num_steps: How many times.
-
-    Returns:
-        Falling times, the last step first.
     """
     last = schedule.num_train_timesteps - 1
     if num_steps == 1:
@@ -81,13 +56,6 @@ def regions(schedule: NoiseSchedule, num_steps: int) -> list[float]:
     .3 in .065–.076 and .265–.280 of the samples; with `logsnr` between less than .01 and .05, and .15 and .25
     (tests/oracles/test_region_calibration.py). What is smaller than about 16 pixels is rounded to its more probable
     state.
-
-    Args:
-        schedule: The noise schedule.
-        num_steps: How many times.
-
-    Returns:
-        Falling times, the last step first.
     """
     last = float(schedule.num_train_timesteps - 1)
     no_signal = math.isinf(schedule.lam[-1])
@@ -104,21 +72,14 @@ SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
     "logsnr": logsnr,
     "regions": regions,
 }
+"""(noise schedule, number of steps) → as many falling times, the last step of the schedule first."""
 COVERING = tuple(name for name in SPACINGS if name != "regions")
 """Spacings that go through all noise levels, so that more steps come ever closer to the exact flow of any data.
 `regions` stops where larger structures are settled: single pixels are rounded to their likelier state."""
 
 
 def table_of(config: SamplingConfig, schedule: NoiseSchedule) -> Table:
-    """Write the table that a configuration names.
-
-    Args:
-        config: Sampler, steps and spacing.
-        schedule: The noise schedule.
-
-    Returns:
-        One row per step.
-    """
+    """Write the table that a configuration names."""
     return make_table(config.sampler, schedule, num_steps=config.steps, spacing=config.spacing, eta=config.eta)
 
 
@@ -148,4 +109,6 @@ def make_table(
         raise ConfigError(f"eta is {eta}, but only the sampler ddim has it; '{sampler}' takes 0.")
     if spacing not in SPACINGS:
         raise ConfigError(f"No spacing '{spacing}'. Known: {', '.join(SPACINGS)}.{nearest(spacing, SPACINGS)}")
-    return SAMPLERS[sampler].factory(schedule, SPACINGS[spacing](schedule, num_steps), eta=eta)
+    options = {"eta": eta} if eta else {}
+    table: Table = SAMPLERS.build(sampler, schedule, SPACINGS[spacing](schedule, num_steps), **options)
+    return table

@@ -176,10 +176,10 @@ def _ss_former(config: V2Config) -> SSFormer:
         dim=config.ss_former_dim,
         num_blocks=config.ss_former_blocks,
         mlp_ratio=config.mlp_ratio,
+        weigh=softmax_affinity if config.semantic_condition == "cross-attention" else affinity,
+        filtered=config.semantic_condition == "ss-former",
         filter_channels=config.filter_channels,
         filter_blocks=config.filter_blocks,
-        filtered=config.semantic_condition == "ss-former",
-        weigh=softmax_affinity if config.semantic_condition == "cross-attention" else affinity,
     )
 
 

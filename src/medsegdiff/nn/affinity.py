@@ -52,8 +52,8 @@ def band_pass(
         The filtered map, real.
     """
     axes = (1, 2, 3, 4)
-    spectrum = torch.fft.rfftn(a.reshape(-1, h, w, h, w), dim=axes, norm="ortho")
-    filtered = torch.fft.irfftn(spectrum * h_filter, s=(h, w, h, w), dim=axes, norm="ortho")
+    spectrum = torch.fft.rfftn(a.reshape(-1, h, w, h, w), dim=axes, norm="ortho")  # M, (b, h, w, h, w/2 + 1)
+    filtered = torch.fft.irfftn(spectrum * h_filter, s=(h, w, h, w), dim=axes, norm="ortho")  # F⁻¹(M ⊙ H)
     return filtered.reshape(-1, h * w, h * w)
 
 

@@ -17,11 +17,7 @@ from torch.utils.checkpoint import checkpoint
 def full_precision(like: Tensor) -> torch.autocast:
     """Leave autocast for what bf16 would spoil: the FFT, the affinity it transforms, the filter, the last layer.
 
-    Args:
-        like: A tensor on the device in question.
-
-    Returns:
-        A context; tensors that enter it are to be made float32.
+    Tensors that enter are to be made float32; ``like`` is on the device in question.
     """
     device = like.device.type
     return torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False)
@@ -30,12 +26,7 @@ def full_precision(like: Tensor) -> torch.autocast:
 def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
     """Make the normalisation used throughout: by groups, so that a batch equals its elements.
 
-    Args:
-        channels: Number of channels.
-        groups: How many, at most; fewer where they do not divide the channels.
-
-    Returns:
-        The layer.
+    There are fewer groups where their number would not divide the channels.
     """
     return nn.GroupNorm(math.gcd(groups, channels), channels)
 
@@ -79,14 +70,7 @@ class Recomputed(nn.Module, ABC):
         """Do what the block does."""
 
     def forward(self, *given: Tensor | None) -> Tensor:
-        """Apply the block.
-
-        Args:
-            *given: What `compute` takes.
-
-        Returns:
-            What it gives.
-        """
+        """Take and give what `compute` does."""
         if self.recomputed and torch.is_grad_enabled():
             kept: Tensor = checkpoint(self.compute, *given, use_reentrant=False, preserve_rng_state=False)
             return kept
@@ -135,21 +119,13 @@ class ResidualBlock(Recomputed):
     def compute(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"] | None = None
     ) -> Float[Tensor, "b d h w"]:
-        """Apply the block.
-
-        Args:
-            x: Features.
-            time: Time embedding, for a block built with ``time_dim``.
-
-        Returns:
-            Features of the same size.
-        """
+        """Apply the block; the time is for one that was built with ``time_dim``."""
         h = self.conv_in(F.silu(self.norm_in(x)))
         if self.time is None or time is None:
             h = self.norm_out(h)
         elif self.scale_shift:
-            scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
-            h = self.norm_out(h) * (1 + scale) + shift
+            scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)  # (b, c, 1, 1) each
+            h = self.norm_out(h) * (1 + scale) + shift  # AdaGN, equation 1
         else:
             h = self.norm_out(h + self.time(F.silu(time))[:, :, None, None])
         out: Tensor = self.around(x) + self.conv_out(F.silu(h))
@@ -164,13 +140,6 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
-        """Apply the layer.
-
-        Args:
-            x: Features.
-
-        Returns:
-            Features of twice the height and width.
-        """
+        """Give features of twice the height and width."""
         out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out

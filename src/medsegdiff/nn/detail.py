@@ -42,14 +42,7 @@ class DetailHead(nn.Module):
         self.to_maps = nn.Conv2d(width, out_channels, 3, padding=1)
 
     def encode_image(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d gh gw"]:
-        """Bring the Condition Model's features to full resolution. Once per image is enough.
-
-        Args:
-            f_c: Its finest decoder features.
-
-        Returns:
-            The detail.
-        """
+        """Bring the Condition Model's finest decoder features to full resolution. Once per image is enough."""
         detail: Tensor = self.unfold_c(self.from_condition(F.silu(self.norm_c(f_c))))
         return detail
 

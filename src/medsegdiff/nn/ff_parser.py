@@ -28,14 +28,7 @@ class FFParser(nn.Module):
             self.weight[..., 0] += 1
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Filter.
-
-        Args:
-            x: Features.
-
-        Returns:
-            Features of the same size, float32 under any autocast.
-        """
+        """Filter, in float32 under any autocast."""
         h, w = x.shape[-2:]
         with full_precision(x):
             spectrum = torch.fft.rfft2(x.float(), norm="ortho")

@@ -23,12 +23,6 @@ def norm_of(channels: int) -> nn.GroupNorm:
 
     A time that is only added before the norm is lost where a group is a single channel, so widths that 32 does not
     divide, which guided diffusion refuses, have groups of 4 channels or more.
-
-    Args:
-        channels: Number of channels.
-
-    Returns:
-        The layer.
     """
     return group_norm(channels, GROUPS if channels % GROUPS == 0 else math.gcd(GROUPS, max(1, channels // 4)))
 
@@ -47,17 +41,10 @@ class SelfAttention(nn.Module):
         self.out = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Attend.
-
-        Args:
-            x: Features.
-
-        Returns:
-            Features of the same size.
-        """
+        """Add to each pixel what it sees."""
         tokens = self.qkv(self.norm(x).flatten(2)).unflatten(1, (self.heads, 3, -1))  # (b, heads, 3, d, h*w)
         q, k, v = tokens.transpose(-1, -2).unbind(dim=2)  # (b, heads, h*w, d)
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)  # (b, c, h*w)
         out: Tensor = x + self.out(seen).view(x.shape)
         return out
 
@@ -75,16 +62,7 @@ class UNetBlock(Recomputed):
     def compute(
         self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"], skip: Float[Tensor, "b s h w"] | None = None
     ) -> Float[Tensor, "b d h w"]:
-        """Apply block and attention.
-
-        Args:
-            x: Features.
-            time: Time embedding.
-            skip: Features of the way down, which are looked at beside x.
-
-        Returns:
-            Features of the same size.
-        """
+        """Apply block and attention to x, beside which features of the way down may be looked at."""
         out: Tensor = self.attention(self.block(x if skip is None else torch.cat([x, skip], dim=1), time))
         return out
 
@@ -152,14 +130,7 @@ class GuidedUNet(nn.Module):
                 nn.init.zeros_(parameter)
 
     def start(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Apply the first convolution.
-
-        Args:
-            x: Input.
-
-        Returns:
-            Features at full resolution.
-        """
+        """Apply the first convolution."""
         features: Tensor = self.stem(x)
         return features
 
@@ -182,15 +153,7 @@ class GuidedUNet(nn.Module):
         return features
 
     def entering(self, features: Sequence[Tensor], level: int) -> Tensor:
-        """Pick what a level starts from.
-
-        Args:
-            features: From `encode`.
-            level: From 0.
-
-        Returns:
-            The features before its first block.
-        """
+        """Pick, from what `encode` gave, the features before the first block of a level (from 0)."""
         return features[level * (self.num_blocks + 1)]
 
     def middle(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b dim"]) -> Float[Tensor, "b c h w"]:

@@ -53,16 +53,8 @@ class FilterBlock(nn.Module):
         self.time = nn.Sequential(nn.Linear(time_dim, channels), nn.SiLU(), nn.Linear(channels, 2 * channels))
 
     def forward(self, x: Float[Tensor, "#b p c"], time: Float[Tensor, "b dim"]) -> Float[Tensor, "b p d"]:
-        """Apply the block.
-
-        Args:
-            x: Features of each place.
-            time: Time embedding.
-
-        Returns:
-            Features of each place at each time.
-        """
-        scale, shift = self.time(time)[:, None, :].chunk(2, dim=-1)
+        """Give features of each place at each time."""
+        scale, shift = self.time(time)[:, None, :].chunk(2, dim=-1)  # (b, 1, d) each
         return F.silu(self.norm(self.conv(x)) * (1 + scale) + shift)
 
 
@@ -96,7 +88,7 @@ class NBPFilter(nn.Module):
         Returns:
             H in (0, 1), in full precision.
         """
-        x = torch.stack([omega_q, omega_k], dim=-1).reshape(1, -1, 2)
+        x = torch.stack([omega_q, omega_k], dim=-1).reshape(1, -1, 2)  # (1, p, 2)
         with full_precision(x):
             for block in self.blocks:
                 x = block(x, time.float())
@@ -131,5 +123,5 @@ def spread(table: Float[Tensor, "b rq rk"], h: int, w: int) -> Float[Tensor, "b 
     """
     _, places = distinct_radii(h, w, table.device)
     half = places[:, : w // 2 + 1]
-    laid_out = table[:, places.reshape(-1)][:, :, half.reshape(-1)]
+    laid_out = table[:, places.reshape(-1)][:, :, half.reshape(-1)]  # (b, h*w, h*(w/2 + 1))
     return laid_out.reshape(-1, h, w, *half.shape)

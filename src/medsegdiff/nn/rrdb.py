@@ -30,14 +30,7 @@ class DenseBlock(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Apply the block.
-
-        Args:
-            x: Features.
-
-        Returns:
-            Features of the same size.
-        """
+        """Add what the last convolution makes of all before it."""
         *inner, last = self.convolutions
         features = x
         for convolution in inner:
@@ -53,14 +46,7 @@ class RRDB(nn.Sequential):
         super().__init__(*(DenseBlock(channels, growth) for _ in range(DENSE_BLOCKS)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Apply the blocks.
-
-        Args:
-            x: Features.
-
-        Returns:
-            Features of the same size.
-        """
+        """Add what the blocks make of x, one after the other."""
         features = x
         for block in self:
             features = block(features)
@@ -86,14 +72,7 @@ class RRDBEncoder(nn.Module):
         )
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """Encode.
-
-        Args:
-            image: Normalised image.
-
-        Returns:
-            Features at full resolution.
-        """
+        """Encode the image, its resolution kept."""
         first = self.stem(image)
         features: Tensor = self.head(first + self.trunk(self.blocks(first)))
         return features

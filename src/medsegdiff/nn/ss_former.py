@@ -139,7 +139,7 @@ class SSFormerBlock(nn.Module):
         grid: tuple[int, int],
         known: tuple[Tensor, Tensor] | None = None,
     ) -> Float[Tensor, "b l d"]:
-        """Apply the block.
+        """Let noise into semantics, then semantics into noise.
 
         Args:
             c: Condition tokens (b l d).
@@ -237,7 +237,7 @@ class SSFormer(nn.Module):
         for index, block in enumerate(self.blocks):  # c^n → c^{n+1}
             known = (keys, values) if index == 0 else None
             c_tokens = block(c_tokens, e_tokens, h_filters[2 * index : 2 * index + 2], grid=grid, known=known)
-        out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))  # (b, d, h, w) again
+        out: Tensor = e + self.project(c_tokens.transpose(1, 2).unflatten(2, grid))  # c^N as a map
         return out
 
     def _tokens(self, features: Tensor) -> Tensor:

@@ -23,19 +23,12 @@ class TransformerLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
 
     def forward(self, tokens: Float[Tensor, "b l dim"]) -> Float[Tensor, "b l dim"]:
-        """Apply the layer.
-
-        Args:
-            tokens: Of an image.
-
-        Returns:
-            As many tokens.
-        """
+        """Apply both."""
         parts = self.qkv(self.norm_attention(tokens)).unflatten(-1, (3, self.heads, -1))  # (b, l, 3, heads, d)
-        q, k, v = parts.permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        tokens = tokens + self.out(seen)
-        out: Tensor = tokens + self.mlp(self.norm_mlp(tokens))
+        q, k, v = parts.permute(2, 0, 3, 1, 4)  # (b, heads, l, d)
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (b, l, heads*d)
+        tokens = tokens + self.out(seen)  # equation 2
+        out: Tensor = tokens + self.mlp(self.norm_mlp(tokens))  # equation 3
         return out
 
 
@@ -57,18 +50,10 @@ class TransformerBottom(nn.Module):
         self.leave = nn.Conv2d(dim, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"], time: Float[Tensor, "#b t"]) -> Float[Tensor, "b c h w"]:
-        """Apply the transformer.
-
-        Args:
-            x: Features.
-            time: Time embedding.
-
-        Returns:
-            Features of the same size.
-        """
+        """Let every place look at all others, at a time that is given by its embedding."""
         h, w = x.shape[-2:]
         tokens = self.enter(x).flatten(2).transpose(1, 2)  # (b, h*w, dim)
         place = positions(h, w, self.dim, x.device).to(tokens.dtype)
         tokens = self.norm(self.layers(tokens + place + self.time(F.silu(time))[:, None]))
-        out: Tensor = self.leave(tokens.transpose(1, 2).unflatten(2, (h, w)))
+        out: Tensor = self.leave(tokens.transpose(1, 2).unflatten(2, (h, w)))  # (b, c, h, w)
         return out

@@ -29,14 +29,10 @@ class UncertainSpatialAttention(nn.Module):
         self.to_map = nn.Conv2d(channels, 1, 1)
 
     def kernel(self) -> Float[Tensor, "c taps"]:
-        """Sample the Gaussian of each channel, normalised.
-
-        Returns:
-            Weights that sum to 1.
-        """
+        """Sample the Gaussian of each channel: weights that sum to 1."""
         offsets = torch.arange(self.taps, device=self.sigma.device) - self.taps // 2
         sigma = self.sigma.float().clamp(*SIGMA_RANGE)
-        return torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)
+        return torch.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, dim=1)  # k_Gauss, separable
 
     def smooth(self, f_c: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Blur each channel with its own Gaussian, along h and along w; borders are repeated.

@@ -16,15 +16,7 @@ Modulate = Callable[[int, Tensor], Tensor]
 
 
 def unchanged(level: int, features: Tensor) -> Tensor:
-    """Leave the features of a level as they are.
-
-    Args:
-        level: Not used.
-        features: The features.
-
-    Returns:
-        The features.
-    """
+    """Leave the features of a level as they are, whichever it is."""
     return features
 
 
@@ -36,15 +28,7 @@ class Level(nn.ModuleList):
         super().__init__(ResidualBlock(a, b, time_dim=time_dim) for a, b in pairwise(widths))
 
     def forward(self, x: Float[Tensor, "b c h w"], time: Tensor | None = None) -> Float[Tensor, "b d h w"]:
-        """Apply the blocks one after the other.
-
-        Args:
-            x: Features.
-            time: Time embedding, or ``None``.
-
-        Returns:
-            Features of the same size.
-        """
+        """Apply the blocks one after the other."""
         for block in self:
             x = block(x, time)
         return x
