@@ -14,8 +14,7 @@ from statistics import median
 import torch
 from isic2016 import difference, learn, timed
 
-from medsegdiff.benchmark.machine import describe_machine
-from medsegdiff.benchmark.timing import in_turn
+from medsegdiff.benchmark.timing import describe_machine, in_turn
 from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track

@@ -16,10 +16,8 @@ from pairs import CPU, Given, give_back_memory, shown, table
 from savings import drawn, network, savings
 from training_step import training
 
-from medsegdiff.benchmark.contestants import Conditions, config_for
-from medsegdiff.benchmark.machine import describe_machine
-from medsegdiff.benchmark.speed import measure_speed
-from medsegdiff.benchmark.timing import peak_memory
+from medsegdiff.benchmark.speed import Conditions, config_for, measure_speed
+from medsegdiff.benchmark.timing import describe_machine, peak_memory
 from medsegdiff.cli import guard
 from medsegdiff.hardware import pick_precision
 

@@ -10,9 +10,9 @@ import torch
 from pairs import CPU, Given, Run, give_back_memory, in_rounds, shown, table, timed
 from torch.optim.swa_utils import AveragedModel
 
-from medsegdiff.benchmark.contestants import config_for
+from medsegdiff.benchmark.speed import config_for
 from medsegdiff.benchmark.timing import in_turn, peak_memory
-from medsegdiff.benchmark.training import TrainingConditions, make_step, phantom_stream, training_config
+from medsegdiff.benchmark.training import TrainingConditions, phantom_stream, trainer_step, training_config
 from medsegdiff.config.train import Precision
 from medsegdiff.data.loader import as_batch, training_loader
 from medsegdiff.models.base import build_model
@@ -52,8 +52,9 @@ def stepper(preset: str, size: int, batch: int, *, precision: Precision, checkpo
     config = training_config(preset, conditions)
     train = config.train.model_copy(update={"gradient_checkpointing": checkpoints})
     config = config.model_copy(update={"train": train})
-    loaded = next(iter(training_loader(phantom_stream(config), config.train, start=0, num_batches=1)))
-    return partial(make_step(config, CPU), as_batch(loaded))
+    step = trainer_step(config, CPU)
+    stream = phantom_stream(config, step.network.stride)
+    return partial(step, as_batch(next(iter(training_loader(stream, config.train, start=0, num_batches=1)))))
 
 
 def steps(given: Given) -> Iterator[tuple[str, ...]]:

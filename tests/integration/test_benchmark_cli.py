@@ -20,7 +20,7 @@ STAGES = ["read", "condition", "tables", "steps", "fuse", "other", "write"]
 def preset(tmp_path: Path) -> Path:
     """A small network in a YAML file."""
     path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(small_config().model_dump(mode="json")), encoding="utf-8")
+    path.write_text(yaml.safe_dump(small_config().asked.model_dump(mode="json")), encoding="utf-8")
     return path
 
 

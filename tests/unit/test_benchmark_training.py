@@ -8,9 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from medsegdiff.benchmark import training
-from medsegdiff.benchmark.training import TrainingConditions, rates, report_training, training_config
-from medsegdiff.data.loader import TrainingStream, as_batch, collate
+from medsegdiff.benchmark.timing import stopwatch
+from medsegdiff.benchmark.training import (
+    WARM,
+    TrainingConditions,
+    rates,
+    report_training,
+    take_steps,
+    trainer_step,
+    training_config,
+)
+from medsegdiff.data.loader import TrainingStream
 from tests.makers import small_config
 
 LATE = 0.3
@@ -48,21 +56,16 @@ def test_what_is_asked_for_is_trained_and_else_the_preset_s_own() -> None:
     assert train.precision == "bf16"
 
 
-def test_steps_change_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is timed is training: the losses of the same batch fall."""
-    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", "train.learning_rate=0.01")
-    losses: list[float] = []
-    objective = training.objective_of(config, torch.device("cpu"))
+def test_what_is_timed_is_the_trainer_s_step_and_it_trains() -> None:
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", "train.max_steps=3")
+    watch, device = stopwatch(torch.device("cpu")), torch.device("cpu")
+    begun, step = trainer_step(config, device), take_steps(config, device, watch)
+    assert step.progress.step == WARM + 3 == len(watch.spans["step"]) == len(watch.spans["wait"])
+    pairs = list(zip(begun.network.parameters(), step.network.parameters(), strict=True))
+    assert any(not torch.equal(old, new) for old, new in pairs)
 
-    def noted(*arguments: Any) -> Any:
-        losses.append(float((found := objective(*arguments)).total.detach()))
-        return found
 
-    monkeypatch.setattr(training, "objective_of", lambda *_: noted)
-    step = training.make_step(config, torch.device("cpu"))
-    stream = training.phantom_stream(config)
-    samples = [stream[position] for position in range(4)]
-    batch = as_batch(collate(samples))
-    for _ in range(8):
-        step(batch)
-    assert losses[-1] < 0.9 * losses[0]
+def test_each_batch_is_a_step_whatever_the_preset_accumulates() -> None:
+    about = ("data.channels=1", "data.task=binary", "data.classes=[lesion]", "train.max_steps=1", "train.accumulate=4")
+    cpu = torch.device("cpu")
+    assert take_steps(small_config(*about), cpu, stopwatch(cpu)).progress.step == WARM + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -12,25 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from medsegdiff.benchmark.contestants import (
-    Conditions,
-    Contestant,
-    Reference,
-    config_for,
-    prepare_contestant,
-    prepare_reference,
-    random_picture,
-    reference_for,
-)
 from medsegdiff.benchmark.flops import Operations, operations
-from medsegdiff.benchmark.machine import describe_machine
-from medsegdiff.benchmark.nnunet_reference import FORWARDS
-from medsegdiff.benchmark.stages import Pass, counted_pass
-from medsegdiff.benchmark.timing import in_turn
-from medsegdiff.config.load import preset_names
-from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.benchmark.nnunet_reference import FORWARDS, Reference, prepare_reference, reference_for
+from medsegdiff.benchmark.stages import Pass, counted_pass, timed_pass
+from medsegdiff.benchmark.timing import describe_machine, in_turn, peak_memory, with_weights
+from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.spec import ResolvedConfig, assumed
+from medsegdiff.config.train import Precision
 from medsegdiff.hardware import pick_device, pick_precision
 from medsegdiff.inference.resources import is_compiled
+from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.io.raster import write_picture
+from medsegdiff.models.base import build_model
 
 WANTED = ("v2-fast", "v2")
 NOTES = (
@@ -44,10 +38,50 @@ NOTES = (
     "extrapolated: only steps_made of the steps were made; the others are taken to last as long as their mean.",
     "Weights and pixels are random: members then hardly agree, and STAPLE may take longer than with a trained network.",
 )
-
-
 REFERENCE = ""
 """Name of the reference among the presets, none of which is called so."""
+MADE_AT_LEAST = 2
+"""Steps, where there is no time for all."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which speed is measured."""
+
+    size: int = 256
+    """Side of the image."""
+    members: int = 10
+    """Of the ensemble."""
+    steps: int | None = None
+    """Of the sampler; ``None`` takes the preset's."""
+    repeats: int = 3
+    """How often each is run, in turn."""
+    device: str | None = None
+    """``None`` takes the best there is."""
+    precision: Precision = "auto"
+    """With ``auto`` the reference takes the faster of fp32 and bf16; it always takes the faster layout."""
+    patience: float = 60.0
+    """Seconds for all repeats of a preset beyond which only its first steps are made."""
+    compiled: bool = False
+    """Whether the presets' steps are compiled; the reference is not."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A preset's network, ready to be timed."""
+
+    segmenter: Segmenter
+    steps: int
+    """Of the sampler."""
+    made: int
+    """Steps that are really made; fewer where they take long."""
+    memory: float | None = None
+    """Bytes at the peak of a pass; ``None`` where the system does not tell."""
+
+    def run(self, picture: Path, members: int) -> Pass:
+        """Segment a picture into a folder that is thrown away."""
+        with tempfile.TemporaryDirectory(prefix="medsegdiff-speed-") as out:
+            return timed_pass(self.segmenter, picture, Path(out), members=members, made=self.made, steps=self.steps)
 
 
 def default_presets() -> list[str]:
@@ -64,33 +98,68 @@ def measure_speed(
     with tempfile.TemporaryDirectory(prefix="medsegdiff-speed-") as folder:
         picture = random_picture(Path(folder) / "random.png", conditions.size)
         say("Warming up: reference")
-        reference = prepare_reference(conditions, device)
-        contestants = {}
+        reference = prepare_reference(conditions.size, device, precision=conditions.precision)
+        candidates = {}
         for name, config in configs.items():
             say(f"Warming up: {name}")
-            contestants[name] = prepare_contestant(config, conditions, device, picture)
+            candidates[name] = prepare_candidate(config, conditions, device, picture)
         say(f"Measuring in turn, rounds: {conditions.repeats}; reference, {', '.join(presets)}")
-        seconds, passes = race(reference, contestants, conditions, picture)
+        seconds, passes = race(reference, candidates, conditions, picture)
     precision = pick_precision(conditions.precision, device)
     return {
         "machine": describe_machine(device),
         "conditions": {"size": conditions.size, "members": conditions.members, "repeats": conditions.repeats},
         "reference": report_reference(reference, seconds, conditions.size),
         "presets": {
-            name: {"precision": precision, "compiled": is_compiled(contestants[name].segmenter.model)}
-            | report_preset(configs[name], contestants[name], passes[name], seconds, members=conditions.members)
+            name: {"precision": precision, "compiled": is_compiled(candidates[name].segmenter.model)}
+            | report_preset(configs[name], candidates[name], passes[name], seconds, members=conditions.members)
             for name in configs
         },
         "notes": list(NOTES),
     }
 
 
+def config_for(name: str, size: int) -> ResolvedConfig:
+    """Read a preset, and say for what images: colour pictures with one structure."""
+    about = ["data.channels=3", "data.task=binary", "data.classes=[structure]", f"data.image_size={size}"]
+    return assumed(load_preset(name, about))
+
+
+def random_picture(path: Path, size: int) -> Path:
+    """Write a colour picture of random pixels."""
+    write_picture(path, np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8))
+    return path
+
+
+def prepare_candidate(config: ResolvedConfig, conditions: Conditions, device: torch.device, picture: Path) -> Candidate:
+    """Build a network, warm it up, measure its memory, and decide how many steps there is time for."""
+    steps = conditions.steps or config.sampling.steps
+    torch.manual_seed(0)
+    segmenter = Segmenter(
+        build_model(config),
+        config,
+        device=str(device),
+        precision=conditions.precision,
+        compiled=conditions.compiled,
+    )
+    few = Candidate(segmenter, steps, min(MADE_AT_LEAST, steps))
+    passes: list[Pass] = []
+    grown = peak_memory(lambda: passes.append(few.run(picture, conditions.members)), device)
+    made = affordable(passes[0].each_step[-1], steps, repeats=conditions.repeats, patience=conditions.patience)
+    return Candidate(segmenter, steps, made, with_weights(grown, segmenter.model))
+
+
+def affordable(step: float, steps: int, *, repeats: int, patience: float) -> int:
+    """Decide how many steps are made."""
+    return min(steps, max(MADE_AT_LEAST, int(patience / (step * repeats))))
+
+
 def race(
-    reference: Reference, contestants: Mapping[str, Contestant], conditions: Conditions, picture: Path
+    reference: Reference, candidates: Mapping[str, Candidate], conditions: Conditions, picture: Path
 ) -> tuple[list[float], dict[str, list[Pass]]]:
-    """Run the reference and the contestants in turn."""
+    """Run the reference and the candidates in turn."""
     runs: dict[str, Callable[[], Any]] = {REFERENCE: reference.run}
-    runs |= {name: partial(one.run, picture, conditions.members) for name, one in contestants.items()}
+    runs |= {name: partial(one.run, picture, conditions.members) for name, one in candidates.items()}
     results = in_turn(runs, conditions.repeats)
     return results.pop(REFERENCE), results
 
@@ -112,24 +181,24 @@ def report_reference(reference: Reference, seconds: Sequence[float], size: int) 
 
 
 def report_preset(
-    config: ResolvedConfig, contestant: Contestant, passes: Sequence[Pass], reference: Sequence[float], *, members: int
+    config: ResolvedConfig, candidate: Candidate, passes: Sequence[Pass], reference: Sequence[float], *, members: int
 ) -> dict[str, Any]:
     """Tell what a preset costs."""
-    counted = counted_pass(config, members=members, steps=contestant.steps)
+    counted = counted_pass(config, members=members, steps=candidate.steps)
     total = Operations(*np.sum([[o.counted, o.fft, o.elementwise] for o in counted.values()], axis=0) / 1e9)
     return {
-        "parameters": sum(p.numel() for p in contestant.segmenter.model.parameters()),
+        "parameters": sum(p.numel() for p in candidate.segmenter.model.parameters()),
         "members": members,
-        "steps": contestant.steps,
+        "steps": candidate.steps,
         "gflop": total.counted,
         "gflop_estimated": {"fft": total.fft, "elementwise": total.elementwise},
         "seconds": median(p.seconds for p in passes),
         "ratio": median(p.seconds / r for p, r in zip(passes, reference, strict=True)),
         "images_per_second": median(1 / (p.read + p.seconds - p.tables + p.write) for p in passes),
-        "extrapolated": contestant.made < contestant.steps,
-        "steps_made": contestant.made,
+        "extrapolated": candidate.made < candidate.steps,
+        "steps_made": candidate.made,
         "stages": report_stages(counted, passes),
-        "peak_memory_gb": _gb(contestant.memory),
+        "peak_memory_gb": _gb(candidate.memory),
     }
 
 

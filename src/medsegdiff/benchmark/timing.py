@@ -1,9 +1,10 @@
-"""Measuring: what grows stage by stage, runs in turn, and the peak of memory."""
+"""Measuring: what grows stage by stage, runs in turn, the peak of memory, and on which machine."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 Reading = TypeVar("Reading", float, np.ndarray)
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CPUS = Path("/proc/cpuinfo")
 
 
 class Meter(Generic[Reading]):
@@ -109,3 +111,27 @@ def _resident(field: str) -> float | None:
         return None
     lines = dict(line.split(":", 1) for line in STATUS.read_text(encoding="utf-8").splitlines() if ":" in line)
     return float(lines[field].split()[0]) * 1024 if field in lines else None
+
+
+def with_weights(grown: float | None, net: torch.nn.Module) -> float | None:
+    """Add what the weights take to what memory grew by."""
+    weights = sum(p.numel() * p.element_size() for p in net.parameters())
+    return None if grown is None else grown + weights
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """Tell what computes."""
+    gpu = device.type == "cuda"
+    return {
+        "device": str(device),
+        "name": torch.cuda.get_device_name(device) if gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    lines = CPUS.read_text(encoding="utf-8").splitlines() if CPUS.is_file() else []
+    named = [line for line in lines if line.startswith("model name")]
+    return named[0].partition(":")[2].strip() if named else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""How fast presets train: steps as the trainer makes them, on the phantom, without validation and checkpoints."""
+"""How fast presets train: the trainer's own steps, on the phantom, without validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
-from medsegdiff.benchmark.machine import describe_machine
-from medsegdiff.benchmark.timing import Meter, peak_memory, stopwatch
+from medsegdiff.benchmark.timing import Meter, describe_machine, peak_memory, stopwatch
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.config.train import Precision
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.phantom import PhantomSource
-from medsegdiff.hardware import autocast, pick_device, pick_precision
-from medsegdiff.models.base import build_model
-from medsegdiff.nn.blocks import recompute
-from medsegdiff.training.distillation import objective_of
+from medsegdiff.hardware import pick_device, pick_precision
 from medsegdiff.training.memory import step_memory
-from medsegdiff.training.optimisation import moving_average, parameter_groups
-from medsegdiff.types import Batch
+from medsegdiff.training.step import TrainingStep
+from medsegdiff.training.train import fresh_state, make_accelerator
 
 WARM = 2
 """Steps before those that count: memory is asked for, workers start."""
@@ -122,56 +117,33 @@ def wake_up(device: torch.device) -> None:
     take_steps(tiny.model_copy(update={"model": narrow}), device, stopwatch(device))
 
 
-def take_steps(config: ResolvedConfig, device: torch.device, watch: Meter[float]) -> None:
-    """Build a network and train it, as the trainer does."""
-    torch.manual_seed(config.train.seed)
-    step = make_step(config, device)
-    total = WARM + config.train.max_steps
-    loader = training_loader(phantom_stream(config), config.train, start=0, num_batches=total)
-    batches = iter(loader)
+def take_steps(config: ResolvedConfig, device: torch.device, watch: Meter[float]) -> TrainingStep:
+    """Let the trainer's step build a network and train it."""
+    step, total = trainer_step(config, device), WARM + config.train.max_steps
+    stream = phantom_stream(config, step.network.stride)
+    loader = training_loader(stream, config.train, start=0, num_batches=total + 1)  # accelerate loads one ahead
+    batches = iter(step.accelerator.prepare(loader))
     for _ in range(total):
         with watch.stage("step"):
             with watch.stage("wait"):
                 batch = as_batch(next(batches))
             step(batch)
+    return step
 
 
-def phantom_stream(config: ResolvedConfig) -> TrainingStream:
+def trainer_step(config: ResolvedConfig, device: torch.device) -> TrainingStep:
+    """Make the trainer's step, without gradients of several batches: each is a step."""
+    changes = {"accumulate": 1, "precision": pick_precision(config.train.precision, device)}
+    config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
+    fresh_state(device.type)
+    return TrainingStep(config, make_accelerator(config, None, device.type))
+
+
+def phantom_stream(config: ResolvedConfig, stride: int) -> TrainingStream:
     """Prepare some cases of the phantom, so that they need not be read and resized later."""
     source = PhantomSource(config.data, counts=(CASES, 1, 1))
-    stride = build_stride(config)
     cases = PreparedCases(source, config, stride=stride)
     names = source.info.items("train")
     for name in names:
         cases[name]
     return TrainingStream(cases, names, seed=config.train.seed, augment=config.data.augment)
-
-
-def build_stride(config: ResolvedConfig) -> int:
-    """Ask a network of what its images' sides must be multiples."""
-    with torch.device("meta"):
-        return build_model(config).stride
-
-
-def make_step(config: ResolvedConfig, device: torch.device) -> Callable[[Batch], None]:
-    """Build all that a training step needs."""
-    train = config.train
-    model = build_model(config).to(device).train()
-    if train.gradient_checkpointing:
-        recompute(model)
-    optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
-    average = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, lambda: 0))
-    objective = objective_of(config, device)
-
-    def step(batch: Batch) -> None:
-        """Take one step of the optimiser."""
-        moved = Batch(batch.image.to(device), batch.mask.to(device), batch.positions)
-        with autocast(train.precision, device):
-            loss = objective(model, moved).total
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), train.max_grad_norm or float("inf"))
-        optimizer.step()
-        average.update_parameters(model)
-        optimizer.zero_grad()
-
-    return step

@@ -40,8 +40,7 @@ def speed(
 
     Example: `medsegdiff benchmark speed v2-tiny --size 128 --members 10 --json`
     """
-    from medsegdiff.benchmark.contestants import Conditions
-    from medsegdiff.benchmark.speed import default_presets, measure_speed
+    from medsegdiff.benchmark.speed import Conditions, default_presets, measure_speed
     from medsegdiff.io.atomic import to_json
 
     conditions = Conditions(size, members, steps, repeats, device, precision, patience, compiled)

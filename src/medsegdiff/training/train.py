@@ -147,8 +147,8 @@ def fresh_state(device: str | None) -> PartialState:
     return PartialState(cpu=on_cpu(device))
 
 
-def make_accelerator(config: ResolvedConfig, run: Run, device: str | None) -> Accelerator:
-    """Set up precision, accumulation and trackers."""
+def make_accelerator(config: ResolvedConfig, run: Run | None, device: str | None) -> Accelerator:
+    """Set up precision, accumulation and trackers, which write into the run."""
     available = {str(tracker.value) for tracker in get_available_trackers()}
     if missing := sorted(set(config.train.trackers) - available):
         raise ConfigError(
@@ -163,7 +163,7 @@ def make_accelerator(config: ResolvedConfig, run: Run, device: str | None) -> Ac
         # autocast would keep every weight it has cast, of the whole network, until the forward pass is done
         kwargs_handlers=[AutocastKwargs(cache_enabled=not config.train.sharding)],
         log_with=list(config.train.trackers) or None,
-        project_dir=str(run.folder),
+        project_dir=None if run is None else str(run.folder),
     )
     if config.train.trackers:
         accelerator.init_trackers("medsegdiff", config={"config": config.model_dump_json()})
