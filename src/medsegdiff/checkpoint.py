@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,14 @@ CONFIG = "config.json"
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
 Weights = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights of a network lay."""
+
+    folder: str
+    weights: Weights
 
 
 def save_config(folder: Path, config: ResolvedConfig) -> None:

@@ -38,7 +38,7 @@ def test_masks_lie_on_the_slices(series: tuple[Path, np.ndarray], tmp_path: Path
     folder, values = series
     out = tmp_path / "out"
     finished = segment_files(identity(), find_inputs([folder]), out, members=2, steps=1)
-    assert [image["name"] for image in finished.done] == ["patient7"]
+    assert [image.name for image in finished.done] == ["patient7"]
     written = nib.load(out / "labels" / "patient7.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), values.T)
     itk = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
@@ -66,7 +66,7 @@ def test_a_folder_of_series_is_several_images(series: tuple[Path, np.ndarray], t
     assert len(find_inputs([tmp_path / "all"])) == 2
     (tmp_path / "all" / "b" / "IM0.dcm").write_bytes(b"damaged")
     finished = segment_files(identity(), find_inputs([tmp_path / "all"]), tmp_path / "out", members=1, steps=1)
-    assert [image["name"] for image in finished.done] == ["a"]
+    assert [image.name for image in finished.done] == ["a"]
     assert list(finished.failed) == [str(tmp_path / "all" / "b")]
 
 

@@ -63,7 +63,7 @@ def test_regions_are_trained_on_segmented_written_as_labels_and_scored(brats: Pa
     finished = segment_files(
         segmenter, find_inputs([case], like=segmenter.config), tmp_path / "out", members=2, steps=2
     )
-    assert [image["name"] for image in finished.done] == ["BraTS2021_00003"]
+    assert [image.name for image in finished.done] == ["BraTS2021_00003"]
     written = nib.load(tmp_path / "out" / "labels" / "BraTS2021_00003.nii.gz")
     assert set(np.unique(written.dataobj).tolist()) <= {0, 1, 2, 4}
     assert "    4" in (tmp_path / "out" / "labels" / ITK_SNAP).read_text()
@@ -184,7 +184,7 @@ def test_class_names_with_a_slash_are_written_and_scored(tmp_path: Path) -> None
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu")
     files = find_inputs([tmp_path / "cases.csv"], like=segmenter.config)
     finished = segment_files(segmenter, files, tmp_path / "out", members=2, steps=1)
-    assert [image["name"] for image in finished.done] == [f"p-{n}" for n in range(5)]
+    assert [image.name for image in finished.done] == [f"p-{n}" for n in range(5)]
     assert {p.name for p in (tmp_path / "out" / "masks").iterdir()} == {"whole-tumour", "core"}
     assert "dice/whole/tumour" in numbers(evaluate(tmp_path / "out", tmp_path / "cases.csv"))
 
@@ -208,7 +208,7 @@ def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Segmentation, "save", save)
     files = find_inputs([tmp_path / "in"], like=config)
     finished = segment_files(segmenter, files, tmp_path / "out", members=2, steps=1)
-    assert [image["name"] for image in finished.done] == ["c2"]
+    assert [image.name for image in finished.done] == ["c2"]
     assert ["the model expects 2" in e or "DICOM-SEG" in e for e in finished.failed.values()] == [True, True]
 
 

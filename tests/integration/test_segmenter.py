@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from medsegdiff import Segmenter
+from medsegdiff.checkpoint import Origin
 from medsegdiff.errors import ConfigError, DataError, ShapeError
 from medsegdiff.fusion.fusers import staple
 from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.request import Request
 from medsegdiff.io.raster import picture_size
 from medsegdiff.models.base import build_model
 from tests.makers import randomised, small_config, write_png
@@ -178,7 +181,7 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
     segment_files(segmenter, files, out, **options, split_file=run / "split.csv")
     told = json.loads((out / "segment.json").read_text())
     assert (told["sampling"]["members"], told["sampling"]["sampler"], told["seed"]) == (2, "dpmpp-2m", 0)
-    assert str(run) in told["model"]
+    assert told["model"] == {"folder": str(run), "weights": "best"}
     before = (out / "masks" / "case00.png").read_bytes()
     for wrong in ({"fusion": "stapel"}, {"members": 0}, {"steps": 5000}):
         with pytest.raises(ConfigError):
@@ -190,6 +193,29 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
     segment_files(segmenter, find_inputs([data / "images" / "case02.png"]), out, **options, overwrite=True)
     assert {p.name for p in (out / "masks").iterdir()} == {"case02.png"}
     assert not (out / "split.csv").exists()
+
+
+def test_only_the_parts_that_are_asked_for_are_written(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    segmenter, out = Segmenter.from_pretrained(trained[0], device="cpu"), tmp_path / "out"
+    files = find_inputs([trained[1] / "images" / "case00.png"])
+    segment_files(segmenter, files, out, parts=("labels", "uncertainty"), members=2, steps=1)
+    assert {path.name for path in out.iterdir()} == {"labels", "uncertainty", "segment.json", "staple.csv"}
+    with pytest.raises(ConfigError, match=r"no part 'label'; allowed are masks, labels, .*Did you mean 'labels'"):
+        segment_files(segmenter, files, tmp_path / "other", parts=("label",), members=2, steps=1)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_is_told_of_results_is_what_was_asked_and_is_read_back(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    segmenter, out = Segmenter.from_pretrained(trained[0], device="cpu"), tmp_path / "out"
+    finished = segment_files(
+        segmenter, find_inputs([trained[1] / "images" / "case00.png"]), out, mode="mean", shared_noise=False, seed=5
+    )
+    told, asked = SegmentationFolder(out).read(), Request.of(segmenter.config, mode="mean", shared_noise=False, seed=5)
+    assert told is not None
+    assert (told.sampling, told.members, told.seed) == (asked.sampling, 1, 5)
+    assert told.model == Origin(str(trained[0]), "best")
+    assert (list(told.images), told.seconds) == (finished.done, finished.seconds)
+    assert SegmentationFolder.around(out / "anchor").read() == told
 
 
 def test_rates_of_members_lie_beside_the_results_of_staple_alone(trained: tuple[Path, Path], tmp_path: Path) -> None:

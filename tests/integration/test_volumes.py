@@ -169,7 +169,7 @@ def test_a_volume_that_does_not_fit_the_model_is_passed_over(tmp_path: Path) -> 
     for name, voxels in (("a", phantom()), ("b", np.stack([phantom()] * 2, axis=3)), ("c", phantom())):
         save(tmp_path / "in" / f"{name}.nii", voxels)
     finished = segment_files(identity(), find_inputs([tmp_path / "in"]), tmp_path / "out", members=1, steps=1)
-    assert [image["name"] for image in finished.done] == ["a", "c"]
+    assert [image.name for image in finished.done] == ["a", "c"]
     assert "b: the volume has 2 channels; the model expects 1" in finished.failed[str(tmp_path / "in" / "b.nii")]
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from medsegdiff.fusion.fusers import Fused, staple
-from medsegdiff.inference.rates import rates_of, write_rates
+from medsegdiff.inference.folder import Record, SegmentationFolder
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import VolumeRates
+from medsegdiff.inference.writer import rates_of
 from medsegdiff.labels import Labels, one_hot
 from medsegdiff.types import Geometry, Task
 
@@ -36,6 +37,11 @@ def segmentation(members: torch.Tensor, fused: Fused, task: Task, classes: tuple
         geometry=Geometry(size, (1.0, 1.0)),
         labels=labels,
     )
+
+
+def write_rates(out: Path, result: Segmentation) -> None:
+    record = Record(task=result.labels.task, classes=result.labels.classes)
+    SegmentationFolder(out).finish(record, rates_of(result.name, result, result.labels))
 
 
 def slices(task: Task, classes: tuple[str, ...], m: int = 4) -> list[tuple[torch.Tensor, Segmentation]]:
@@ -91,7 +97,7 @@ def test_a_volume_of_nothing_has_finite_rates_and_one_of_another_fusion_none() -
 @pytest.mark.parametrize(("task", "classes"), TASKS)
 def test_a_row_per_structure_and_member(task: Task, classes: tuple[str, ...], tmp_path: Path) -> None:
     _, part = slices(task, classes)[0]
-    write_rates(tmp_path / "staple.csv", rates_of(part))
+    write_rates(tmp_path, part)
     with (tmp_path / "staple.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     structures = {"binary": ["lesion"], "exclusive": ["a", "b"], "regions": ["disc", "cup"]}[task]
@@ -107,5 +113,5 @@ def test_a_row_per_structure_and_member(task: Task, classes: tuple[str, ...], tm
 
 def test_other_fusions_leave_no_file(tmp_path: Path) -> None:
     members = torch.zeros(3, 1, 8, 8)
-    write_rates(tmp_path / "staple.csv", rates_of(segmentation(members, Fused(members[:1]), "binary", ("lesion",))))
-    assert not list(tmp_path.iterdir())
+    write_rates(tmp_path, segmentation(members, Fused(members[:1]), "binary", ("lesion",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["segment.json"]

@@ -82,9 +82,8 @@ def segment(
     if finished.warning():
         warn(f"{finished.warning()} 'medsegdiff doctor {model}' looks closer.")
     if as_json:
-        result(
-            to_json({"out": str(out), "done": finished.done, "failed": finished.failed, "seconds": finished.seconds})
-        )
+        done = [image.model_dump() for image in finished.done]
+        result(to_json({"out": str(out), "done": done, "failed": finished.failed, "seconds": finished.seconds}))
     elif finished.done:
         info(f"Masks: {out / 'masks'} · look at {out / 'overlay'}")
         result(str(out))

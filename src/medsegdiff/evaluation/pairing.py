@@ -15,9 +15,9 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
-from medsegdiff.evaluation.predictions import Predictions, find_predictions, values_of
-from medsegdiff.evaluation.segmented import folder_of, inner, read_segmented
+from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner, values_of
 from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.grid import check_same_grid
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
@@ -70,7 +70,7 @@ def pair(
     """Find out what is compared with what."""
     FUSERS[fusion]  # an unknown name shows, whether or not anything is fused
     root = inner(references, data.mask_dir)
-    places = (folder_of(predictions), references, root.parent)
+    places = (SegmentationFolder.around(predictions).root, references, root.parent)
     listed = None if split is None else _listed(split, places)
     data = data.model_copy(update={"layout": _layout(predictions, references, data)})
     found = _references(references, root, data, known=listed or ())
@@ -91,7 +91,7 @@ def pair(
 
 def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
     """Read references as those were read that the model was trained on, where it is told and they look alike."""
-    made = read_segmented(predictions)
+    made = SegmentationFolder.around(predictions).read()
     if data.layout == "auto" and made is not None and made.layout and matches(made.layout, references, asked=True):
         return made.layout
     return data.layout
@@ -139,7 +139,7 @@ def _labels(reference: Masks, predictions: Path, data: DataConfig, track: Track,
     if reference.declared is not None:
         return reference.labels((), task=task, classes=classes)
     values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
-    made = read_segmented(predictions)
+    made = SegmentationFolder.around(predictions).read()
     if made is not None and reference.kind != "structures" and task is None:
         if made.labels.task != "regions":
             task, classes = made.labels.task, classes or made.labels.classes

@@ -15,8 +15,8 @@ from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
-from medsegdiff.evaluation.segmented import inner, read_segmented
 from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.image import images_in, read_geometry, read_map
 from medsegdiff.io.names import file_name
 from medsegdiff.labels import TWO_VALUES, Labels
@@ -95,8 +95,9 @@ class Predictions:
             return "The share of members that drew a pixel."
         if self.maps is None:
             return ""
-        made = read_segmented(self.root)
-        surer = made is not None and made.fusion == "staple" and self.root.resolve().name != "anchor"
+        made = SegmentationFolder.around(self.root).read()
+        fusion = None if made is None or made.sampling is None else made.sampling.fusion
+        surer = fusion == "staple" and self.root.resolve().name != "anchor"
         return f"The values in {self.maps.root.name}/." + (
             " They are STAPLE's posterior, surer than the share of members: segment with --save-members to score that."
             if surer
@@ -157,6 +158,11 @@ def _channels(masks: Masks, labels: Labels, name: str) -> Callable[[int], Bool[n
 
 def _two_valued(stored: Sequence[tuple[Path, np.ndarray]]) -> bool:
     return all({*np.unique(values).tolist()} in TWO_VALUES for _, values in stored)
+
+
+def inner(folder: Path, *parts: str) -> Path:
+    """Find a part of what ``segment`` wrote; any other folder is taken as it is."""
+    return next((folder / part for part in parts if (folder / part).is_dir()), folder)
 
 
 def find_predictions(

@@ -1,25 +1,18 @@
-"""The result of segmenting one image, and how it is saved."""
+"""The result of segmenting one image: arrays, and where they lie."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from medsegdiff.errors import ConfigError
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.uncertainty import agreement_of
-from medsegdiff.io.dicom import DicomHeader
-from medsegdiff.io.dicom_seg import write_segmentation
-from medsegdiff.io.image import write_labels, write_map, write_mask
-from medsegdiff.io.label_table import write_label_tables
-from medsegdiff.io.mapped import release
-from medsegdiff.io.names import file_name
-from medsegdiff.io.raster import write_picture
+from medsegdiff.inference.writer import USUAL, write_result
 from medsegdiff.labels import Labels
-from medsegdiff.pictures.overlay import colour_of, overlay, sheet
 from medsegdiff.types import Case, Geometry
 
 
@@ -48,7 +41,7 @@ class Segmentation(Part):
         """
         return cls(name=case.name, image=case.image, geometry=case.geometry, labels=labels, **vars(part))
 
-    def save(self, out: str | Path, *, members: bool = False) -> Path:
+    def save(self, out: str | Path, *, members: bool = False, parts: Collection[str] = USUAL) -> Path:
         """Write masks, probability, uncertainty, any anchor and an overlay to look at: as PNG, volumes as NIfTI.
 
         ``masks/`` holds 0 and 255 (0 and 1 in NIfTI; a folder per class where there are several), ``labels/``
@@ -62,60 +55,17 @@ class Segmentation(Part):
         Args:
             out: Folder; made if it is missing.
             members: Whether each member's mask is written too, under ``members/00/`` ….
+            parts: Which of these folders are written.
 
         Returns:
             The folder.
 
         Raises:
-            ConfigError: If the folder holds images: its masks may be references.
+            ConfigError: If the folder holds images: its masks may be references. If there is no such part.
         """
-        if (Path(out) / "images").exists():
-            raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
-        out = Path(out)
-        self._save_labels(out, self.mask)
-        if self.anchor is not None:
-            self._save_labels(out / "anchor", self.anchor)
-        if members:
-            for number, mask in enumerate(self.members):
-                self._save_labels(out / "members" / f"{number:02d}", mask)
-        self._save_maps(out / "probability", self.probability)
-        if self.anchor_probability is not None:
-            self._save_maps(out / "anchor" / "probability", self.anchor_probability)
-        write_map(out / "uncertainty", self.name, self.uncertainty.entropy, self.geometry)
-        if isinstance(self.geometry.header, DicomHeader):
-            self._save_dicom(out / "dicom-seg")
-        write_picture(out / "overlay" / f"{self.name}.png", self._overlay())
-        return out
-
-    def _save_labels(self, out: Path, labels: np.ndarray) -> None:
-        structures = self.labels.structures
-        for index, name in enumerate(structures):
-            folder = out / "masks" if len(structures) == 1 else out / "masks" / file_name(name)
-            write_mask(folder, self.name, self.labels.mask(labels, index), self.geometry)
-        written = self.labels.write(labels)
-        if written is None:
-            return
-        write_labels(out / "labels", self.name, written, self.geometry)
-        release(labels)
-        values = zip(self.labels.label_values, map(colour_of, range(len(structures))), strict=True)
-        write_label_tables(out / "labels", dict(zip(structures, values, strict=True)))
-
-    def _save_dicom(self, folder: Path) -> None:
-        names = self.labels.structures
-        write_segmentation(
-            folder / f"{self.name}.dcm", self.labels.masks(self.mask), geometry=self.geometry, labels=names
-        )
-        probability = self.probability[self.labels.foreground]  # the background is no segment
-        for name, values in zip(names, probability, strict=True):  # one by one: they are large
-            ending = "" if len(names) == 1 else f"_{file_name(name)}"
-            path = folder / f"{self.name}_probability{ending}.dcm"
-            write_segmentation(path, values[None], geometry=self.geometry, labels=(name,), kind="FRACTIONAL")
-            release(self.probability)
-
-    def _overlay(self) -> UInt8[np.ndarray, "h w 3"]:
-        if self.geometry.affine is None:
-            return overlay(self.image, self.labels.masks(self.mask), self.uncertainty.entropy)
-        return sheet(self.image, self.mask, self.uncertainty.entropy, self.geometry, split=self.labels.masks)
+        case = Case(self.name, self.image, None, self.geometry)
+        write_result(Path(out), self, case, self.labels, parts={*parts, *(("members",) if members else ())})
+        return Path(out)
 
     def agreement(self) -> float:
         """Measure how much members agree.
@@ -124,9 +74,3 @@ class Segmentation(Part):
             Mean Dice of all pairs of members and structures; 1 for a single member.
         """
         return agreement_of(self.members, self.labels)
-
-    def _save_maps(self, folder: Path, values: np.ndarray) -> None:
-        for name, of_class in zip(self.labels.classes, values, strict=True):
-            inner = folder if len(self.labels.classes) == 1 else folder / file_name(name)
-            write_map(inner, self.name, of_class, self.geometry)
-            release(values)

@@ -11,7 +11,7 @@ from typing import Unpack, overload
 
 import torch
 
-from medsegdiff.checkpoint import Weights, load_model
+from medsegdiff.checkpoint import Origin, Weights, load_model
 from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.config.train import Precision
@@ -44,7 +44,7 @@ class Segmenter:
         device: str | torch.device | None = None,
         precision: Precision = "auto",
         compiled: bool = False,
-        origin: str = "",
+        origin: Origin | None = None,
     ) -> None:
         """Take a model into use.
 
@@ -88,7 +88,7 @@ class Segmenter:
             The segmenter.
         """
         model, config = load_model(folder, weights=weights)
-        origin = f"{folder}, {weights} weights"
+        origin = Origin(str(folder), weights)
         return cls(model, config, device=device, precision=precision, compiled=compiled, origin=origin)
 
     @overload

@@ -9,7 +9,7 @@ from pathlib import Path
 from medsegdiff.checkpoint import CONFIG, load_config
 from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import ResolvedConfig, assumed
-from medsegdiff.evaluation.segmented import SEGMENT_FILE, Segmented, read_segmented
+from medsegdiff.inference.folder import Record, SegmentationFolder
 from medsegdiff.models.budget import budget
 from medsegdiff.paper.results import Ours, Result, Score, fill, gather
 from medsegdiff.paper.tables import PaperTable, load_table
@@ -41,26 +41,25 @@ def costs(folders: Sequence[Path]) -> dict[str, Score]:
     Parameters and operations are those of the run's configuration; members and steps those of ``segment.json``, or
     without it the configuration's own. The run is one of the folders, or the one that ``segment.json`` names.
     """
-    made = next((read_segmented(folder) for folder in folders if (folder / SEGMENT_FILE).is_file()), None)
-    named = [] if made is None or made.run is None else [made.run]
+    made = next((told for folder in folders if (told := SegmentationFolder(folder).read()) is not None), None)
+    named = [] if made is None or made.model is None else [Path(made.model.folder)]
     run = next((folder for folder in (*folders, *named) if (folder / CONFIG).is_file()), None)
     config = None if run is None else load_config(run)
     return _ensemble(made, config) | _network(made, config) | ({} if made is None else _measured(made))
 
 
-def _ensemble(made: Segmented | None, config: ResolvedConfig | None) -> dict[str, Score]:
+def _ensemble(made: Record | None, config: ResolvedConfig | None) -> dict[str, Score]:
     """Count members, on average over the images, and calls of the denoiser: one per step of each."""
-    members, steps = (made.members, made.steps) if made is not None else (None, None)
-    if config is not None:
-        members, steps = members or config.sampling.members, steps or config.sampling.steps
-    if members is None or steps is None:
+    own = config.sampling if config is not None else None
+    sampling = made.sampling or own if made is not None else own
+    if sampling is None:
         return {}
-    own = [image.members for image in made.images if image.members is not None] if made is not None else []
-    mean = sum(own) / len(own) if own else float(members)
-    return {"members": Score(mean), "calls": Score(mean * steps)}
+    counts = [image.members for image in made.images if image.members is not None] if made is not None else []
+    mean = sum(counts) / len(counts) if counts else float(sampling.members)
+    return {"members": Score(mean), "calls": Score(mean * sampling.steps)}
 
 
-def _network(made: Segmented | None, config: ResolvedConfig | None) -> dict[str, Score]:
+def _network(made: Record | None, config: ResolvedConfig | None) -> dict[str, Score]:
     if config is None:
         return {}
     price, calls = budget(config), _ensemble(made, config)["calls"].mean
@@ -71,10 +70,11 @@ def _network(made: Segmented | None, config: ResolvedConfig | None) -> dict[str,
     }
 
 
-def _measured(made: Segmented) -> dict[str, Score]:
+def _measured(made: Record) -> dict[str, Score]:
     """Average over the images: the time, and how much the members agree, if there are two at least."""
     found = {}
-    agreements = [image.agreement for image in made.images if image.agreement is not None and made.members != 1]
+    alone = made.sampling is not None and made.sampling.members == 1
+    agreements = [image.agreement for image in made.images if image.agreement is not None and not alone]
     if agreements:
         found["agreement"] = Score(sum(agreements) / len(agreements))
     if made.images and made.seconds is not None:

@@ -1,0 +1,113 @@
+"""A result as files: pictures as PNG, volumes as NIfTI, series of DICOM as DICOM-SEG too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from medsegdiff.errors import ConfigError, nearest
+from medsegdiff.inference.folder import PARTS
+from medsegdiff.inference.parts import Part
+from medsegdiff.io.dicom import DicomHeader
+from medsegdiff.io.dicom_seg import write_segmentation
+from medsegdiff.io.image import write_labels, write_map, write_mask
+from medsegdiff.io.label_table import write_label_tables
+from medsegdiff.io.mapped import release
+from medsegdiff.io.names import file_name
+from medsegdiff.io.raster import write_picture
+from medsegdiff.labels import Labels
+from medsegdiff.pictures.overlay import colour_of, overlay, sheet
+from medsegdiff.types import Case
+
+USUAL = tuple(part for part in PARTS if part != "members")
+"""What is written unless it is said otherwise."""
+
+
+def check_parts(parts: Iterable[str]) -> None:
+    """Refuse what is no part of a result."""
+    for part in parts:
+        if part not in PARTS:
+            raise ConfigError(f"A result has no part '{part}'; allowed are {', '.join(PARTS)}.{nearest(part, PARTS)}")
+
+
+def write_result(out: Path, found: Part, case: Case, labels: Labels, *, parts: Collection[str] = USUAL) -> None:
+    """Write what was found in an image, part by part."""
+    check_parts(parts)
+    if (out / "images").exists():
+        raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
+    _write_labels(out, found.mask, case, labels, parts=parts)
+    if "anchor" in parts and found.anchor is not None:
+        _write_labels(out / "anchor", found.anchor, case, labels)
+    if "members" in parts:
+        for number, mask in enumerate(found.members):
+            _write_labels(out / "members" / f"{number:02d}", mask, case, labels)
+    if "probability" in parts:
+        _write_maps(out / "probability", found.probability, case, labels)
+    if "anchor" in parts and found.anchor_probability is not None:
+        _write_maps(out / "anchor" / "probability", found.anchor_probability, case, labels)
+    if "uncertainty" in parts:
+        write_map(out / "uncertainty", case.name, found.uncertainty.entropy, case.geometry)
+    if "dicom-seg" in parts and isinstance(case.geometry.header, DicomHeader):
+        _write_dicom(out / "dicom-seg", found, case, labels)
+    if "overlay" in parts:
+        write_picture(out / "overlay" / f"{case.name}.png", _overlay(found, case, labels))
+
+
+def rates_of(name: str, found: Part, labels: Labels) -> list[dict[str, str]]:
+    """List what STAPLE says of the members, by structure and member; nothing of another fusion."""
+    if found.sensitivity is None or found.specificity is None:
+        return []
+    return [
+        {
+            "name": name,
+            "structure": structure,
+            "member": f"{member:02d}",  # as its folder is called
+            "sensitivity": f"{found.sensitivity[member, channel]:.6f}",
+            "specificity": f"{found.specificity[member, channel]:.6f}",
+        }
+        for channel, structure in enumerate(labels.structures, start=labels.foreground.start)
+        for member in range(len(found.sensitivity))
+    ]
+
+
+def _write_labels(
+    out: Path, label_map: UInt8[np.ndarray, "..."], case: Case, labels: Labels, *, parts: Collection[str] = PARTS
+) -> None:
+    structures = labels.structures
+    for index, name in enumerate(structures if "masks" in parts else ()):
+        folder = out / "masks" if len(structures) == 1 else out / "masks" / file_name(name)
+        write_mask(folder, case.name, labels.mask(label_map, index), case.geometry)
+    written = labels.write(label_map) if "labels" in parts else None
+    if written is None:
+        return
+    write_labels(out / "labels", case.name, written, case.geometry)
+    release(label_map)
+    values = zip(labels.label_values, map(colour_of, range(len(structures))), strict=True)
+    write_label_tables(out / "labels", dict(zip(structures, values, strict=True)))
+
+
+def _write_maps(folder: Path, values: np.ndarray, case: Case, labels: Labels) -> None:
+    for name, of_class in zip(labels.classes, values, strict=True):
+        inner = folder if len(labels.classes) == 1 else folder / file_name(name)
+        write_map(inner, case.name, of_class, case.geometry)
+        release(values)
+
+
+def _write_dicom(folder: Path, found: Part, case: Case, labels: Labels) -> None:
+    names, geometry = labels.structures, case.geometry
+    write_segmentation(folder / f"{case.name}.dcm", labels.masks(found.mask), geometry=geometry, labels=names)
+    probability = found.probability[labels.foreground]  # the background is no segment
+    for name, values in zip(names, probability, strict=True):  # one by one: they are large
+        ending = "" if len(names) == 1 else f"_{file_name(name)}"
+        path = folder / f"{case.name}_probability{ending}.dcm"
+        write_segmentation(path, values[None], geometry=geometry, labels=(name,), kind="FRACTIONAL")
+        release(found.probability)
+
+
+def _overlay(found: Part, case: Case, labels: Labels) -> UInt8[np.ndarray, "h w 3"]:
+    if case.geometry.affine is None:
+        return overlay(case.image, labels.masks(found.mask), found.uncertainty.entropy)
+    return sheet(case.image, found.mask, found.uncertainty.entropy, case.geometry, split=labels.masks)
