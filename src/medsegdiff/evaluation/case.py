@@ -24,8 +24,6 @@ EMPTY = {
     (True, True): "none",
 }
 """Whether prediction and reference hold anything → which is empty."""
-COUNTS = ("num_samples", "num_raters")
-"""What `distribution_scores` tells beside scores."""
 POINTS = 100
 """Of a curve as it is written."""
 
@@ -113,9 +111,9 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
         truth = structure.reference
         found = all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance)
-        values = _measures(found) | ensemble_scores(structure)
+        values = _measures(found) | _ensemble_scores(structure)
         if structure.probability is not None:
-            pools[structure.name] = pool_of(structure, structure.probability, truth)
+            pools[structure.name] = _pool_of(structure, structure.probability, truth)
             values |= _measures(pools[structure.name].numbers())
         numbers.append(values)
         empty.append(EMPTY[bool(structure.predicted.any()), bool(truth.any())])
@@ -131,7 +129,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     )
 
 
-def ensemble_scores(structure: Structure) -> dict[Measure, float]:
+def _ensemble_scores(structure: Structure) -> dict[Measure, float]:
     """Score members against raters; a single mask counts as an ensemble of one."""
     several = len(structure.raters) > 1
     members = structure.predicted[None] if structure.members is None else structure.members
@@ -141,12 +139,14 @@ def ensemble_scores(structure: Structure) -> dict[Measure, float]:
     raters = np.stack(list(structure.raters.values()))
     found = distribution_scores(members, raters)
     single = rater_dice(structure.predicted[None], raters)[0].tolist()
-    left_out = (*COUNTS, "agreement") if alone else COUNTS  # the agreement of a mask with itself
-    kept = _measures({key: value for key, value in found.items() if key not in left_out})
-    return kept | {Measure("dice", rater=rater): dice for rater, dice in zip(structure.raters, single, strict=True)}
+    if alone:
+        del found["agreement"]  # of a mask with itself
+    return _measures(found) | {
+        Measure("dice", rater=rater): dice for rater, dice in zip(structure.raters, single, strict=True)
+    }
 
 
-def pool_of(structure: Structure, p: Float[np.ndarray, "*s"], truth: Bool[np.ndarray, "*s"]) -> Pool:
+def _pool_of(structure: Structure, p: Float[np.ndarray, "*s"], truth: Bool[np.ndarray, "*s"]) -> Pool:
     """Sum up what probabilities and the uncertainty that follows from them are worth."""
     counted = structure.counted
     share = np.stack(list(structure.raters.values())).mean(axis=0, dtype=np.float32)

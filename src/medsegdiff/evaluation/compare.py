@@ -117,7 +117,7 @@ def compare(runs: Sequence[Run], *, metrics: Sequence[str] = ()) -> Comparison:
     rows = [_compared(measure, first, others) for measure in measures]
     groups = {first.scores.cluster(name) for name in first.scores.groups}
     return Comparison(
-        tuple(run.name for run in runs), len(first.scores), len(groups), tuple(itertools.chain(*rows)), remarks(runs)
+        tuple(run.name for run in runs), len(first.scores), len(groups), tuple(itertools.chain(*rows)), _remarks(runs)
     )
 
 
@@ -166,7 +166,7 @@ def _words(value: Any) -> str:
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
-def remarks(runs: Sequence[Run]) -> tuple[str, ...]:
+def _remarks(runs: Sequence[Run]) -> tuple[str, ...]:
     """Say what to bear in mind with these runs."""
     counts = {run.name: run.setup.members for run in runs}
     if len({count for count in counts.values() if count is not None}) < 2:

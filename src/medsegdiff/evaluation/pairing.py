@@ -29,7 +29,7 @@ KINDS = {"members": "members", "probability": "probabilities", "probabilities": 
 
 
 @dataclass(frozen=True)
-class References:
+class _References:
     """The masks of the raters, and what is told of the cases."""
 
     masks: Masks
@@ -97,13 +97,13 @@ def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
     return data.layout
 
 
-def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[str]) -> References:
+def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[str]) -> _References:
     """Find reference masks: of a data set in any layout, or of a folder of masks."""
     if data.layout != "auto" or detect(whole) is not None:
         listing = list_cases(whole, data)
         if listing.masks.names:
-            return References(listing.masks, listing.cases)
-    return References(mask_folder(root, kind=data.mask_folders, names=known), {})
+            return _References(listing.masks, listing.cases)
+    return _References(mask_folder(root, kind=data.mask_folders, names=known), {})
 
 
 def _listed(split: str, places: Sequence[Path]) -> list[str] | None:
@@ -112,7 +112,7 @@ def _listed(split: str, places: Sequence[Path]) -> list[str] | None:
     return None if file is None else sorted(names_in(file, split))
 
 
-def _names_of(split: str, found: References, references: Path) -> list[str]:
+def _names_of(split: str, found: _References, references: Path) -> list[str]:
     """List the cases of a part as the data set itself says."""
     names = sorted(name for name, case in found.cases.items() if split in (case.part, "all"))
     if not names:
@@ -123,7 +123,7 @@ def _names_of(split: str, found: References, references: Path) -> list[str]:
     return names
 
 
-def _groups(names: Collection[str], found: References, places: Sequence[Path]) -> dict[str, str]:
+def _groups(names: Collection[str], found: _References, places: Sequence[Path]) -> dict[str, str]:
     """Find out which patient each case is of: the data set says so, or a ``split.csv``."""
     groups = {name: case.group for name, case in found.cases.items() if case.group}
     for file in (folder / "split.csv" for folder in places):

@@ -164,8 +164,7 @@ def distribution_scores(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarr
         raters: Masks of the raters.
 
     Returns:
-        ``ged``, ``hm_iou``, ``d_max``, ``rater_dice`` (the mean over members and raters), ``agreement``,
-        ``num_samples`` and ``num_raters``.
+        ``ged``, ``hm_iou``, ``d_max``, ``rater_dice`` (the mean over members and raters) and ``agreement``.
     """
     compared = Comparison.of(samples, raters)
     return {
@@ -174,6 +173,4 @@ def distribution_scores(samples: Bool[np.ndarray, "m *s"], raters: Bool[np.ndarr
         "d_max": compared.d_max(),
         "rater_dice": float(compared.rater_dice().mean()),
         "agreement": compared.agreement(),
-        "num_samples": len(samples),
-        "num_raters": len(raters),
     }

@@ -131,12 +131,12 @@ def perform(
     )
     if finished.failed:
         raise DataError(next(iter(finished.failed.values())))
-    score(job, data, plan, track=track)
+    _score(job, data, plan, track=track)
     shutil.rmtree(masks / "members", ignore_errors=True)  # of volumes they are large, and their scores are there
     write_json(job.folder / DONE, {"steps": outcome.step, "seconds": time.monotonic() - start})
 
 
-def score(job: Job, data: Path, plan: AblationPlan, *, track: Track = no_progress) -> None:
+def _score(job: Job, data: Path, plan: AblationPlan, *, track: Track = no_progress) -> None:
     """Score the fused masks with their members, and the anchor's."""
     reading = plan.config(job.variant).data
     masks, scores = job.folder / MASKS, job.folder / SCORES
@@ -192,9 +192,9 @@ def collect(
     runs: dict[str, dict[int, dict[str, float]]] = {}
     for job in jobs_of(out, variants, plan.seeds):
         if job.done:
-            runs.setdefault(job.variant.name, {})[job.seed] = numbers(job, table, label)
+            runs.setdefault(job.variant.name, {})[job.seed] = _numbers(job, table, label)
     said = (*table.notes, *NOTES, *_told(plan, label), *notes)
-    rows = tuple(Ours(name, over_seeds(list(seeds.values())), ()) for name, seeds in runs.items())
+    rows = tuple(Ours(name, _over_seeds(list(seeds.values())), ()) for name, seeds in runs.items())
     return AblationResults(plan, replace(table, notes=said), rows, runs)
 
 
@@ -221,7 +221,7 @@ def _own(name: str, over: str, *, metric: str = "", data: tuple[str, ...] = (), 
     return Column(name, over=over, metric=metric, data=data, scale=scale, digits=digits, whose="ours")
 
 
-def numbers(job: Job, table: PaperTable, label: str) -> dict[str, float]:
+def _numbers(job: Job, table: PaperTable, label: str) -> dict[str, float]:
     """Read the numbers of a run."""
     scores = job.folder / SCORES
     (ours,) = gather(table, [Result(job.variant.name, scores, label)])
@@ -233,7 +233,7 @@ def numbers(job: Job, table: PaperTable, label: str) -> dict[str, float]:
     return found | {f"{label} {STEPS}": float(job.facts()["steps"])}
 
 
-def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, Score]:
+def _over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, Score]:
     """Average over runs."""
     titles = dict.fromkeys(title for run in runs for title in run)
     return {title: interval([run[title] for run in runs if title in run]) for title in titles}

@@ -126,7 +126,7 @@ def benchmark_ensemble(
     for run, title in zip(runs, titles(runs), strict=True):
         segmenter = Segmenter.from_pretrained(run, device=device)
         source = source_of(data, segmenter.config.data, track=track)
-        own = cases_of(source, run / "split.csv", plan)
+        own = _cases_of(source, run / "split.csv", plan)
         if names and own != names:
             strange = some(sorted(set(names) ^ set(own)))
             raise DataError(f"{run} holds out other cases than {runs[0]}: {strange}. Compare runs with one split.csv.")
@@ -150,7 +150,7 @@ def source_of(data: Path, config: DataConfig, *, track: Track = no_progress) -> 
     return ListedSource(list_cases(data, config), config, track=track)
 
 
-def cases_of(source: DataSource, split_file: Path, plan: EnsemblePlan) -> list[str]:
+def _cases_of(source: DataSource, split_file: Path, plan: EnsemblePlan) -> list[str]:
     """List the cases that are segmented."""
     known = source.info.names("all")
     listed = names_in(split_file, plan.split) if split_file.is_file() else set(source.info.names(plan.split))

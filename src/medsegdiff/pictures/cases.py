@@ -58,7 +58,7 @@ class Panel:
     note: str = ""
 
 
-def filled(row: CaseRow, *, max_members: int = 4) -> list[Panel]:
+def _filled(row: CaseRow, *, max_members: int = 4) -> list[Panel]:
     """Draw image, reference, members, fused mask, uncertainty, and the anchor where there is one.
 
     Of several raters, the reference is as bright as the share of them that drew a pixel.
@@ -120,7 +120,7 @@ def _fused(row: CaseRow, ground: np.ndarray) -> Panel:
 
 def case_grid(rows: Sequence[CaseRow], *, max_members: int = 4) -> Figure:
     """Draw cases below each other, with what they have in common in one column."""
-    panels = [{panel.title: panel for panel in filled(row, max_members=max_members)} for row in rows]
+    panels = [{panel.title: panel for panel in _filled(row, max_members=max_members)} for row in rows]
     titles = sorted(set().union(*panels), key=_place)
     columns = [[replace(of_row[title], title="") if title in of_row else None for title in titles] for of_row in panels]
     return _grid(columns, heads=titles, names=[row.name[:18] for row in rows], size=(1.45, 1.6))

@@ -41,12 +41,12 @@ def choose(scores: Scores, *, each: int = EACH) -> dict[str, list[str]]:
 def gallery(pairing: Pairing, scores: Scores, chosen: Mapping[str, Sequence[str]]) -> dict[str, list[Card]]:
     """Read cases again and draw them."""
     return {
-        heading.capitalize(): [card(slice_case(name, pairing), scores.of(name)) for name in names]
+        heading.capitalize(): [_card(slice_case(name, pairing), scores.of(name)) for name in names]
         for heading, names in chosen.items()
     }
 
 
-def card(row: CaseRow, numbers: Mapping[Measure, float]) -> Card:
+def _card(row: CaseRow, numbers: Mapping[Measure, float]) -> Card:
     """Draw a case: image, raters, fused mask with the reference, uncertainty."""
     pictures = [Picture.of(p.pixels, f"{row.name}: {p.title}", p.note or p.title) for p in contours(row)]
     scores = [f"{label(of, arrow=False)} {number(numbers[of], of.metric)}" for of in SCORES if of in numbers]

@@ -23,21 +23,21 @@ EMPTY = {"no_reference": "reference alone", "no_prediction": "prediction alone",
 def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None:
     """Write the report of an evaluation. Of the images only those of the gallery are read again."""
     sections = (
-        headline(evaluation),
-        scores(evaluation),
+        _headline(evaluation),
+        _scores(evaluation),
         distributions(evaluation),
         reliability(evaluation),
         selective(evaluation),
         ensemble(evaluation),
         pictures(evaluation),
-        every_case(evaluation),
-        reproduction(evaluation, command),
+        _every_case(evaluation),
+        _reproduction(evaluation, command),
     )
     title = f"Evaluation of {Path(evaluation.setup.predictions).name}"
     write_report(path, title, [shown for shown in sections if shown is not None], warnings=evaluation.warnings)
 
 
-def headline(evaluation: Evaluation) -> Section:
+def _headline(evaluation: Evaluation) -> Section:
     """Say what was scored."""
     setup = evaluation.setup
     facts = {"cases": str(len(evaluation.scores))}
@@ -66,7 +66,7 @@ def _several(names: Sequence[str], *, most: int = 6) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def scores(evaluation: Evaluation) -> Section:
+def _scores(evaluation: Evaluation) -> Section:
     """Show the means, and how the numbers are defined."""
     text = (
         "Means with 95 % bootstrap intervals; the arrow points to the better side. "
@@ -99,7 +99,7 @@ def _missing(evaluation: Evaluation, names: Iterable[str]) -> str:
     )
 
 
-def every_case(evaluation: Evaluation) -> Section:
+def _every_case(evaluation: Evaluation) -> Section:
     """Show all cases; of many only after a click."""
     table, count = case_table(evaluation), len(evaluation.scores)
     text = "A click on a heading sorts by it, a second one the other way."
@@ -108,7 +108,7 @@ def every_case(evaluation: Evaluation) -> Section:
     return Section("All cases", folded=[Section(f"{count} cases", text, tables=[table])])
 
 
-def reproduction(evaluation: Evaluation, command: str) -> Section:
+def _reproduction(evaluation: Evaluation, command: str) -> Section:
     """Say how to get these numbers again."""
     plain = shlex.join(["medsegdiff", "evaluate", evaluation.setup.predictions, evaluation.setup.references])
     made_by = f"Made by medsegdiff {version('medsegdiff')}."

@@ -43,14 +43,14 @@ def distributions(evaluation: Evaluation) -> Section | None:
         if Measure(metric) in evaluation.summary:
             title = label(Measure(metric), unit=evaluation.setup.unit)
             values = {structure or whole: scores.column(metric, structure) for structure in structures}
-            figures.append(Picture.of(strips(values, title), f"Distribution of {title} over cases"))
+            figures.append(Picture.of(_strips(values, title), f"Distribution of {title} over cases"))
     text = "A point per case; the middle half of them in the box, a line at the median, a red mark at the mean."
     if evaluation.setup.groups:
         text += " Here every case counts alike; the means above are those of groups."
     return Section("Distributions over cases", text, figures=figures) if figures else None
 
 
-def strips(values: Mapping[str, Sequence[float]], title: str) -> Figure:
+def _strips(values: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Draw every case as a point, by structure: the middle half in a box, a line at the median, a mark at the mean."""
     figure = Figure(figsize=(WIDTH, 0.95 + (0.5 if len(values) <= MANY else 0.28) * len(values)), layout="constrained")
     axis = figure.subplots()
