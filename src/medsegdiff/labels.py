@@ -70,7 +70,7 @@ class Labels:
             return ()
         return tuple(values[0] for values in self.values[self.foreground]) or self._counted
 
-    def read(self, stored: UInt8[np.ndarray, "*s"], path: Path) -> UInt8[np.ndarray, "k *s"]:
+    def read(self, stored: UInt8[np.ndarray, "*s"], path: object) -> UInt8[np.ndarray, "k *s"]:
         """Turn the values of a file into 0 and 1 by channel.
 
         Args:
@@ -86,7 +86,7 @@ class Labels:
         self._check(stored, path)
         return self.table[:, stored]
 
-    def read_channel(self, stored: UInt8[np.ndarray, "*s"], path: Path, index: int) -> UInt8[np.ndarray, "*s"]:
+    def read_channel(self, stored: UInt8[np.ndarray, "*s"], path: object, index: int) -> UInt8[np.ndarray, "*s"]:
         """Turn the values of a file into 0 and 1 of one channel, where all would not fit into memory."""
         self._check(stored, path)
         return self.table[index][stored]
@@ -181,7 +181,7 @@ class Labels:
             return tuple((index,) for index in range(len(self.classes)))
         return self.values
 
-    def _check(self, stored: np.ndarray, path: Path) -> None:
+    def _check(self, stored: np.ndarray, path: object) -> None:
         if not self._split:
             return
         known = {0, *(value for values in self._values for value in values), *({self.ignore} - {None})}

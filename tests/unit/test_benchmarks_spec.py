@@ -45,7 +45,7 @@ def test_a_spec_of_a_few_lines_is_read_as_a_data_set(tmp_path: Path) -> None:
     assert not matches(SPEC, tmp_path)
     source = ListedSource(listing(make(tmp_path)), DataConfig(image_size=32))
     assert matches(SPEC, tmp_path)
-    assert (source.info.layout, source.info.task, source.info.classes) == ("polyps", "binary", ("polyp",))
+    assert (source.info.layout, source.info.labels.task, source.info.labels.classes) == ("polyps", "binary", ("polyp",))
     assert {name: case.part for name, case in source.listing.cases.items()} == {
         "p1_001": "train",
         "p1_002": "train",

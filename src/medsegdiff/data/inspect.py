@@ -14,15 +14,14 @@ from torch.nn import functional as F
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.data.listed import check_channels_alike, check_grids, unlabelled
 from medsegdiff.data.listing import CaseFiles, Listing
-from medsegdiff.data.masks import Masks
+from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.open import list_cases
+from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, MedSegDiffError, size
-from medsegdiff.io.image import count_channels, read_channels
-from medsegdiff.types import Geometry
+from medsegdiff.io.image import read_channels
 
 ALIKE = 0.95
 """Correlation of edges at 32×32 from which two images are near-duplicates."""
@@ -74,20 +73,6 @@ class Inspection:
         return told | {"ok": self.ok}
 
 
-@dataclass
-class _Reading:
-    """What is gathered while files are read."""
-
-    thumbnails: dict[str, torch.Tensor] = field(default_factory=dict)
-    pixels: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """Folder of masks and value → pixels."""
-    held: list[set[tuple[str, int]]] = field(default_factory=list)
-    """By case: folders and values."""
-    sizes: Counter[str] = field(default_factory=Counter)
-    channels: Counter[str] = field(default_factory=Counter)
-    spacings: list[tuple[float, ...]] = field(default_factory=list)
-
-
 def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress) -> Inspection:
     """Read every image and mask of a data set, and collect what is wrong instead of stopping at the first."""
     found = Inspection()
@@ -99,100 +84,90 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
         found.problems.append(str(error))
         return found
     masks = listing.masks
-    found.problems += _unlike(listing)
     found.layout, found.images, found.remarks = listing.layout, len(listing.cases), list(listing.remarks)
     found.unlisted = len(listing.unlisted)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
-    found.problems += [f"{name}: the image has no mask" for name in unlabelled(listing.cases, masks.names)]
     known = {*listing.cases, *listing.unlisted}
     found.remarks += [f"{name}: the mask has no image" for name in masks.names if name not in known]
-    found.problems += [f"masks are missing: {name}" for name in masks.incomplete(set(masks.names) & set(listing.cases))]
-    read = _read_all(listing, found, track)
-    _understand(listing, read, config, found)
+    thumbnails: dict[str, torch.Tensor] = {}
+
+    def shrink(case: CaseFiles, stored: Stored) -> None:
+        thumbnails[case.name] = thumbnail(_picture(case))
+
+    read = scan(listing, config, track=track, also=shrink)
+    found.problems += _problems(listing, read)
+    _describe(read, found)
+    _understand(read, config, found)
     if split := _split(listing, config, found):
         found.leaks = leaks(listing.cases, split)
-        found.near_duplicates = near_duplicates(read.thumbnails, split)
-    found.shown = [listing.cases[name] for name in sorted(read.thumbnails) if name in masks.names]
+        found.near_duplicates = near_duplicates(thumbnails, split)
+    found.shown = [listing.cases[name] for name in sorted(thumbnails) if name in masks.names]
     found.drawn = masks
     return found
 
 
-def _unlike(listing: Listing) -> list[str]:
-    """Say what keeps images from being trained on together."""
+def _problems(listing: Listing, read: Scan) -> list[str]:
+    """Word what has to be mended: of all cases together, of their masks, then case by case."""
+    masks = listing.masks
+    problems = []
     try:
         if listing.volumes:
-            counts = {case.images[0]: count_channels(case.images) for case in listing.cases.values()}
-            check_channels_alike(counts)
-    except MedSegDiffError as error:
-        return [str(error)]
-    return []
+            check_channels_alike(read)
+    except DataError as error:
+        problems.append(str(error))
+    problems += [f"{name}: the image has no mask" for name in unlabelled(listing)]
+    incomplete = masks.incomplete(set(masks.names) & set(listing.cases))
+    problems += [f"masks are missing: {text}" for text in missing_structures(incomplete)]
+    return problems + [str(problem) for problem in read.problems.values()]
 
 
-def _read_all(listing: Listing, found: Inspection, track: Track) -> _Reading:
-    read = _Reading()
-    for name in track(list(listing.cases), "Reading images and masks"):
-        try:
-            _read(listing.cases[name], listing.masks, read, found)
-        except MedSegDiffError as error:
-            found.problems.append(str(error))
-    found.values = sorted({value for _, value in read.pixels})
-    found.sizes, found.channels = dict(read.sizes.most_common(8)), dict(read.channels)
-    if read.spacings:
-        low, median, high = np.percentile(read.spacings, (0, 50, 100), axis=0).round(4).tolist()
+def _describe(read: Scan, found: Inspection) -> None:
+    """Tell sizes, channels and spacings of the images, and which masks are empty."""
+    channels = Counter(read.cases[name].channels for name in read.grids)
+    found.channels = {{1: "grey", 3: "colour"}.get(n, f"of {n} channels"): count for n, count in channels.items()}
+    found.sizes = dict(Counter(size(grid.shape) for grid in read.grids.values()).most_common(8))
+    spacings = [grid.spacing for grid in read.grids.values() if grid.affine is not None]
+    if spacings:
+        low, median, high = np.percentile(spacings, (0, 50, 100), axis=0).round(4).tolist()
         found.spacing = {"median": median, "min": low, "max": high}
-    return read
+    for name, case in read.cases.items():
+        for folder, path in read.listing.masks.by_folder(name).items():
+            if {value for of, value in case.counts if of == folder} == {0}:
+                found.empty_masks.append(f"{whole(path).parent.name}/{name}")
 
 
-def _read(case: CaseFiles, masks: Masks, read: _Reading, found: Inspection) -> None:
-    """Read a case: the image first, so that what it is counts even if its mask is bad."""
+def _picture(case: CaseFiles) -> np.ndarray:
+    """Read a picture, or the middle slice of a volume."""
     image, geometry = read_channels(case.images)
-    read.sizes[size(geometry.shape)] += 1
-    read.channels[{1: "grey", 3: "colour"}.get(len(image), f"of {len(image)} channels")] += 1
-    if geometry.affine is not None:
-        read.spacings.append(geometry.spacing)
-    check_grids(case, masks)
-    read.held.append(set())
-    for folder, path in masks.by_folder(case.name).items():
-        values, counts = np.unique(masks.reader.values(path), return_counts=True)
-        keys = [(folder, value) for value in values.tolist()]
-        read.pixels.update(dict(zip(keys, counts.tolist(), strict=True)))
-        read.held[-1].update(keys)
-        if not values.any():
-            found.empty_masks.append(f"{path.parent.name}/{case.name}")
-    read.thumbnails[case.name] = thumbnail(_picture(image, geometry))
-
-
-def _picture(image: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Give the picture itself, or the middle slice of a volume."""
     if image.ndim == 3:
         return image
     slicing = Slicing.of(geometry)
     return np.ascontiguousarray(slicing.cut(image, slicing.middle))
 
 
-def _understand(listing: Listing, read: _Reading, config: DataConfig, found: Inspection) -> None:
+def _understand(read: Scan, config: DataConfig, found: Inspection) -> None:
+    found.values = sorted(read.values)
     if not found.values:  # no mask could be read, and that is said already
         return
     if found.values == [0]:
         found.problems.append("Every mask is empty: there is nothing to learn.")
+    structures = read.listing.masks.kind == "structures"
     try:
-        coding = listing.masks.labels(found.values, task=config.task, classes=config.classes)
+        labels = read.labels(config)
+        found.task, found.classes = labels.task, list(labels.classes)
+        if not structures:
+            labels.read(np.array(found.values, np.uint8), read.listing.masks.root)
     except DataError as error:
         found.problems.append(str(error))
+    if not found.task:
         return
-    found.task, found.classes = coding.task, list(coding.classes)
-    if listing.masks.kind != "structures":
-        try:
-            coding.read(np.array(found.values, np.uint8), listing.masks.root)
-        except DataError as error:
-            found.problems.append(str(error))
-    structures = listing.masks.kind == "structures"
-    total = sum(read.pixels.values()) / (len(coding.classes) if structures else 1)
-    for index, name in enumerate(coding.classes):
-        row = coding.table[0 if structures else index]
-        own = {key for key in read.pixels if row[key[1]] and (key[0] == name or not structures)}
-        cases = sum(bool(own & held) for held in read.held)
-        found.labels[name] = {"share": sum(read.pixels[key] for key in own) / total, "cases": cases}
+    counts = read.counts
+    total = sum(counts.values()) / (len(labels.classes) if structures else 1)
+    for index, name in enumerate(labels.classes):
+        row = labels.table[0 if structures else index]
+        own = {key for key in counts if row[key[1]] and (key[0] == name or not structures)}
+        cases = sum(not own.isdisjoint(case.counts) for case in read.cases.values())
+        found.labels[name] = {"share": sum(counts[key] for key in own) / total, "cases": cases}
 
 
 def _split(listing: Listing, config: DataConfig, found: Inspection) -> dict[str, str]:

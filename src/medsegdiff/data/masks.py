@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_geometry, read_mask
 from medsegdiff.labels import TWO_VALUES, Labels, labels_of, strange_values
 from medsegdiff.types import Geometry, Task
 
+
+@dataclass(frozen=True)
+class MaskRef:
+    """One mask of a file that holds several."""
+
+    file: Path
+    item: str
+    """Its name or number in the file."""
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.item}"
+
+
+MaskFile = Path | MaskRef
+Stored = Sequence[tuple[MaskFile, UInt8[np.ndarray, " *s"]]]
+"""The masks of a case as they are stored."""
 Kind = Literal["flat", "raters", "structures"]
 """One file per case, or several: of raters who drew the same, or of structures that may overlap."""
 
 
 class MaskReader:
-    """Reads mask files: pictures and volumes. A layout may read others; what stands for a file is a path to it."""
+    """Reads mask files: pictures and volumes. A layout may read others, or parts of files."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, " *s"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, " *s"]:
         """Read a mask."""
-        return read_mask(path)
+        return read_mask(whole(path))
 
-    def geometry(self, path: Path) -> Geometry:
+    def geometry(self, path: MaskFile) -> Geometry:
         """Find out where a mask lies."""
-        return read_geometry(path)[0]
+        return read_geometry(whole(path))[0]
+
+
+def whole(path: MaskFile) -> Path:
+    """Name the file that holds a mask."""
+    return path.file if isinstance(path, MaskRef) else path
+
+
+def part_of(path: MaskFile) -> tuple[Path, str]:
+    """Take file and item apart, of a mask that is not alone in its file."""
+    assert isinstance(path, MaskRef)
+    return path.file, path.item
 
 
 class Masks:
@@ -35,7 +63,7 @@ class Masks:
 
     def __init__(
         self,
-        files: Mapping[str, Mapping[str, Path]],
+        files: Mapping[str, Mapping[str, MaskFile]],
         *,
         kind: Kind,
         where: Path,
@@ -59,24 +87,30 @@ class Masks:
         """Tell whether there is any mask of a case."""
         return any(name in of_cases for of_cases in self._files.values())
 
-    def files(self, name: str) -> list[Path]:
+    def files(self, name: str) -> list[MaskFile]:
         """List the files of a case."""
         return list(self.by_folder(name).values())
 
-    def by_folder(self, name: str) -> dict[str, Path]:
+    def by_folder(self, name: str) -> dict[str, MaskFile]:
         """List the files of a case by rater or structure."""
         return {folder: of_cases[name] for folder, of_cases in self._files.items() if name in of_cases}
 
-    def incomplete(self, names: Iterable[str]) -> list[str]:
-        """List the cases that lack a structure. A rater may be missing, a structure may not."""
+    def incomplete(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Find the structures that cases lack. A rater may be missing, a structure may not."""
         if self.kind != "structures":
-            return []
+            return {}
         lacking = {name: [f for f in self.folders if name not in self._files[f]] for name in sorted(names)}
-        return [f"{name} (no {', '.join(folders)})" for name, folders in lacking.items() if folders]
+        return {name: folders for name, folders in lacking.items() if folders}
 
-    def values(self, name: str) -> set[int]:
-        """List the values of a case's masks."""
-        return {int(value) for path in self.files(name) for value in np.unique(self.reader.values(path))}
+    def values(self, names: Iterable[str] | None = None) -> set[int]:
+        """List the values of the masks of all cases, or of some."""
+        files = (path for name in (self.names if names is None else names) for path in self.files(name))
+        return {int(value) for path in files for value in np.unique(self.reader.values(path))}
+
+    def structures(self, stored: UInt8[np.ndarray, " *s"]) -> Bool[np.ndarray, " *s"]:
+        """Find the pixels of any structure, before it is known what values mean: above 0, and labelled."""
+        nobody = self.declared.ignore if self.declared else None
+        return stored > 0 if nobody is None else (stored > 0) & (stored != nobody)
 
     def labels(
         self, values: Iterable[int], *, task: Task | None = None, classes: tuple[str, ...] | None = None
@@ -103,7 +137,7 @@ class Masks:
             )
         return declared
 
-    def stored(self, name: str) -> list[tuple[Path, UInt8[np.ndarray, " *s"]]]:
+    def stored(self, name: str) -> Stored:
         """Read the masks of a case as they are stored."""
         found = [(path, self.reader.values(path)) for path in self.files(name)]
         if len({values.shape for _, values in found}) > 1:
@@ -111,25 +145,19 @@ class Masks:
             raise GeometryError(f"The masks of '{name}' differ in size: {sizes}. They must lie on the same grid.")
         return found
 
-    def coded(
-        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], labels: Labels
-    ) -> UInt8[np.ndarray, "r k *s"]:
+    def coded(self, stored: Stored, labels: Labels) -> UInt8[np.ndarray, "r k *s"]:
         """Turn stored values, or a part of each, into channels."""
         masks = [labels.read(values, path) for path, values in stored]
         return np.concatenate(masks)[None] if self.kind == "structures" else np.stack(masks)
 
-    def channel(
-        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], labels: Labels, index: int
-    ) -> UInt8[np.ndarray, "r *s"]:
+    def channel(self, stored: Stored, labels: Labels, index: int) -> UInt8[np.ndarray, "r *s"]:
         """Turn stored values into one channel, where all at once would not fit into memory."""
         if self.kind == "structures":
             path, values = stored[index]
             return labels.read(values, path)[:1]
         return np.stack([labels.read_channel(values, path, index) for path, values in stored])
 
-    def ignored(
-        self, stored: Sequence[tuple[Path, UInt8[np.ndarray, " *s"]]], labels: Labels
-    ) -> UInt8[np.ndarray, "r *s"] | None:
+    def ignored(self, stored: Stored, labels: Labels) -> UInt8[np.ndarray, "r *s"] | None:
         """Find the pixels that nobody labelled."""
         if labels.ignore is None:
             return None
@@ -139,3 +167,8 @@ class Masks:
     def read(self, name: str, labels: Labels) -> UInt8[np.ndarray, "r k *s"]:
         """Read the masks of a case."""
         return self.coded(self.stored(name), labels)
+
+
+def missing_structures(incomplete: Mapping[str, Sequence[str]]) -> list[str]:
+    """Word what `Masks.incomplete` found."""
+    return [f"{name} (no {', '.join(folders)})" for name, folders in incomplete.items()]

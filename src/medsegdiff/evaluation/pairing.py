@@ -11,11 +11,11 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
-from medsegdiff.data.masks import Masks
+from medsegdiff.data.masks import Masks, missing_structures
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
-from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner, values_of
+from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.grid import check_same_grid
@@ -138,19 +138,19 @@ def _labels(reference: Masks, predictions: Path, data: DataConfig, track: Track,
     task, classes = data.task, data.classes
     if reference.declared is not None:
         return reference.labels((), task=task, classes=classes)
-    values = {value for name in track(reference.names, "Reading references") for value in reference.values(name)}
+    values = reference.values(track(reference.names, "Reading references"))
     made = SegmentationFolder.around(predictions).read()
     if made is not None and reference.kind != "structures" and task is None:
         if made.labels.task != "regions":
             task, classes = made.labels.task, classes or made.labels.classes
     elif indices and task is None and reference.kind != "structures" and values not in TWO_VALUES:
         predicted = mask_folder(inner(predictions, "labels", "masks"))
-        if classes is not None and (beyond := sorted(values_of(predicted) - set(range(len(classes))))):
+        if classes is not None and (beyond := sorted(predicted.values() - set(range(len(classes))))):
             raise DataError(
                 f"{predicted.root}: predicted value {beyond[-1]} is out of range; data.classes names {len(classes)}: "
                 f"{some(classes, most=20)}."
             )
-        values |= values_of(predicted)
+        values |= predicted.values()
     return reference.labels(values, task=task, classes=classes)
 
 
@@ -165,7 +165,7 @@ def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> 
     for name in names:
         given.count(name)
     for folder in (*given.folders(), reference):
-        if incomplete := folder.incomplete(name for name in names if folder.has(name)):
+        if incomplete := missing_structures(folder.incomplete(name for name in names if folder.has(name))):
             raise DataError(f"{folder.root}: structures are missing: {some(incomplete)}. Save an empty mask for each.")
     for maps in filter(None, (given.maps, given.uncertainty)):
         if missing := sorted(set(names) - set(maps.names)):

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import mask_folder
-from medsegdiff.data.masks import Masks
+from medsegdiff.data.masks import MaskFile, Masks, Stored, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import SegmentationFolder
@@ -119,11 +119,11 @@ class Predictions:
             )
         return sum(there)
 
-    def grids(self, name: str) -> list[tuple[Path, Geometry]]:
+    def grids(self, name: str) -> list[tuple[MaskFile, Geometry]]:
         """Find out where the files of a case lie, from their headers."""
         found = [(path, of.reader.geometry(path)) for of in self.folders() for path in of.files(name)]
         maps = [path for of in (self.uncertainty, self.maps) if of is not None for path in of.paths(name)]
-        return found + [(path, read_geometry(path)[0]) for path in maps]
+        return [*found, *((path, read_geometry(path)[0]) for path in maps)]
 
     def reader(self, name: str) -> Callable[[int], Predicted]:
         """Read the masks of a case; give what was predicted of a channel."""
@@ -156,7 +156,7 @@ def _channels(masks: Masks, labels: Labels, name: str) -> Callable[[int], Bool[n
     return lambda channel: masks.channel(stored, labels, channel)[0].astype(bool)
 
 
-def _two_valued(stored: Sequence[tuple[Path, np.ndarray]]) -> bool:
+def _two_valued(stored: Stored) -> bool:
     return all({*np.unique(values).tolist()} in TWO_VALUES for _, values in stored)
 
 
@@ -203,11 +203,6 @@ def find_predictions(
     )
 
 
-def values_of(masks: Masks) -> set[int]:
-    """List the values of all masks."""
-    return {value for name in masks.names for value in masks.values(name)}
-
-
 def _members(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
@@ -216,7 +211,7 @@ def _find_maps(folder: Path, labels: Labels, *, names: Collection[str]) -> Maps:
     """Look through a folder of probabilities."""
     found = mask_folder(folder, kind="structures", names=names)
     by_folder = {
-        of: {name: found.by_folder(name)[of] for name in found.names if of in found.by_folder(name)}
+        of: {name: whole(found.by_folder(name)[of]) for name in found.names if of in found.by_folder(name)}
         for of in found.folders
     }
     if len(labels.classes) == 1 and set(by_folder) == {""}:
@@ -248,7 +243,7 @@ def _find_masks(
             f"{found.root} holds several folders: {some(found.folders)}. Score one of them at a time; "
             "if they are the members of an ensemble, say --as members."
         )
-    if checked and not labels.exclusive and (values := values_of(found)) not in TWO_VALUES:
+    if checked and not labels.exclusive and (values := found.values()) not in TWO_VALUES:
         shown = some([str(value) for value in sorted(values)])
         raise DataError(
             f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. If these are probabilities, say "

@@ -19,7 +19,7 @@ from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.io.image import read_image
 from medsegdiff.io.names import file_name
-from medsegdiff.io.raster import read_map, read_mask
+from medsegdiff.io.raster import read_map
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.curves import save
 from medsegdiff.pictures.overlay import COLOURS, colour_of, overlay, to_rgb
@@ -161,7 +161,7 @@ def saved_rows(
     """Read cases back as rows of pictures."""
     listing = list_cases(data, config or DataConfig())
     reference = listing.masks
-    values = {value for name in reference.names for value in reference.values(name)}
+    values = reference.values()
     labels = reference.labels(values, classes=None if config is None else config.classes)
     members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
     return [
@@ -184,7 +184,7 @@ def _masks(folder: Path, name: str, labels: Labels) -> np.ndarray:
     found = mask_folder(folder / "masks", kind="structures")
     if found.kind == "structures":
         found = found.ordered([file_name(structure) for structure in labels.structures])
-    return np.stack([read_mask(path) > 0 for path in found.files(name)])
+    return np.stack([found.reader.values(path) > 0 for path in found.files(name)])
 
 
 def _grid(

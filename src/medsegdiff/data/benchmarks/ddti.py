@@ -1,7 +1,7 @@
 """DDTI, the Digital Database of Thyroid Ultrasound Images: nodules as polygons in an XML file per patient.
 
 ``N_1.jpg``, ``N_2.jpg`` … are the images of patient N. ``N.xml`` holds one or more ``<mark>``: the number of an image,
-and as ``<svg>`` a JSON list of what was drawn on it. The path ``N.xml#1`` stands for the mask of ``N_1.jpg``.
+and as ``<svg>`` a JSON list of what was drawn on it. Item 1 of ``N.xml`` is the mask of ``N_1.jpg``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.masks import MaskReader
+from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef, part_of
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_geometry
 from medsegdiff.io.rtstruct import fill_even_odd
@@ -30,24 +30,19 @@ Polygon = Float[np.ndarray, "n 2"]
 class DrawnReader(MaskReader):
     """Fills polygons on the grid of their image."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "h w"]:
         """Fill what was drawn on an image."""
-        file, number = _parts(path)
+        file, number = part_of(path)
         height, width = self.geometry(path).shape
         mask = np.zeros((height, width), np.uint8)
         for polygon in read_marks(file).get(number, []):
             mask |= fill_even_odd([polygon], (height, width))
         return mask
 
-    def geometry(self, path: Path) -> Geometry:
+    def geometry(self, path: MaskFile) -> Geometry:
         """Give the grid of the image."""
-        file, number = _parts(path)
+        file, number = part_of(path)
         return read_geometry(file.with_name(f"{file.stem}_{number}.jpg"))[0]
-
-
-def _parts(path: Path) -> tuple[Path, str]:
-    file, _, number = str(path).rpartition("#")
-    return Path(file), number
 
 
 def _files(root: Path) -> list[Path]:
@@ -57,7 +52,7 @@ def _files(root: Path) -> list[Path]:
 def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
     """Find the images on which something was drawn, by patient. There is no official split."""
     images = {case.name: case for case in in_parts(spec, root, config).cases}
-    drawn = {f"{file.stem}_{number}": Path(f"{file}#{number}") for file in _files(root) for number in read_marks(file)}
+    drawn = {f"{file.stem}_{number}": MaskRef(file, number) for file in _files(root) for number in read_marks(file)}
     cases = [case for name, case in images.items() if name in drawn]
     if images and _files(root) and not cases:
         raise DataError(f"{root}: expected XML files that tell of polygons; found none on {len(images)} images.")

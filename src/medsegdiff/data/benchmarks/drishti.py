@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.refuge2 import CLASSES, cup_in_disc
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.masks import MaskReader
+from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef, part_of, whole
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_mask
 from medsegdiff.labels import Labels
@@ -26,16 +26,16 @@ ENDINGS = {"disc": "_ODsegSoftmap", "cup": "_cupsegSoftmap"}
 
 
 class AgreementReader(MaskReader):
-    """Reads the maps of a case at the level of one expert. ``DISC#2`` stands for what at least two drew."""
+    """Reads the maps of a case at the level of one expert. Item 2 of the map of a disc is what at least two drew."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "h w"]:
         """Read disc and cup."""
-        file, _, level = str(path).rpartition("#")
-        return cup_in_disc(_drawn(Path(file), int(level)), _drawn(_cup(Path(file)), int(level)), path)
+        disc, level = part_of(path)
+        return cup_in_disc(_drawn(disc, int(level)), _drawn(_cup(disc), int(level)), path)
 
-    def geometry(self, path: Path) -> Geometry:
+    def geometry(self, path: MaskFile) -> Geometry:
         """Give the grid of the map of the disc."""
-        return super().geometry(Path(str(path).rpartition("#")[0]))
+        return super().geometry(part_of(path)[0])
 
 
 def _cup(disc: Path) -> Path:
@@ -70,7 +70,7 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
     if odd := sorted(disc.keys() ^ cup.keys()):
         raise DataError(f"{root}: '{odd[0]}' has a map of the disc or of the cup alone. Give both.")
     levels = {
-        f"expert{level}": {name: Path(f"{path}#{level}") for name, path in disc.items()}
+        f"expert{level}": {name: MaskRef(whole(path), str(level)) for name, path in disc.items()}
         for level in range(1, NUM_EXPERTS + 1)
     }
     return Found(found.cases if disc else (), levels)

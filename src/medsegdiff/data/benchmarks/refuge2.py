@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, files_in, in_parts, register
 from medsegdiff.data.dataset import SPLITS
-from medsegdiff.data.masks import MaskReader
+from medsegdiff.data.masks import MaskFile, MaskReader, whole
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_mask
 from medsegdiff.labels import TWO_VALUES, Labels
@@ -36,9 +36,9 @@ ENDINGS = {f"rater{number}": f"_seg_disc_{number}" for number in range(1, 8)}
 class ChallengeReader(MaskReader):
     """Reads masks of the challenge, in which the cup is 0, the rim 128 and the background 255."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "h w"]:
         """Read a mask."""
-        stored = read_mask(path)
+        stored = read_mask(whole(path))
         if strange := [str(value) for value in np.unique(stored).tolist() if value not in STORED]:
             raise DataError(
                 f"{path}: expected 0 (cup), 128 (rim of the disc) and 255 (outside); found {some(strange)}. "
@@ -52,9 +52,10 @@ class ChallengeReader(MaskReader):
 class RaterReader(MaskReader):
     """Reads the two files of a rater as one mask: that of the disc is named, that of the cup lies beside it."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "h w"]:
         """Read disc and cup of a rater."""
-        return cup_in_disc(_drawn(path), _drawn(path.with_name(path.name.replace("_disc_", "_cup_"))), path)
+        disc = whole(path)
+        return cup_in_disc(_drawn(disc), _drawn(disc.with_name(disc.name.replace("_disc_", "_cup_"))), disc)
 
 
 def _drawn(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -64,7 +65,9 @@ def _drawn(path: Path) -> UInt8[np.ndarray, "h w"]:
     return (stored > above).astype(np.uint8)
 
 
-def cup_in_disc(disc: UInt8[np.ndarray, "h w"], cup: UInt8[np.ndarray, "i j"], path: Path) -> UInt8[np.ndarray, "h w"]:
+def cup_in_disc(
+    disc: UInt8[np.ndarray, "h w"], cup: UInt8[np.ndarray, "i j"], path: MaskFile
+) -> UInt8[np.ndarray, "h w"]:
     """Put two structures into one mask: 1 the disc, 2 the cup, 3 both."""
     if disc.shape != cup.shape:
         raise GeometryError(
@@ -84,7 +87,7 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
     if challenge.cases:
         return challenge
     found = in_parts(replace(spec, parts=RATED, mask_endings=ENDINGS, unlabelled=SPLITS), root, config)
-    drawn = {path for files in found.masks.values() for path in files.values()}
+    drawn = {whole(path) for files in found.masks.values() for path in files.values()}
     cups = files_in(spec, root, "|".join(part.masks.replace("_disc_", "_cup_") for part in RATED))
     if odd := sorted(drawn ^ {path.with_name(path.name.replace("_cup_", "_disc_")) for path in cups}):
         numbers = sorted({path.stem[-1] for path in odd if path.parent == odd[0].parent})

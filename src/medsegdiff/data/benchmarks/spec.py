@@ -16,7 +16,7 @@ from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
 from medsegdiff.data.mask_folder import by_name
-from medsegdiff.data.masks import MaskReader, Masks
+from medsegdiff.data.masks import MaskFile, MaskReader, Masks
 from medsegdiff.data.split import assign
 from medsegdiff.io.image import SUFFIXES, image_name
 from medsegdiff.labels import Labels
@@ -81,7 +81,7 @@ class Found:
     """The files of a data set, and what only they tell."""
 
     cases: Sequence[CaseFiles] = ()
-    masks: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, MaskFile]] = field(default_factory=dict)
     """Rater → case → file; the rater is empty where there is one mask each."""
     where: Path | None = None
     """The folder of the masks; ``None``: that of the data set."""

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.data.masks import MaskReader
+from medsegdiff.data.masks import MaskFile, MaskReader, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import image_name, read_mask
 from medsegdiff.labels import Labels
@@ -26,9 +26,9 @@ FOLD = "tn3k-trainval-fold0.json"
 class HalfReader(MaskReader):
     """Reads masks that were compressed: bright is foreground."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "h w"]:
         """Read a mask."""
-        return (read_mask(path) > HALF).astype(np.uint8)
+        return (read_mask(whole(path)) > HALF).astype(np.uint8)
 
 
 def _match(root: Path) -> bool:

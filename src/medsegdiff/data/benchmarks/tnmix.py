@@ -14,7 +14,7 @@ from medsegdiff.data.benchmarks.ddti import DDTI
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, list_benchmark, matches, register
 from medsegdiff.data.benchmarks.tn3k import TN3K
 from medsegdiff.data.listing import CaseFiles, Listing
-from medsegdiff.data.masks import MaskReader
+from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef
 from medsegdiff.data.split import make_split
 from medsegdiff.types import Geometry
 
@@ -25,17 +25,17 @@ HALVES = {"tn3k": TN3K, "ddti": DDTI}
 class MixedReader(MaskReader):
     """Reads each mask as its own data set does."""
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "h w"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "h w"]:
         """Read a mask."""
         return _reader(path).values(path)
 
-    def geometry(self, path: Path) -> Geometry:
+    def geometry(self, path: MaskFile) -> Geometry:
         """Find out where a mask lies."""
         return _reader(path).geometry(path)
 
 
-def _reader(path: Path) -> MaskReader:
-    return (DDTI if ".xml#" in path.name else TN3K).reader
+def _reader(path: MaskFile) -> MaskReader:
+    return (DDTI if isinstance(path, MaskRef) else TN3K).reader
 
 
 def _match(root: Path) -> bool:

@@ -14,7 +14,7 @@ from medsegdiff.data.convert.msd import write_volume
 from medsegdiff.data.convert.survey import Survey, Target
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.mask_folder import RATER_WORDS
-from medsegdiff.data.masks import MaskReader
+from medsegdiff.data.masks import MaskReader, whole
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_channels, write_labels, write_mask
 from medsegdiff.types import Geometry
@@ -47,7 +47,8 @@ def to_folder(found: Survey, out: Path) -> Target:
         name = safe(case.name)
         _write_image(case, output, name, volumes=found.volumes)
         if copied:
-            for rater, path in masks.by_folder(case.name).items():
+            for rater, mask in masks.by_folder(case.name).items():
+                path = whole(mask)
                 copy(path, output.path(_below_masks(found, rater), f"{name}{ending_of(path)}"))
             return [name]
         geometry = read_channels(case.images[:1])[1]

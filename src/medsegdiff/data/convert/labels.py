@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
-from medsegdiff.data.convert.survey import Survey, combination
 from medsegdiff.errors import DataError
 from medsegdiff.labels import Labels
 
 MOST_LABELS = 255
 """Values beside the background that a label map holds."""
+MOST_REGIONS = 62
+"""Regions whose combinations fit into a 64-bit number."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,22 @@ class LabelScheme:
         return np.array([known[code] for code in codes.tolist()])[places].reshape(mask.shape[1:])
 
 
-def scheme_of(survey: Survey) -> LabelScheme:
-    """Decide what the values of label maps are to mean."""
-    coding = survey.labels
+def combination(mask: np.ndarray) -> Integer[np.ndarray, " *s"]:
+    """Tell which channels hold each pixel, as a number with a bit for each."""
+    if len(mask) > MOST_REGIONS:
+        raise DataError(f"There are {len(mask)} regions; at most {MOST_REGIONS} can be converted. Leave some out.")
+    found = np.zeros(mask.shape[1:], np.int64)
+    for bit, channel in enumerate(mask):
+        found |= channel.astype(np.int64) << bit
+    return found
+
+
+def scheme_of(coding: Labels | None, combinations: Iterable[int], where: Path) -> LabelScheme:
+    """Decide what the values of label maps are to mean; ``combinations`` of regions are those that occur."""
     if coding is None:
-        raise DataError(
-            f"{survey.listing.root}: there are no masks, so there is nothing to train on. Add masks, or write 'folder'."
-        )
+        raise DataError(f"{where}: there are no masks, so there is nothing to train on. Add masks, or write 'folder'.")
     if coding.task == "regions":
-        return _of_regions(coding, survey.combinations or _declared(coding))
+        return _of_regions(coding, combinations or _declared(coding))
     foreground = coding.structures
     named: dict[str, int | list[int]] = {"background": 0, **{name: i for i, name in enumerate(foreground, start=1)}}
     return LabelScheme(_with_ignore(named, coding))

@@ -22,7 +22,7 @@ def to_msd(found: Survey, out: Path) -> Target:
     root = found.listing.root
     if not found.volumes:
         raise DataError(f"{root}: holds pictures; the Decathlon's layout holds volumes. Write 'nnunet' or 'folder'.")
-    scheme = scheme_of(found)
+    scheme = scheme_of(found.labels, found.combinations, root)
     if scheme.order or found.ignores:
         what = "regions that may overlap" if scheme.order else "pixels that nobody labelled"
         raise DataError(f"{root}: has {what}; the Decathlon's layout has no words for them. Write 'nnunet'.")

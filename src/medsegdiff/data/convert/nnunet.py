@@ -48,7 +48,7 @@ def to_nnunet(found: Survey, out: Path) -> Target:
 
     Cases of the part ``test`` go to ``imagesTs``, all others to ``imagesTr``: nnU-Net makes folds of its own.
     """
-    scheme = scheme_of(found)
+    scheme = scheme_of(found.labels, found.combinations, found.listing.root)
     write_images = _write_volume if found.volumes else _write_pictures
     labelled = labels_writer(found, scheme)
 

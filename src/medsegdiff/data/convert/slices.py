@@ -13,7 +13,7 @@ from medsegdiff.data.convert.files import PICTURE, VOLUME, CaseOutput, safe
 from medsegdiff.data.convert.folder import Layer, check_kept, layers_of, notes_on_classes
 from medsegdiff.data.convert.survey import Survey, Target
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.slicing import Slicing, common_plane
+from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import DataError
 from medsegdiff.io import nifti, raster
@@ -41,7 +41,7 @@ def to_slices(found: Survey, out: Path) -> Target:
     if not found.volumes:
         raise DataError(f"{found.listing.root}: holds pictures already; slices are cut from volumes.")
     check_kept(found)
-    plane = common_plane(found.geometries, found.config.plane)
+    plane = found.scan.plane or "axial"
     target = Target(lambda case, output: [], group=lambda case: case.name, notes=_notes(found, plane))
     left = Left()
 

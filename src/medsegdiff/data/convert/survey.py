@@ -7,49 +7,56 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import UInt8
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert.files import CaseOutput
+from medsegdiff.data.convert.labels import combination
 from medsegdiff.data.dataset import Track
-from medsegdiff.data.listed import check_channels_alike, check_grids, unlabelled
 from medsegdiff.data.listing import CaseFiles, Listing
-from medsegdiff.errors import DataError, MedSegDiffError
-from medsegdiff.io.image import count_channels
+from medsegdiff.data.masks import Stored, missing_structures
+from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.labels import Labels
-from medsegdiff.types import Geometry
-
-MOST_REGIONS = 62
-"""Regions whose combinations fit into a 64-bit number."""
 
 
 @dataclass(frozen=True)
 class Survey:
     """A data set whose files were looked through once."""
 
-    listing: Listing
+    scan: Scan
     config: DataConfig
-    cases: Sequence[CaseFiles]
-    """Those that can be read."""
     broken: dict[str, str]
     """Case → what is wrong."""
-    channels: int
-    """Most image channels of a case; of volumes, those of each."""
     labels: Labels | None
     """What mask values mean; ``None`` where there are no masks."""
-    values: frozenset[int]
-    """All values of all masks."""
     combinations: frozenset[int]
     """Of structures: which of them occur in one pixel, a bit for each."""
-    volumes: bool
-    geometries: Sequence[Geometry]
-    """By case."""
     only_foreground: bool = False
+
+    @property
+    def listing(self) -> Listing:
+        """The files."""
+        return self.scan.listing
+
+    @property
+    def cases(self) -> list[CaseFiles]:
+        """Those that can be read."""
+        return [self.listing.cases[name] for name in self.scan.sound]
+
+    @property
+    def channels(self) -> int:
+        """Most image channels of a case; of volumes, those of each."""
+        return self.scan.channels
+
+    @property
+    def volumes(self) -> bool:
+        """Whether the images have three axes of space."""
+        return self.listing.volumes
 
     @property
     def ignores(self) -> bool:
         """Whether there are pixels that nobody labelled."""
-        return self.labels is not None and self.labels.ignore in self.values
+        return self.labels is not None and self.labels.ignore in self.scan.values
 
     def masks_of(self, case: CaseFiles) -> tuple[UInt8[np.ndarray, "r k *s"], UInt8[np.ndarray, "r *s"] | None] | None:
         """Read the masks of a case."""
@@ -77,52 +84,23 @@ class Target:
 def survey(listing: Listing, config: DataConfig, *, only_foreground: bool, track: Track) -> Survey:
     """Look at every case: whether it can be read, its grid, its channels, the values of its masks."""
     masks = listing.masks
-    broken = dict.fromkeys(unlabelled(listing.cases, masks.names), "the image has no mask") if masks.names else {}
+    broken = dict.fromkeys(unlabelled(listing), "the image has no mask") if masks.names else {}
     lacking = masks.incomplete(set(masks.names) & set(listing.cases))
-    broken |= {text.rpartition(" (no ")[0]: f"masks are missing: {text}" for text in lacking}
-    values: set[int] = set()
+    said = missing_structures(lacking)
+    broken |= {name: f"masks are missing: {text}" for name, text in zip(lacking, said, strict=True)}
     combinations: set[int] = set()
-    grids, channels = {}, {}
-    for name in track(sorted(set(listing.cases) - set(broken)), "Looking through the files"):
-        case = listing.cases[name]
-        try:
-            geometry = check_grids(case, masks)
-            count = count_channels(case.images)
-            stored = [file for _, file in masks.stored(name)]
-        except MedSegDiffError as error:
-            broken[name] = str(error)
-            continue
-        grids[name], channels[case.images[0]] = geometry, count
-        values |= {int(value) for file in stored for value in np.unique(file)}
+
+    def combine(case: CaseFiles, stored: Stored) -> None:
         if masks.kind == "structures" and stored:
-            nobody = masks.declared.ignore if masks.declared else None
-            found = np.stack([(file > 0) & (file != (-1 if nobody is None else nobody)) for file in stored])
-            combinations |= set(np.unique(combination(found)).tolist())
+            held = np.stack([masks.structures(values) for _, values in stored])
+            combinations.update(np.unique(combination(held)).tolist())
+
+    found = scan(listing, config, set(listing.cases) - set(broken), track=track, also=combine)
+    broken |= {name: str(problem) for name, problem in found.problems.items()}
     if listing.volumes:
-        check_channels_alike(channels)
-    return Survey(
-        listing,
-        config,
-        [listing.cases[name] for name in grids],
-        broken,
-        max(channels.values(), default=0),
-        masks.labels(values, task=config.task, classes=config.classes) if values else None,
-        frozenset(values),
-        frozenset(combinations),
-        listing.volumes,
-        list(grids.values()),
-        only_foreground,
-    )
-
-
-def combination(mask: np.ndarray) -> Integer[np.ndarray, " *s"]:
-    """Tell which channels hold each pixel, as a number with a bit for each."""
-    if len(mask) > MOST_REGIONS:
-        raise DataError(f"There are {len(mask)} regions; at most {MOST_REGIONS} can be converted. Leave some out.")
-    found = np.zeros(mask.shape[1:], np.int64)
-    for bit, channel in enumerate(mask):
-        found |= channel.astype(np.int64) << bit
-    return found
+        check_channels_alike(found)
+    labels = found.labels(config) if found.values else None
+    return Survey(found, config, broken, labels, frozenset(combinations), only_foreground)
 
 
 def source_name(path: Path) -> str:

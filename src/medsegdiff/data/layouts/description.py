@@ -9,7 +9,7 @@ from typing import Any
 
 from medsegdiff.config.data import Modality
 from medsegdiff.data.listing import CaseFiles, expected
-from medsegdiff.data.masks import Masks
+from medsegdiff.data.masks import Masks, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import is_volume
 from medsegdiff.labels import Labels
@@ -86,7 +86,7 @@ def classes_labels(names: Mapping[int, str], *, ignore: int | None = None) -> La
 def check_labels_have_images(masks: Masks, cases: Mapping[str, CaseFiles]) -> None:
     """Refuse labels to which there is no image: it was forgotten, or named otherwise."""
     if alone := [name for name in masks.names if name not in cases]:
-        file = masks.files(alone[0])[0]
+        file = whole(masks.files(alone[0])[0])
         raise DataError(
             f"{masks.root}: {len(alone)} labels have no image: {some(alone)} ({file.name}, say). "
             "Add the images, or remove the labels."

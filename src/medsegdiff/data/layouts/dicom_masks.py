@@ -1,6 +1,6 @@
 """Masks that were drawn on a DICOM series: the structures of DICOM-SEG and RTSTRUCT files, on the grid of the series.
 
-One file holds several structures. A path that ends in ``#NAME`` stands for one of them.
+One file holds several structures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.masks import MaskReader, Masks
+from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef, Masks, part_of
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.dicom_file import SUFFIXES
 from medsegdiff.io.dicom_masks import folder_names, read_masks, structures_in
@@ -45,13 +45,13 @@ def dicom_masks(
     files: Mapping[str, Path], cases: Mapping[str, CaseFiles], *, where: Path, classes: tuple[str, ...] | None = None
 ) -> Masks:
     """Take the structures of DICOM files as masks."""
-    structures: dict[str, dict[str, Path]] = defaultdict(dict)
+    structures: dict[str, dict[str, MaskRef]] = defaultdict(dict)
     for case, file in files.items():
         names = folder_names(structures_in(file))
         if len(set(names)) < len(names):
             raise DataError(f"{file}: structures share a name: {some(names)}. Rename them.")
         for name in names:
-            structures[name][case] = Path(f"{file}#{name}")
+            structures[name][case] = MaskRef(file, name)
     wanted = classes or tuple(sorted(structures))
     if unknown := sorted(set(wanted) - set(structures)):
         raise DataError(f"{where}: no file holds {some(unknown)}; there are {some(sorted(structures), most=20)}.")
@@ -72,15 +72,15 @@ class SeriesReader(MaskReader):
         """Remember what was drawn on what."""
         self.series, self.structures = dict(series), frozenset(structures)
 
-    def values(self, path: Path) -> UInt8[np.ndarray, "i j k"]:
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, "i j k"]:
         """Read a structure."""
-        file, _, name = str(path).rpartition("#")
-        names, drawn = self._drawn(Path(file))
+        file, name = part_of(path)
+        names, drawn = self._drawn(file)
         return drawn[names.index(name)]
 
-    def geometry(self, path: Path) -> Geometry:
+    def geometry(self, path: MaskFile) -> Geometry:
         """Give the grid of the series."""
-        return self._grid(Path(str(path).rpartition("#")[0]))
+        return self._grid(part_of(path)[0])
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (lives as long as the data set)
     def _grid(self, file: Path) -> Geometry:

@@ -1,0 +1,187 @@
+"""One look through the files of a data set: grids, channels, values of masks, and what is wrong with which case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from medsegdiff.config.data import DataConfig, Plane
+from medsegdiff.data.dataset import Track, no_progress
+from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.masks import MaskFile, Masks, Stored
+from medsegdiff.data.slicing import Slicing, common_plane
+from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
+from medsegdiff.io.grid import check_same_grid
+from medsegdiff.io.image import read_geometry
+from medsegdiff.labels import Labels
+from medsegdiff.types import Geometry
+
+
+@dataclass(frozen=True)
+class CaseScan:
+    """What the files of a case say."""
+
+    geometry: Geometry | None = None
+    """Of the image; ``None`` where it can't be read."""
+    channels: int = 0
+    """Of the image."""
+    counts: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Folder of masks and stored value → pixels."""
+    foreground: tuple[int, ...] = ()
+    """Slices of a volume with a structure."""
+    problem: MedSegDiffError | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the files of a data set say, case by case."""
+
+    listing: Listing
+    cases: Mapping[str, CaseScan]
+    plane: Plane | Literal[""]
+    """How volumes are cut, all alike; empty for pictures."""
+
+    @property
+    def sound(self) -> list[str]:
+        """The cases without a problem."""
+        return [name for name, case in self.cases.items() if case.problem is None]
+
+    @property
+    def problems(self) -> dict[str, MedSegDiffError]:
+        """What is wrong with which case."""
+        return {name: case.problem for name, case in self.cases.items() if case.problem is not None}
+
+    @property
+    def grids(self) -> dict[str, Geometry]:
+        """Where the images lie that can be read."""
+        return {name: case.geometry for name, case in self.cases.items() if case.geometry is not None}
+
+    @property
+    def counts(self) -> Counter[tuple[str, int]]:
+        """Folder of masks and stored value → pixels of all cases."""
+        total: Counter[tuple[str, int]] = Counter()
+        for case in self.cases.values():
+            total.update(case.counts)
+        return total
+
+    @property
+    def values(self) -> set[int]:
+        """All values of all masks."""
+        return {value for case in self.cases.values() for _, value in case.counts}
+
+    @property
+    def channels(self) -> int:
+        """Most image channels of a case."""
+        return max((case.channels for case in self.cases.values() if case.problem is None), default=0)
+
+    def labels(self, config: DataConfig) -> Labels:
+        """Say what mask values mean."""
+        return self.listing.masks.labels(self.values, task=config.task, classes=config.classes)
+
+
+def scan(
+    listing: Listing,
+    config: DataConfig,
+    names: Iterable[str] | None = None,
+    *,
+    track: Track = no_progress,
+    strict: bool = False,
+    also: Callable[[CaseFiles, Stored], None] | None = None,
+) -> Scan:
+    """Look through images and masks of all cases, or of some.
+
+    What is wrong with a case is kept beside it; where ``strict``, the first of it is raised. ``also`` sees each case
+    that is sound so far, while its masks are in memory; what it raises is a problem of the case, too.
+    """
+    heads = {name: _head(listing.cases[name]) for name in sorted(listing.cases if names is None else names)}
+    result = Scan(listing, heads, "")
+    volumes = [grid for grid in result.grids.values() if grid.affine is not None]
+    if volumes:
+        result = replace(result, plane=common_plane(volumes, config.plane))
+    if strict:
+        check_channels_alike(result)
+    found = {}
+    for name in track(list(heads), "Looking through the files"):
+        found[name] = _with_masks(heads[name], listing.cases[name], result, also)
+        if strict and (problem := found[name].problem):
+            raise problem
+    return replace(result, cases=found)
+
+
+def _head(case: CaseFiles) -> CaseScan:
+    """Look at an image without reading its pixels."""
+    try:
+        found = {path: read_geometry(path) for path in case.images}
+        grids = [(path, geometry) for path, (geometry, _) in found.items()]
+        _check_grids(grids)
+    except MedSegDiffError as error:
+        return CaseScan(problem=error)
+    return CaseScan(grids[0][1], sum(channels for _, channels in found.values()))
+
+
+def _with_masks(
+    head: CaseScan, case: CaseFiles, whole: Scan, also: Callable[[CaseFiles, Stored], None] | None
+) -> CaseScan:
+    if head.geometry is None:
+        return head
+    masks = whole.listing.masks
+    try:
+        of_masks = [(path, masks.reader.geometry(path)) for path in masks.files(case.name)]
+        _check_grids([(case.images[0], head.geometry), *of_masks])
+        stored = masks.stored(case.name)
+        found = replace(head, counts=_counts(stored, masks.by_folder(case.name)))
+        if whole.plane:
+            found = replace(found, foreground=_foreground(stored, masks, Slicing(head.geometry, whole.plane)))
+        if also:
+            also(case, stored)
+    except MedSegDiffError as error:
+        return replace(head, problem=error)
+    return found
+
+
+def _counts(stored: Stored, folders: Iterable[str]) -> dict[tuple[str, int], int]:
+    counted = {}
+    for folder, (_, values) in zip(folders, stored, strict=True):
+        for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+            counted[folder, int(value)] = int(count)
+    return counted
+
+
+def _foreground(stored: Stored, masks: Masks, slicing: Slicing) -> tuple[int, ...]:
+    areas = sum(slicing.areas(masks.structures(values)) for _, values in stored)
+    return tuple(np.flatnonzero(areas).tolist()) if stored else ()
+
+
+def _check_grids(files: Sequence[tuple[MaskFile, Geometry]]) -> None:
+    """Make sure that the channels of an image, or an image and its masks, lie on one grid."""
+    (first, geometry), *others = files
+    for path, other in others:
+        if other.shape != geometry.shape:
+            unit = " (height×width)" if len(geometry.shape) == 2 else ""
+            raise GeometryError(
+                f"{first} is {size(geometry.shape)} but {path} is {size(other.shape)}{unit}. "
+                "They must lie on the same grid."
+            )
+        check_same_grid(geometry, other, names=(str(first), str(path)))
+
+
+def unlabelled(listing: Listing) -> list[str]:
+    """List the cases that should have a mask and have none; of a test set it may be secret."""
+    known = set(listing.masks.names)
+    return sorted(name for name, case in listing.cases.items() if case.part != "test" and name not in known)
+
+
+def check_channels_alike(found: Scan) -> None:
+    """Refuse volumes with different numbers of channels: which sequence would be which?"""
+    if not found.plane:
+        return
+    examples = {found.cases[name].channels: found.listing.cases[name].images[0] for name in found.sound}
+    if len(examples) > 1:
+        shown = some([f"{path} has {count}" for count, path in examples.items()])
+        raise DataError(
+            f"The volumes differ in their channels: {shown}. Give each the same channels in the same order."
+        )

@@ -1,0 +1,90 @@
+"""One look at the files of a data set: what is wrong with a case stays beside it, unless the first is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsegdiff.config.data import DataConfig
+from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.masks import Stored
+from medsegdiff.data.open import list_cases
+from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
+from medsegdiff.errors import DataError, MedSegDiffError
+from tests.makers import write_png
+from tests.volumes import save
+
+
+def scanned(root: Path, **options: object) -> Scan:
+    return scan(list_cases(root, DataConfig()), DataConfig(), **options)
+
+
+@pytest.fixture
+def broken(folder: Path) -> Path:
+    """Twelve pictures: the first can't be read, the mask of the second neither, that of the third is too small."""
+    (folder / "images" / "case00.png").write_bytes(b"nothing")
+    (folder / "masks" / "case01.png").write_bytes(b"nothing")
+    write_png(folder / "masks" / "case02.png", np.zeros((3, 3), np.uint8))
+    return folder
+
+
+def test_what_is_wrong_with_a_case_stays_beside_it(broken: Path) -> None:
+    found = scanned(broken)
+    assert list(found.problems) == ["case00", "case01", "case02"]
+    assert "case01.png" in str(found.problems["case01"])
+    assert "They must lie on the same grid" in str(found.problems["case02"])
+    assert len(found.sound) == 9
+    assert list(found.grids) == [f"case{i:02d}" for i in range(1, 12)]  # images that can be read
+    assert (found.values, found.channels, found.plane) == ({0, 255}, 1, "")
+    assert found.counts["", 0] + found.counts["", 255] == 9 * 40 * 32
+
+
+def test_the_first_problem_is_raised_where_that_is_asked(broken: Path) -> None:
+    with pytest.raises(MedSegDiffError, match=r"images/case00\.png"):
+        scanned(broken, strict=True)
+    with pytest.raises(MedSegDiffError, match=r"masks/case01\.png"):
+        scanned(broken, names=["case03", "case02", "case01"], strict=True)
+    assert scanned(broken, names=["case03"], strict=True).sound == ["case03"]
+
+
+def test_who_looks_along_sees_sound_cases_and_may_refuse_them(broken: Path) -> None:
+    def refuse(case: CaseFiles, stored: Stored) -> None:
+        if case.name == "case05":
+            raise DataError(f"{len(stored)} mask is refused")
+
+    found = scanned(broken, also=refuse)
+    assert str(found.problems["case05"]) == "1 mask is refused"
+    assert list(found.problems) == ["case00", "case01", "case02", "case05"]
+
+
+def test_slices_with_a_structure_are_known_and_so_is_the_common_plane(tmp_path: Path) -> None:
+    for number, (spacing, slices) in enumerate((((1, 1, 4), (1,)), ((1, 1, 4), (0, 3)), ((9, 1, 1), ()))):
+        mask = np.zeros((6, 5, 4), np.uint8)
+        mask[2:4, 1, list(slices)] = 1
+        save(tmp_path / "images" / f"v{number}.nii.gz", np.ones((6, 5, 4), np.int16), np.diag([*spacing, 1]))
+        save(tmp_path / "masks" / f"v{number}.nii.gz", mask, np.diag([*spacing, 1]))
+    found = scanned(tmp_path)
+    assert found.plane == "axial"
+    assert [case.foreground for case in found.cases.values()] == [(1,), (0, 3), ()]
+
+
+def test_volumes_of_other_channels_are_no_case_s_fault_but_refused(tmp_path: Path) -> None:
+    for number, channels in enumerate((1, 2)):
+        save(tmp_path / "images" / f"v{number}.nii", np.ones((6, 5, 4, channels), np.int16))
+        save(tmp_path / "masks" / f"v{number}.nii", np.ones((6, 5, 4), np.uint8))
+    found = scanned(tmp_path)
+    assert found.problems == {}
+    for refused in (lambda: check_channels_alike(found), lambda: scanned(tmp_path, strict=True)):
+        with pytest.raises(DataError, match=r"differ in their channels: .*v0\.nii has 1, .*v1\.nii has 2"):
+            refused()
+
+
+def test_images_without_a_mask_are_listed_but_for_those_of_a_test_set(folder: Path) -> None:
+    for name in ("case00", "case01"):
+        (folder / "masks" / f"{name}.png").unlink()
+    parts = ("test", "train", "val", *["train"] * 9)
+    rows = [f"case{i:02d},{part}" for i, part in enumerate(parts)]
+    (folder / "split.csv").write_text("\n".join(["id,split", *rows]))
+    assert unlabelled(list_cases(folder, DataConfig())) == ["case01"]
