@@ -9,7 +9,8 @@ import pytest
 
 from medsegdiff.checkpoint import Origin
 from medsegdiff.errors import DataError
-from medsegdiff.inference.folder import RECORD, ImageRecord, Record, SegmentationFolder
+from medsegdiff.inference import RECORD
+from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
 from medsegdiff.labels import Labels
 
 FORMAT_1 = {

@@ -17,13 +17,14 @@ from medsegdiff.checkpoint import CONFIG, Origin
 from medsegdiff.config.earlier import with_keys_of_today
 from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.inference import RECORD
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.labels import Labels
 from medsegdiff.types import Task
 
 FORMAT = 2
 """Of ``segment.json``. Format 1 had no number, and named the model in a sentence: ``runs/isic, best weights``."""
-RECORD, RATES, SPLIT = "segment.json", "staple.csv", "split.csv"
+RATES, SPLIT = "staple.csv", "split.csv"
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 """What may be written of a result: folders of the folder."""
 

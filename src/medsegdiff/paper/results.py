@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medsegdiff.checkpoint import CONFIG
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.evaluation.scores import METRICS_FILE, Mean, Measure, read_results
-from medsegdiff.inference.folder import RECORD
+from medsegdiff.inference import RECORD
 from medsegdiff.paper.tables import Column, PaperTable
 
-SOURCES = (METRICS_FILE, RECORD, CONFIG)
+SOURCES = (METRICS_FILE, RECORD, "config.json")
 """What a folder of results may hold: scores, how masks were made, the run that made them."""
 
 
