@@ -20,6 +20,7 @@ from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.plugins import require, used
 
 FORMAT = 2
 """Version of the layout; a larger one in a file means that it is newer than this code. Format 1 had no ``spec``."""
@@ -37,12 +38,18 @@ class Origin:
     weights: Weights
 
 
-def save_config(folder: Path, config: ResolvedConfig) -> None:
-    """Write the configuration that weights in this folder belong to."""
+def save_config(folder: Path, config: ResolvedConfig, *, data: str = "") -> None:
+    """Write the configuration that weights in this folder belong to, and the plug-ins that it rests on."""
     told = config.model_dump(mode="json")
     spec = told.pop("spec")
     value = {"format": FORMAT, "medsegdiff": version("medsegdiff"), "config": told, "spec": spec}
-    write_json(folder / CONFIG, value)
+    plugins = plugins_of(config, data)
+    write_json(folder / CONFIG, value | ({"plugins": plugins} if plugins else {}))
+
+
+def plugins_of(config: ResolvedConfig, data: str = "") -> list[dict[str, str]]:
+    """Tell which plug-ins a run rests on; ``data`` may be the name of a built-in data set."""
+    return used((data, config.model.name, config.spec.layout, config.sampling.sampler, config.sampling.fusion))
 
 
 def load_config(folder: Path) -> ResolvedConfig:
@@ -62,6 +69,7 @@ def load_config(folder: Path) -> ResolvedConfig:
         raise CheckpointError(
             f"{file}: has format {value['format']}; this version reads up to {FORMAT}. Upgrade medsegdiff."
         )
+    require(value.get("plugins", ()), where=folder)
     asked, spec = (value["config"], value["spec"]) if "spec" in value else split_told(value["config"])
     return resolved(make_config(asked), DataSpec.model_validate(spec))
 

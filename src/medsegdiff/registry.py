@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import FrameType
 from typing import Any, Generic, TypeVar, cast
 
 from medsegdiff.errors import ConfigError, nearest
@@ -12,6 +15,7 @@ from medsegdiff.errors import ConfigError, nearest
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 Facts = TypeVar("Facts")
 Registered = TypeVar("Registered", bound=Callable[..., Any])
+_NOTED: list[set[str]] = []
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Registry(Generic[Factory, Facts]):
 
         def decorate(factory: Registered) -> Registered:
             self._entries[name] = Entry(name, cast(Factory, factory), record)
+            for names in _NOTED:
+                if not _importing().startswith("medsegdiff."):
+                    names.add(name)
             return factory
 
         return decorate
@@ -93,3 +100,22 @@ class Registry(Generic[Factory, Facts]):
             What the factory makes.
         """
         return self[name].factory(*args, **options)
+
+
+@contextmanager
+def noted() -> Iterator[set[str]]:
+    """Note the names that others than this package register meanwhile, in any registry."""
+    names = set[str]()
+    _NOTED.append(names)
+    try:
+        yield names
+    finally:
+        _NOTED.pop()
+
+
+def _importing() -> str:
+    """Name the module that is being imported."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals["__name__"])

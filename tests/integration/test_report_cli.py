@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.checkpoint import load_config
-from medsegdiff.cli.info import describe
 from medsegdiff.models.budget import budget
 from medsegdiff.paper.costs import costs
+from medsegdiff.training.inventory import describe
 from tests.integration.test_cli import call
 
 
@@ -102,7 +102,7 @@ def test_table_5_takes_what_each_folder_knows(
 
 
 def test_operations_are_those_of_info(scored: dict[str, Path]) -> None:
-    facts, found = describe(str(scored["run"]), None), costs([scored["run"]])
+    facts, found = describe(str(scored["run"])), costs([scored["run"]])
     assert found["parameters"].mean == facts["parameters"]
     assert found["gmac_forward"].mean == pytest.approx(facts["gmac"]["forward"], abs=0.0005)
     price, sampling = budget(load_config(scored["run"])), load_config(scored["run"]).sampling

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +11,7 @@ from medsegdiff.cli import (
     benchmark,
     command,
     compare,
+    config,
     console,
     data,
     demo,
@@ -27,7 +25,7 @@ from medsegdiff.cli import (
     train,
 )
 from medsegdiff.cli.command import guard as guard
-from medsegdiff.errors import DataError
+from medsegdiff.plugins import load_plugin as load_plugin
 
 USE, TRAIN, JUDGE, PAPER = "Use", "Train", "Judge", "Paper"
 
@@ -72,6 +70,7 @@ command.add(app, "info", info.info, panel=USE, long=False)
 command.add(app, "list", list_.list_, panel=USE, long=False)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
 command.add(app, "train", train.train, panel=TRAIN)
+app.add_typer(config.app, name="config", rich_help_panel=TRAIN)
 command.add(app, "import", import_.import_, panel=TRAIN, long=False)
 command.add(app, "evaluate", evaluate.evaluate, panel=JUDGE)
 command.add(app, "compare", compare.compare, panel=JUDGE, long=False)
@@ -90,10 +89,7 @@ def _show_version(wanted: bool) -> bool:
 
 @app.callback()
 def common(
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option(help="Python file that registers models, data sets or metrics of your own; may be repeated."),
-    ] = None,
+    plugin: command.Plugins = None,
     quiet: command.Quiet = None,
     verbose: command.Verbose = None,
     progress: command.ShownProgress = None,
@@ -105,16 +101,6 @@ def common(
     console.configure(quiet=bool(quiet), verbose=bool(verbose), progress=progress or "auto")
     for path in plugin or []:
         load_plugin(path)
-
-
-def load_plugin(path: Path) -> None:
-    """Run a user's Python file, so that it can register things."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise DataError(f"{path}: there is no such plugin; give a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and worker processes look their module up
-    spec.loader.exec_module(module)
 
 
 def main() -> None:

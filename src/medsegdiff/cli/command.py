@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from medsegdiff.cli import console
 from medsegdiff.errors import ConfigError, MedSegDiffError
+from medsegdiff.plugins import load_installed, load_plugin
 from medsegdiff.progress import Mode
 
 COMMON = "Options of all commands"
@@ -55,7 +57,16 @@ ShownProgress = Annotated[
         show_default=False,
     ),
 ]
-_SHARED: dict[str, Any] = {"quiet": Quiet, "verbose": Verbose, "progress": ShownProgress}
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        help="Python file that registers models, data sets or metrics of your own; may be repeated.",
+        rich_help_panel=COMMON,
+        show_default=False,
+    ),
+]
+_SHARED: dict[str, Any] = {"plugin": Plugins, "quiet": Quiet, "verbose": Verbose, "progress": ShownProgress}
 
 
 def add(
@@ -73,7 +84,11 @@ def _shared(function: Callable[..., None], names: list[str]) -> Callable[..., No
 
     @functools.wraps(function)
     def run(**given: Any) -> None:
-        console.configure(**{name: given.pop(name) for name in names})
+        files = given.pop("plugin")
+        console.configure(**{name: given.pop(name) for name in names if name != "plugin"})
+        load_installed()
+        for file in files or []:
+            load_plugin(file)
         try:
             function(**given)
         except KeyboardInterrupt:

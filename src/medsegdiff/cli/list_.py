@@ -14,7 +14,6 @@ from rich.table import Table
 
 from medsegdiff.cli import options
 from medsegdiff.cli.console import out, result
-from medsegdiff.config.load import load_preset, make_config, preset_names
 
 COUNTED = "Of the defaults at 256×256; GMAC: condition of an image + step of a member."
 """What the numbers of the table of models mean."""
@@ -39,7 +38,7 @@ def list_(
 
     Example: `medsegdiff list samplers`
     """
-    rows = entries(kind)
+    rows = _presets() if kind is Kind.PRESETS else _registered(kind.value)
     if as_json:
         from medsegdiff.io.atomic import to_json
 
@@ -99,28 +98,13 @@ def shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
-def entries(kind: Kind) -> list[dict[str, Any]]:
-    """Collect what is registered."""
-    if kind is Kind.PRESETS:
-        presets = [(name, load_preset(name)) for name in preset_names()]
-        return [{"name": name, "for": c.description, "reproduces": c.reproduces} for name, c in presets]
-    from medsegdiff.data.dataset import DATASETS
-    from medsegdiff.diffusion.samplers import SAMPLERS
-    from medsegdiff.fusion.fusers import FUSERS
-    from medsegdiff.metrics.base import METRICS
-    from medsegdiff.models.base import MODELS
+def _presets() -> list[dict[str, Any]]:
+    from medsegdiff.config.load import preset_facts
 
-    if kind is Kind.MODELS:
-        return [{**entry.described(), **cost(entry.name)} for entry in MODELS]
-    registries = {"datasets": DATASETS, "samplers": SAMPLERS, "fusers": FUSERS, "metrics": METRICS}
-    return [entry.described() for entry in registries[kind.value]]  # type: ignore[attr-defined]
+    return preset_facts()
 
 
-def cost(name: str) -> dict[str, Any]:
-    """Count what a model costs with its own defaults, which are the published settings."""
-    from medsegdiff.config.spec import assumed
-    from medsegdiff.models.budget import budget
+def _registered(kind: str) -> list[dict[str, Any]]:
+    from medsegdiff.training.inventory import registered
 
-    costs = budget(assumed(make_config({"model": {"name": name}})))
-    gmac = {"condition": round(costs.condition_gmac, 3), "denoiser": round(costs.denoiser_gmac, 3)}
-    return {"parameters": costs.parameters, "gmac": gmac}
+    return registered(kind)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from medsegdiff.cli import command, options
 from medsegdiff.cli.console import info, people, result, track
-from medsegdiff.config.load import load_preset, make_config
-from medsegdiff.config.run import Config
-from medsegdiff.errors import ConfigError
 
 if TYPE_CHECKING:
     from medsegdiff.training.trainer import Outcome
-
-NO_LIMIT = 1_000_000_000
-"""More steps than anybody makes."""
 
 
 def train(
@@ -60,22 +52,16 @@ def train(
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`;
     `--set train.sharding=true` splits the network over them.
     """
-    if start and (resume or preset):
-        raise ConfigError("--start takes network and settings from that run: leave --preset and --resume out.")
-    if resume and preset:
-        raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
-    if distill and not start:
-        raise ConfigError("--distill learns from a trained run: name it with --start RUN.")
-    changes = [*(set_ or []), *time_limit(minutes)]
-    if start:
-        config = _begun(start, [*distilled(start), *changes] if distill else changes)
-    else:
-        config = _of_run(out, changes) if resume else load_preset(preset or "v2-tiny", changes)
+    from medsegdiff.training.recipe import config_for
+
+    config = config_for(
+        out, preset=preset, changes=set_ or [], minutes=minutes, resume=resume, start=start, distill=distill
+    )
     if dry_run:
+        from medsegdiff.config.schema import as_yaml
         from medsegdiff.training.plan import plan
 
-        resolved = plan(data, config, device=device, track=track).config
-        result(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        result(as_yaml(plan(data, config, device=device, track=track).config))
         return
     from accelerate import PartialState
 
@@ -86,53 +72,6 @@ def train(
         _report(outcome, data, as_json=as_json)
     if outcome.reason == "interrupted":
         raise typer.Exit(command.Exit.INTERRUPTED)
-
-
-def time_limit(minutes: float | None) -> list[str]:
-    """Make a time the only limit of training."""
-    return [] if minutes is None else [f"train.max_minutes={minutes}", f"train.max_steps={NO_LIMIT}"]
-
-
-def distilled(teacher: Path) -> list[str]:
-    """Make a run learn from another, in a quarter of its steps."""
-    from medsegdiff.checkpoint import load_config
-
-    before = load_config(teacher).train
-    time = [] if before.max_minutes is None else [f"train.max_minutes={before.max_minutes / 4}"]
-    return [
-        f"train.teacher={json.dumps(str(teacher.resolve()), ensure_ascii=False)}",
-        f"train.max_steps={max(1, before.max_steps // 4)}",
-        f"train.warmup_steps={before.warmup_steps // 4}",
-        f"train.val_every={max(1, before.val_every // 4)}",
-        *time,
-        "train.val_steps=1",
-        "sampling.steps=1",
-        "sampling.spacing=trailing",
-    ]
-
-
-def _of_run(out: Path, overrides: list[str]) -> Config:
-    from medsegdiff.checkpoint import load_config
-    from medsegdiff.training.run import Run
-
-    if Run(out).imported:
-        return _begun(out, overrides)
-    return make_config(load_config(out).asked.model_dump(mode="json"), overrides)
-
-
-def _begun(start: Path, overrides: list[str]) -> Config:
-    """Take a run's settings, but for what its data told."""
-    from medsegdiff.checkpoint import load_config
-
-    config = load_config(start)
-    if config.train.teacher is not None:
-        raise ConfigError(
-            f"{start} was distilled: it has learned to sample in one step, which other training would undo. Start with "
-            f"its teacher, {config.train.teacher}, and distil what comes of it."
-        )
-    asserted = {"channels", "task", "classes", "layout", "modalities", "window"}
-    values = config.asked.model_dump(mode="json", exclude={"data": asserted})
-    return make_config(values, overrides)
 
 
 def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:

@@ -47,6 +47,12 @@ def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
     return make_config(_read(name), overrides)
 
 
+def preset_facts() -> list[dict[str, str]]:
+    """Tell what each preset is for, and what of the paper it reproduces."""
+    presets = [(name, load_preset(name)) for name in preset_names()]
+    return [{"name": name, "for": c.description, "reproduces": c.reproduces} for name, c in presets]
+
+
 def _read(name: str) -> dict[str, Any]:
     """Read the values of a preset or a file, laid over those of its base."""
     known = preset_names()

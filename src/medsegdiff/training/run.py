@@ -118,7 +118,7 @@ class Run:
 
     def describe(self, config: ResolvedConfig, info: DataInfo, data: str) -> None:
         """Write down what is needed to repeat the run: configuration, split with its hash, versions, command."""
-        save_config(self.folder, config)
+        save_config(self.folder, config, data=data)
         split_hash = write_split(self.split, info.split)
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
         packages = ("medsegdiff", "torch", "monai", "accelerate", "numpy")
