@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.cli import authors
+from medsegdiff.config.load import load_preset
 from medsegdiff.errors import CheckpointError, DataError
 from medsegdiff.io.atomic import write_json
 from tests.makers import small_config
@@ -45,6 +46,21 @@ def test_other_flags_are_settings_too() -> None:
     config = authors.read_training(flags.split())[2]
     assert (config.diffusion.target, config.train.precision, config.train.max_steps) == ("x0", "bf16", 7)
     assert (config.train.ema_decay, config.train.weight_decay) == (0.99, 0)
+
+
+def test_what_a_flag_is_said_to_mean_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    given = "--use_checkpoint True --learn_sigma True --rescale_learned_sigmas True --version new --data_dir d"
+    config = authors.read_training(given.split())[2]
+    said = capsys.readouterr().err
+    assert config.train.gradient_checkpointing
+    assert "use_checkpoint" not in said
+    assert not authors.read_training("--use_checkpoint False --data_dir d".split())[2].train.gradient_checkpointing
+    for flag in ("learn_sigma", "rescale_learned_sigmas", "version"):
+        (line,) = (line for line in said.splitlines() if f"--{flag} has no meaning" in line)
+        assert "v1" in line
+        assert "release" in line
+    learned = {name: getattr(load_preset(name).model, "learn_sigma", False) for name in ("v2-paper", "v1", "release")}
+    assert learned == {"v2-paper": False, "v1": True, "release": True}
 
 
 def test_sampling_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

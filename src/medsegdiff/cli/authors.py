@@ -64,6 +64,9 @@ FLAGS = {
     "ema_rate": Flag(float, "Decay of the averaged weights.", lambda v: [f"train.ema_decay={v}"]),
     "lr_anneal_steps": Flag(int, "Steps to train; 0: the default.", lambda v: [f"train.max_steps={v}"] if v else []),
     "save_interval": Flag(int, "Steps between checkpoints.", lambda v: [f"train.save_every={v}"]),
+    "use_checkpoint": Flag(
+        truth, "Compute activations anew.", lambda v: [f"train.gradient_checkpointing={str(v).lower()}"]
+    ),
     "use_fp16": Flag(truth, "Compute in bf16.", lambda v: ["train.precision=bf16"] if v else []),
 }
 """Flags of segmentation_train.py that are settings here."""
@@ -74,10 +77,10 @@ NO_MEANING = {
     "num_heads": "the SS-Former has one affinity map, as in the paper",
     "num_heads_upsample": "the SS-Former has one affinity map, as in the paper",
     "num_head_channels": "the SS-Former has one affinity map, as in the paper",
-    "learn_sigma": "the variance is that of the posterior, which is exact",
+    "learn_sigma": "the paper's network has the posterior's variance; those of the presets v1 and release learn it",
     "use_scale_shift_norm": "the time always scales and shifts",
     "attention_resolutions": "attention is the SS-Former, at the bottleneck",
-    "rescale_learned_sigmas": "no variance is learned",
+    "rescale_learned_sigmas": "the paper's network learns no variance; those of the presets v1 and release do",
     "rescale_timesteps": "any number of steps is respaced exactly",
     "use_kl": "the loss is equation 3",
     "schedule_sampler": "steps are drawn uniformly",
@@ -86,10 +89,9 @@ NO_MEANING = {
     "gpu_dev": "set CUDA_VISIBLE_DEVICES, or use accelerate launch",
     "multi_gpu": "use accelerate launch or torchrun",
     "in_ch": "the channels are those of the data",
-    "version": "this is MedSegDiff-V2",
+    "version": "the network is that of the paper on V2; 'medsegdiff train --preset v1' or release trains theirs",
     "dropout": "there is none",
     "channel_mult": "set model.condition_widths and model.diffusion_widths",
-    "use_checkpoint": "activations are kept",
     "resblock_updown": "the network is that of the paper",
     "use_new_attention_order": "the network is that of the paper",
     "fp16_scale_growth": "bf16 needs no loss scale",
