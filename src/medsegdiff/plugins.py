@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import logging
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -103,15 +102,6 @@ def require(told: Iterable[Mapping[str, Any]], *, where: Path) -> None:
                 f"file, and add '--plugin {file}' to the command; in Python: medsegdiff.plugins.load_plugin('{file}')."
             )
         log.warning("%s was made with another version of the plug-in %s.", where, file.name)
-
-
-def require_by(file: Path) -> None:
-    """Make sure that what a JSON file tells it was made with is there; one that tells nothing needs nothing."""
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    require(told.get("plugins", ()) if isinstance(told, dict) else (), where=file.parent)
 
 
 def _installed() -> Iterable[EntryPoint]:

@@ -86,7 +86,7 @@ def test_the_whole_path(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     run, out = tmp_path / "run", tmp_path / "out"
     assert call("train", folder, "--out", run, *SETS, *STEPS) == 0
     assert str(run) in capsys.readouterr().out
-    assert call("segment", folder, "--model", run, "--out", out, "--split", "test", "--save-members") == 0
+    assert call("segment", folder, "--model", run, "--out", out, "--split", "test", "--write", "all") == 0
     shown = capsys.readouterr()
     assert shown.out.strip().endswith(str(out))
     assert "Segmented 2 of 2 images" in shown.err

@@ -20,6 +20,7 @@ from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.open import layouts
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.inference.folder import PARTS
 from tests.integration.test_cli import call
 
 
@@ -64,6 +65,7 @@ def test_what_is_offered_is_what_is_registered() -> None:
     assert set(complete.FUSIONS) == {entry.name for entry in FUSERS}
     assert set(complete.LAYOUTS) <= {entry.name for entry in DATASETS}
     assert set(complete.LAYOUTS) <= set(layouts())
+    assert set(complete.PARTS) == set(PARTS)
     assert set(complete.CONVERSIONS) == set(TARGETS)
 
 
@@ -93,6 +95,7 @@ def offered(*words: str) -> set[str]:
         (["train", "data", "--set", "model.name=med"], {"model.name=medsegdiff-v1", "model.name=medsegdiff-v2"}),
         (["train", "data", "--set", "data.layout=n"], {"data.layout=nnunet"}),
         (["data", "convert", "x", "--to", "s"], {"slices"}),
+        (["segment", "x", "--write", "masks,o"], {"masks,overlay"}),
         (["info", "pp"], {"pp"}),
     ],
 )

@@ -148,6 +148,26 @@ def test_old_names_work_and_name_the_new_ones(
     assert "reproduce" not in capsys.readouterr().out
 
 
+def test_what_is_written_is_what_was_asked_for(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = trained
+    asked = ("segment", data / "images" / "case00.png", "-m", run, *ONE)
+    written = {}
+    for name, options in {"usual": (), "few": ("--write", "masks,probability"), "all": ("--write", "all")}.items():
+        assert call(*asked, "-o", tmp_path / name, *options) == 0
+        written[name] = {path.name for path in (tmp_path / name).iterdir() if path.is_dir()}
+    assert written["few"] == {"masks", "probability"}
+    assert written["usual"] == {"masks", "labels", "probability", "uncertainty", "anchor", "overlay"}
+    assert written["all"] == written["usual"] | {"members"}
+    capsys.readouterr()
+    assert call(*asked, "-o", tmp_path / "old", "--save-members") == 0
+    assert "--save-members is '--write all' now" in capsys.readouterr().err
+    assert (tmp_path / "old" / "members").is_dir()
+    assert call(*asked, "-o", tmp_path / "wrong", "--write", "mask") == 2
+    assert "Did you mean 'masks'" in capsys.readouterr().err
+
+
 def test_a_check_and_a_plan_write_nothing_unasked(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

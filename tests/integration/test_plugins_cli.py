@@ -87,6 +87,10 @@ def test_code_that_a_run_names_does_not_run_until_the_user_names_it(
     assert f"--plugin {file}" in " ".join(refused.stderr.split())
     done = run(*asked, "--plugin", file)
     assert done.returncode == 0, done.stderr
+    assert json.loads((masks / "segment.json").read_text())["plugins"] == told
+    scored = run("evaluate", masks, trained[1], "--no-report")
+    assert scored.returncode == 1
+    assert f"--plugin {file}" in " ".join(scored.stderr.split())
     file.write_text(CODE + "# mended\n", encoding="utf-8")
     other = run("--plugin", file, *asked, "--overwrite")
     assert other.returncode == 0, other.stderr

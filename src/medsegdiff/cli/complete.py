@@ -12,6 +12,7 @@ from medsegdiff.config.sampling import SamplingConfig
 SAMPLERS = ("ddim", "ddpm", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m")
 FUSIONS = ("majority", "mean", "staple")
 LAYOUTS = ("folder", "manifest", "msd", "nnunet")
+PARTS = ("anchor", "dicom-seg", "labels", "masks", "members", "overlay", "probability", "uncertainty")
 CONVERSIONS = ("folder", "msd", "nnunet", "slices")
 """The registries that know these import torch; a test compares."""
 
@@ -44,6 +45,12 @@ def spacings(incomplete: str) -> list[str]:
 def conversions(incomplete: str) -> list[str]:
     """Name layouts that data are converted to."""
     return _beginning(incomplete, CONVERSIONS)
+
+
+def parts(incomplete: str) -> list[str]:
+    """Name what is written of a result, after those that are named already."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{part}" for part in _beginning(last, ("all", *PARTS))]
 
 
 def settings(incomplete: str) -> list[str]:

@@ -13,7 +13,6 @@ from rich.table import Table
 from medsegdiff.cli import complete, options
 from medsegdiff.cli.console import info, people, result, track, warn
 from medsegdiff.config.load import load_preset
-from medsegdiff.plugins import require_by
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation import Evaluation
@@ -49,7 +48,6 @@ def evaluate(
     from medsegdiff.io.atomic import to_json
     from medsegdiff.report.evaluation import write_page
 
-    require_by(predictions / "segment.json")
     made = score(
         predictions,
         references,

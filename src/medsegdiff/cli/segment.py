@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from medsegdiff.cli import command, options
+from medsegdiff.cli import command, complete, options
 from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
+
+SHOWN = {"masks": "Masks", "overlay": "look at"}
+"""Parts of the results that a person is told of."""
 
 
 def segment(
@@ -37,7 +40,16 @@ def segment(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same members.")] = 0,
     split: options.Split = None,
-    save_members: Annotated[bool, typer.Option("--save-members", help="Write each member's mask too.")] = False,
+    write: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is written, with commas between: masks, labels, probability, uncertainty, anchor, members, "
+            "overlay, dicom-seg, or all; default: all but members.",
+            show_default=False,
+            autocompletion=complete.parts,
+        ),
+    ] = None,
+    save_members: Annotated[bool, typer.Option("--save-members", hidden=True)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier time.")] = False,
     weights: options.Weights = "best",
     device: options.Device = None,
@@ -50,11 +62,16 @@ def segment(
     Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
     """
     from medsegdiff.inference.files import segment_files
+    from medsegdiff.inference.folder import PARTS
     from medsegdiff.inference.inputs import find_inputs
     from medsegdiff.inference.segmenter import Segmenter
+    from medsegdiff.inference.writer import USUAL
     from medsegdiff.io.atomic import to_json
 
-    number = members_of(members)
+    number, parts = members_of(members), _parts_of(write or [], USUAL, PARTS)
+    if save_members:
+        warn("--save-members is '--write all' now; the old name will go.")
+        parts = (*parts, "members")
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, compiled=compiled, weights=weights)
     split_file = model / "split.csv" if split else None
     files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split)
@@ -62,7 +79,7 @@ def segment(
         segmenter,
         files,
         out,
-        save_members=save_members,
+        parts=parts,
         split_file=split_file,
         overwrite=overwrite,
         track=track,
@@ -85,11 +102,17 @@ def segment(
         done = [image.model_dump() for image in finished.done]
         result(to_json({"out": str(out), "done": done, "failed": finished.failed, "seconds": finished.seconds}))
     elif finished.done:
-        info(f"Masks: {out / 'masks'} · look at {out / 'overlay'}")
+        info(" · ".join(f"{name}: {out / part}" for part, name in SHOWN.items() if part in parts))
         result(str(out))
     if finished.failed:
         warn(f"{len(finished.failed)} files could not be read; the reasons are above.")
     command.ended(failed=len(finished.failed), done=len(finished.done))
+
+
+def _parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:
+    """Read ``--write``."""
+    named = tuple(part.strip() for text in given for part in text.split(",") if part.strip())
+    return every if "all" in named else named or usual
 
 
 def members_of(text: str | None) -> int | Literal["auto"] | None:

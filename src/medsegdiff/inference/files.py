@@ -11,6 +11,7 @@ from typing import Unpack
 
 import numpy as np
 
+from medsegdiff.checkpoint import plugins_of
 from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import Track, no_progress
@@ -110,6 +111,7 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         members=request.members,
         sampling=request.sampling,
         seed=request.seed,
+        plugins=tuple(plugins_of(segmenter.config)),
     )
 
 

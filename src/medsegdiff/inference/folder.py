@@ -20,6 +20,7 @@ from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.inference import RECORD
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.labels import Labels
+from medsegdiff.plugins import require
 from medsegdiff.types import Task
 
 FORMAT = 2
@@ -64,6 +65,8 @@ class Record(_Told):
     images: tuple[ImageRecord, ...] = ()
     failed: Mapping[str, str] = {}
     """Path → why."""
+    plugins: tuple[Mapping[str, str], ...] = ()
+    """Those that the model rests on."""
 
     @property
     def labels(self) -> Labels:
@@ -97,7 +100,7 @@ class SegmentationFolder:
             told = json.loads(file.read_text(encoding="utf-8"))
             if isinstance(told, dict) and told.get("format", 1) > FORMAT:
                 raise DataError(f"{file}: has format {told['format']}; this version reads up to {FORMAT}. Upgrade.")
-            return Record.model_validate(_of_today(told) if isinstance(told, dict) else told)
+            record = Record.model_validate(_of_today(told) if isinstance(told, dict) else told)
         except (ValueError, TypeError, AttributeError) as error:
             if isinstance(error, DataError):
                 raise
@@ -106,6 +109,8 @@ class SegmentationFolder:
                 f"{file}: expected what 'medsegdiff segment' writes; found {found}. Remove the file to have the masks "
                 "taken as they are."
             ) from error
+        require(record.plugins, where=self.root)
+        return record
 
     def check_room(self, *, overwrite: bool) -> None:
         """Make sure that results overwrite nothing but results, and those only when told to."""
