@@ -8,30 +8,27 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from medsegdiff.data.transforms import Placement, Prepared
 
+DTYPES = {"image": np.float32, "mask": np.uint8, "ignored": np.uint8}
 ALIGNED = 64
-"""Records begin at multiples of this many bytes."""
+"""Cases begin at multiples of this many bytes."""
 
 
 @dataclass(frozen=True)
 class _Record:
-    """Where a case lies in the file."""
+    """Where the parts of a case lie in the file."""
 
-    offset: int
-    image: tuple[int, ...]
-    mask: tuple[int, ...] | None
-    ignored: tuple[int, ...] | None
     placement: Placement
+    parts: dict[str, tuple[int, tuple[int, ...]]]
+    """Name → offset in bytes, and shape."""
 
 
 class CaseFile:
@@ -41,7 +38,7 @@ class CaseFile:
     """
 
     def __init__(self, room: float, *, folder: str | None = None) -> None:
-        """Make an empty file in a folder of its own, which is gone when this object is."""
+        """Make an empty file for so many bytes, in a folder of its own, which is gone when this object is."""
         self.room, self._owner, self._end = room, os.getpid(), 0
         inner = Path(tempfile.mkdtemp(prefix="medsegdiff-", dir=folder))
         self.path, self._records = inner / "cases", dict[str, _Record]()
@@ -56,42 +53,35 @@ class CaseFile:
         return len(self._records)
 
     def add(self, case: Prepared, name: str) -> bool:
-        """Keep a case."""
-        parts = [part for part in (case.image, case.mask, case.ignored) if part is not None]
-        size = sum(part.nbytes for part in parts) + ALIGNED
+        """Keep a case, if there is room."""
+        tensors = {part: tensor for part in DTYPES if (tensor := getattr(case, part)) is not None}
+        size = sum(tensor.nbytes for tensor in tensors.values()) + ALIGNED
         if os.getpid() != self._owner or size > min(self.room, shutil.disk_usage(self.path.parent).free - 1e9):
             return False
-        shapes = tuple(case.image.shape), _shape(case.mask), _shape(case.ignored)
-        record = _Record(self._end, *shapes, case.placement)
-        with self.path.open("r+b") as file:
-            file.seek(self._end)
-            for part in parts:
-                file.write(np.ascontiguousarray(part.numpy()).data)
-            self._end = -(-file.tell() // ALIGNED) * ALIGNED
-            file.truncate(self._end)
+        parts = {}
+        with self.path.open("ab") as file:
+            file.write(bytes(-file.tell() % ALIGNED))
+            for part, tensor in tensors.items():
+                parts[part] = file.tell(), tuple(tensor.shape)
+                file.write(np.ascontiguousarray(tensor.numpy()).data)
+            self._end = file.tell()
         self.room -= size
-        self._records[name] = record
+        self._records[name] = _Record(case.placement, parts)
         return True
 
     def __getitem__(self, name: str) -> Prepared:
         record = self._records[name]
-        parts = self._parts(record)
-        image = next(parts)
-        mask = None if record.mask is None else next(parts)
-        ignored = None if record.ignored is None else next(parts)
-        return Prepared(name, image, mask, record.placement, ignored)
-
-    def _parts(self, record: _Record) -> Iterator[Tensor]:
-        offset = record.offset
-        shapes = ((record.image, np.float32), (record.mask, np.uint8), (record.ignored, np.uint8))
-        for shape, dtype in shapes:
-            if shape is not None:
-                values = np.frombuffer(self._mapped(), dtype, math.prod(shape), offset).reshape(shape)
-                offset += values.nbytes
-                yield torch.from_numpy(values)
+        parts = {
+            part: torch.from_numpy(np.frombuffer(self._mapped(), DTYPES[part], math.prod(shape), offset).reshape(shape))
+            for part, (offset, shape) in record.parts.items()
+        }
+        return Prepared(name, parts["image"], parts.get("mask"), record.placement, parts.get("ignored"))
 
     def _mapped(self) -> mmap.mmap:
-        """Map the file as far as it has been written: privately, so that nobody can spoil it."""
+        """Map the file as far as it has been written: privately, so that nobody can spoil it.
+
+        One map for all cases: mapping each anew (0.7 ms) takes longer than copying it (0.2 ms).
+        """
         if self._map is None or len(self._map) < self._end:
             with self.path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -100,10 +90,6 @@ class CaseFile:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the map behind when a loading process is started afresh: it maps the file anew."""
         return self.__dict__ | {"_map": None}
-
-
-def _shape(part: Tensor | None) -> tuple[int, ...] | None:
-    return None if part is None else tuple(part.shape)
 
 
 def _remove(folder: Path, owner: int) -> None:
