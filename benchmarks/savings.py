@@ -12,6 +12,7 @@ import torch
 from pairs import CPU, Given, compared, replaced, timed, within
 from torch import Tensor, nn
 
+from medsegdiff.config.data import next_multiple
 from medsegdiff.config.run import Config
 from medsegdiff.config.train import Precision
 from medsegdiff.hardware import place
@@ -58,7 +59,7 @@ def drawn(
     """Draw the ensemble of an image, as `Segmenter` does."""
     wanted = {"members": given.members, "batch_size": batch_size or max(given.members, config.sampling.batch_size)}
     sampler = EnsembleSampler(model, config, config.sampling.model_copy(update=wanted), precision=precision)
-    side = -(-given.size // model.stride) * model.stride
+    side = next_multiple(given.size, model.stride)
     image = torch.rand(1, config.image_channels, side, side, generator=torch.Generator().manual_seed(0))
     return sampler.draw(image, ["image"], seed=0).probability
 

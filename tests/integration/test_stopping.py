@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.adaptive import spread, together, until_stable
+from medsegdiff.inference.adaptive import together, until_stable
 from medsegdiff.inference.request import Request
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import DiffusionModel
@@ -108,11 +108,6 @@ def test_slices_decide_together() -> None:
     slices = [masks(2000, 2000, 2000, 2000), masks(10, 10, 11, 10)]
     assert until_stable(together(slices)) == 15
     assert until_stable(masks(10, 10, 11, 10)) == 20
-
-
-def test_slices_are_chosen_evenly() -> None:
-    assert spread([3, 4, 8]) == [3, 4, 8]
-    assert spread(range(100, 201)) == [100, 125, 150, 175, 200]
 
 
 @pytest.mark.parametrize("size", [(6, 5, 4), (9, 9, 12)])

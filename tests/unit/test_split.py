@@ -6,7 +6,7 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.split import assign, make_split, names_in, write_split
+from medsegdiff.data.split import assign, evenly, make_split, names_in, write_split
 from medsegdiff.errors import DataError
 
 NAMES = [f"n{i}" for i in range(20)]
@@ -93,3 +93,10 @@ def test_groups_alone_keep_held_out_cases_held_out(tmp_path: Path) -> None:
     assert found["n0"].group == found["n1"].group == "p0"
     split = make_split(found, DataConfig())
     assert {split[n] for n in NAMES[:5]} == {"test"}
+
+
+def test_items_are_chosen_evenly_and_all_where_there_are_few() -> None:
+    assert evenly([3, 4, 8], 5) == [3, 4, 8]
+    assert evenly(range(100, 201), 5) == [100, 125, 150, 175, 200]
+    assert evenly(range(10), 1) == [0]
+    assert evenly([], 5) == []

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.benchmark.timing import peak_memory, stopwatch, with_weights
+from medsegdiff.config.data import next_multiple
 from medsegdiff.config.train import Precision
 from medsegdiff.hardware import autocast
 
@@ -75,7 +76,7 @@ def _block(in_channels: int, channels: int, stride: int) -> list[nn.Module]:
 def reference_for(size: int) -> tuple[ReferenceUNet, torch.Tensor]:
     """Build the reference that is planned for images of a size."""
     net = ReferenceUNet(planned_widths(size))
-    side = -(-size // net.stride) * net.stride
+    side = next_multiple(size, net.stride)
     return net, torch.rand(1, 3, side, side)
 
 

@@ -103,7 +103,7 @@ def counted_pass(config: ResolvedConfig, *, members: int, steps: int) -> dict[st
     made = min(2, steps)
     with torch.device("meta"):
         model = build_model(config)
-        side = -(-config.data.image_size // model.stride) * model.stride
+        side = config.data.grid_side(model.stride)
         image = torch.empty(1, config.image_channels, side, side)
     sampling = config.sampling.model_copy(update={"members": members, "steps": made})
     with OperationCounter() as counter:

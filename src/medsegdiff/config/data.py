@@ -57,3 +57,12 @@ class DataConfig(Component):
     """Room for prepared cases in a temporary, memory-mapped file, in GB; beyond it they are read anew each time."""
     cache_dir: str | None = None
     """Folder of that file, on a local disk; ``null`` takes the system's for temporary files."""
+
+    def grid_side(self, stride: int) -> int:
+        """Side of the model grid in pixels: of a network that halves it evenly as often as ``stride`` says."""
+        return next_multiple(self.image_size, stride)
+
+
+def next_multiple(size: int, stride: int) -> int:
+    """Round a size up to a multiple of the stride of a network."""
+    return -(-size // stride) * stride

@@ -13,6 +13,7 @@ from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataSource, Track, no_progress
 from medsegdiff.data.listed import VolumeSource
 from medsegdiff.data.modality import TAILS, fit_window, guess_modalities, told_modalities
+from medsegdiff.data.split import evenly
 from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed
 
@@ -85,8 +86,7 @@ def fingerprint(source: DataSource, config: DataConfig, *, track: Track = no_pro
     kind: Literal["volumes", "pictures"] = "volumes" if info.slices else "pictures"
     told, how = told_modalities(info, config)
     names = info.names("train")
-    chosen = [names[i] for i in np.linspace(0, len(names) - 1, min(MOST[kind], len(names))).round().astype(int)]
-    samples = [_sample(source, name) for name in track(chosen, "Taking the fingerprint")]
+    samples = [_sample(source, name) for name in track(evenly(names, MOST[kind]), "Taking the fingerprint")]
     modalities = told or guess_modalities(np.stack([sample.lowest for sample in samples]))
     structures = np.concatenate([sample.structures for sample in samples], axis=1)
     hounsfield = structures[[modality == "ct" for modality in modalities]]

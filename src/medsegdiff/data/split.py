@@ -10,6 +10,9 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.listing import CaseFiles
@@ -17,6 +20,8 @@ from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
 from medsegdiff.io.image import SUFFIXES
 from medsegdiff.seeding import derive_seed
+
+Item = TypeVar("Item")
 
 NAME_COLUMNS = ("id", "name", "case", "image")
 GROUP_COLUMNS = ("group", "patient", "subject")
@@ -122,6 +127,12 @@ def _move(entries: Sequence[Entry], part: str, fraction: float, seed: int) -> li
         count = min(max(count, 1), len(groups) - 1)
     chosen = set(random.Random(derive_seed(seed, "split", part)).sample(groups, min(count, len(groups))))
     return [Entry(e.name, part, e.group) if e.part == "train" and e.group in chosen else e for e in entries]
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Take so many from all over a sequence, its ends among them; all where there are no more."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
 
 
 def names_in(file: Path, part: str) -> set[str]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsegdiff.config.data import DataConfig, Modality, Values
+from medsegdiff.config.data import DataConfig, Modality, Values, next_multiple
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import DataError
 from medsegdiff.types import Case
@@ -48,7 +48,7 @@ def place(
     """Decide how an image is laid on the model grid."""
     resized = _resized(native, config.image_size, config.resize, spacing)
     square = resized if config.resize == "none" else (config.image_size, config.image_size)
-    return Placement(native, resized, (_next_multiple(square[0], stride), _next_multiple(square[1], stride)))
+    return Placement(native, resized, (next_multiple(square[0], stride), next_multiple(square[1], stride)))
 
 
 def _resized(
@@ -60,10 +60,6 @@ def _resized(
         return size, size
     h, w = native[0] * spacing[0], native[1] * spacing[1]
     return max(1, round(size * h / max(h, w))), max(1, round(size * w / max(h, w)))
-
-
-def _next_multiple(size: int, stride: int) -> int:
-    return -(-size // stride) * stride
 
 
 def to_grid(values: Float[Tensor, "c h w"], placement: Placement) -> Float[Tensor, "c gh gw"]:

@@ -22,6 +22,7 @@ from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.listing import CaseFiles
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
 from medsegdiff.data.slicing import Slicing
+from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import place, prepare, to_grid
 from medsegdiff.doctor.report import Finding
 from medsegdiff.errors import DataError, MedSegDiffError
@@ -107,7 +108,7 @@ def _pictures(run: Run, segmenter: Segmenter, place: Place, count: int) -> _Pict
     config, stride = segmenter.config, segmenter.model.stride
     if place.path is not None:
         try:
-            files = _spread(_validation(place.path, run, config), count)
+            files = evenly(_validation(place.path, run, config), count)
             prepared = [prepare(_picture(read_case(file), config), config, stride=stride).image for file in files]
             images = [image for image in prepared if image.shape == prepared[0].shape]
             return _Pictures(images, f"{len(images)} images of {place.name}", real=True)
@@ -126,12 +127,6 @@ def _validation(where: Path, run: Run, config: ResolvedConfig) -> list[CaseFiles
         except DataError:  # other data
             pass
     return find_inputs([where], like=config)
-
-
-def _spread(files: Sequence[CaseFiles], count: int) -> list[CaseFiles]:
-    """Take files from all over a list."""
-    chosen = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
-    return [files[index] for index in chosen]
 
 
 def _picture(case: Case, config: ResolvedConfig) -> Case:

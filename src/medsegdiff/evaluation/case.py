@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from medsegdiff.data.split import evenly
 from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.calibration import Calibration, near
@@ -64,7 +65,7 @@ def _bins(calibration: Calibration) -> dict[str, list[float]]:
 
 def _points(curve: Curve) -> dict[str, list[float]]:
     """Thin a curve out, its ends kept."""
-    chosen = np.unique(np.linspace(0, len(curve.coverage) - 1, min(POINTS, len(curve.coverage))).round().astype(int))
+    chosen = evenly(range(len(curve.coverage)), POINTS)
     return {"coverage": curve.coverage[chosen].tolist(), "value": curve.value[chosen].tolist()}
 
 

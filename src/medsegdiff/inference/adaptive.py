@@ -90,9 +90,3 @@ def together(slices: Sequence[Iterable[Masks]]) -> Iterator[Masks]:
     """Look at slices of a volume as one mask, so that their Dice is that of all their pixels."""
     for masks in zip(*slices, strict=True):
         yield np.concatenate([mask.reshape(len(mask), -1) for mask in masks], axis=1)
-
-
-def spread(found: Sequence[int], count: int = PROBED) -> list[int]:
-    """Choose some of many, evenly."""
-    places = np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)
-    return [found[place] for place in places]

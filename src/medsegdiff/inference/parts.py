@@ -13,10 +13,11 @@ from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.config.train import Precision
+from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.fusion.fusers import decide
-from medsegdiff.inference.adaptive import GrowingEnsemble, spread, together, until_stable
+from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.request import Request
@@ -86,7 +87,7 @@ class Drawing:
         if not self.request.auto:
             return self
         seen = [self._growing(self._item(piece)).holds() for piece in slices()]
-        chosen = spread([index for index, holds in enumerate(seen) if holds] or range(len(seen)))
+        chosen = evenly([index for index, holds in enumerate(seen) if holds] or range(len(seen)), PROBED)
         deciding = [self._item(piece) for index, piece in enumerate(slices()) if index in chosen]
         request = self.request.with_members(until_stable(together([self._growing(item) for item in deciding])))
         return Drawing(self.model, self.config, request, device=self.device, precision=self.ensembles.precision)

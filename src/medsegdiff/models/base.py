@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.config.data import next_multiple
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ShapeError
 from medsegdiff.nn.blocks import ResidualBlock
@@ -117,7 +118,7 @@ class DiffusionModel(nn.Module, ABC):
             ShapeError: If its height or width is not a multiple of the stride.
         """
         h, w = size_of(image)
-        fits = [-(-size // self.stride) * self.stride for size in (h, w)]
+        fits = [next_multiple(size, self.stride) for size in (h, w)]
         if [h, w] != fits:
             raise ShapeError(
                 f"The image is {h}×{w}; height and width must be multiples of {self.stride}. "

@@ -38,7 +38,7 @@ def budget(config: ResolvedConfig) -> Budget:
     """
     with torch.device("meta"):
         model = build_model(config)
-        side = -(-config.data.image_size // model.stride) * model.stride
+        side = config.data.grid_side(model.stride)
         image = torch.empty(1, config.image_channels, side, side)
         mask, t = torch.empty(1, config.mask_channels, side, side), torch.empty(1)
     with FlopCounterMode(display=False) as condition_flops:

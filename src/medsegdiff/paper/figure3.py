@@ -18,7 +18,7 @@ from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.data.dataset import DataSource, Track, no_progress
 from medsegdiff.data.listed import ListedSource
 from medsegdiff.data.open import list_cases, open_source
-from medsegdiff.data.split import names_in, resolve
+from medsegdiff.data.split import evenly, names_in, resolve
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.fusion.curve import Curve, Scores, convergence, draw_subsets, pool, score_subsets, sizes
 from medsegdiff.fusion.vote_table import VoteTable, tabulate
@@ -157,8 +157,7 @@ def _cases_of(source: DataSource, split_file: Path, plan: EnsemblePlan) -> list[
     names = sorted({resolve(name, known) for name in listed} & set(known))
     if not names:
         raise DataError(f"The data hold none of the {len(listed)} cases of part '{plan.split}' of {split_file}.")
-    count = min(plan.cases or len(names), len(names))
-    return [names[index] for index in np.linspace(0, len(names) - 1, count).round().astype(int)]
+    return evenly(names, plan.cases or len(names))
 
 
 def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], plan: EnsemblePlan) -> Iterator[Scores]:

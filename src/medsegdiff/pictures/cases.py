@@ -17,6 +17,7 @@ from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
+from medsegdiff.data.split import evenly
 from medsegdiff.io.image import read_image
 from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import read_map
@@ -136,7 +137,7 @@ def preview(cases: Sequence[CaseFiles], masks: Masks, path: Path, *, most: int =
     """Draw images with the contours of their masks, evenly chosen, to see whether they belong together."""
     if not cases:
         return
-    chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
+    chosen = evenly(cases, most)
     panels = [Panel(_outlined(case, masks), case.name[:24]) for case in chosen]
     rows = [panels[start : start + across] for start in range(0, len(panels), across)]
     save(_grid(rows, size=(2.2, 2.4)), path)

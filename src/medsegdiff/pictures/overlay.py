@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import binary_erosion
 
 from medsegdiff.data.slicing import Slicing
+from medsegdiff.data.split import evenly
 from medsegdiff.types import Geometry
 
 COLOURS = np.array(
@@ -77,8 +78,7 @@ def sheet(
 
     every = range(len(slicing))
     held = [index for index in every if slicing.cut(labels, index).any()]
-    chosen = np.array(held or every)
-    picked = chosen[np.linspace(0, len(chosen) - 1, min(COLUMNS * ROWS, len(chosen))).round().astype(int)].tolist()
+    picked = evenly(held or every, COLUMNS * ROWS)
     tiles = [overlay(pixels, split(of_slice), glow.astype(np.float32)) for pixels, of_slice, glow in map(cut, picked)]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 import yaml
 
+from medsegdiff.config.data import next_multiple
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
@@ -125,7 +126,7 @@ def _sized(config: Config, info: DataInfo, found: Fingerprint, *, fixed: Collect
     if "data.image_size" not in fixed:
         config = _changed(config, "data", image_size=suggest_size(found, largest=largest, stride=stride))
     if "data.cache_gb" not in fixed:
-        side = -(-config.data.image_size // stride) * stride
+        side = config.data.grid_side(stride)
         pixels = side**2 * (len(info.items("train")) + len(info.items("val")))
         understood = _understood(config, info, found)
         layers = 4 * understood.image_channels + len(info.raters) * understood.mask_channels
@@ -144,8 +145,8 @@ def suggest_preset(device: str, memory: float) -> str:
 
 def suggest_size(found: Fingerprint, *, largest: int, stride: int) -> int:
     """Choose the side of images: that of most slices or pictures, as far as the preset goes."""
-    lowest, highest = (-(-SIZES[0] // stride) * stride, min(SIZES[1], largest) // stride * stride)
-    wanted = -(-int(max(found.size.median)) // stride) * stride
+    lowest, highest = next_multiple(SIZES[0], stride), min(SIZES[1], largest) // stride * stride
+    wanted = next_multiple(int(max(found.size.median)), stride)
     return max(lowest, min(highest, wanted))
 
 

@@ -63,7 +63,7 @@ def step_memory(config: ResolvedConfig, *, precision: Literal["fp32", "bf16"], d
         model = build_model(config)
     if config.train.gradient_checkpointing:
         recompute(model)
-    side = -(-config.data.image_size // model.stride) * model.stride
+    side = config.data.grid_side(model.stride)
     one, two = (saved_bytes(model, config, batch, side, precision=precision, device=device) for batch in (1, 2))
     return StepMemory(fixed=COPIES * _bytes(model) + MARGIN * (2 * one - two), per_image=MARGIN * (two - one))
 

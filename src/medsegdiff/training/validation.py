@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
@@ -52,8 +53,7 @@ class Validator:
         self, config: ResolvedConfig, cases: PreparedCases, names: Sequence[str], accelerator: Accelerator
     ) -> None:
         train = config.train
-        count = min(train.val_cases, len(names))
-        self.names = [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
+        self.names = evenly(names, train.val_cases)
         self.config, self.cases, self.accelerator = config, cases, accelerator
         self.labels = config.spec.labels
         self.sampling = config.sampling.model_copy(update={"members": train.val_members, "steps": train.val_steps})
