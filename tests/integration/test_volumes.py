@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -171,6 +172,21 @@ def test_a_volume_that_does_not_fit_the_model_is_passed_over(tmp_path: Path) -> 
     finished = segment_files(identity(), find_inputs([tmp_path / "in"]), tmp_path / "out", members=1, steps=1)
     assert [image.name for image in finished.done] == ["a", "c"]
     assert "b: the volume has 2 channels; the model expects 1" in finished.failed[str(tmp_path / "in" / "b.nii")]
+
+
+def test_a_result_is_let_go_before_the_next_volume_is_read(tmp_path: Path) -> None:
+    """Volumes are large: whoever drops a result of the stream has dropped it."""
+    files, last, gone = [save(tmp_path / f"{name}.nii", phantom()) for name in "abc"], list[weakref.ref](), list[bool]()
+
+    def images() -> Iterator[Path]:
+        for file in files:
+            gone.extend(one() is None for one in last[-1:])
+            yield file
+
+    for result in identity().stream(images(), members=2, steps=1):
+        last.append(weakref.ref(result.members))
+        del result
+    assert gone == [True, True]
 
 
 def test_raters_that_lie_elsewhere_are_not_averaged(tmp_path: Path) -> None:

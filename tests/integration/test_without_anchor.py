@@ -15,7 +15,7 @@ from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import training_curves
 from medsegdiff.training.run import Run
 from medsegdiff.types import Condition
-from tests.integration.test_stopping import Doubtful, doubtful
+from tests.integration.test_adaptive import Doubtful, doubtful
 from tests.integration.test_volumes import phantom
 from tests.makers import make_folder, small_network
 from tests.volumes import save
