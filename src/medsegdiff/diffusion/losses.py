@@ -31,7 +31,7 @@ def soft_dice(
     """
     if labelled is not None:
         probability, mask = probability * labelled, mask * labelled
-    both = (probability * mask).sum(dim=(2, 3))
+    both = (probability * mask).sum(dim=(2, 3))  # (b, k)
     either = probability.sum(dim=(2, 3)) + mask.sum(dim=(2, 3))
     return (1 - (2 * both + 1) / (either + 1)).mean(dim=1)
 
@@ -57,7 +57,7 @@ def cross_entropy(
         In nats.
     """
     if exclusive:
-        by_pixel = -(mask * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+        by_pixel = -(mask * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)  # (b, 1, h, w)
     else:
         by_pixel = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     return mean_of(by_pixel, labelled)

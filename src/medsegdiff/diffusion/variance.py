@@ -56,10 +56,11 @@ def variance_loss(
     """
     here, there = schedule.alpha_bar[t], schedule.alpha_bar[(t - 1).clamp(min=0)]
     widest = 1 - here / there  # β_t, and 0 at t = 0
-    exact = widest * (1 - there) / (1 - here)  # the posterior's variance
+    exact = widest * (1 - there) / (1 - here)  # β̃_t, the posterior's: Ho et al. (2020), equation 7
     gap = torch.where(t > 0, torch.log((1 - here) / (1 - there)), 0.0)  # between their logarithms
+    # the posterior's mean moves by √ᾱ_{t−1} β_t / (1 − ᾱ_t) for each unit of x_0; squared, in units of β̃_t
     precision = torch.where(t > 0, there * (widest / (1 - here)) ** 2 / exact, 0.0)
     gap, precision = (value.to(share).reshape(-1, 1, 1, 1) for value in (gap, precision))
-    wider = share * gap
+    wider = share * gap  # log Σ_θ / β̃_t: equation 15
     kl = 0.5 * (wider - 1 + torch.exp(-wider) * (1 + precision * error.detach().square()))
     return kl * (t > 0).to(share).reshape(-1, 1, 1, 1) * (WEIGHT * schedule.num_train_timesteps / math.log(2))

@@ -89,6 +89,7 @@ def with_anchor(
     if logits is None:
         return Losses(total=l_n.mean(), noise=l_n.mean().detach(), anchor=None)
     anchor = anchor_loss(logits.float(), batch.mask, t, loss, labels=labels, labelled=batch.labelled)
+    # L_n + [t ≡ 0 mod α] (L_dice + β L_ce), both (b,), then the mean over the batch
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 
 
