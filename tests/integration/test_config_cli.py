@@ -7,14 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from medsegdiff.checkpoint import load_config
-from medsegdiff.cli import complete
+from medsegdiff.cli import complete, options
 from medsegdiff.config.load import known_keys, load_preset, preset_names
 from medsegdiff.config.networks import NETWORKS
+from medsegdiff.config.train import Precision
 from medsegdiff.data.convert import TARGETS
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.open import layouts
@@ -65,6 +67,7 @@ def test_what_is_offered_is_what_is_registered() -> None:
     assert set(complete.FUSIONS) == {entry.name for entry in FUSERS}
     assert set(complete.LAYOUTS) <= {entry.name for entry in DATASETS}
     assert set(complete.LAYOUTS) <= set(layouts())
+    assert get_args(options.Precisions) == get_args(Precision)
     assert set(complete.PARTS) == set(PARTS)
     assert set(complete.CONVERSIONS) == set(TARGETS)
 

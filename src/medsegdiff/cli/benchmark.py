@@ -11,7 +11,6 @@ from rich.table import Table
 
 from medsegdiff.cli import command, options
 from medsegdiff.cli.console import info, out, result
-from medsegdiff.config.train import Precision as Precisions
 
 app = typer.Typer(help="Measure what presets cost on this machine.", no_args_is_help=True)
 
@@ -26,7 +25,8 @@ def speed(
     repeats: Annotated[int, typer.Option(min=1, help="How often each is run, in turn.")] = 3,
     device: options.Device = None,
     precision: Annotated[
-        Precisions, typer.Option(help="auto: as the device is faster; of the reference, what is measured faster.")
+        options.Precisions,
+        typer.Option(help="auto: as the device is faster; of the reference, what is measured faster."),
     ] = "auto",
     patience: Annotated[
         float, typer.Option(min=0.1, help="Seconds for the steps of a preset; beyond, the rest is extrapolated.")
@@ -120,7 +120,9 @@ def train(
         int | None, typer.Option(min=0, help="Processes that read. [default: the preset's]", show_default=False)
     ] = None,
     device: options.Device = None,
-    precision: Annotated[Precisions | None, typer.Option(help="[default: the preset's]", show_default=False)] = None,
+    precision: Annotated[
+        options.Precisions | None, typer.Option(help="[default: the preset's]", show_default=False)
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Measure how fast presets train, and how much of the time they wait for data.

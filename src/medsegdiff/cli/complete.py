@@ -1,13 +1,8 @@
-"""What the shell offers when Tab is pressed; torch is not imported for it."""
+"""What the shell offers when Tab is pressed; torch is not imported for it, and the configuration when it is asked."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, get_args
-
-from medsegdiff.config.load import known_keys, preset_names
-from medsegdiff.config.networks import NETWORKS
-from medsegdiff.config.run import Config
-from medsegdiff.config.sampling import SamplingConfig
 
 SAMPLERS = ("ddim", "ddpm", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m")
 FUSIONS = ("majority", "mean", "staple")
@@ -19,6 +14,8 @@ CONVERSIONS = ("folder", "msd", "nnunet", "slices")
 
 def presets(incomplete: str) -> list[str]:
     """Name presets."""
+    from medsegdiff.config.load import preset_names
+
     return _beginning(incomplete, preset_names())
 
 
@@ -39,6 +36,8 @@ def fusions(incomplete: str) -> list[str]:
 
 def spacings(incomplete: str) -> list[str]:
     """Name spacings of steps."""
+    from medsegdiff.config.sampling import SamplingConfig
+
     return _beginning(incomplete, get_args(SamplingConfig.model_fields["spacing"].annotation))
 
 
@@ -55,6 +54,8 @@ def parts(incomplete: str) -> list[str]:
 
 def settings(incomplete: str) -> list[str]:
     """Name keys of the configuration; after ``=``, the values of a key that has few."""
+    from medsegdiff.config.load import known_keys
+
     key, equals, _ = incomplete.partition("=")
     if not equals:
         return _beginning(incomplete, [f"{known}=" for known in known_keys()])
@@ -68,6 +69,9 @@ def readings(incomplete: str) -> list[str]:
 
 def _values(key: str) -> list[Any]:
     """List what a key may be, as far as that is a short list."""
+    from medsegdiff.config.networks import NETWORKS
+    from medsegdiff.config.run import Config
+
     named = {
         "model.name": [entry.name for entry in NETWORKS],
         "sampling.sampler": SAMPLERS,

@@ -12,7 +12,6 @@ from rich.table import Table
 from medsegdiff.cli import command, complete, options
 from medsegdiff.cli.console import info, result, track
 from medsegdiff.cli.console import out as stdout
-from medsegdiff.config.load import load_preset
 from medsegdiff.errors import ConfigError, some
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ def check(
 
     Example: `medsegdiff data check data/isic --out preview.png`
     """
+    from medsegdiff.config.load import load_preset
     from medsegdiff.data.inspect import inspect_folder
     from medsegdiff.io.atomic import to_json
     from medsegdiff.pictures.cases import preview
@@ -123,6 +123,7 @@ def convert(
 
     Example: `medsegdiff data convert data/liver --to nnunet --out data/Dataset012_Liver`
     """
+    from medsegdiff.config.load import load_preset
     from medsegdiff.data.convert import convert as run
 
     out = out or place

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from medsegdiff.cli import complete, options
 from medsegdiff.cli.console import info, people, result, track, warn
-from medsegdiff.config.load import load_preset
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation import Evaluation
@@ -44,6 +43,7 @@ def evaluate(
 
     Example: `medsegdiff evaluate masks data/isic --split test --out scores`
     """
+    from medsegdiff.config.load import load_preset
     from medsegdiff.evaluation import evaluate as score
     from medsegdiff.io.atomic import to_json
     from medsegdiff.report.evaluation import write_page

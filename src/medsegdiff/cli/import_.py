@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from medsegdiff.cli import options
 from medsegdiff.cli.console import info, result
-from medsegdiff.config.data import Values
 
 
 def import_(
@@ -23,7 +22,7 @@ def import_(
         list[str] | None, typer.Option(help="Name of a mask channel; once for each, in order.", show_default=False)
     ] = None,
     values: Annotated[
-        Values | None,
+        Literal["standard", "unit", "raw"] | None,
         typer.Option(help="How images entered: unit (/255), raw or standard; default: unit for pictures, else raw."),
     ] = None,
     as_json: options.AsJson = False,

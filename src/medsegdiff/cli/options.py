@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from medsegdiff.cli import complete
-from medsegdiff.config.train import Precision as Precisions
 
 DEVICES = "cpu, cuda, mps; default: the best there is."
 
@@ -40,6 +39,8 @@ def _some(help_: str, *names: str, **options: Any) -> Any:
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[Path, typer.Option("--model", "-m", help="Folder of a run.")]
 Device = Annotated[str | None, _some(DEVICES, "--device", "-d", autocompletion=complete.devices)]
+Precisions = Literal["auto", "fp32", "bf16"]
+"""Those of the configuration, which takes long to import."""
 Precision = Annotated[Precisions, typer.Option(help="auto, fp32 or bf16.")]
 Weights = Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")]
 Set = Annotated[
