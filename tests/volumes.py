@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 
-from medsegdiff.io.grid import canonical_view
+from medsegdiff.io.grid import canonical_geometry, canonical_view
 from medsegdiff.types import Geometry
 
 RNG = np.random.default_rng(0)
@@ -70,3 +70,8 @@ def written_back(turned: np.ndarray, native: Geometry) -> np.ndarray:
     voxels = np.empty((*turned.shape[:-3], *native.shape), turned.dtype)
     canonical_view(voxels, native)[...] = turned
     return voxels
+
+
+def to_canonical(voxels: np.ndarray, native: Geometry) -> tuple[np.ndarray, Geometry]:
+    """Turn a volume to right, front and up."""
+    return canonical_view(voxels, native), canonical_geometry(native)

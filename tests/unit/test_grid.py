@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsegdiff.errors import GeometryError
-from medsegdiff.io.grid import canonical_view, check_same_grid, to_canonical
+from medsegdiff.io.grid import canonical_view, check_same_grid
 from medsegdiff.io.nifti import read_labels, read_volume
 from medsegdiff.types import Geometry
-from tests.volumes import written_back
+from tests.volumes import to_canonical, written_back
 
 PHANTOM = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 """Right, anterior, superior; every voxel has a value of its own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -55,7 +56,7 @@ class Scan:
         """What is wrong with which case."""
         return {name: case.problem for name, case in self.cases.items() if case.problem is not None}
 
-    @property
+    @cached_property
     def grids(self) -> dict[str, Geometry]:
         """Where the images lie that can be read."""
         return {name: case.geometry for name, case in self.cases.items() if case.geometry is not None}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.errors import ConfigError, DataError, some
-from medsegdiff.io.dicom import read_series
+from medsegdiff.io.dicom import read_series_geometry
 from medsegdiff.io.dicom_file import damage_named, open_dicom
 from medsegdiff.io.dicom_seg import read_segmentation, segment_names
 from medsegdiff.io.nifti import write_labels
@@ -44,7 +44,7 @@ def read_masks(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[n
 
 def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:
     """Write the structures of a file as NIfTI, a folder each, as `masks/` of a data folder has them."""
-    geometry = read_series(series)[1]
+    geometry = read_series_geometry(series)
     names, masks = read_masks(file, geometry)
     paths = [out / folder / f"{series.resolve().name}.nii.gz" for folder in folder_names(names)]
     if there := [str(path) for path in paths if path.exists()]:

@@ -34,15 +34,11 @@ def check_same_grid(image: Geometry, mask: Geometry, *, names: tuple[str, str] =
         )
 
 
-def to_canonical(
-    voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry
-) -> tuple[Shaped[np.ndarray, "*c x y z"], Geometry]:
-    """Reorder and flip axes so that they run most nearly right, front and up; nothing is resampled."""
-    return np.ascontiguousarray(canonical_view(voxels, geometry)), canonical_geometry(geometry)
-
-
 def canonical_view(voxels: Shaped[np.ndarray, "*c i j k"], geometry: Geometry) -> Shaped[np.ndarray, "*c x y z"]:
-    """Look at an array as `to_canonical` turns it, without a copy: what is written into the view is in the array."""
+    """Reorder and flip axes so that they run most nearly right, front and up; nothing is resampled.
+
+    It is a view, without a copy: what is written into it is in the array.
+    """
     _check_shape(voxels, geometry.shape)
     return _turned(voxels, io_orientation(_affine(geometry)))
 
@@ -53,7 +49,7 @@ def native_axis(geometry: Geometry, canonical: int) -> int:
 
 
 def canonical_geometry(geometry: Geometry) -> Geometry:
-    """Tell where a volume lies once `to_canonical` has turned it."""
+    """Tell where a volume lies as `canonical_view` shows it."""
     affine, turn = _affine(geometry), io_orientation(_affine(geometry))
     order = np.argsort(turn[:, 0])
     return replace(

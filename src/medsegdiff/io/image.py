@@ -71,11 +71,6 @@ def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "c *s"], Geo
     return (np.concatenate([pixels for pixels, _ in found]) if others else first), geometry
 
 
-def count_channels(paths: Sequence[Path]) -> int:
-    """Count the channels of an image; of files, from their headers alone."""
-    return sum(read_geometry(path)[1] for path in paths)
-
-
 def read_mask(path: Path) -> UInt8[np.ndarray, " *s"]:
     """Read the values of a mask as they are stored."""
     if not nifti.is_volume(path):

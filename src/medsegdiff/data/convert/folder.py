@@ -43,7 +43,6 @@ def to_folder(found: Survey, out: Path) -> Target:
     copied = masks.declared is None and type(masks.reader) is MaskReader
 
     def write(case: CaseFiles, output: CaseOutput) -> list[str]:
-        """Write a case; give what was noticed."""
         name = safe(case.name)
         _write_image(case, output, name, volumes=found.volumes)
         if copied:
@@ -51,7 +50,7 @@ def to_folder(found: Survey, out: Path) -> Target:
                 path = whole(mask)
                 copy(path, output.path(_below_masks(found, rater), f"{name}{ending_of(path)}"))
             return [name]
-        geometry = read_channels(case.images[:1])[1]
+        geometry = found.scan.grids[case.name]
         for layer in layers_of(found, case):
             layer.write(output, name, geometry)
         return [name]

@@ -29,14 +29,12 @@ def to_msd(found: Survey, out: Path) -> Target:
     labelled = labels_writer(found, scheme)
 
     def write(case: CaseFiles, output: CaseOutput) -> list[str]:
-        """Write a case; give what was noticed."""
         short = "Ts" if case.part == "test" else "Tr"
         write_volume(case, output, f"images{short}")
         labelled(case, output, f"labels{short}")
         return [safe(case.name)]
 
     def finish(done: Sequence[CaseFiles]) -> None:
-        """Write the description of the data set."""
         training = [case for case in done if case.part not in ("val", "test")]
         validation = [case for case in done if case.part == "val"]
         test = [f"./imagesTs/{safe(case.name)}{VOLUME}" for case in done if case.part == "test"]

@@ -53,14 +53,12 @@ def to_nnunet(found: Survey, out: Path) -> Target:
     labelled = labels_writer(found, scheme)
 
     def write(case: CaseFiles, output: CaseOutput) -> list[str]:
-        """Write a case."""
         short = "Ts" if case.part == "test" else "Tr"
         write_images(case, output, f"images{short}", found.channels)
         labelled(case, output, f"labels{short}")
         return [safe(case.name)]
 
     def finish(done: Sequence[CaseFiles]) -> None:
-        """Write the description of the data set."""
         (out / "labelsTr").mkdir(parents=True, exist_ok=True)
         (out / "imagesTr").mkdir(parents=True, exist_ok=True)
         order = {"regions_class_order": list(scheme.order)} if scheme.order else {}
@@ -108,12 +106,11 @@ def labels_writer(found: Survey, scheme: LabelScheme) -> Callable[[CaseFiles, Ca
     """Give what writes the label map of a case, on the grid of its image."""
 
     def write(case: CaseFiles, output: CaseOutput, folder: str) -> None:
-        """Write a case."""
         masks = found.masks_of(case)
         if masks is None or found.labels is None:
             return
         labels = scheme.encode(*fuse_raters(*masks, exclusive=found.labels.exclusive))
-        geometry = read_channels(case.images[:1])[1]
+        geometry = found.scan.grids[case.name]
         path = output.path(folder, safe(case.name) + (VOLUME if found.volumes else PICTURE))
         write_labels(path.parent, safe(case.name), labels, geometry)
 

@@ -46,11 +46,9 @@ def to_slices(found: Survey, out: Path) -> Target:
     left = Left()
 
     def write(case: CaseFiles, output: CaseOutput) -> list[str]:
-        """Write the slices of a case; give what was noticed."""
         return _write_case(case, found, plane, output, left)
 
     def finish(done: object) -> None:
-        """Write what belongs to all cases."""
         if left.constant:
             target.notes.append(f"{left.constant} slices of a single value were left out: there is nothing to see.")
 

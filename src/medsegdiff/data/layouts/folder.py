@@ -16,12 +16,12 @@ from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import SUFFIXES, image_name, images_in
 
 
-def looks_like_folder(root: Path) -> bool:
+def _match(root: Path) -> bool:
     """Tell whether a folder holds images and masks."""
     return (root / "images").is_dir()
 
 
-def list_folder(root: Path, config: DataConfig) -> Listing:
+def _list(root: Path, config: DataConfig) -> Listing:
     """List images and masks of the same name, as most people have them."""
     folder = root / "images"
     if not root.is_dir():
@@ -53,4 +53,4 @@ DATASETS.register(
     "folder",
     kind="layout",
     layout="images/NAME.png|jpg|tif|nii|nii.gz or NAME/*.dcm, masks/[rater or structure/]NAME.png|nii.gz, split.csv",
-)(Layout(looks_like_folder, list_folder))
+)(Layout(_match, _list))

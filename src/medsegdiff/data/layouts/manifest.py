@@ -41,12 +41,12 @@ class Row:
     part: str
 
 
-def looks_like_manifest(root: Path) -> bool:
+def _match(root: Path) -> bool:
     """Tell whether a path leads to a manifest."""
     return _file(root) is not None
 
 
-def list_manifest(root: Path, config: DataConfig) -> Listing:
+def _list(root: Path, config: DataConfig) -> Listing:
     """List the cases of a manifest."""
     file = _file(root)
     if file is None:
@@ -183,4 +183,4 @@ DATASETS.register(
     kind="layout",
     layout="manifest.csv (or any .csv given itself) with id, image or image_NAME …, mask or mask_NAME …, group, split; "
     "or .json",
-)(Layout(looks_like_manifest, list_manifest))
+)(Layout(_match, _list))

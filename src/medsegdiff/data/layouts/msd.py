@@ -27,13 +27,13 @@ from medsegdiff.labels import Labels
 PARTS = {"training": "train", "validation": "val", "test": "test"}
 
 
-def looks_like_msd(root: Path) -> bool:
+def _match(root: Path) -> bool:
     """Tell whether a folder is one of the Decathlon."""
     keys = keys_of(root)
     return {"modality", "training"} <= keys and not {"channel_names", "file_ending"} & keys
 
 
-def list_msd(root: Path, config: DataConfig) -> Listing:
+def _list(root: Path, config: DataConfig) -> Listing:
     """List the cases of a Decathlon folder."""
     told = read_description(root, "modality", "labels", "training")
     channels = in_order(told["modality"], root / FILE, "modality")
@@ -100,4 +100,4 @@ DATASETS.register(
     "msd",
     kind="layout",
     layout="dataset.json, imagesTr/CASE.nii.gz (channels along the fourth axis), labelsTr/CASE.nii.gz, imagesTs",
-)(Layout(looks_like_msd, list_msd))
+)(Layout(_match, _list))

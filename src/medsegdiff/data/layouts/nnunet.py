@@ -32,14 +32,14 @@ NAMED = re.compile(r"Dataset\d{3}_.+")
 PARTS = {"Tr": "train", "Ts": "test"}
 
 
-def looks_like_nnunet(root: Path) -> bool:
+def _match(root: Path) -> bool:
     """Tell whether a folder is one of nnU-Net v2."""
     keys = keys_of(root)
     broken = not keys and NAMED.fullmatch(root.name) is not None and (root / FILE).is_file()
     return broken or "channel_names" in keys or {"labels", "file_ending"} <= keys
 
 
-def list_nnunet(root: Path, config: DataConfig) -> Listing:
+def _list(root: Path, config: DataConfig) -> Listing:
     """List the cases of a raw folder of nnU-Net v2."""
     told = read_description(root, "channel_names", "labels", "file_ending")
     channels = in_order(told["channel_names"], root / FILE, "channel_names")
@@ -185,4 +185,4 @@ DATASETS.register(
     "nnunet",
     kind="layout",
     layout="dataset.json, imagesTr/CASE_0000.nii.gz|png …, labelsTr/CASE.nii.gz|png, imagesTs, labelsTs, split.csv",
-)(Layout(looks_like_nnunet, list_nnunet))
+)(Layout(_match, _list))
