@@ -50,16 +50,25 @@ def test_a_volume_is_segmented_as_with_an_anchor_but_for_the_anchor(tmp_path: Pa
     }
 
 
-def test_all_slices_are_candidates_where_no_anchor_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[int]] = []
+class Watched(Blind):
+    """Remembers whose members it draws, in order."""
 
-    def choose(found: range) -> list[int]:
-        asked.append(list(found))
-        return [0]
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
 
-    monkeypatch.setattr("medsegdiff.inference.segmenter.spread", choose)
-    assert len(doubtful(model=Blind)(volume(tmp_path), members="auto").members) >= 15
-    assert asked == [list(range(4))]
+    def denoise(self, x_t: Tensor, time: Tensor, condition: ImageCondition) -> Tensor:
+        self.drawn.append(float(condition.image[0].sum()))
+        return super().denoise(x_t, time, condition)
+
+
+def test_all_slices_are_candidates_where_no_anchor_chooses(tmp_path: Path) -> None:
+    """All four slices get a round of members before any gets a second."""
+    segmenter = doubtful(model=Watched)
+    assert len(segmenter(volume(tmp_path), members="auto").members) >= 15
+    first, second = segmenter.model.drawn[:4], segmenter.model.drawn[4:8]
+    assert len(set(first)) == 4
+    assert first == second
 
 
 def test_the_grid_of_cases_has_no_column_for_it(tmp_path: Path) -> None:
