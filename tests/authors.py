@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsegdiff.authors.names import prefixes
-from medsegdiff.authors.translation import LAST, NEVER_SAVED
+from medsegdiff.authors.names import LAST, NEVER_SAVED, prefixes
 from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel
 

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listed import ListedSource
-from medsegdiff.data.open import open_source
+from medsegdiff.data.open import ListedSource, open_source
 from tests.makers import write_png
 
 SIZE = (20, 30)

@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listed import VolumeSource
-from medsegdiff.data.listing import Listing
-from medsegdiff.data.open import list_cases, open_source
+from medsegdiff.data.dataset import Listing
+from medsegdiff.data.open import VolumeSource, list_cases, open_source
 
 SHAPE = (5, 4, 3)
 OLD, NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")

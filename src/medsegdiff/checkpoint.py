@@ -14,8 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medsegdiff.config.earlier import split_told
-from medsegdiff.config.load import make_config
+from medsegdiff.config.load import make_config, split_told
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import DATASETS, DataSource
-from medsegdiff.data.listing import Layout
+from medsegdiff.data.dataset import DATASETS, DataSource, Layout
 from medsegdiff.data.open import open_source
 from medsegdiff.diffusion.samplers import SAMPLERS, TableBuilder, sample
 from medsegdiff.diffusion.schedule import make_schedule

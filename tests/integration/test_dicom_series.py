@@ -14,11 +14,11 @@ import SimpleITK
 from pydicom import dcmread
 
 from medsegdiff.config.data import DataConfig
+from medsegdiff.data.layouts.dicom_masks import convert_masks, folder_names
 from medsegdiff.data.open import open_source
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.dicom import read_series
-from medsegdiff.io.dicom_masks import convert_masks, folder_names
 from medsegdiff.io.dicom_seg import read_segmentation
 from medsegdiff.io.image import image_name, images_in
 from tests.dicom_makers import OBLIQUE, make_slices, write_slices

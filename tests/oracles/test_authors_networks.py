@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medsegdiff.authors.architecture import infer
-from medsegdiff.authors.translation import check_whole, translate
+from medsegdiff.authors.names import check_whole, translate
 from medsegdiff.models.base import MODELS
 from tests.authors import Fixture, read_fixture
 

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from medsegdiff.metrics.base import METRICS, Empty
 from medsegdiff.metrics.borders import DENSE, border, border_distances
 from medsegdiff.metrics.overlap import overlap_scores
-from medsegdiff.metrics.scoring import all_scores
+from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.surface import assd, hd95, nsd, surface_scores
 
 SPACINGS = [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7), (0.4, 3.0, 1.1)]

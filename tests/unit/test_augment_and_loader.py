@@ -8,8 +8,7 @@ import torch
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.train import TrainConfig
-from medsegdiff.data.augment import Augment
-from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
+from medsegdiff.data.loader import Augment, PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
 from tests.makers import as_told

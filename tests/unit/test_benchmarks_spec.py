@@ -9,8 +9,8 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Part, list_benchmark, matches
-from medsegdiff.data.listed import ListedSource
-from medsegdiff.data.listing import Listing
+from medsegdiff.data.dataset import Listing
+from medsegdiff.data.open import ListedSource
 from medsegdiff.errors import DataError
 from medsegdiff.labels import Labels
 from tests.makers import write_png

@@ -14,8 +14,7 @@ from PIL import Image
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert import convert
 from medsegdiff.data.convert.labels import LabelScheme, fuse_raters, painting_order
-from medsegdiff.data.listed import ListedSource, VolumeSource
-from medsegdiff.data.open import list_cases, open_source
+from medsegdiff.data.open import ListedSource, VolumeSource, list_cases, open_source
 from medsegdiff.errors import ConfigError, DataError, GeometryError
 from medsegdiff.io.raster import read_map
 from tests.described import SHAPE, make_msd, make_nnunet, nested, voxels

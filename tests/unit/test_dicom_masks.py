@@ -12,10 +12,10 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
+from medsegdiff.data.layouts.dicom_masks import read_masks
 from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.errors import DataError
 from medsegdiff.io.dicom import read_series
-from medsegdiff.io.dicom_masks import read_masks
 from medsegdiff.io.dicom_seg import write_segmentation
 from tests.dicom_makers import make_slices, write_slices
 

@@ -20,11 +20,11 @@ from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.fusion.curve import Curve
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection
-from medsegdiff.pictures.panels import SIDE, outlined, panel_size
+from medsegdiff.pictures.overlay import SIDE, outlined, panel_size
 from medsegdiff.report.cases import choose, slice_case
 from medsegdiff.report.evaluation import pictures, write_page
+from medsegdiff.report.html import case_table, number, summary_table
 from medsegdiff.report.plots import MOST_STRUCTURES, reliability, selective
-from medsegdiff.report.tables import case_table, number, summary_table
 from tests.makers import disc, write_png
 from tests.raters import make_rated
 from tests.scored import made, table

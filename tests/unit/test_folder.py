@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listed import ListedSource
-from medsegdiff.data.mask_folder import case_name, mask_folder
-from medsegdiff.data.open import open_source
+from medsegdiff.data.layouts.folder import case_name, mask_folder
+from medsegdiff.data.open import ListedSource, open_source
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.io.raster import read_mask
 from tests.makers import make_folder, write_png

@@ -12,11 +12,9 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert import convert
-from medsegdiff.data.dataset import DATASETS
+from medsegdiff.data.dataset import DATASETS, Listing
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.listed import ListedSource
-from medsegdiff.data.listing import Listing
-from medsegdiff.data.open import detect, layouts, list_cases, open_source
+from medsegdiff.data.open import ListedSource, detect, layouts, list_cases, open_source
 from medsegdiff.errors import DataError
 from tests.described import describe, make_msd, make_nnunet, nested, voxels
 from tests.makers import make_folder, write_png

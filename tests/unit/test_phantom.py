@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listed import ListedSource
-from medsegdiff.data.open import open_source
+from medsegdiff.data.open import ListedSource, open_source
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.masks import Stored
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled

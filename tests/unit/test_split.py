@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.split import assign, evenly, make_split, names_in, write_split
 from medsegdiff.errors import DataError
 

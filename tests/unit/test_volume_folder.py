@@ -11,9 +11,8 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from medsegdiff.config.data import DataConfig, Plane
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.listed import VolumeSource
 from medsegdiff.data.loader import PreparedCases, TrainingStream
-from medsegdiff.data.open import open_source
+from medsegdiff.data.open import VolumeSource, open_source
 from medsegdiff.data.transforms import intensity_of, prepare
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medsegdiff.authors.architecture import Architecture, infer
-from medsegdiff.authors.reading import read_state
-from medsegdiff.authors.translation import check_whole, translate
+from medsegdiff.authors.architecture import Architecture, infer, read_state
+from medsegdiff.authors.names import check_whole, translate
 from medsegdiff.checkpoint import BEST, LAST, save_config, save_weights
 from medsegdiff.config.data import Values
 from medsegdiff.config.load import load_preset, make_config

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from medsegdiff.cli.command import Exit
 from medsegdiff.cli.console import info, people, result, track, warn
 from medsegdiff.cli.evaluate import show
+from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.config.run import Config
-from medsegdiff.config.sampling import SamplingOptions
 from medsegdiff.errors import CheckpointError, DataError
 
 BASE_WIDTH = 128

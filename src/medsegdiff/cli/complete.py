@@ -36,7 +36,7 @@ def fusions(incomplete: str) -> list[str]:
 
 def spacings(incomplete: str) -> list[str]:
     """Name spacings of steps."""
-    from medsegdiff.config.sampling import SamplingConfig
+    from medsegdiff.config.diffusion import SamplingConfig
 
     return _beginning(incomplete, get_args(SamplingConfig.model_fields["spacing"].annotation))
 

@@ -96,7 +96,7 @@ def masks(
 
     Example: `medsegdiff data masks data/images/patient1 patient1-rtstruct.dcm --out data/masks`
     """
-    from medsegdiff.io.dicom_masks import convert_masks
+    from medsegdiff.data.layouts.dicom_masks import convert_masks
 
     for path in convert_masks(series, file, out):
         info(f"Wrote {path}")

@@ -12,7 +12,6 @@ import yaml
 from pydantic import ValidationError
 
 from medsegdiff.config.base import Component
-from medsegdiff.config.earlier import key_of_today, with_keys_of_today
 from medsegdiff.config.networks import NETWORKS, NetworkConfig, settings_of
 from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError, nearest
@@ -150,3 +149,55 @@ def known_keys(settings: type[Component] | None = None) -> list[str]:
             parts = networks if field.annotation is NetworkConfig else [field.annotation]
             keys += [f"{section}.{key}" for part in parts for key in part.model_fields]
     return list(dict.fromkeys(keys))
+
+
+RENAMED = {
+    "sampling.num_samples": "sampling.members",
+    "sampling.num_steps": "sampling.steps",
+    "train.val_samples": "train.val_members",
+    "model.checkpointing": "train.gradient_checkpointing",
+}
+"""Key of an earlier version → the key of today."""
+TOLD = ("channels", "task", "classes", "modalities", "window", "plane", "layout")
+"""What the section ``data`` of a run of format 1 holds of the data, whether it was asked or told."""
+
+
+def key_of_today(key: str) -> str:
+    """Translate ``section.key``."""
+    return RENAMED.get(key, key)
+
+
+def with_keys_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the keys of a whole configuration, as YAML or JSON gives it."""
+    found: dict[str, Any] = {}
+    for section, part in values.items():
+        if not isinstance(part, Mapping):
+            found.setdefault(section, part)
+            continue
+        for key, value in part.items():
+            inner, _, name = key_of_today(f"{section}.{key}").partition(".")
+            kept = found.setdefault(inner, {})
+            kept[name] = kept[name] or value if isinstance(kept.get(name), bool) else value  # either switch was enough
+        found.setdefault(section, {})
+    return found
+
+
+def split_told(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the configuration of a run of format 1 apart: what was asked, and what its data told (`DataSpec`)."""
+    data = dict(values.get("data") or {})
+    channels = data.get("channels") or 3
+    spec = {
+        "labels": {
+            "task": data.get("task") or "binary",
+            "classes": data.get("classes") or ["foreground"],
+            "order": data.pop("label_values", ()),
+        },
+        "channels": channels,
+        "modalities": data.get("modalities") or ["natural" if not data.get("window") else "ct"] * channels,
+        "window": data.get("window"),
+        "plane": "" if data.get("plane", "auto") == "auto" else data["plane"],
+        "channel_files": data.pop("channel_files", 1),
+        "layout": "" if data.get("layout", "auto") == "auto" else data["layout"],
+    }
+    asked = {key: value for key, value in data.items() if key not in TOLD}
+    return {**values, "data": asked}, spec

@@ -9,9 +9,8 @@ from pydantic import SerializeAsAny, field_validator, model_validator
 
 from medsegdiff.config.base import Component
 from medsegdiff.config.data import DataConfig
-from medsegdiff.config.diffusion import DiffusionConfig, LossConfig
+from medsegdiff.config.diffusion import DiffusionConfig, LossConfig, SamplingConfig
 from medsegdiff.config.networks import NetworkConfig, V2Config, settings_of
-from medsegdiff.config.sampling import SamplingConfig
 from medsegdiff.config.train import TrainConfig
 
 

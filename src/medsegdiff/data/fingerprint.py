@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 
 from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataSource, Track, no_progress
-from medsegdiff.data.listed import VolumeSource
 from medsegdiff.data.modality import TAILS, fit_window, guess_modalities, told_modalities
+from medsegdiff.data.open import VolumeSource
 from medsegdiff.data.split import evenly
 from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed

@@ -13,8 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled

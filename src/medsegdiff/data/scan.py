@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from medsegdiff.config.data import DataConfig, Plane
-from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some

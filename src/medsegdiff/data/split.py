@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
 from medsegdiff.io.image import SUFFIXES

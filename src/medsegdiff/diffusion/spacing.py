@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.diffusion.samplers import SAMPLERS, Table
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.errors import ConfigError, nearest

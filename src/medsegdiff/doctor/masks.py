@@ -18,8 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import evenly

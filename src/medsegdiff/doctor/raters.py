@@ -16,8 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.data.dataset import Item, Track, no_progress
-from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.dataset import CaseFiles, Item, Listing, Track, no_progress
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.doctor.masks import Place

@@ -14,8 +14,8 @@ from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
+from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
-from medsegdiff.metrics.scoring import all_scores
 from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
 
 EMPTY = {

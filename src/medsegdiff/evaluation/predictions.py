@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
-from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.layouts.folder import mask_folder
 from medsegdiff.data.masks import MaskFile, Masks, Stored, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import images_in, read_geometry, read_map
-from medsegdiff.io.names import file_name
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.config.train import Precision
 from medsegdiff.diffusion.noise import MemberNoise

@@ -12,10 +12,9 @@ from typing import Unpack
 import numpy as np
 
 from medsegdiff.checkpoint import plugins_of
-from medsegdiff.config.sampling import SamplingOptions
+from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.spec import DataSpec
-from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError
 from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder

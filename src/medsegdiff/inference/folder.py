@@ -14,8 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medsegdiff.checkpoint import CONFIG, Origin
-from medsegdiff.config.earlier import with_keys_of_today
-from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.diffusion import SamplingConfig
+from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.inference import RECORD
 from medsegdiff.io.atomic import write_json, write_text

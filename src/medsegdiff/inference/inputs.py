@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.spec import DataSpec, ResolvedConfig
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, ShapeError, some

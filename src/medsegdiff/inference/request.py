@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack
 
-from medsegdiff.config.sampling import SamplingConfig, SamplingOptions
+from medsegdiff.config.diffusion import SamplingConfig, SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.fusion.fusers import FUSERS

@@ -12,7 +12,7 @@ from typing import Unpack, overload
 import torch
 
 from medsegdiff.checkpoint import Origin, Weights, load_model
-from medsegdiff.config.sampling import SamplingOptions
+from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.config.train import Precision
 from medsegdiff.hardware import pick_device, place

@@ -11,12 +11,12 @@ from jaxtyping import UInt8
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.inference.folder import PARTS
 from medsegdiff.inference.parts import Part
+from medsegdiff.io.atomic import file_name
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
 from medsegdiff.io.label_table import write_label_tables
 from medsegdiff.io.mapped import release
-from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.overlay import colour_of, overlay, sheet

@@ -1,9 +1,10 @@
-"""Writing so that a file is either whole or not there."""
+"""Files that are whole or not there at all, and the names they may have."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,3 +57,12 @@ def flush(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+REFUSED = re.compile(r'[\\/:*?"<>|]+')
+"""What some file system does not allow in a name."""
+
+
+def file_name(name: str) -> str:
+    """Make a name that every file system takes."""
+    return REFUSED.sub("-", name)

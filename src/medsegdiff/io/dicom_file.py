@@ -1,15 +1,19 @@
-"""Opening DICOM files, whatever their names. What they mean is said in `dicom`, `dicom_seg` and `rtstruct`."""
+"""DICOM files: opening them, and the pixels of their frames."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from medsegdiff.errors import ConfigError, DataError
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from medsegdiff.errors import ConfigError, DataError, GeometryError, some
+from medsegdiff.io.dicom_grid import Plane, make_plane, to_index
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 """Endings that promise DICOM. Files without any ending may be DICOM too."""
@@ -63,3 +67,72 @@ def open_object(path: Path, modality: str) -> Dataset:
     if found != modality:
         raise DataError(f"{path}: has the modality {found}; needed is {modality}. Give the file that holds the masks.")
     return dataset
+
+
+OFF_GRID = 0.1
+"""How far, in voxels, the corner of a frame may lie from a voxel of the series."""
+
+
+def frame_planes(dataset: Dataset) -> list[Plane]:
+    """Read where the frames lie."""
+    return [_plane(dataset, frame) for frame in dataset.PerFrameFunctionalGroupsSequence]
+
+
+def frame_slices(
+    planes: Sequence[Plane], affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], *, name: str
+) -> list[int]:
+    """Find the slice of the series on which each frame lies."""
+    found, off = [], []
+    for number, plane in enumerate(planes, start=1):
+        corners = to_index(_corners(plane), affine)
+        k = int(np.round(corners[0, 2]))
+        expected = [[0, 0, k], [shape[0] - 1, 0, k], [0, shape[1] - 1, k]]
+        if plane.size != shape[:2] or not 0 <= k < shape[2] or np.abs(corners - expected).max() > OFF_GRID:
+            index = ", ".join(f"{value:g}" for value in np.round(corners[0], 2) + 0.0)
+            off.append(f"frame {number} with {plane}, whose first pixel lies at ({index})")
+        found.append(k)
+    if off:
+        raise GeometryError(
+            f"{name}: {len(off)} of {len(planes)} frames do not lie on slices of the series, which has the shape "
+            f"(i, j, k) = {shape}: {some(off, most=2)}. Give the series on which it was drawn, or resample it."
+        )
+    return found
+
+
+def frame_masks(dataset: Dataset) -> Iterator[tuple[int, int, UInt8[np.ndarray, "j i"]]]:
+    """Read the masks of the frames, one after the other, so that they are never in memory all at once."""
+    half = float(dataset.MaximumFractionalValue) / 2 if dataset.SegmentationType == "FRACTIONAL" else 0.5
+    for index, (values, frame) in enumerate(
+        zip(_frames(dataset), dataset.PerFrameFunctionalGroupsSequence, strict=True)
+    ):
+        if dataset.SegmentationType == "LABELMAP":
+            for number in np.unique(values):
+                yield index, int(number), (values == number).astype(np.uint8)
+        else:
+            where = frame if "SegmentIdentificationSequence" in frame else dataset.SharedFunctionalGroupsSequence[0]
+            number = int(where.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+            yield index, number, (values >= half).astype(np.uint8)
+
+
+def _corners(plane: Plane) -> Float[np.ndarray, "3 3"]:
+    """Place the first pixel, the last of the first row and the last of the first column; LPS+, mm."""
+    along = (plane.size[0] - 1) * plane.spacing[0] * plane.across
+    down = (plane.size[1] - 1) * plane.spacing[1] * plane.down
+    return np.stack([plane.origin, plane.origin + along, plane.origin + down])
+
+
+def _plane(dataset: Dataset, frame: Dataset) -> Plane:
+    """Read where a frame lies: what it does not say itself is said for all."""
+    orientation, position, measures = (
+        (frame if word in frame else dataset.SharedFunctionalGroupsSequence[0])[word][0]
+        for word in ("PlaneOrientationSequence", "PlanePositionSequence", "PixelMeasuresSequence")
+    )
+    size = (int(dataset.Columns), int(dataset.Rows))
+    return make_plane(size, orientation.ImageOrientationPatient, position.ImagePositionPatient, measures.PixelSpacing)
+
+
+def _frames(dataset: Dataset) -> Iterable[UInt8[np.ndarray, "j i"]]:
+    """Give frame after frame; all at once where single bits do not fill bytes, which pydicom 3.0 can't do singly."""
+    if dataset.BitsAllocated == 1 and dataset.Rows * dataset.Columns % 8:
+        return dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    return dicom_library("pydicom.pixels").iter_pixels(dataset)

@@ -15,8 +15,15 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from medsegdiff.errors import DataError, ShapeError, some
 from medsegdiff.io.atomic import atomic_path
 from medsegdiff.io.dicom import DicomHeader, dicom_grid
-from medsegdiff.io.dicom_file import Dataset, damage_named, dicom_library, open_object
-from medsegdiff.io.dicom_frames import frame_masks, frame_planes, frame_slices
+from medsegdiff.io.dicom_file import (
+    Dataset,
+    damage_named,
+    dicom_library,
+    frame_masks,
+    frame_planes,
+    frame_slices,
+    open_object,
+)
 from medsegdiff.types import Geometry
 
 SegmentationKind = Literal["BINARY", "FRACTIONAL"]

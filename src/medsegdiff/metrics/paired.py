@@ -1,12 +1,16 @@
-"""Statistics of paired differences: their interval, a test, and its correction for many tests."""
+"""All metrics of a case at once, and what can be said of differences between cases that are paired."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import bootstrap, wilcoxon
+
+from medsegdiff.metrics.base import METRICS
+from medsegdiff.metrics.overlap import overlap_scores
+from medsegdiff.metrics.surface import TOLERANCE, surface_scores
 
 
 def bootstrap_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] | None:
@@ -56,3 +60,31 @@ def holm(p_values: Sequence[float]) -> list[float]:
     back = np.empty_like(adjusted)
     back[order] = adjusted
     return back.tolist()
+
+
+def all_scores(
+    prediction: Bool[np.ndarray, "*s"],
+    reference: Bool[np.ndarray, "*s"],
+    *,
+    spacing: tuple[float, ...],
+    tolerance: float = TOLERANCE,
+) -> dict[str, float]:
+    """Compute every registered metric: overlap from one count, surfaces from one computation of distances.
+
+    Args:
+        prediction: Predicted mask.
+        reference: Reference mask.
+        spacing: Size of a pixel by array axis, in mm (or 1 for pixels).
+        tolerance: Of NSD, in the unit of the spacing.
+
+    Returns:
+        By metric in the order of registration, those of plug-ins among them.
+    """
+    shared = overlap_scores(prediction, reference)
+    shared |= surface_scores(prediction, reference, spacing=spacing, tolerance=tolerance)
+    return {
+        entry.name: shared[entry.name]
+        if entry.name in shared
+        else entry.factory(prediction, reference, spacing=spacing)
+        for entry in METRICS
+    }

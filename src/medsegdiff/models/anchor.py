@@ -7,7 +7,7 @@ from typing import cast
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.networks.baselines import AnchorConfig
+from medsegdiff.config.networks.guided import AnchorConfig
 from medsegdiff.models.base import MODELS, DiffusionModel
 from medsegdiff.models.condition_unet import ConditionUNet
 from medsegdiff.types import Condition

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medsegdiff.config.base import DEFAULT_NETWORK
 from medsegdiff.config.load import load_preset
-from medsegdiff.config.networks.base import DEFAULT_NETWORK
 from medsegdiff.config.run import Config
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.open import detect

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.config.sampling import SamplingOptions
+from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.data.dataset import DataSource, Track, no_progress
-from medsegdiff.data.listed import ListedSource
-from medsegdiff.data.open import list_cases, open_source
+from medsegdiff.data.open import ListedSource, list_cases, open_source
 from medsegdiff.data.split import evenly, names_in, resolve
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.fusion.curve import Curve, Scores, convergence, draw_subsets, pool, score_subsets, sizes

@@ -12,19 +12,18 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.layouts.folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import evenly
+from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import read_image
-from medsegdiff.io.names import file_name
 from medsegdiff.io.raster import read_map
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.curves import save
-from medsegdiff.pictures.overlay import COLOURS, colour_of, overlay, to_rgb
-from medsegdiff.pictures.panels import coloured, outlined, panel_size, plain
+from medsegdiff.pictures.overlay import COLOURS, colour_of, coloured, outlined, overlay, panel_size, plain, to_rgb
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 """Colours of the reference beside the prediction, on dark images and on bright ones."""

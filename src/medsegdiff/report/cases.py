@@ -14,8 +14,7 @@ from medsegdiff.evaluation.scores import Measure, Scores
 from medsegdiff.io.image import read_image
 from medsegdiff.pictures.cases import CaseRow, contours
 from medsegdiff.pictures.overlay import colour_of
-from medsegdiff.report.html import Card, Picture
-from medsegdiff.report.tables import label, number
+from medsegdiff.report.html import Card, Picture, label, number
 from medsegdiff.types import Geometry
 
 Cut = Callable[[np.ndarray], np.ndarray]

@@ -10,9 +10,8 @@ from pathlib import Path
 from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.report.cases import choose, gallery, swatches
-from medsegdiff.report.html import Section, write_report
+from medsegdiff.report.html import Section, case_table, summary_table, write_report
 from medsegdiff.report.plots import distributions, ensemble, reliability, selective
-from medsegdiff.report.tables import case_table, summary_table
 
 MOST_OPEN = 40
 """Cases in the table of all cases before it is folded."""

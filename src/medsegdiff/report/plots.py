@@ -14,8 +14,7 @@ from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
 from medsegdiff.pictures.curves import members_curves
-from medsegdiff.report.html import Picture, Section
-from medsegdiff.report.tables import columns_of, label
+from medsegdiff.report.html import Picture, Section, columns_of, label
 
 SPREAD = ("dice", "iou", "hd95", "nsd", "ged")
 """Metrics whose spread over cases is drawn, where there are values."""

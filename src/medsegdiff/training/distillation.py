@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.checkpoint import load_config, load_model
-from medsegdiff.config.sampling import SamplingConfig
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.losses import mask_loss
 from medsegdiff.diffusion.noise import MemberNoise

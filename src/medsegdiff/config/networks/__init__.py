@@ -1,7 +1,7 @@
 """Settings of the networks, one model each, found by the network's name in `NETWORKS`. No torch here."""
 
-from medsegdiff.config.networks import baselines, guided, v2  # noqa: F401  (they register themselves)
-from medsegdiff.config.networks.base import NETWORKS as NETWORKS
-from medsegdiff.config.networks.base import NetworkConfig as NetworkConfig
-from medsegdiff.config.networks.base import settings_of as settings_of
+from medsegdiff.config.base import NETWORKS as NETWORKS
+from medsegdiff.config.base import NetworkConfig as NetworkConfig
+from medsegdiff.config.base import settings_of as settings_of
+from medsegdiff.config.networks import guided, v2  # noqa: F401  (they register themselves)
 from medsegdiff.config.networks.v2 import V2Config as V2Config

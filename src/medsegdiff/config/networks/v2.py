@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from medsegdiff.config.networks.base import DEFAULT_NETWORK, NETWORKS, NetworkConfig
+from medsegdiff.config.base import DEFAULT_NETWORK, NETWORKS, NetworkConfig
 
 
 @NETWORKS.register(DEFAULT_NETWORK)

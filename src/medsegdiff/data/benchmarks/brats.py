@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, register
-from medsegdiff.data.listing import CaseFiles, expected
+from medsegdiff.data.dataset import CaseFiles, expected
 from medsegdiff.data.split import SPLIT_WORDS
 from medsegdiff.errors import DataError
 from medsegdiff.io.nifti import is_volume, volume_name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, files_in, in_parts, register
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import DataError, some
 from medsegdiff.labels import Labels
 

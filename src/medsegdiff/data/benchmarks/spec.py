@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from medsegdiff.config.data import DataConfig, Modality
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
-from medsegdiff.data.mask_folder import by_name
+from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected, indexed
+from medsegdiff.data.layouts.folder import by_name
 from medsegdiff.data.masks import MaskFile, MaskReader, Masks
 from medsegdiff.data.split import assign
 from medsegdiff.io.image import SUFFIXES, image_name

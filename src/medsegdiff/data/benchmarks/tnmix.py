@@ -13,7 +13,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.ddti import DDTI
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, list_benchmark, matches, register
 from medsegdiff.data.benchmarks.tn3k import TN3K
-from medsegdiff.data.listing import CaseFiles, Listing
+from medsegdiff.data.dataset import CaseFiles, Listing
 from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef
 from medsegdiff.data.split import make_split
 from medsegdiff.types import Geometry

@@ -9,11 +9,20 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from medsegdiff.data.convert.files import PICTURE, VOLUME, CaseOutput, copy, ending_of, safe, write_picture
-from medsegdiff.data.convert.msd import write_volume
-from medsegdiff.data.convert.survey import Survey, Target
-from medsegdiff.data.listing import CaseFiles
-from medsegdiff.data.mask_folder import RATER_WORDS
+from medsegdiff.data.convert.files import (
+    PICTURE,
+    VOLUME,
+    CaseOutput,
+    Survey,
+    Target,
+    copy,
+    ending_of,
+    safe,
+    write_picture,
+)
+from medsegdiff.data.convert.nnunet import write_volume
+from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.layouts.folder import RATER_WORDS
 from medsegdiff.data.masks import MaskReader, whole
 from medsegdiff.errors import DataError
 from medsegdiff.io.image import read_channels, write_labels, write_mask

@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from medsegdiff.config.data import Plane
-from medsegdiff.data.convert.files import PICTURE, VOLUME, CaseOutput, safe
+from medsegdiff.data.convert.files import PICTURE, VOLUME, CaseOutput, Survey, Target, safe
 from medsegdiff.data.convert.folder import Layer, check_kept, layers_of, notes_on_classes
-from medsegdiff.data.convert.survey import Survey, Target
-from medsegdiff.data.listing import CaseFiles
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import DataError

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.layouts.description import read_json
-from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected
-from medsegdiff.data.mask_folder import kind_of
+from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected
+from medsegdiff.data.layouts.folder import kind_of
+from medsegdiff.data.layouts.msd import read_json
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
 from medsegdiff.errors import DataError, nearest, some
+from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import SUFFIXES
-from medsegdiff.io.names import file_name
 
 NAMES = ("manifest.csv", "manifest.json")
 """What a manifest is called where a folder is given."""

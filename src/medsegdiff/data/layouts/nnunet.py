@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.layouts.description import (
+from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected, indexed
+from medsegdiff.data.layouts.msd import (
     FILE,
     are_volumes,
     check_labels_have_images,
@@ -20,7 +20,6 @@ from medsegdiff.data.layouts.description import (
     modalities_of,
     read_description,
 )
-from medsegdiff.data.listing import CaseFiles, Layout, Listing, expected, indexed
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.networks.baselines import EnsDiffConfig
+from medsegdiff.config.networks.guided import EnsDiffConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
 

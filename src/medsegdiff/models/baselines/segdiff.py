@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.config.networks.baselines import SegDiffConfig
+from medsegdiff.config.networks.guided import SegDiffConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, make_denoiser
 from medsegdiff.nn.rrdb import RRDBEncoder

@@ -6,8 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from medsegdiff.config.networks.baselines import TransUNetConfig
-from medsegdiff.config.networks.guided import V1Config
+from medsegdiff.config.networks.guided import TransUNetConfig, V1Config
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.medsegdiff_v1 import MedSegDiffV1
 from medsegdiff.nn.transformer import TransformerBottom
