@@ -5,16 +5,13 @@ python benchmarks/brats.py --data ../shared/data/brats2021
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
-from isic2016 import learn, timed
+from common import HERE, Trial, machine, parser, timed, write_page
 
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
@@ -25,7 +22,6 @@ from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.overlap import dice
 
-HERE = Path(__file__).parent
 TRAINED, AGAIN, TESTED = "BraTS2021_00000", "BraTS2021_90000", "BraTS2021_01201"
 REGIONS = ("WT", "TC", "ET")
 SETTINGS = ("train.max_steps=400", "train.val_every=400", "train.val_cases=8", "train.save_every=400")
@@ -34,21 +30,17 @@ MEMBERS, STEPS = 5, 10
 
 def main() -> None:
     """Run the stages that have not been run, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/brats2021"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where the run and the masks go.")
-    given = parser.parse_args()
-    data, run = link(given.data.resolve(), given.runs / "brats_data"), given.runs / "brats_cpu"
-    times = given.runs / "brats_cpu_seconds.json"
-    seconds = json.loads(times.read_text()) if times.exists() else {}
-    if not (run / "config.json").exists():
-        seconds["train"] = timed(lambda: learn(data, run, load_preset("v2-tiny", SETTINGS)))
+    given = parser(__doc__, data="../shared/data/brats2021", runs="runs").parse_args()
+    trial = Trial("brats_cpu", link(given.data.resolve(), given.runs / "brats_data"), given.runs)
+    trial.learn(load_preset("v2-tiny", SETTINGS))
     outs = {noise: given.runs / f"brats_cpu_{noise}" for noise in ("shared", "own")}
+    times = given.runs / "brats_cpu_volumes.json"
+    seconds = json.loads(times.read_text()) if times.exists() else {}
     for noise, out in outs.items():
         if not (out / "segment.json").exists():
-            seconds[noise] = timed(partial(segment, run, data / TESTED, out, shared=noise == "shared"))
-    times.write_text(json.dumps(seconds))
-    write_page(data, outs, seconds)
+            seconds[noise] = timed(partial(segment, trial.run, trial.data / TESTED, out, shared=noise == "shared"))
+            times.write_text(json.dumps(seconds))
+    write_page("brats_cpu", page(trial, outs, seconds))
 
 
 def link(origin: Path, data: Path) -> Path:
@@ -67,14 +59,15 @@ def segment(run: Path, case: Path, out: Path, *, shared: bool) -> None:
     """Segment the test case from its folder, labels and all; those are not looked at."""
     segmenter = Segmenter.from_pretrained(run)
     options = {"members": MEMBERS, "steps": STEPS, "shared_noise": shared}
-    files = find_inputs([case], data=segmenter.config.data)
+    files = find_inputs([case], like=segmenter.config)
     finished = segment_files(segmenter, files, out, save_members=True, overwrite=True, track=track, **options)
     if finished.failed:
         raise SystemExit(str(finished.failed))
 
 
-def write_page(data: Path, outs: dict[str, Path], seconds: dict[str, float]) -> None:
-    """Write ``brats_cpu.md`` and the overlay."""
+def page(trial: Trial, outs: dict[str, Path], seconds: dict[str, float]) -> list[str]:
+    """Write the page, and the overlay."""
+    data = trial.data
     fused = evaluate(outs["shared"], data, split="test", track=track)
     anchor = evaluate(outs["shared"] / "anchor", data, split="test", track=track)
     image = nib.load(data / TESTED / f"{TESTED}_t1.nii.gz")
@@ -82,16 +75,17 @@ def write_page(data: Path, outs: dict[str, Path], seconds: dict[str, float]) -> 
     labels = nib.load(outs["shared"] / "labels" / f"{TESTED}.nii.gz")
     same = bool(np.array_equal(image.affine, mask.affine)) and image.shape == mask.shape
     reference = np.asarray(nib.load(data / TESTED / f"{TESTED}_seg.nii.gz").dataobj) > 0
-    lines = [
+    (HERE / "brats_cpu.png").write_bytes((outs["shared"] / "overlay" / f"{TESTED}.png").read_bytes())
+    return [
         "# BraTS 2021: the path of a volume",
         "",
         "Command: `python benchmarks/brats.py`. Trained on one case (validated on the same case, so its Dice says "
         "nothing), tested on another: this shows that four sequences go in and NIfTI comes out, not how good a model "
         "can be.",
         "",
-        f"Machine: {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}. `v2-tiny`, "
-        f"{', '.join(SETTINGS[:1])}: {seconds['train'] / 60:.1f} minutes with reading; {MEMBERS} members × {STEPS} "
-        f"steps of 155 slices: {seconds['shared'] / 60:.1f} minutes with reading and writing.",
+        f"Machine: {machine()}. `v2-tiny`, {', '.join(SETTINGS[:1])}: {trial.seconds['train'] / 60:.1f} minutes with "
+        f"reading; {MEMBERS} members × {STEPS} steps of 155 slices: {seconds['shared'] / 60:.1f} minutes with reading "
+        "and writing.",
         "",
         f"Out came {mask.shape[0]}×{mask.shape[1]}×{mask.shape[2]} voxels, type {mask.get_data_dtype()}, affine and "
         f"size equal to the input's: {'yes' if same else 'NO'}. Label map with the values "
@@ -114,11 +108,7 @@ def write_page(data: Path, outs: dict[str, Path], seconds: dict[str, float]) -> 
         *(f"| members, noise {noise} | {coherence(out):.4f} | {agreement(out):.4f} |" for noise, out in outs.items()),
         "",
         "![slices](brats_cpu.png)",
-        "",
     ]
-    (HERE / "brats_cpu.png").write_bytes((outs["shared"] / "overlay" / f"{TESTED}.png").read_bytes())
-    (HERE / "brats_cpu.md").write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
 
 
 def coherence(out: Path) -> float:

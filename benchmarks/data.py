@@ -5,93 +5,77 @@ python benchmarks/data.py
 
 from __future__ import annotations
 
-import argparse
-import platform
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from brats import link
+from common import CPU, machine, parser, table, timed, write_page
 
+from medsegdiff.benchmark.timing import stopwatch
+from medsegdiff.benchmark.training import WARM, take_steps
 from medsegdiff.cli import guard
 from medsegdiff.config.load import load_preset
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataSource
-from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
-from medsegdiff.data.open import open_source
-from medsegdiff.hardware import autocast, pick_precision
-from medsegdiff.models.base import build_model
-from medsegdiff.training.distillation import objective_of
-from medsegdiff.training.optimisation import parameter_groups
+from medsegdiff.data.loader import PreparedCases, TrainingStream
+from medsegdiff.hardware import pick_precision
+from medsegdiff.training.plan import plan
 
-PAGE = Path(__file__).with_name("data.md")
-WARM = 5
+WAYS = (("memory-mapped", 32.0, 0), ("memory-mapped", 32.0, 2), ("read anew", 0.0, 0), ("read anew", 0.0, 2))
+HEAD = ("data", "cases", "workers", "filled in (s)", "step (ms)", "of it waiting for data")
 
 
 def main() -> None:
     """Measure each way to load, one after the other, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where links to the volumes go.")
-    parser.add_argument("--steps", type=int, default=40)
-    given = parser.parse_args()
+    given = parser(__doc__, data="../shared/data", runs="runs")
+    given.add_argument("--steps", type=int, default=40)
+    given.add_argument("--only", default="", help="Data whose names hold this; no page.")
+    asked = given.parse_args()
+    brats = link((asked.data / "brats2021").resolve(), asked.runs / "brats_data")
     sources = {
-        "pictures, 1145 of 256×256 (isic2016)": given.data / "isic2016",
-        "slices of 4 × 240×240×155 (brats2021)": link((given.data / "brats2021").resolve(), given.runs / "brats_data"),
+        "pictures, 1145 of 256×256 (isic2016)": asked.data / "isic2016",
+        "slices of 4 × 240×240×155 (brats2021)": brats,
     }
-    ways = (("memory-mapped", 32.0, 0), ("memory-mapped", 32.0, 2), ("read anew", 0.0, 0), ("read anew", 0.0, 2))
+    rows = table(HEAD, measured({name: path for name, path in sources.items() if asked.only in name}, asked.steps))
+    if asked.only:
+        return
     lines = [
         "# Waiting for data",
         "",
-        f"`python benchmarks/data.py --steps {given.steps}`: training steps of `v2-tiny` at 128 px, batch 16, with "
-        f"augmentation, after {WARM} steps to warm up. {platform.machine()}, {torch.get_num_threads()} threads, torch "
-        f"{torch.__version__}, {pick_precision('auto', torch.device('cpu'))}. With two workers, these share the two "
-        "cores with training. There is one training volume, which stays in memory when its slices are read anew; of "
-        "several, each slice costs the reading of its volume.",
+        f"`python benchmarks/data.py --steps {asked.steps}`: training steps of `v2-tiny` at 128 px, batch 16, with "
+        f"augmentation, after {WARM} steps to warm up. {machine()}, {pick_precision('auto', CPU)}. With two workers, "
+        "these share the two cores with training. There is one training volume, which stays in memory when its slices "
+        "are read anew; of several, each slice costs the reading of its volume.",
         "",
-        "| data | cases | workers | filled in (s) | step (ms) | of it waiting for data |",
-        "|---|---|---|---|---|---|",
     ]
+    write_page("data", [*lines, *rows])
+
+
+def measured(sources: dict[str, Path], steps: int) -> Iterator[tuple[str, ...]]:
+    """Train on each data set in each way, fewer steps where every case is read anew."""
     for name, folder in sources.items():
-        source = open_source(folder, load_preset("v2-tiny").data)
-        for way, room, workers in ways:
-            steps = given.steps if room else max(WARM + 3, given.steps // 4)
-            filled, step, waited = measure(source, room, workers, steps)
-            lines.append(f"| {name} | {way} | {workers} | {filled:.1f} | {1000 * step:.0f} | {waited / step:.1%} |")
-            print(lines[-1], flush=True)
-    PAGE.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        for way, room, workers in WAYS:
+            made = steps if room else max(3, steps // 4)
+            settings = [f"data.cache_gb={room}", f"train.num_workers={workers}", f"train.max_steps={made}"]
+            planned = plan(folder, load_preset("v2-tiny", settings), device="cpu")
+            filled, step, waiting = measure(planned.config, planned.source, fill=room > 0)
+            yield name, way, str(workers), f"{filled:.1f}", f"{1000 * step:.0f}", f"{waiting:.1%}"
 
 
-def measure(source: DataSource, room: float, workers: int, steps: int) -> tuple[float, float, float]:
-    """Train for some steps; give seconds to fill the file, per step, and per step waiting for data."""
-    info = source.info
-    overrides = [f"data.cache_gb={room}", f"train.num_workers={workers}", f"data.channels={info.channels}"]
-    overrides += [f"data.task={info.task}", f"data.classes=[{', '.join(info.classes)}]"]
-    config = load_preset("v2-tiny", overrides)
-    model = build_model(config)
-    cases = PreparedCases(source, config.data, channels=info.channels, stride=model.stride)
-    names, start = info.items("train"), time.perf_counter()
-    if room:
-        for item in names:
-            cases[item]
-    filled = time.perf_counter() - start
-    inside = [item for item in names if item in info.foreground]
-    stream = TrainingStream(cases, names, seed=0, augment=True, foreground=inside)
-    batches = iter(training_loader(stream, config.train, start=0, num_batches=WARM + steps))
-    optimizer = torch.optim.AdamW(parameter_groups(model, config.train.weight_decay), lr=1e-3)
-    objective = objective_of(config, torch.device("cpu"))
-    waited = begun = 0.0
-    for number in range(WARM + steps):
-        if number == WARM:
-            waited, begun = 0.0, time.perf_counter()
-        asked = time.perf_counter()
-        batch = as_batch(next(batches))
-        waited += time.perf_counter() - asked
-        with autocast("auto", torch.device("cpu")):
-            loss = objective(model, batch).total
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return filled, (time.perf_counter() - begun) / steps, waited / steps
+def measure(config: ResolvedConfig, source: DataSource, *, fill: bool) -> tuple[float, float, float]:
+    """Train for some steps; give seconds to fill the file, per step, and the share of a step spent waiting."""
+    info, watch, filled = source.info, stopwatch(CPU), [0.0]
+
+    def stream(config: ResolvedConfig, stride: int) -> TrainingStream:
+        cases, names = PreparedCases(source, config, stride=stride), info.items("train")
+        if fill:
+            filled[0] = timed(lambda: [cases[item] for item in names])
+        inside = [item for item in names if item in info.foreground]
+        return TrainingStream(cases, names, seed=0, augment=True, foreground=inside)
+
+    take_steps(config, CPU, watch, stream_of=stream)
+    steps, waits = (sum(watch.spans[stage][WARM:]) for stage in ("step", "wait"))
+    return filled[0], steps / config.train.max_steps, waits / steps
 
 
 if __name__ == "__main__":

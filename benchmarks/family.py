@@ -5,31 +5,21 @@ python benchmarks/family.py --data ../shared/data/isic2016
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 
-import torch
-from isic2016 import difference, learn, timed
+from common import CPU, HERE, Trial, difference, parser, table, timed, write_page
 
 from medsegdiff.benchmark.timing import describe_machine, in_turn
-from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
-from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
-from medsegdiff.evaluation import Evaluation, evaluate
-from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.evaluation import Evaluation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.budget import budget
 from medsegdiff.paper.tables import load_table
 from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import save
-from medsegdiff.training.run import Run
 
-HERE = Path(__file__).parent
 METHODS = {
     "ensdiff-tiny": "EnsemDiff",
     "segdiff-tiny": "SegDiff",
@@ -50,63 +40,33 @@ for far longer; its columns are there to compare orders, not numbers.
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A network of the family: its run and its results."""
-
-    preset: str
-    runs: Path
-
-    @property
-    def run(self) -> Path:
-        """The training run."""
-        return self.runs / self.preset
-
-    @property
-    def masks(self) -> Path:
-        """What it made of the test images."""
-        return self.runs / f"{self.preset}_masks"
-
-
 def main() -> None:
     """Run the stages that have not been run, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2016"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/family"), help="Where runs and masks go.")
-    parser.add_argument("--minutes", type=float, default=15.0, help="Of training steps, for each network.")
-    parser.add_argument("--only", default="", help="Train and segment the presets whose names hold this; no page.")
-    given = parser.parse_args()
-    entries = [Entry(preset, given.runs) for preset in METHODS]
-    for entry in entries:
-        if given.only in entry.preset:
-            perform(entry, given.data, given.minutes)
-    if not given.only:
-        write_page(entries, given.data, given.minutes)
+    given = parser(__doc__, data="../shared/data/isic2016", runs="runs/family")
+    given.add_argument("--minutes", type=float, default=15.0, help="Of training steps, for each network.")
+    given.add_argument("--only", default="", help="Train and segment the presets whose names hold this; no page.")
+    asked = given.parse_args()
+    trials = [Trial(preset, asked.data, asked.runs) for preset in METHODS]
+    for trial in trials:
+        if asked.only in trial.name:
+            trial.learn(load_preset(trial.name, [*RECIPE, f"train.max_minutes={asked.minutes}"]))
+            trial.segment(**sampling_of(trial), seed=0)
+    if not asked.only:
+        write_page("family_isic", page(trials, asked.minutes))
 
 
-def perform(entry: Entry, data: Path, minutes: float) -> None:
-    """Train a network and segment the test images, each if that has not been done."""
-    if not (entry.run / "config.json").exists():
-        learn(data, entry.run, load_preset(entry.preset, [*RECIPE, f"train.max_minutes={minutes}"]))
-    if not (entry.masks / "segment.json").exists():
-        files = find_inputs([data], split_file=entry.run / "split.csv", split="test")
-        options = sampling_of(entry) | {"seed": 0}
-        segmenter = Segmenter.from_pretrained(entry.run)
-        segment_files(segmenter, files, entry.masks, save_members=True, track=track, **options)
-
-
-def sampling_of(entry: Entry) -> dict[str, int]:
+def sampling_of(trial: Trial) -> dict[str, int]:
     """Give the same ensemble to all; the anchor draws none."""
-    return {} if load_config(entry.run).sampling.mode == "mean" else {"members": MEMBERS, "steps": STEPS}
+    return {} if trial.config.sampling.mode == "mean" else {"members": MEMBERS, "steps": STEPS}
 
 
-def write_page(entries: list[Entry], data: Path, minutes: float) -> None:
-    """Write ``family_isic.md`` and the picture of some cases."""
-    scores = {e.preset: evaluate(e.masks, data, split="test", track=track) for e in entries}
-    seconds = time_images(entries, data)
-    v2, machine = scores["v2-tiny"], describe_machine(torch.device("cpu"))
-    draw(entries, data, scores)
-    lines = [
+def page(trials: list[Trial], minutes: float) -> list[str]:
+    """Write the page, and the pictures of some cases."""
+    scores = {trial.name: trial.scores({"": "."})[""] for trial in trials}
+    seconds, v2, machine = time_images(trials), scores["v2-tiny"], describe_machine(CPU)
+    draw(trials, scores)
+    head = ("method", "preset", "M parameters", "steps", "Dice", "IoU", "agreement", "s per image")
+    return [
         "# The family of the paper on ISIC 2016, 64 px",
         "",
         f"Command: `python benchmarks/family.py` ({machine['name']}, torch {machine['torch']}).",
@@ -116,9 +76,7 @@ def write_page(entries: list[Entry], data: Path, minutes: float) -> None:
         "256×256 grid, with 95 % bootstrap intervals.",
         "",
         READING,
-        "| method | preset | M parameters | steps | Dice | IoU | agreement | s per image | paper: Dice | paper: IoU |",
-        "|---" * 10 + "|",
-        *(row(entry, scores[entry.preset], seconds[entry.preset]) for entry in entries),
+        *table((*head, "paper: Dice", "paper: IoU"), (row(t, scores[t.name], seconds[t.name]) for t in trials)),
         "",
         "GED is left out: there is one rater. Seconds per image: all networks in turn, medians, from the picture in "
         "memory to the fused mask. The paper gives no Anchor on ISIC.",
@@ -127,27 +85,21 @@ def write_page(entries: list[Entry], data: Path, minutes: float) -> None:
         "",
         "| | mean | better on |",
         "|---|---|---|",
-        *(
-            difference(v2, scores[entry.preset], METHODS[entry.preset]).replace("fused", "V2")
-            for entry in entries
-            if entry.preset != "v2-tiny"
-        ),
+        *(difference(v2, scores[name], f"V2 − {method}") for name, method in METHODS.items() if name != "v2-tiny"),
         "",
-        *shown_cases(entries),
+        "Three test images, chosen by V2's Dice (near its best, its median, near its worst):",
+        "",
+        *(line for trial in trials for line in shown_cases(trial.name)),
     ]
-    (HERE / "family_isic.md").write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
 
 
-def row(entry: Entry, score: Evaluation, seconds: float) -> str:
+def row(trial: Trial, score: Evaluation, seconds: float) -> list[str]:
     """Write a row of the table."""
-    method, paper = METHODS[entry.preset], load_table("table1").row(METHODS[entry.preset])
-    costs, log = budget(load_config(entry.run)), Run(entry.run).lines()
+    method, paper = METHODS[trial.name], load_table("table1").row(METHODS[trial.name])
     theirs = [f"{paper.cells[f'ISIC {metric}']}" if paper else "–" for metric in ("Dice", "IoU")]
-    agreement = score.shown("agreement", digits=3)
-    cells = [method, f"`{entry.preset}`", f"{costs.parameters / 1e6:.2f}", f"{log[-1]['step']}"]
-    cells += [percent(score, "dice"), percent(score, "iou"), agreement, f"{seconds:.2f}", *theirs]
-    return "| " + " | ".join(cells) + " |"
+    cells = [method, f"`{trial.name}`", f"{budget(trial.config).parameters / 1e6:.2f}", f"{trial.log[-1]['step']}"]
+    cells += [percent(score, "dice"), percent(score, "iou"), score.shown("agreement", digits=3), f"{seconds:.2f}"]
+    return [*cells, *theirs]
 
 
 def percent(score: Evaluation, metric: str) -> str:
@@ -157,33 +109,29 @@ def percent(score: Evaluation, metric: str) -> str:
     return f"{100 * found.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def time_images(entries: list[Entry], data: Path, *, images: int = 4, repeats: int = 5) -> dict[str, float]:
+def time_images(trials: list[Trial], *, images: int = 4, repeats: int = 5) -> dict[str, float]:
     """Time the ensembles of some images, all networks in turn."""
-    paths = sorted((data / "images").iterdir())[:images]
     runs = {}
-    for entry in entries:
-        segmenter = Segmenter.from_pretrained(entry.run)
-        runs[entry.preset] = partial(timed, partial(segmenter, paths, **sampling_of(entry)))
-        runs[entry.preset]()  # warm
+    for trial in trials:
+        paths = sorted((trial.data / "images").iterdir())[:images]
+        runs[trial.name] = partial(timed, partial(Segmenter.from_pretrained(trial.run), paths, **sampling_of(trial)))
+        runs[trial.name]()  # warm
     return {name: median(found) / images for name, found in in_turn(runs, repeats).items()}
 
 
-def draw(entries: list[Entry], data: Path, scores: dict[str, Evaluation]) -> None:
+def draw(trials: list[Trial], scores: dict[str, Evaluation]) -> None:
     """Draw a case near V2's best, its median and one near its worst, as every network sees it."""
     order = scores["v2-tiny"].scores.ranked("dice")
     chosen = [order[len(order) // 20], order[len(order) // 2], order[-len(order) // 20]]
-    for entry in entries:
-        found = scores[entry.preset].scores
-        rows = saved_rows(entry.masks, data, {name: f"Dice {found.value(name, 'dice'):.3f}" for name in chosen})
-        save(case_grid(rows, max_members=5), HERE / f"family_isic_{entry.preset}.png")
+    for trial in trials:
+        found = scores[trial.name].scores
+        rows = saved_rows(trial.out, trial.data, {name: f"Dice {found.value(name, 'dice'):.3f}" for name in chosen})
+        save(case_grid(rows, max_members=5), HERE / f"family_isic_{trial.name}.png")
 
 
-def shown_cases(entries: list[Entry]) -> list[str]:
-    """Show the pictures."""
-    lines = ["Three test images, chosen by V2's Dice (near its best, its median, near its worst):", ""]
-    for entry in entries:
-        lines += [f"{METHODS[entry.preset]}:", "", f"![{entry.preset}](family_isic_{entry.preset}.png)", ""]
-    return lines
+def shown_cases(preset: str) -> list[str]:
+    """Show the pictures of a network."""
+    return [f"{METHODS[preset]}:", "", f"![{preset}](family_isic_{preset}.png)", ""]
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@ OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/fusion.py
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from statistics import median
 
 import numpy as np
 import SimpleITK
 import torch
+from common import parser, table, write_page
 from scipy.ndimage import zoom
 
 from medsegdiff.cli import guard
@@ -23,17 +22,16 @@ from medsegdiff.data.phantom import make_lesion
 from medsegdiff.fusion.fusers import majority, mean
 from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 
-PAGE = Path(__file__).with_suffix(".md")
 RATERS = 9
 HEAD = ("votes", "members", "STAPLE, ms", "SimpleITK, ms", "ratio", "majority, ms", "mean, ms", "steps", "same labels")
 
 
 def main() -> None:
     """Measure costs and scores, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7, help="Of each measurement on pictures.")
-    parser.add_argument("--draws", type=int, default=20, help="Of the raters of each kind.")
-    given = parser.parse_args()
+    asked = parser(__doc__)
+    asked.add_argument("--repeats", type=int, default=7, help="Of each measurement on pictures.")
+    asked.add_argument("--draws", type=int, default=20, help="Of the raters of each kind.")
+    given = asked.parse_args()
     lines = [
         "# Fusion: costs and scores",
         "",
@@ -66,16 +64,7 @@ def main() -> None:
         "outline, and on five raters of the phantom, but costs far more where part draw a narrower one, and "
         "something where borders wander; so `medsegdiff` takes the whole image, as SimpleITK does.",
     ]
-    PAGE.write_text("\n".join([*lines, ""]), encoding="utf-8")
-
-
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Print rows as they come, and give the table in Markdown."""
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in rows:
-        lines.append(f"| {' | '.join(row)} |")
-        print(lines[-1], flush=True)
-    return lines
+    write_page("fusion", lines)
 
 
 def costs_of_pictures(repeats: int) -> Iterator[tuple[str, ...]]:

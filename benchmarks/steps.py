@@ -5,11 +5,11 @@ python benchmarks/steps.py --cases 12
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
+from common import HERE, parser, table, write_page
 from matplotlib.figure import Figure
 
 from medsegdiff.cli import guard
@@ -23,7 +23,6 @@ from medsegdiff.metrics.distribution import agreement, ged
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.pictures.curves import save
 
-HERE = Path(__file__).parent
 FULL = (1, 2, 4, 5, 10, 20, 50, 100)
 WAYS = {
     ("dpmpp-2m", "logsnr"): FULL,
@@ -40,12 +39,10 @@ METRICS = ("dice", "agreement", "ece_near", "ged")
 
 def main() -> None:
     """Measure what was not measured, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/isic2016"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where benchmarks/fast.py left its runs.")
-    parser.add_argument("--cases", type=int, default=12)
-    parser.add_argument("--only", default="", help="Studies whose names hold this; no page.")
-    given = parser.parse_args()
+    asked = parser(__doc__, data="../shared/data/isic2016", runs="runs")  # where benchmarks/fast.py left its runs
+    asked.add_argument("--cases", type=int, default=12)
+    asked.add_argument("--only", default="", help="Studies whose names hold this; no page.")
+    given = asked.parse_args()
     phantom = given.runs / "fast_phantom"
     studies = {
         "phantom, v2-tiny": (given.runs / "fast_phantom_plain", phantom),
@@ -68,18 +65,17 @@ def main() -> None:
         "",
     ]
     for name, (run, data) in ((name, of) for name, of in studies.items() if given.only in name):
-        lines += study(name, run, data, given)
+        lines += study(name, run, data, given.cases)
     if not given.only:
-        (HERE / "steps.md").write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
+        write_page("steps", lines)
 
 
-def study(name: str, run: Path, data: Path, given: argparse.Namespace) -> list[str]:
+def study(name: str, run: Path, data: Path, count: int) -> list[str]:
     """Measure a run, each setting once for all time, and write its part of the page."""
-    kept = run / f"steps_{given.cases}.json"
+    kept = run / f"steps_{count}.json"
     found: dict[str, dict[str, float]] = json.loads(kept.read_text()) if kept.exists() else {}
     segmenter = Segmenter.from_pretrained(run)
-    cases = references(data, run, given.cases)
+    cases = references(data, run, count)
     for (sampler, spacing), steps in WAYS.items():
         for number in track(steps, f"{name}: {sampler}, {spacing}"):
             key = f"{sampler} {spacing} {number}"
@@ -154,19 +150,20 @@ def draw(found: dict[str, dict[str, float]], path: Path) -> None:
 def page(name: str, found: dict[str, dict[str, float]], slug: str) -> list[str]:
     """Write the whole curve as a table."""
     metrics = [metric for metric in METRICS if metric in found["dpmpp-2m logsnr 100"]]
-    lines = [f"## {name}", "", "| sampler, spacing | steps | " + " | ".join(metrics) + " |"]
-    lines.append("|---" * (len(metrics) + 2) + "|")
-    for (sampler, spacing), steps in WAYS.items():
-        for number in steps:
-            row = found[f"{sampler} {spacing} {number}"]
-            cells = " | ".join(f"{row[metric]:.3f}" for metric in metrics)
-            lines.append(f"| {sampler}, {spacing} | {number} | {cells} |")
-    row, spread = found["mean"], found["spread"]
-    cells = " | ".join("–" if metric in ("agreement", "ged") else f"{row[metric]:.3f}" for metric in metrics)
-    lines.append(f"| `--mode mean` | 1 | {cells} |")
+    numbers = {
+        (f"{sampler}, {spacing}", str(number)): found[f"{sampler} {spacing} {number}"]
+        for (sampler, spacing), steps in WAYS.items()
+        for number in steps
+    } | {("`--mode mean`", "1"): {key: found["mean"][key] for key in found["mean"] if key not in ("agreement", "ged")}}
+    rows = (
+        (*way, *(f"{row[metric]:.3f}" if metric in row else "–" for metric in metrics)) for way, row in numbers.items()
+    )
+    spread = found["spread"]
     ratio = spread["antithetic"] / spread["independent"]
     return [
-        *lines,
+        f"## {name}",
+        "",
+        *table(("sampler, spacing", "steps", *metrics), rows),
         "",
         f"![{name}](steps_{slug}.png)",
         "",

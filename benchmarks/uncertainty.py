@@ -5,36 +5,38 @@ python benchmarks/uncertainty.py --data ../shared/data
 
 from __future__ import annotations
 
-import argparse
-import json
+import csv
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
-from isic2016 import learn, timed
+import numpy as np
+from common import HERE, Trial, parser, table, write_page
 from matplotlib.figure import Figure
-from tiles import cut_all
+from PIL import Image
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import guard
-from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
-from medsegdiff.evaluation import Evaluation, evaluate
-from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.inputs import find_inputs
-from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.evaluation import Evaluation
 from medsegdiff.metrics.selective import aurc, excess_aurc
 from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import save
-from medsegdiff.training.run import Run
 
-HERE = Path(__file__).parent
 MEMBERS = 16
 READING = """Read with care: the anchor counts as an ensemble of one, so its HM-IoU and D_max (which rise and fall with
 the number of members) do not compare with those of 16; GED² does. The probability of the ensemble is the share of its
 members, a number of 17 levels; uncertainty is the entropy of their mean probability, as it is saved.
 """
 PARTS = {"16 members": ".", "anchor": "anchor"}
+METRICS = {
+    "GED² (16)": "ged",
+    "HM-IoU": "hm_iou",
+    "D_max": "d_max",
+    "agreement": "agreement",
+    "ECE": "ece",
+    "ECE near": "ece_near",
+    "Brier": "brier",
+}
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,7 @@ class Task:
 
 def main() -> None:
     """Run the stages that have not been run, then write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="Where runs and masks go.")
-    given = parser.parse_args()
+    given = parser(__doc__, data="../shared/data", runs="runs").parse_args()
     tiles = given.runs / "chase_tiles"
     if not tiles.exists():
         cut_all(given.data / "chase_db1", tiles, 128)
@@ -73,84 +72,77 @@ def main() -> None:
         ),
     )
     sections = [section(task, given.runs) for task in tasks]
-    page = [
-        "# Uncertainty against real raters",
-        "",
-        "Command: `python benchmarks/uncertainty.py`.",
-        "",
-        READING,
-        *sections,
-    ]
-    (HERE / "uncertainty.md").write_text("\n".join(page), encoding="utf-8")
-    print("\n".join(page))
+    head = ["# Uncertainty against real raters", "", "Command: `python benchmarks/uncertainty.py`.", "", READING]
+    write_page("uncertainty", [*head, *(line for lines in sections for line in lines)])
 
 
-def section(task: Task, runs: Path) -> str:
+def cut_all(data: Path, out: Path, side: int) -> None:
+    """Cut pictures and the masks of their raters into tiles, so that structures of a pixel's width keep it.
+
+    ``patient`` is the person whose left and right eye were photographed.
+    """
+    rows = []
+    for entry in csv.DictReader((data / "split.csv").open(encoding="utf-8")):
+        name = entry["id"]
+        names = cut(next((data / "images_512").glob(f"{name}.*")), out / "images", side)
+        for rater in sorted((data / "masks_512").iterdir()):
+            cut(rater / f"{name}.png", out / "masks" / rater.name, side)
+        rows += [{"id": tile, "split": entry["split"], "patient": name.rstrip("LR")} for tile in names]
+    with (out / "split.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "split", "patient"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def cut(picture: Path, folder: Path, side: int) -> list[str]:
+    """Write the tiles of a picture and name them; ``_r1c2`` is the second row's third."""
+    pixels = np.asarray(Image.open(picture))
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for row, column in np.ndindex(pixels.shape[0] // side, pixels.shape[1] // side):
+        tile = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        names.append(f"{picture.stem}_r{row}c{column}")
+        Image.fromarray(tile).save(folder / f"{names[-1]}.png")
+    return names
+
+
+def section(task: Task, runs: Path) -> list[str]:
     """Train, segment and score a data set; write its part of the page."""
-    run, out, times = runs / task.name, runs / f"{task.name}_masks", runs / f"{task.name}_seconds.json"
-    seconds = json.loads(times.read_text()) if times.exists() else {}
-    if not (run / "config.json").exists():
-        config = load_preset(str(HERE / f"uncertainty_{task.name}.yaml"))
-        seconds["train"] = timed(lambda: learn(task.data, run, config))
-    if not (out / "segment.json").exists():
-        seconds["segment"] = timed(lambda: segment(run, task.data, out))
-    times.write_text(json.dumps(seconds))
-    data = load_config(run).data
-    scores = {row: evaluate(out / part, task.data, split="test", data=data, track=track) for row, part in PARTS.items()}
+    trial = Trial(task.name, task.data, runs)
+    trial.learn(load_preset(str(HERE / f"uncertainty_{task.name}.yaml")))
+    trial.segment(members=MEMBERS, steps=20, seed=0)
+    scores = trial.scores(PARTS)
     for row, score in scores.items():
         score.save(runs / f"{task.name}_scores" / row.replace(" ", "_"))
-    return write_section(task, run, scores, seconds)
+    return written(task, trial, scores)
 
 
-def segment(run: Path, data: Path, out: Path) -> None:
-    """Segment the test images."""
-    files = find_inputs([data], split_file=run / "split.csv", split="test")
-    options = {"members": MEMBERS, "steps": 20, "seed": 0}
-    segment_files(Segmenter.from_pretrained(run), files, out, save_members=True, overwrite=True, track=track, **options)
-
-
-def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds: dict[str, float]) -> str:
-    """Write the numbers and the plot of a data set."""
-    fused = scores["16 members"]
+def written(task: Task, trial: Trial, scores: dict[str, Evaluation]) -> list[str]:
+    """Write the numbers and the plots of a data set."""
+    fused, config, cases = scores["16 members"], trial.config, trial.cases
     structures = fused.setup.structures
-    several = len(structures) > 1
-    metrics = {"GED² (16)": "ged", "HM-IoU": "hm_iou", "D_max": "d_max", "agreement": "agreement"}
-    metrics |= {"ECE": "ece", "ECE near": "ece_near", "Brier": "brier"}
+    overlaps = [f"Dice {name}" for name in structures] if len(structures) > 1 else ["Dice"]
     draw(scores, HERE / f"uncertainty_{task.name}.png")
-    ranked = fused.scores.ranked("dice")
-    shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
-    value = fused.scores.value
-    notes = {name: f"Dice {value(name, 'dice'):.3f}, GED² {value(name, 'ged'):.3f}" for name in shown}
-    out = run.parent / f"{task.name}_masks"
-    rows = saved_rows(out, task.data, notes, config=load_config(run).data)
-    save(case_grid(rows), HERE / f"uncertainty_{task.name}_cases.png")
-    (HERE / f"uncertainty_{task.name}_curves.png").write_bytes((run / "curves.png").read_bytes())
-    config, log = load_config(run), Run(run).lines()
-    facts = json.loads((run / "run.json").read_text())
-    lines = [
+    draw_cases(task, trial, fused)
+    minutes = f" in {trial.seconds['train'] / 60:.0f} minutes" if "train" in trial.seconds else ""
+    persons = f" ({fused.setup.groups} persons)" if fused.setup.groups else ""
+    return [
         f"## {task.title}",
         "",
-        f"Configuration `benchmarks/uncertainty_{task.name}.yaml`: {config.data.image_size} px, "
-        f"{[line['step'] for line in log][-1]} steps of batch {config.train.batch_size}"
-        + (f" in {seconds['train'] / 60:.0f} minutes" if "train" in seconds else "")
-        + f", {facts['cases']['train']} training, {facts['cases']['val']} validation and {len(fused.scores)} test "
-        f"images; {MEMBERS} members × 20 steps. {task.remark}",
+        f"Configuration `benchmarks/uncertainty_{task.name}.yaml`: {config.data.image_size} px, {trial.steps} steps of "
+        f"batch {config.train.batch_size}{minutes}, {cases['train']} training, {cases['val']} validation and "
+        f"{len(fused.scores)} test images; {MEMBERS} members × 20 steps. {task.remark}",
         "",
-        "Mean with 95 % bootstrap interval over images"
-        + (f" ({fused.setup.groups} persons)" if fused.setup.groups else "")
-        + ":",
+        f"Mean with 95 % bootstrap interval over images{persons}:",
         "",
-        "| | " + " | ".join(f"Dice {name}" if several else "Dice" for name in structures) + " | HD95 (px) |",
-        "|---" * (len(structures) + 2) + "|",
-        *(dice_row(row, score, structures) for row, score in scores.items()),
+        *table(("", *overlaps, "HD95 (px)"), (dice_row(row, score, structures) for row, score in scores.items())),
         "",
-        "| | " + " | ".join(metrics) + " |",
-        "|---" * (len(metrics) + 1) + "|",
-        *(uncertainty_row(row, score, list(metrics.values())) for row, score in scores.items()),
+        *table(("", *METRICS), (uncertainty_row(row, score) for row, score in scores.items())),
         "",
-        "| over all pixels | AURC | excess AURC | ρ of disagreement with 1 − Dice |",
-        "|---|---|---|---|",
-        *(selective_row(row, score) for row, score in scores.items()),
+        *table(
+            ("over all pixels", "AURC", "excess AURC", "ρ of disagreement with 1 − Dice"),
+            (selective_row(row, score) for row, score in scores.items()),
+        ),
         "",
         f"![reliability, and risk by coverage](uncertainty_{task.name}.png)",
         "",
@@ -161,7 +153,16 @@ def write_section(task: Task, run: Path, scores: dict[str, Evaluation], seconds:
         f"![training](uncertainty_{task.name}_curves.png)",
         "",
     ]
-    return "\n".join(lines)
+
+
+def draw_cases(task: Task, trial: Trial, fused: Evaluation) -> None:
+    """Draw the best, the median and the worst case, and the curves of training."""
+    ranked, value = fused.scores.ranked("dice"), fused.scores.value
+    shown = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+    notes = {name: f"Dice {value(name, 'dice'):.3f}, GED² {value(name, 'ged'):.3f}" for name in shown}
+    rows = saved_rows(trial.out, task.data, notes, config=trial.config.data)
+    save(case_grid(rows), HERE / f"uncertainty_{task.name}_cases.png")
+    (HERE / f"uncertainty_{task.name}_curves.png").write_bytes((trial.run / "curves.png").read_bytes())
 
 
 def draw(scores: dict[str, Evaluation], path: Path) -> None:
@@ -193,28 +194,23 @@ def draw(scores: dict[str, Evaluation], path: Path) -> None:
     save(figure, path)
 
 
-def dice_row(row: str, score: Evaluation, structures: tuple[str, ...]) -> str:
+def dice_row(row: str, score: Evaluation, structures: tuple[str, ...]) -> list[str]:
     """Write Dice by structure, and HD95."""
     names = structures if len(structures) > 1 else ("",)
-    return (
-        f"| {row} | "
-        + " | ".join(score.shown("dice", name) for name in names)
-        + f" | {score.shown('hd95', digits=1)} |"
-    )
+    return [row, *(score.shown("dice", name) for name in names), score.shown("hd95", digits=1)]
 
 
-def uncertainty_row(row: str, score: Evaluation, metrics: list[str]) -> str:
+def uncertainty_row(row: str, score: Evaluation) -> list[str]:
     """Write what needs raters, members or probabilities."""
-    return f"| {row} | " + " | ".join(score.shown(m, digits=3) for m in metrics) + " |"
+    return [row, *(score.shown(metric, digits=3) for metric in METRICS.values())]
 
 
-def selective_row(row: str, score: Evaluation) -> str:
+def selective_row(row: str, score: Evaluation) -> list[str]:
     """Write what follows from the order of pixels by uncertainty."""
     pool = score.pooled
     assert pool is not None
-    risk = pool.selection.risk_coverage()
-    rho = next(iter(score.correlation.values()), float("nan"))
-    return f"| {row} | {aurc(risk):.5f} | {excess_aurc(risk):.5f} | {'–' if isnan(rho) else f'{rho:.2f}'} |"
+    risk, rho = pool.selection.risk_coverage(), next(iter(score.correlation.values()), float("nan"))
+    return [row, f"{aurc(risk):.5f}", f"{excess_aurc(risk):.5f}", "–" if isnan(rho) else f"{rho:.2f}"]
 
 
 if __name__ == "__main__":

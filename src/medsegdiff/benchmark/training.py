@@ -108,6 +108,16 @@ def rates(steps: Sequence[float], waits: Sequence[float], *, batch_size: int) ->
     }
 
 
+def phantom_stream(config: ResolvedConfig, stride: int) -> TrainingStream:
+    """Prepare some cases of the phantom, so that they need not be read and resized later."""
+    source = PhantomSource(config.data, counts=(CASES, 1, 1))
+    cases = PreparedCases(source, config, stride=stride)
+    names = source.info.items("train")
+    for name in names:
+        cases[name]
+    return TrainingStream(cases, names, seed=config.train.seed, augment=config.data.augment)
+
+
 def wake_up(device: torch.device) -> None:
     """Train a tiny network for a moment, so that no preset is charged with what the libraries load at first use."""
     tiny = training_config("v2-tiny", TrainingConditions(size=32, batch=1, steps=1, workers=0))
@@ -117,10 +127,16 @@ def wake_up(device: torch.device) -> None:
     take_steps(tiny.model_copy(update={"model": narrow}), device, stopwatch(device))
 
 
-def take_steps(config: ResolvedConfig, device: torch.device, watch: Meter[float]) -> TrainingStep:
-    """Let the trainer's step build a network and train it."""
+def take_steps(
+    config: ResolvedConfig,
+    device: torch.device,
+    watch: Meter[float],
+    *,
+    stream_of: Callable[[ResolvedConfig, int], TrainingStream] = phantom_stream,
+) -> TrainingStep:
+    """Let the trainer's step build a network and train it; ``stream_of`` makes samples that fit its stride."""
     step, total = trainer_step(config, device), WARM + config.train.max_steps
-    stream = phantom_stream(config, step.network.stride)
+    stream = stream_of(config, step.network.stride)
     loader = training_loader(stream, config.train, start=0, num_batches=total + 1)  # accelerate loads one ahead
     batches = iter(step.accelerator.prepare(loader))
     for _ in range(total):
@@ -137,13 +153,3 @@ def trainer_step(config: ResolvedConfig, device: torch.device) -> TrainingStep:
     config = config.model_copy(update={"train": config.train.model_copy(update=changes)})
     fresh_state(device.type)
     return TrainingStep(config, make_accelerator(config, None, device.type))
-
-
-def phantom_stream(config: ResolvedConfig, stride: int) -> TrainingStream:
-    """Prepare some cases of the phantom, so that they need not be read and resized later."""
-    source = PhantomSource(config.data, counts=(CASES, 1, 1))
-    cases = PreparedCases(source, config, stride=stride)
-    names = source.info.items("train")
-    for name in names:
-        cases[name]
-    return TrainingStream(cases, names, seed=config.train.seed, augment=config.data.augment)
