@@ -24,6 +24,7 @@ bench: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python docs/models.py
+	$(BIN)/python docs/house.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
