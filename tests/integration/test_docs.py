@@ -21,6 +21,7 @@ from tests.makers import write_png
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
 def definitions(file: Path) -> set[str]:
@@ -49,6 +50,23 @@ def test_the_costs_in_the_document_of_the_networks_are_those_counted() -> None:
     assert tables["refreshed"](page) == page, "run 'make docs'"
 
 
+def test_the_house_in_contributing_is_the_one_that_stands() -> None:
+    house = runpy.run_path(str(ROOT / "docs" / "house.py"))
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = {room for floor in house["floors"]() for room in floor}
+    inside = ROOT / "src" / "medsegdiff"
+    there = {path.stem for path in inside.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert rooms == there - {"__init__"}
+    assert house["refreshed"](page) == page, "run 'make docs'"
+
+
+def test_each_place_named_in_contributing_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"\| you look for.*?\n\n", page, flags=re.DOTALL)
+    for place in re.findall(r"`([\w/.]+)`", table):
+        assert (ROOT / "src" / "medsegdiff" / place).exists(), place
+
+
 def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
     page = (ROOT / "docs" / "paper-to-code.md").read_text(encoding="utf-8")
     rows = page.split("## Deviations")[1]
@@ -60,14 +78,8 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [
-        "README.md",
-        "CONTRIBUTING.md",
-        "docs/paper-to-code.md",
-        "docs/data.md",
-        "docs/models.md",
-        "docs/commands.md",
-    ],
+    ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+    + [f"docs/{name}.md" for name in ("guide", "commands", "data", "evaluation", "models", "paper-to-code")],
 )
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -77,7 +89,7 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```bash\n(.*?)^```$", README + GUIDE, flags=re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.split("#")[0][line.index("medsegdiff ") :].strip() for line in lines if "medsegdiff " in line]
 
@@ -87,7 +99,7 @@ def test_commands_under_launchers_are_among_those_tried() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_of_the_readme_are_understood(command: str) -> None:
+def test_commands_of_readme_and_guide_are_understood(command: str) -> None:
     """Every option in the README exists; the commands themselves run in the other integration tests."""
     words = shlex.split(command.replace("…", ""))[1:]
     group = typer.main.get_command(app)
