@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
@@ -25,6 +24,7 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.paired import bootstrap_interval
+from medsegdiff.models.checkpoint import load_config
 from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import save
 from medsegdiff.training.run import Run

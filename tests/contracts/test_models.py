@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from medsegdiff.checkpoint import BEST, load_model, save_config, save_weights
 from medsegdiff.config.networks import NETWORKS, NetworkConfig
 from medsegdiff.data.loader import as_batch
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
+from medsegdiff.models.checkpoint import BEST, load_model, save_config, save_weights
 from tests.makers import TASKS, configured, denoised, losses_of, randomised
 
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from medsegdiff.checkpoint import BEST, LAST, load_config
 from medsegdiff.config.run import Config
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import MODELS, build_model
+from medsegdiff.models.checkpoint import BEST, LAST, load_config
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
 from medsegdiff.training.train import train

@@ -12,7 +12,6 @@ from typing import get_args
 import pytest
 import yaml
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.cli import complete, options
 from medsegdiff.config.load import known_keys, load_preset, preset_names
 from medsegdiff.config.networks import NETWORKS
@@ -23,6 +22,7 @@ from medsegdiff.data.open import layouts
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import PARTS
+from medsegdiff.models.checkpoint import load_config
 from tests.integration.test_cli import call
 
 

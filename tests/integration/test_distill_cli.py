@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from medsegdiff import cli
-from medsegdiff.checkpoint import BEST, load_config, save_config
+from medsegdiff.models.checkpoint import BEST, load_config, save_config
 from medsegdiff.training.run import Run
 from tests.makers import small_config
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from medsegdiff import Segmenter, load_preset
-from medsegdiff.checkpoint import load_config
 from medsegdiff.labels import Labels
+from medsegdiff.models.checkpoint import load_config
 from tests.makers import write_png
 
 RUNS = Path(__file__).parents[1] / "golden" / "run_of_format_1"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medsegdiff.checkpoint import load_config, load_model
 from medsegdiff.models.base import build_model
+from medsegdiff.models.checkpoint import load_config, load_model
 from tests.authors import in_their_names
 from tests.integration.test_cli import call
 from tests.makers import randomised, small_network, write_png

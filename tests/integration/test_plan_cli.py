@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.checkpoint import load_config
+from medsegdiff.models.checkpoint import load_config
 from tests.integration.test_cli import call
 from tests.makers import SMALL
 from tests.scans import make_scans

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.errors import CheckpointError
+from medsegdiff.models.checkpoint import load_config
 from tests.integration.test_cli import SETS
 
 CODE = """

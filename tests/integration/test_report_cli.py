@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.models.budget import budget
+from medsegdiff.models.checkpoint import load_config
 from medsegdiff.paper.costs import costs
 from medsegdiff.training.inventory import describe
 from tests.integration.test_cli import call

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from medsegdiff import Segmenter
-from medsegdiff.checkpoint import Origin
 from medsegdiff.errors import ConfigError, DataError, ShapeError
 from medsegdiff.fusion.fusers import staple
 from medsegdiff.inference.files import segment_files
@@ -20,6 +19,7 @@ from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.request import Request
 from medsegdiff.io.raster import picture_size
 from medsegdiff.models.base import build_model
+from medsegdiff.models.checkpoint import Origin
 from tests.makers import randomised, small_config, write_png
 
 

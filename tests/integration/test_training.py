@@ -17,16 +17,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from medsegdiff.checkpoint import BEST, LAST, load_config
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
+from medsegdiff.models.checkpoint import BEST, LAST, load_config
 from medsegdiff.training import distillation, trainer
-from medsegdiff.training.optimisation import RunningMeans, learning_rate, moving_average, parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
-from medsegdiff.training.stop import stop_signals
+from medsegdiff.training.step import RunningMeans, learning_rate, moving_average, parameter_groups
+from medsegdiff.training.step_budget import stop_signals
 from medsegdiff.training.train import summary, train
 from tests.makers import small_config, write_png
 
@@ -331,7 +331,7 @@ def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_signals_ask_and_only_a_second_ctrl_c_insists(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("medsegdiff.training.stop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("medsegdiff.training.step_budget.time.monotonic", lambda: now[0])
     before = signal.getsignal(signal.SIGTERM)
     with stop_signals() as request:
         assert not request.made

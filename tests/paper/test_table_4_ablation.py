@@ -13,8 +13,8 @@ from medsegdiff.data.loader import as_batch
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import build_model
 from medsegdiff.nn.affinity import softmax_affinity
-from medsegdiff.nn.spatial_attention import SpatialAttention
 from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer
+from medsegdiff.nn.transformer import SpatialAttention
 from medsegdiff.paper.ablation_plan import VARIANTS, Variant
 from tests.makers import losses_of, randomised, small_config
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medsegdiff import checkpoint
-from medsegdiff.checkpoint import BEST, load_config, load_model, save_config, save_weights
 from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError
+from medsegdiff.models import checkpoint
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.checkpoint import BEST, load_config, load_model, save_config, save_weights
 from tests.makers import small_config
 
 

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medsegdiff.checkpoint import BEST, LAST, load_config, save_config, save_weights
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.doctor.examine import examine
 from medsegdiff.doctor.log import examine_log
@@ -24,6 +23,7 @@ from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.metrics.distribution import ged
 from medsegdiff.models.base import build_model
+from medsegdiff.models.checkpoint import BEST, LAST, load_config, save_config, save_weights
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
 from medsegdiff.training.train import train

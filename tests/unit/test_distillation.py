@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medsegdiff.checkpoint import BEST, save_config, save_weights
 from medsegdiff.config.run import Config
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.errors import CheckpointError, ConfigError
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.checkpoint import BEST, save_config, save_weights
 from medsegdiff.training.distillation import Distillation, check_teacher, objective_of
 from medsegdiff.types import Batch
 from tests.makers import configured, randomised

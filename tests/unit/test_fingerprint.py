@@ -191,7 +191,7 @@ def test_a_resumed_run_keeps_its_window_and_segments_with_it(tmp_path: Path) -> 
     make_scans(root, structures=(500.0, 900.0))
     more = small_config("train.max_steps=2", "data.augment=false")
     train(root, tmp_path / "run", more, device="cpu", resume=True)
-    from medsegdiff.checkpoint import load_config
+    from medsegdiff.models.checkpoint import load_config
 
     config = load_config(tmp_path / "run")
     assert (config.spec.modalities, config.spec.window) == (("ct",), (30, 300))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.checkpoint import Origin
 from medsegdiff.errors import DataError
 from medsegdiff.inference import RECORD
 from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
 from medsegdiff.labels import Labels
+from medsegdiff.models.checkpoint import Origin
 
 FORMAT_1 = {
     "task": "exclusive",

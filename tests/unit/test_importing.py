@@ -12,10 +12,10 @@ from torch import Tensor
 
 from medsegdiff.authors import import_checkpoint
 from medsegdiff.authors.architecture import infer
-from medsegdiff.checkpoint import load_model
 from medsegdiff.config.run import Config
 from medsegdiff.errors import CheckpointError, ConfigError
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.checkpoint import load_model
 from tests.authors import in_their_names
 from tests.makers import randomised, small_network
 

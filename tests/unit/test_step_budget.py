@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medsegdiff.checkpoint import LAST, load_config
 from medsegdiff.config.train import TrainConfig
 from medsegdiff.errors import ConfigError
-from medsegdiff.training.optimisation import learning_rate
+from medsegdiff.models.checkpoint import LAST, load_config
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE, Progress
+from medsegdiff.training.step import learning_rate
 from medsegdiff.training.step_budget import MEASURED, WARM, StepBudget
 from medsegdiff.training.train import train
 from tests.integration.test_training import progress, stopping_at

@@ -9,9 +9,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from medsegdiff.training.optimisation import learning_rate
 from medsegdiff.training.state import Progress
-from medsegdiff.training.step import TrainingStep
+from medsegdiff.training.step import TrainingStep, learning_rate
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 from tests.makers import small_config

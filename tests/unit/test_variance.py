@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from medsegdiff.diffusion.losses import WEIGHT, split, variance_loss
 from medsegdiff.diffusion.samplers import Denoised, sample
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
-from medsegdiff.diffusion.variance import WEIGHT, split, variance_loss
 from medsegdiff.training.objective import draw
 from medsegdiff.types import Batch
 from tests.makers import losses_of, small_config

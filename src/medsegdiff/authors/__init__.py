@@ -13,13 +13,13 @@ from torch import Tensor
 
 from medsegdiff.authors.architecture import Architecture, infer, read_state
 from medsegdiff.authors.names import check_whole, translate
-from medsegdiff.checkpoint import BEST, LAST, save_config, save_weights
 from medsegdiff.config.data import Values
 from medsegdiff.config.load import load_preset, make_config
 from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.errors import ConfigError
 from medsegdiff.io.atomic import write_json
 from medsegdiff.models.base import build_model
+from medsegdiff.models.checkpoint import BEST, LAST, save_config, save_weights
 from medsegdiff.training.run import Run
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from medsegdiff.cli import (
     train,
 )
 from medsegdiff.cli.command import guard as guard
-from medsegdiff.plugins import load_plugin as load_plugin
+from medsegdiff.registry import load_plugin as load_plugin
 
 USE, TRAIN, JUDGE, PAPER = "Use", "Train", "Judge", "Paper"
 

@@ -16,8 +16,8 @@ import typer
 
 from medsegdiff.cli import console
 from medsegdiff.errors import ConfigError, MedSegDiffError
-from medsegdiff.plugins import load_installed, load_plugin
 from medsegdiff.progress import Mode
+from medsegdiff.registry import load_installed, load_plugin
 
 COMMON = "Options of all commands"
 

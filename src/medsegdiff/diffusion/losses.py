@@ -1,11 +1,15 @@
-"""Pure losses on logits and masks; equation 3 is put together in `training.objective`."""
+"""Losses of a prediction, by image: of masks, and of the learned variance."""
 
 from __future__ import annotations
 
-from jaxtyping import Float
+import math
+
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.labels import Labels
 
 
@@ -100,3 +104,59 @@ def mask_loss(
     """
     loss = cross_entropy(logits, mask, exclusive=labels.exclusive, labelled=labelled)
     return loss + dice_weight * soft_dice(labels.activate(logits), mask, labelled=labelled)
+
+
+WEIGHT = 0.001
+"""λ of L_hybrid: Nichol & Dhariwal (2021), section 3.1."""
+
+
+def split(output: Float[Tensor, "b k2 h w"], channels: int) -> tuple[Float[Tensor, "b k h w"], Tensor | None]:
+    """Take a network's output apart: the prediction, then (if it has twice the channels) how wide the noise is.
+
+    Args:
+        output: K or 2K channels.
+        channels: K.
+
+    Returns:
+        The prediction; by channel the share of log β_t in the logarithm of the variance, the rest being that of the
+        posterior's: 0 and 1 for the network's −1 and 1. ``None`` if the variance is not learned.
+    """
+    if output.shape[1] == channels:
+        return output, None
+    prediction, v = output.chunk(2, dim=1)
+    return prediction, (v + 1) / 2
+
+
+def variance_loss(
+    share: Float[Tensor, "b k h w"],
+    error: Float[Tensor, "b k h w"],
+    t: Int[Tensor, " b"],
+    schedule: NoiseSchedule,
+) -> Float[Tensor, "b k h w"]:
+    r"""Compute λ L_vlb, from which the variance is learned, by pixel, in bits.
+
+    :math:`T \cdot \mathrm{KL}(q(x_{t-1}|x_t,x_0) \| p_\theta(x_{t-1}|x_t))`, an estimate of the sum over all steps.
+    Deviation: 0 at t = 0. The sampler adds no noise there, so its variance is of no use to it, and the likelihood of
+    a mask in 256 grey levels says nothing.
+
+    Source: Nichol & Dhariwal (2021), equations 4, 15 and 16.
+
+    Args:
+        share: From `split`.
+        error: The true x_0 less the predicted one; no gradient flows to it.
+        t: Steps of the samples, on the CPU.
+        schedule: The noise schedule.
+
+    Returns:
+        The loss.
+    """
+    here, there = schedule.alpha_bar[t], schedule.alpha_bar[(t - 1).clamp(min=0)]
+    widest = 1 - here / there  # β_t, and 0 at t = 0
+    exact = widest * (1 - there) / (1 - here)  # β̃_t, the posterior's: Ho et al. (2020), equation 7
+    gap = torch.where(t > 0, torch.log((1 - here) / (1 - there)), 0.0)  # between their logarithms
+    # the posterior's mean moves by √ᾱ_{t−1} β_t / (1 − ᾱ_t) for each unit of x_0; squared, in units of β̃_t
+    precision = torch.where(t > 0, there * (widest / (1 - here)) ** 2 / exact, 0.0)
+    gap, precision = (value.to(share).reshape(-1, 1, 1, 1) for value in (gap, precision))
+    wider = share * gap  # log Σ_θ / β̃_t: equation 15
+    kl = 0.5 * (wider - 1 + torch.exp(-wider) * (1 + precision * error.detach().square()))
+    return kl * (t > 0).to(share).reshape(-1, 1, 1, 1) * (WEIGHT * schedule.num_train_timesteps / math.log(2))

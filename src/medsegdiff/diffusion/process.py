@@ -11,10 +11,9 @@ from torch import Tensor
 
 from medsegdiff.config.diffusion import Coding
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.diffusion.losses import mask_loss, mean_of
+from medsegdiff.diffusion.losses import mask_loss, mean_of, split, variance_loss
 from medsegdiff.diffusion.samplers import Denoised
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, schedule_of
-from medsegdiff.diffusion.variance import split, variance_loss
 from medsegdiff.labels import Labels
 
 

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.checkpoint import Weights, load_config
 from medsegdiff.config.train import Precision
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.doctor.log import examine_log
@@ -18,6 +17,7 @@ from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, MedSegDiffError
 from medsegdiff.hardware import pick_device
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.models.checkpoint import Weights, load_config
 from medsegdiff.training.run import Run
 
 

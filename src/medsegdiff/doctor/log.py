@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from medsegdiff.checkpoint import BEST, LAST
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.report import Finding
 from medsegdiff.doctor.weights import header_of
 from medsegdiff.errors import CheckpointError, DataError
 from medsegdiff.models.base import MODELS
+from medsegdiff.models.checkpoint import BEST, LAST
 from medsegdiff.training.run import Run
 
 LOGGED = 5

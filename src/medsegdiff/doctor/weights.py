@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from medsegdiff.checkpoint import BEST, LAST, Weights, load_weights
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.report import Finding
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.checkpoint import BEST, LAST, Weights, load_weights
 from medsegdiff.training.run import Run
 
 BARELY = 0.01

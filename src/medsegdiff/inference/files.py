@@ -11,7 +11,6 @@ from typing import Unpack
 
 import numpy as np
 
-from medsegdiff.checkpoint import plugins_of
 from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import CaseFiles, Track, no_progress
@@ -24,6 +23,7 @@ from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.inference.writer import USUAL, check_parts, rates_of
 from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
+from medsegdiff.models.checkpoint import plugins_of
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)

@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medsegdiff.checkpoint import CONFIG, Origin
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.inference import RECORD
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.labels import Labels
-from medsegdiff.plugins import require
+from medsegdiff.models.checkpoint import CONFIG, Origin
+from medsegdiff.registry import require
 from medsegdiff.types import Task
 
 FORMAT = 2

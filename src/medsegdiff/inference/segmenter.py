@@ -11,7 +11,6 @@ from typing import Unpack, overload
 
 import torch
 
-from medsegdiff.checkpoint import Origin, Weights, load_model
 from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.config.train import Precision
@@ -23,6 +22,7 @@ from medsegdiff.inference.resources import compile_steps
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.volume import parts_of
 from medsegdiff.models.base import DiffusionModel
+from medsegdiff.models.checkpoint import Origin, Weights, load_model
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,17 @@
-"""The Condition Model: a standard UNet on the image, run once per image."""
+"""The Condition Model, and the network that is nothing else: the rows Anchor of tables 2 and 3."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medsegdiff.config.networks.guided import AnchorConfig
+from medsegdiff.models.base import MODELS, DiffusionModel
 from medsegdiff.nn.unet import Decoder, Encoder
+from medsegdiff.types import Condition
 
 
 class ConditionUNet(nn.Module):
@@ -40,3 +44,36 @@ class ConditionUNet(nn.Module):
         *skips, embedding = self.encoder(image)
         features = self.decoder(embedding, skips)
         return features, embedding, self.decoder.maps(features[0])
+
+
+@MODELS.register(
+    "anchor", kind="deterministic", paper="Wu et al., MedSegDiff-V2, AAAI: the Condition Model alone", year=2024
+)
+class Anchor(DiffusionModel):
+    """A UNet that segments the image, behind the doors of a diffusion model.
+
+    Whatever the noise and the time, its prediction of x_0 are the logits of the anchor; so all members are one, and one
+    step gives it. No gradient flows through that prediction: the anchor's loss of equation 3 alone trains it.
+
+    Source: MedSegDiff-V2, Overall Architecture, equation 3; tables 2 and 3.
+    """
+
+    def __init__(self, config: AnchorConfig, *, image_channels: int, mask_channels: int) -> None:
+        super().__init__(stride=config.patch * 2 ** (len(config.condition_widths) - 1))
+        self.condition_model = ConditionUNet(
+            image_channels,
+            mask_channels,
+            widths=config.condition_widths,
+            num_blocks=config.num_blocks,
+            patch=config.patch,
+        )
+
+    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
+        """Segment."""
+        self.check_size(image)
+        *_, logits = self.condition_model(image)
+        return Condition(logits)
+
+    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Float[Tensor, "b k h w"]:
+        """Give the anchor, whatever the masks and the times."""
+        return cast(Tensor, condition.logits).detach()

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.nn.affinity import affinity, softmax_affinity
 from medsegdiff.nn.blocks import TimeEmbedding
-from medsegdiff.nn.detail import DetailHead
-from medsegdiff.nn.spatial_attention import SpatialAttention
 from medsegdiff.nn.ss_former import SSFormer
+from medsegdiff.nn.transformer import SpatialAttention
 from medsegdiff.nn.u_sa import UncertainSpatialAttention, apply_gate
-from medsegdiff.nn.unet import Decoder, Encoder
+from medsegdiff.nn.unet import Decoder, DetailHead, Encoder
 from medsegdiff.types import Condition
 
 Anchor = UncertainSpatialAttention | SpatialAttention

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medsegdiff.checkpoint import CONFIG, load_config
 from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.inference.folder import Record, SegmentationFolder
 from medsegdiff.models.budget import budget
+from medsegdiff.models.checkpoint import CONFIG, load_config
 from medsegdiff.paper.results import Ours, Result, Score, fill, gather
 from medsegdiff.paper.tables import PaperTable, load_table
 

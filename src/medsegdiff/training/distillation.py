@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.checkpoint import load_config, load_model
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.losses import mask_loss
@@ -20,6 +19,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import MODELS
+from medsegdiff.models.checkpoint import load_config, load_model
 from medsegdiff.training.objective import Losses, training_losses, with_anchor
 from medsegdiff.types import Batch
 

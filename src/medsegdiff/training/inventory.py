@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.config.load import load_preset, make_config
 from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.data.dataset import DATASETS
@@ -16,6 +15,7 @@ from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.budget import budget
+from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.memory import split_memory, step_memory
 
 REGISTRIES = {"datasets": DATASETS, "samplers": SAMPLERS, "fusers": FUSERS, "metrics": METRICS}

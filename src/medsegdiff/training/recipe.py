@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.config.load import load_preset, make_config
 from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
+from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
 
 NO_LIMIT = 1_000_000_000

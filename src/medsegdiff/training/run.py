@@ -12,12 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.checkpoint import BEST, CONFIG, load_config, save_config
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
 from medsegdiff.errors import CheckpointError, ConfigError, some
 from medsegdiff.io.atomic import to_json, write_json, write_text
+from medsegdiff.models.checkpoint import BEST, CONFIG, load_config, save_config
 from medsegdiff.training.state import STATE
 
 ORIGIN = ("imported", "sha256", "made_anew")

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from medsegdiff.checkpoint import save_weights
 from medsegdiff.errors import CheckpointError
+from medsegdiff.models.checkpoint import save_weights
 
 STATE = "state.safetensors"
 

@@ -14,7 +14,6 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import AutocastKwargs, DataLoaderConfiguration
 from rich.console import Console
 
-from medsegdiff.checkpoint import load_config
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
@@ -23,6 +22,7 @@ from medsegdiff.data.modality import shown_modalities
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import on_cpu
 from medsegdiff.models.base import build_model
+from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run

@@ -11,19 +11,17 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
-from medsegdiff.checkpoint import BEST, LAST, load_weights, save_weights
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
+from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights
 from medsegdiff.training.monitor import Monitor
-from medsegdiff.training.optimisation import RunningMeans
 from medsegdiff.training.run import Run
 from medsegdiff.training.sharding import gather, reshard
 from medsegdiff.training.state import load_state, part_of, save_state, tensors_of
-from medsegdiff.training.step import TrainingStep
-from medsegdiff.training.step_budget import StepBudget
-from medsegdiff.training.stop import StopRequest, stop_signals
+from medsegdiff.training.step import RunningMeans, TrainingStep
+from medsegdiff.training.step_budget import StepBudget, StopRequest, stop_signals
 from medsegdiff.training.validation import Validator
 
 LOG_EVERY = 10

@@ -1,4 +1,4 @@
-"""A model on disk: weights as safetensors and the configuration as JSON, in one folder, no pickle."""
+"""A network on disk: weights as safetensors and the configuration as JSON, in one folder, no pickle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.errors import CheckpointError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.plugins import require, used
+from medsegdiff.registry import require, used
 
 FORMAT = 2
 """Version of the layout; a larger one in a file means that it is newer than this code. Format 1 had no ``spec``."""
