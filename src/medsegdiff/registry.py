@@ -210,7 +210,7 @@ def require(told: Iterable[Mapping[str, Any]], *, where: Path) -> None:
         if file.stem not in stems:
             raise CheckpointError(
                 f"{where} was made with the plug-in {file}. Code that a run names is not run unasked: look at the "
-                f"file, and add '--plugin {file}' to the command; in Python: medsegdiff.plugins.load_plugin('{file}')."
+                f"file, and add '--plugin {file}' to the command; in Python: medsegdiff.registry.load_plugin('{file}')."
             )
         log.warning("%s was made with another version of the plug-in %s.", where, file.name)
 

@@ -69,7 +69,7 @@ def test_code_that_a_run_names_does_not_run_until_the_user_names_it(
     folder: Path, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Not even where it lies with the same hash: whoever gave the run could have put it there."""
-    file, out, masks = tmp_path / "clinic.py", shutil.copytree(trained[0], tmp_path / "run"), tmp_path / "masks"
+    file, out, masks = tmp_path / "named_by_a_run.py", shutil.copytree(trained[0], tmp_path / "run"), tmp_path / "masks"
     file.write_text(CODE, encoding="utf-8")
     made = run("--plugin", file, "train", "clinic", "-o", tmp_path / "own", *SETS, *STEPS)
     assert made.returncode == 0, made.stderr
@@ -94,7 +94,7 @@ def test_code_that_a_run_names_does_not_run_until_the_user_names_it(
     file.write_text(CODE + "# mended\n", encoding="utf-8")
     other = run("--plugin", file, *asked, "--overwrite")
     assert other.returncode == 0, other.stderr
-    assert "another version of the plug-in clinic.py" in " ".join(other.stderr.split())
+    assert "another version of the plug-in named_by_a_run.py" in " ".join(other.stderr.split())
 
 
 def test_a_plug_in_that_fails_is_named(tmp_path: Path) -> None:
