@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,12 @@ class Trial:
             self._time("train", lambda: learn(self.data, self.run, wanted))
 
     def segment(self, **options: Any) -> None:
-        """Segment the test images, and save the members."""
-        if not (self.out / "segment.json").exists():
+        """Segment the test images, and save the members; what was interrupted begins anew."""
+        if "segment" not in self.seconds:
             files = find_inputs([self.data], split_file=self.run / "split.csv", split="test")
             model = Segmenter.from_pretrained(self.run)
-            self._time(
-                "segment", lambda: segment_files(model, files, self.out, save_members=True, track=track, **options)
-            )
+            work = partial(segment_files, model, files, self.out, save_members=True, overwrite=True, track=track)
+            self._time("segment", partial(work, **options))
 
     def _time(self, stage: str, work: Callable[[], object]) -> None:
         took = self.seconds | {stage: timed(work)}
