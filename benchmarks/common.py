@@ -131,8 +131,8 @@ class Trial:
         return counts
 
     def learn(self, config: Config | None = None) -> None:
-        """Train with a configuration, by default that in ``NAME.yaml``."""
-        if not (self.run / "config.json").exists():
+        """Train with a configuration, by default that in ``NAME.yaml``; a run that was interrupted is refused."""
+        if "train" not in self.seconds:
             wanted = config or load_preset(str(HERE / f"{self.name}.yaml"))
             self._time("train", lambda: learn(self.data, self.run, wanted))
 
