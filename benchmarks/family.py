@@ -15,7 +15,7 @@ from medsegdiff.cli import guard
 from medsegdiff.config.load import load_preset
 from medsegdiff.evaluation import Evaluation
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 from medsegdiff.paper.tables import load_table
 from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import save

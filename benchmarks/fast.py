@@ -13,7 +13,7 @@ from medsegdiff.cli import guard
 from medsegdiff.config.load import load_preset
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.evaluation import Evaluation, Measure
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 
 RECIPES = {"plain": "v2-tiny, 20 steps", "fast": "v2-fast-tiny, 5 steps"}
 METRICS = {"Dice": "dice", "HD95 (px)": "hd95", "agreement": "agreement", "ECE near": "ece_near"}

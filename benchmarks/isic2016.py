@@ -13,7 +13,7 @@ from common import Trial, difference, machine, parser, write_page
 from medsegdiff.cli import guard
 from medsegdiff.evaluation import Evaluation
 from medsegdiff.io.raster import read_mask, write_mask
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 
 PARTS = {
     "fused mask (STAPLE of 10 members)": ".",

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import assumed
-from medsegdiff.models.base import MODELS
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import MODELS, budget
 
 PAGE = Path(__file__).with_name("models.md")
 MARKS = ("<!-- networks -->", "<!-- presets -->", "<!-- end -->")

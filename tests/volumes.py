@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 
-from medsegdiff.io.grid import canonical_geometry, canonical_view
+from medsegdiff.io.image import canonical_geometry, canonical_view
 from medsegdiff.types import Geometry
 
 RNG = np.random.default_rng(0)

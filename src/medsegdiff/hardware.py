@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from medsegdiff.config.train import Precision
+from medsegdiff.config.run import Precision
 from medsegdiff.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from medsegdiff.config.spec import assumed
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.spacing import make_table
 from medsegdiff.fusion.fusers import FUSERS
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 
 
 @pytest.mark.parametrize("name", preset_names())

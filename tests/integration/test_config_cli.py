@@ -15,7 +15,7 @@ import yaml
 from medsegdiff.cli import complete, options
 from medsegdiff.config.load import known_keys, load_preset, preset_names
 from medsegdiff.config.networks import NETWORKS
-from medsegdiff.config.train import Precision
+from medsegdiff.config.run import Precision
 from medsegdiff.data.convert import TARGETS
 from medsegdiff.data.dataset import DATASETS
 from medsegdiff.data.open import layouts

@@ -24,7 +24,7 @@ def test_models_are_listed_with_paper_kind_and_costs(capsys: pytest.CaptureFixtu
 def test_the_table_of_models_has_a_line_for_each_and_then_the_papers(
     width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medsegdiff.cli.list_.out.width", width)
+    monkeypatch.setattr("medsegdiff.cli.info.out.width", width)
     assert call("list", "models") == 0
     table, told = capsys.readouterr().out.split("Of the defaults at 256×256")
     assert "…" not in table + told

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.paper.costs import costs
-from medsegdiff.training.inventory import describe
+from medsegdiff.training.memory import describe
 from tests.integration.test_cli import call
 
 

@@ -23,7 +23,7 @@ from medsegdiff.fusion.curve import (
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 from medsegdiff.fusion.vote_table import tables_of, tabulate
-from medsegdiff.io.mapped import make_room
+from medsegdiff.io.atomic import make_room
 from medsegdiff.metrics.overlap import dice
 from tests.makers import disc
 

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from medsegdiff.nn.affinity import affinity, band_pass
-from medsegdiff.nn.nbp_filter import distinct_radii, spread
+from medsegdiff.nn.nbp_filter import affinity, band_pass, distinct_radii, spread
 from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer, positions
 
 GRIDS = [(4, 4), (5, 4), (4, 6), (3, 5)]

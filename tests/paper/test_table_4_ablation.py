@@ -12,7 +12,7 @@ from medsegdiff.config.run import Config
 from medsegdiff.data.loader import as_batch
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import build_model
-from medsegdiff.nn.affinity import softmax_affinity
+from medsegdiff.nn.nbp_filter import softmax_affinity
 from medsegdiff.nn.ss_former import SpectrumAttention, SSFormer
 from medsegdiff.nn.transformer import SpatialAttention
 from medsegdiff.paper.ablation_plan import VARIANTS, Variant

@@ -6,8 +6,7 @@ import pytest
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
-from medsegdiff.models.base import build_model
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget, build_model
 
 
 @pytest.mark.parametrize("preset", ["v2-paper", "v2"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.config.train import TrainConfig
+from medsegdiff.config.run import TrainConfig
 from medsegdiff.data.loader import Augment, PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from medsegdiff.benchmark.flops import operations
+from medsegdiff.benchmark.flops import counted_pass, extended, operations
 from medsegdiff.benchmark.nnunet_reference import FORWARDS, ReferenceUNet, planned_widths
-from medsegdiff.benchmark.stages import counted_pass, extended
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 from tests.makers import small_config
 
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from medsegdiff.benchmark.flops import Operations
+from medsegdiff.benchmark.flops import Operations, Pass, as_pass
 from medsegdiff.benchmark.speed import affordable, report_stages
-from medsegdiff.benchmark.stages import Pass, as_pass
 from medsegdiff.benchmark.timing import Meter, in_turn, peak_memory, stopwatch
 
 

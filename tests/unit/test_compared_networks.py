@@ -11,10 +11,8 @@ from medsegdiff.config.spec import assumed
 from medsegdiff.data.loader import as_batch
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.models.base import build_model
-from medsegdiff.models.baselines.segdiff import SegDiffCondition
-from medsegdiff.models.budget import Budget, budget
-from medsegdiff.nn.rrdb import RRDB, DenseBlock
+from medsegdiff.models.base import Budget, budget, build_model
+from medsegdiff.models.segdiff import RRDB, DenseBlock, SegDiffCondition
 from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer
 from tests.makers import denoised, losses_of, randomised, small_network
 

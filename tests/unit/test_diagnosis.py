@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medsegdiff.data.phantom import PhantomSource, write_phantom
-from medsegdiff.doctor.examine import examine
+from medsegdiff.doctor import examine
 from medsegdiff.doctor.log import examine_log
 from medsegdiff.doctor.raters import ECE_EXCESS, Drawn, calibration_error
 from medsegdiff.doctor.report import Diagnosis, Finding

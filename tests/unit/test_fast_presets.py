@@ -8,8 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
-from medsegdiff.models.base import build_model
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget, build_model
 
 NNUNET_GFLOP = 20 * 29.6
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsegdiff.errors import GeometryError
-from medsegdiff.io.grid import canonical_view, check_same_grid
+from medsegdiff.io.image import canonical_view, check_same_grid
 from medsegdiff.io.nifti import read_labels, read_volume
 from medsegdiff.types import Geometry
 from tests.volumes import to_canonical, written_back

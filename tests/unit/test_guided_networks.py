@@ -10,10 +10,8 @@ import torch
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
 from medsegdiff.errors import ConfigError
-from medsegdiff.models.base import build_model
-from medsegdiff.models.budget import budget
-from medsegdiff.nn.context_unet import ContextUNet
-from medsegdiff.nn.ff_parser import FFParser, fit_filter
+from medsegdiff.models.base import budget, build_model
+from medsegdiff.nn.ff_parser import ContextUNet, FFParser, fit_filter
 from medsegdiff.nn.guided_unet import SelfAttention, norm_of
 from tests.makers import randomised, small_network
 

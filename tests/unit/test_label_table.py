@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medsegdiff.io.label_table import ITK_SNAP, SLICER, write_label_tables
+from medsegdiff.inference.writer import ITK_SNAP, SLICER, write_label_tables
 
 LABELS = {"kidney left": (2, (255, 171, 0)), "liver": (1, (0, 230, 118))}
 LINE = re.compile(r'^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([\d.]+)\s+([01])\s+([01])\s+"(.*)"$')

@@ -10,7 +10,7 @@ import SimpleITK
 from nibabel.nifti1 import Nifti1Extension, Nifti1Image
 from nibabel.nifti2 import Nifti2Image
 
-from medsegdiff.io.grid import check_same_grid
+from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.nifti import read_volume, write_labels, write_map
 from medsegdiff.types import Geometry
 from tests.volumes import LABELS, VOXELS, oblique, raw_header, save, to_canonical

@@ -9,7 +9,7 @@ from torch import nn
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.training.memory import COPIES, gathered_bytes, split_memory, step_memory
-from medsegdiff.training.sharding import check_divisible
+from medsegdiff.training.state import check_divisible
 from tests.makers import small_network
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medsegdiff.config.train import TrainConfig
+from medsegdiff.config.run import TrainConfig
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.checkpoint import LAST, load_config
 from medsegdiff.training.run import Run

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medsegdiff.benchmark.timing import peak_memory, stopwatch, with_weights
 from medsegdiff.config.data import next_multiple
-from medsegdiff.config.train import Precision
+from medsegdiff.config.run import Precision
 from medsegdiff.hardware import autocast
 
 FEWEST, MOST = 32, 512

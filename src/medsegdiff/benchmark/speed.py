@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from medsegdiff.benchmark.flops import Operations, operations
+from medsegdiff.benchmark.flops import Operations, Pass, counted_pass, operations, timed_pass
 from medsegdiff.benchmark.nnunet_reference import FORWARDS, Reference, prepare_reference, reference_for
-from medsegdiff.benchmark.stages import Pass, counted_pass, timed_pass
 from medsegdiff.benchmark.timing import describe_machine, in_turn, peak_memory, with_weights
 from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig, assumed
-from medsegdiff.config.train import Precision
 from medsegdiff.hardware import pick_device, pick_precision
 from medsegdiff.inference.resources import is_compiled
 from medsegdiff.inference.segmenter import Segmenter

@@ -11,8 +11,8 @@ import torch
 
 from medsegdiff.benchmark.timing import Meter, describe_machine, peak_memory, stopwatch
 from medsegdiff.config.load import load_preset
+from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig, assumed
-from medsegdiff.config.train import Precision
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.hardware import pick_device, pick_precision

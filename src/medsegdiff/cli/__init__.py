@@ -19,7 +19,6 @@ from medsegdiff.cli import (
     evaluate,
     import_,
     info,
-    list_,
     paper,
     segment,
     train,
@@ -67,7 +66,7 @@ command.add(app, "demo", demo.demo, panel=USE)
 command.add(app, "segment", segment.segment, panel=USE)
 command.add(app, "doctor", doctor.doctor, panel=USE)
 command.add(app, "info", info.info, panel=USE, long=False)
-command.add(app, "list", list_.list_, panel=USE, long=False)
+command.add(app, "list", info.list_, panel=USE, long=False)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
 command.add(app, "train", train.train, panel=TRAIN)
 app.add_typer(config.app, name="config", rich_help_panel=TRAIN)

@@ -34,7 +34,7 @@ def show(what: What, set_: options.Set = None) -> None:
     Example: `medsegdiff config show v2-tiny --set train.max_steps=2000 > mine.yaml`
     """
     from medsegdiff.config.schema import as_yaml
-    from medsegdiff.training.recipe import find_config
+    from medsegdiff.training.plan import find_config
 
     result(as_yaml(find_config(what, set_ or [])))
 
@@ -46,7 +46,7 @@ def diff(first: What, second: What, as_json: options.AsJson = False) -> None:
     """
     from medsegdiff.config.schema import differences
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.training.recipe import find_config
+    from medsegdiff.training.plan import find_config
 
     found = differences(find_config(first), find_config(second))
     if as_json:

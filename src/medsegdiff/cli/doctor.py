@@ -39,7 +39,7 @@ def doctor(
 
     Exit status 1 if something is wrong.
     """
-    from medsegdiff.doctor.examine import examine
+    from medsegdiff.doctor import examine
     from medsegdiff.io.atomic import to_json
 
     made = examine(run, data=data, weights=weights, cases=cases, device=device, precision=precision, track=track)

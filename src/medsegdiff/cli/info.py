@@ -1,10 +1,14 @@
-"""``medsegdiff info``."""
+"""``medsegdiff info`` and ``medsegdiff list``: what there is, and what it costs."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,7 +31,7 @@ def info(
     Example: `medsegdiff info v2-paper --json`
     """
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.training.inventory import describe
+    from medsegdiff.training.memory import describe
 
     facts = describe(what, size=size)
     if as_json:
@@ -39,3 +43,98 @@ def info(
             shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
             table.add_row(key, escape(shown))
     out.print(table)
+
+
+COUNTED = "Of the defaults at 256×256; GMAC: condition of an image + step of a member."
+"""What the numbers of the table of models mean."""
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    PRESETS = "presets"
+    MODELS = "models"
+    DATASETS = "datasets"
+    SAMPLERS = "samplers"
+    FUSERS = "fusers"
+    METRICS = "metrics"
+
+
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.PRESETS,
+    as_json: options.AsJson = False,
+) -> None:
+    """List presets, models, data sets, samplers, fusions or metrics.
+
+    Example: `medsegdiff list samplers`
+    """
+    rows = _presets() if kind is Kind.PRESETS else _registered(kind.value)
+    if as_json:
+        from medsegdiff.io.atomic import to_json
+
+        result(to_json(rows))
+        return
+    if kind is Kind.MODELS:
+        out.print(models_table(rows), "", COUNTED, "", references(rows), sep="\n")
+        return
+    out.print(facts_table(rows, title=kind.value))
+
+
+def facts_table(rows: Sequence[dict[str, Any]], *, title: str) -> Table:
+    """Lay out names and facts."""
+    table = Table("name", "facts", title=title)
+    for row in rows:
+        facts = "\n".join(f"{k}: {shown(v)}" for k, v in row.items() if k != "name" and v not in ("", None))
+        table.add_row(row["name"], escape(facts))
+    return table
+
+
+def models_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Lay out what models are and what they cost."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
+    for heading in ("name", "paper", "kind"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("params", "GMAC"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_column("condition", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            escape(short(row)),
+            row.get("kind", ""),
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['gmac']['condition']:.1f} + {row['gmac']['denoiser']:.1f}",
+            "once" if row.get("condition_cached") else "each step",
+        )
+    return table
+
+
+def references(rows: Sequence[dict[str, Any]]) -> Table:
+    """Lay out the papers of models in full."""
+    table = Table.grid(padding=(0, 2))
+    for row in rows:
+        table.add_row(row["name"], escape(f"{row.get('paper', '')}, {row.get('year', '')}"))
+    return table
+
+
+def short(row: dict[str, Any]) -> str:
+    """Shorten a reference."""
+    author = re.search(r"(\S+) et al\.", str(row.get("paper", "")))
+    return f"{author[1] if author else ''} {row.get('year', '')}".strip()
+
+
+def shown(value: Any) -> str:
+    """Write a fact."""
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _presets() -> list[dict[str, Any]]:
+    from medsegdiff.config.load import preset_facts
+
+    return preset_facts()
+
+
+def _registered(kind: str) -> list[dict[str, Any]]:
+    from medsegdiff.training.memory import registered
+
+    return registered(kind)

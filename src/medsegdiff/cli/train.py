@@ -52,7 +52,7 @@ def train(
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`;
     `--set train.sharding=true` splits the network over them.
     """
-    from medsegdiff.training.recipe import config_for
+    from medsegdiff.training.plan import config_for
 
     config = config_for(
         out, preset=preset, changes=set_ or [], minutes=minutes, resume=resume, start=start, distill=distill

@@ -23,8 +23,8 @@ from monai.transforms import (
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.config.train import TrainConfig
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.transforms import Prepared, prepare

@@ -15,8 +15,7 @@ from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
-from medsegdiff.io.grid import check_same_grid
-from medsegdiff.io.image import read_geometry
+from medsegdiff.io.image import check_same_grid, read_geometry
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
 from medsegdiff.config.data import Plane
-from medsegdiff.io.grid import canonical_geometry, canonical_view, native_axis
+from medsegdiff.io.image import canonical_geometry, canonical_view, native_axis
 from medsegdiff.types import Case, Geometry
 
 AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
+from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.config.train import Precision
 from medsegdiff.data.dataset import SPLITS
-from medsegdiff.data.modality import shown_modalities
+from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import COVERING, table_of
 from medsegdiff.doctor.report import Finding

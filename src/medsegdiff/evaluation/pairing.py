@@ -17,7 +17,7 @@ from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.io.grid import check_same_grid
+from medsegdiff.io.image import check_same_grid
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 

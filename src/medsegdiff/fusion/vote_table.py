@@ -13,7 +13,7 @@ from medsegdiff.errors import ShapeError
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.staple import binary_staple, multi_label_staple
 from medsegdiff.fusion.votes import Votes
-from medsegdiff.io.mapped import outer_axis, release
+from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import argmax_channels, one_hot
 from medsegdiff.metrics.overlap import Counts, dice
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medsegdiff.config.diffusion import SamplingConfig
+from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.config.train import Precision
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import Denoised, sample

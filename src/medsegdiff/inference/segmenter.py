@@ -12,8 +12,8 @@ from typing import Unpack, overload
 import torch
 
 from medsegdiff.config.diffusion import SamplingOptions
+from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.config.train import Precision
 from medsegdiff.hardware import pick_device, place
 from medsegdiff.inference.inputs import ImageLike, read_case
 from medsegdiff.inference.parts import Drawing, Refused

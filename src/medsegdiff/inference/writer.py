@@ -1,8 +1,9 @@
-"""A result as files: pictures as PNG, volumes as NIfTI, series of DICOM as DICOM-SEG too."""
+"""A result as files: pictures as PNG, volumes as NIfTI, series of DICOM as DICOM-SEG too; label tables for viewers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,10 @@ from jaxtyping import UInt8
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.inference.folder import PARTS
 from medsegdiff.inference.parts import Part
-from medsegdiff.io.atomic import file_name
+from medsegdiff.io.atomic import file_name, release, write_text
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
-from medsegdiff.io.label_table import write_label_tables
-from medsegdiff.io.mapped import release
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.overlay import colour_of, overlay, sheet
@@ -111,3 +110,27 @@ def _overlay(found: Part, case: Case, labels: Labels) -> UInt8[np.ndarray, "h w 
     if case.geometry.affine is None:
         return overlay(case.image, labels.masks(found.mask), found.uncertainty.entropy)
     return sheet(case.image, found.mask, found.uncertainty.entropy, case.geometry, split=labels.masks)
+
+
+ITK_SNAP, SLICER = "itk-snap.txt", "slicer.ctbl"
+Colour = tuple[int, int, int]
+
+
+def write_label_tables(folder: Path, labels: Mapping[str, tuple[int, Colour]]) -> None:
+    """Write a label description for ITK-SNAP (``itk-snap.txt``) and a colour table for 3D Slicer (``slicer.ctbl``)."""
+    named = sorted((value, name, colour) for name, (value, colour) in labels.items())
+    rows = [(0, "background", (0, 0, 0)), *named]
+    write_text(folder / ITK_SNAP, "\n".join(["# IDX  R  G  B  A  VIS  MSH  LABEL", *map(_itk_snap, rows), ""]))
+    write_text(folder / SLICER, "\n".join([f"# Color table file, {len(rows)} values", *map(_slicer, rows), ""]))
+
+
+def _itk_snap(row: tuple[int, str, Colour]) -> str:
+    value, name, colour = row
+    seen = int(value > 0)
+    quoted = name.replace('"', "'")
+    return f'{value:5d} {" ".join(f"{part:4d}" for part in colour)} {seen:4d} {seen:3d} {seen:3d}    "{quoted}"'
+
+
+def _slicer(row: tuple[int, str, Colour]) -> str:
+    value, name, colour = row
+    return f"{value} {re.sub(r'[^0-9A-Za-z_.-]+', '_', name)} {' '.join(map(str, colour))} {255 if value else 0}"

@@ -1,4 +1,4 @@
-"""What a diffusion segmentation model offers to training and sampling, and the registry of models."""
+"""What a diffusion segmentation model offers to training and sampling, what it costs, and the registry of models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from medsegdiff.config.data import next_multiple
 from medsegdiff.config.spec import ResolvedConfig
@@ -162,3 +164,47 @@ def build_model(config: ResolvedConfig) -> DiffusionModel:
         config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
     )
     return model
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Parameters and billions of multiply-accumulates (GMAC) at one image size.
+
+    Convolutions and matrix products are counted; Fourier transforms and elementwise operations are not.
+    """
+
+    parameters: int
+    parts: dict[str, int]
+    """Parameters by part of the network."""
+    condition_gmac: float
+    """Once per image."""
+    denoiser_gmac: float
+    """Once per step and member."""
+
+
+def budget(config: ResolvedConfig) -> Budget:
+    """Count on the meta device: no memory, no time.
+
+    Args:
+        config: Of the network and the image size.
+
+    Returns:
+        What the network costs.
+    """
+    with torch.device("meta"):
+        model = build_model(config)
+        side = config.data.grid_side(model.stride)
+        image = torch.empty(1, config.image_channels, side, side)
+        mask, t = torch.empty(1, config.mask_channels, side, side), torch.empty(1)
+    with FlopCounterMode(display=False) as condition_flops:
+        condition = model.condition(image)
+    time = model.at(t, (side, side))  # once per run, so it counts for neither
+    with FlopCounterMode(display=False) as denoiser_flops:
+        model.denoise(mask, time, condition)
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    return Budget(
+        parameters=sum(p.numel() for p in model.parameters()),
+        parts=parts,
+        condition_gmac=condition_flops.get_total_flops() / 2e9,
+        denoiser_gmac=denoiser_flops.get_total_flops() / 2e9,
+    )

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.config.networks.v2 import V2Config
-from medsegdiff.nn.affinity import affinity, softmax_affinity
 from medsegdiff.nn.blocks import TimeEmbedding
+from medsegdiff.nn.nbp_filter import affinity, softmax_affinity
 from medsegdiff.nn.ss_former import SSFormer
 from medsegdiff.nn.transformer import SpatialAttention
 from medsegdiff.nn.u_sa import UncertainSpatialAttention, apply_gate

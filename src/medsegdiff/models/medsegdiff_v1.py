@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from medsegdiff.config.networks.guided import V1Config
 from medsegdiff.models.base import MODELS, size_of
 from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
-from medsegdiff.nn.context_unet import ContextUNet
-from medsegdiff.nn.ff_parser import FFParser
+from medsegdiff.nn.ff_parser import ContextUNet, FFParser
 
 ANCHOR_TIME = 999.0
 """The last step of the authors' process: where the anchor is drawn, from a mask without noise or signal."""

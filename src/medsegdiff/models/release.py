@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from medsegdiff.config.networks.guided import ReleaseConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
-from medsegdiff.nn.context_unet import ContextUNet
+from medsegdiff.nn.ff_parser import ContextUNet
 
 
 @dataclass(frozen=True)

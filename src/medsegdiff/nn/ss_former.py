@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.nn.affinity import Weigh, affinity, band_pass
-from medsegdiff.nn.nbp_filter import NBPFilter, spread
+from medsegdiff.nn.nbp_filter import NBPFilter, Weigh, affinity, band_pass, spread
 
 KeysValues = tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]
 """What tokens give to those that ask."""

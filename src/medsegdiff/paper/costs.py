@@ -9,7 +9,7 @@ from pathlib import Path
 from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.inference.folder import Record, SegmentationFolder
-from medsegdiff.models.budget import budget
+from medsegdiff.models.base import budget
 from medsegdiff.models.checkpoint import CONFIG, load_config
 from medsegdiff.paper.results import Ours, Result, Score, fill, gather
 from medsegdiff.paper.tables import PaperTable, load_table

@@ -1,23 +1,27 @@
-"""What training would do, before it does it: the configuration completed by what the data tell."""
+"""What training would do, before it does it: the recipe of another run, and the configuration completed by the data."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
 
+from medsegdiff.config.load import load_preset, make_config
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, DataSource, Track, no_progress
-from medsegdiff.data.fingerprint import normalisation_of
-from medsegdiff.data.modality import check_neighbours
+from medsegdiff.data.fingerprint import check_neighbours, normalisation_of
 from medsegdiff.data.open import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_precision
+from medsegdiff.models.checkpoint import load_config
+from medsegdiff.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,74 @@ def check_sampling(config: Config) -> None:
     for steps in (config.sampling.steps, config.train.val_steps):
         table_of(config.sampling.model_copy(update={"steps": steps}), schedule)
     FUSERS[config.sampling.fusion]
+
+
+NO_LIMIT = 1_000_000_000
+"""More steps than anybody makes."""
+DEFAULT = "v2-tiny"
+
+
+def config_for(
+    out: Path,
+    *,
+    preset: str | None = None,
+    changes: Sequence[str] = (),
+    minutes: float | None = None,
+    resume: bool = False,
+    start: Path | None = None,
+    distill: bool = False,
+) -> Config:
+    """Choose the configuration; ``minutes`` are the only limit of training where they are given."""
+    if start and (resume or preset):
+        raise ConfigError("--start takes network and settings from that run: leave --preset and --resume out.")
+    if resume and preset:
+        raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
+    if distill and not start:
+        raise ConfigError("--distill learns from a trained run: name it with --start RUN.")
+    timed = [] if minutes is None else [f"train.max_minutes={minutes}", f"train.max_steps={NO_LIMIT}"]
+    changes = [*changes, *timed]
+    if start:
+        return _begun(start, [*_distilled(start), *changes] if distill else changes)
+    if resume and Run(out).imported:
+        return _begun(out, changes)
+    if resume:
+        return make_config(load_config(out).asked.model_dump(mode="json"), changes)
+    return load_preset(preset or DEFAULT, changes)
+
+
+def _distilled(teacher: Path) -> list[str]:
+    """Make a run learn from another, in a quarter of its steps."""
+    before = load_config(teacher).train
+    time = [] if before.max_minutes is None else [f"train.max_minutes={before.max_minutes / 4}"]
+    return [
+        f"train.teacher={json.dumps(str(teacher.resolve()), ensure_ascii=False)}",
+        f"train.max_steps={max(1, before.max_steps // 4)}",
+        f"train.warmup_steps={before.warmup_steps // 4}",
+        f"train.val_every={max(1, before.val_every // 4)}",
+        *time,
+        "train.val_steps=1",
+        "sampling.steps=1",
+        "sampling.spacing=trailing",
+    ]
+
+
+def _begun(start: Path, changes: Sequence[str]) -> Config:
+    """Take a run's settings, but for what its data told."""
+    config = load_config(start)
+    if config.train.teacher is not None:
+        raise ConfigError(
+            f"{start} was distilled: it has learned to sample in one step, which other training would undo. Start with "
+            f"its teacher, {config.train.teacher}, and distil what comes of it."
+        )
+    asserted = {"channels", "task", "classes", "layout", "modalities", "window"}
+    values = config.asked.model_dump(mode="json", exclude={"data": asserted})
+    return make_config(values, changes)
+
+
+def find_config(what: str, changes: Sequence[str] = ()) -> Config:
+    """Find what a name stands for: the folder of a run, a preset, or a YAML file."""
+    if Path(what).is_dir():
+        return make_config(load_config(Path(what)).asked.model_dump(mode="json"), changes)
+    if "/" in what and not what.endswith((".yaml", ".yml")):
+        raise ConfigError(f"{what}: there is no such folder. Name the folder of a run, a preset or a YAML file.")
+    return load_preset(what, changes)

@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.config.train import TrainConfig
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.objective import Losses
-from medsegdiff.training.sharding import shard, shard_loading, whole
+from medsegdiff.training.state import shard, shard_loading, whole
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 

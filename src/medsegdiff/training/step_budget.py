@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from types import FrameType
 
-from medsegdiff.config.train import TrainConfig
+from medsegdiff.config.run import TrainConfig
 from medsegdiff.training.state import Progress
 
 WARM = 3
@@ -27,7 +27,7 @@ class StepBudget:
     What was settled is kept in the progress of the run, so that a resumed one goes by it too.
 
     Example:
-        >>> from medsegdiff.config.train import TrainConfig
+        >>> from medsegdiff.config.run import TrainConfig
         >>> budget = StepBudget(TrainConfig(max_minutes=1.0))
         >>> [budget.spend(2.0) for budget.progress.step in range(1, WARM + 2)], budget.total
         ([False, False, False, True], 30)

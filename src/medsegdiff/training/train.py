@@ -17,8 +17,8 @@ from rich.console import Console
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
+from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.data.loader import PreparedCases
-from medsegdiff.data.modality import shown_modalities
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import on_cpu
 from medsegdiff.models.base import build_model
@@ -26,7 +26,7 @@ from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
-from medsegdiff.training.sharding import check_divisible
+from medsegdiff.training.state import check_divisible
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.training.trainer import Outcome, Trainer
 

@@ -16,13 +16,11 @@ from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
 from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights
-from medsegdiff.training.monitor import Monitor
 from medsegdiff.training.run import Run
-from medsegdiff.training.sharding import gather, reshard
-from medsegdiff.training.state import load_state, part_of, save_state, tensors_of
+from medsegdiff.training.state import gather, load_state, part_of, reshard, save_state, tensors_of
 from medsegdiff.training.step import RunningMeans, TrainingStep
 from medsegdiff.training.step_budget import StepBudget, StopRequest, stop_signals
-from medsegdiff.training.validation import Validator
+from medsegdiff.training.validation import Monitor, Validator
 
 LOG_EVERY = 10
 

@@ -10,5 +10,4 @@ from medsegdiff.data.benchmarks import (  # noqa: F401  (they register themselve
     lidc,
     refuge2,
     tn3k,
-    tnmix,
 )

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert.files import CaseOutput, Survey, Target, check_names, check_out, survey, write_parts
-from medsegdiff.data.convert.folder import to_folder
+from medsegdiff.data.convert.folder import to_folder, to_slices
 from medsegdiff.data.convert.nnunet import check_name, to_msd, to_nnunet
-from medsegdiff.data.convert.slices import to_slices
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.split import Entry

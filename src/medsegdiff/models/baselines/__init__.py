@@ -1,1 +1,0 @@
-"""The networks that MedSegDiff-V2 is compared with, one file each."""
