@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import tests.shapes  # noqa: F401  before the package: it decides how functions are checked
+
+# isort: split
 from medsegdiff.config.run import Config
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import make_folder, randomised, small_config
