@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/medsegdiff demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --cov --cov-report=term
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --no-loadscope-reorder --cov --cov-report=term
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
