@@ -14,6 +14,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.training import step
 from medsegdiff.training.train import train
+from tests.integration.test_cli import call
 
 
 def held(model: DiffusionModel) -> int:
@@ -21,8 +22,11 @@ def held(model: DiffusionModel) -> int:
     return sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in model.parameters())
 
 
-def main(data: str, runs: dict[str, list[dict[str, object]]]) -> None:
-    """Train each run with each of its configurations, the later ones resuming; write what is held of each network."""
+def main(data: str, runs: dict[str, list[dict[str, object] | list[str]]]) -> None:
+    """Train each run with each of its configurations, the later ones resuming; write what is held of each network.
+
+    A list in the place of a configuration is a command line.
+    """
     original, counts = step.shard, list[tuple[int, int]]()
 
     def counted(model: DiffusionModel, accelerator: Accelerator) -> None:
@@ -33,8 +37,11 @@ def main(data: str, runs: dict[str, list[dict[str, object]]]) -> None:
     step.shard = counted
     Accelerator.end_training = lambda self: None  # processes that part can't be sure to find each other again
     for out, stages in runs.items():
-        for number, values in enumerate(stages):
-            config = ResolvedConfig.model_validate(values)
+        for number, stage in enumerate(stages):
+            if isinstance(stage, list):
+                assert call(*stage) == 0, stage
+                continue
+            config = ResolvedConfig.model_validate(stage)
             outcome = train(data, out, config, resume=number > 0, device="cpu")
             assert outcome.step == config.train.max_steps, outcome
     (Path(data).parent / f"held{torch.distributed.get_rank()}.json").write_text(json.dumps(counts))

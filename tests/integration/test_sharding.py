@@ -1,4 +1,4 @@
-"""Two processes (gloo) that each hold half of a network train it as one process does."""
+"""Two processes (gloo) train as one does, whether each holds the network or half of it: one launch for all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,7 +21,8 @@ from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training.train import train
-from tests.makers import make_folder, small_config, small_network
+from tests.integration.test_cli import call
+from tests.makers import SMALL, make_folder, small_config, small_network
 
 STEPS = (
     "train.save_every=100",
@@ -54,6 +56,14 @@ def stages(name: str, *, sharding: bool, lengths: tuple[int, ...] | None = None)
     ]
 
 
+def command(data: Path, out: Path, batch: int, steps: int, *extra: str) -> list[str]:
+    """Train two processes, or one with their batches, each with the whole network; the first 3 steps, or more."""
+    first = (*SMALL, "data.augment=true") if steps == 3 else ()
+    asked = (f"train.batch_size={batch}", f"train.max_steps={steps}", "train.val_every=3", "train.save_every=3")
+    sets = [f"--set={value}" for value in (*first, *asked)]
+    return ["train", str(data), "--out", str(out), "--device", "cpu", *sets, *extra]
+
+
 def run_two(arguments: list[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -73,9 +83,11 @@ def run_two(arguments: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """The runs of two processes, each of which holds a half, and what they are to be equal to."""
+    """The runs of two processes, and what they are to be equal to."""
 
     data: Path
+    whole: Path
+    """By the command line, 3 steps and then 2 more; each process holds the whole network."""
     sharded: dict[str, Path]
     alone: dict[str, Path]
     held: list[list[tuple[int, int]]]
@@ -90,16 +102,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         str(out): [stage.model_dump(mode="json") for stage in stages(name, sharding=True)]
         for name, out in sharded.items()
     }
+    whole = root / "whole"
+    plan[str(whole)] = [command(data, whole, 2, 3), command(data, whole, 2, 5, "--resume")]
     (root / "plan.json").write_text(json.dumps(plan))
     run_two(["-m", "tests.integration.sharded_training", str(data), str(root / "plan.json")])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the two have: sums in another order would differ more than what is compared
     for name, out in alone.items():
         for number, stage in enumerate(stages(name, sharding=False)):
             train(data, out, stage, resume=number > 0, device="cpu")
-    torch.set_num_threads(threads)
     held = [json.loads((root / f"held{rank}.json").read_text()) for rank in (0, 1)]
-    return Trained(data, sharded, alone, held)
+    return Trained(data, whole, sharded, alone, held)
 
 
 def losses(run: Path) -> list[dict[str, float]]:
@@ -120,6 +131,27 @@ def differences(given: Path, expected: Path) -> dict[str, float]:
         name for name in one if not any(part in name for part in ("running_", "num_batches")) and name not in void
     ]
     return {name: float((one[name] - other[name]).abs().max()) for name in compared}
+
+
+@pytest.mark.slow
+def test_two_processes_of_batch_2_equal_one_of_batch_4(trained: Trained, tmp_path: Path) -> None:
+    """Same samples, same noise, same weights up to rounding; and one goes on, with the samples that come next."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for steps, *extra in ((3,), (5, "--resume")):
+        assert call(*command(trained.data, one, 4, steps, *extra)) == 0
+    ours, theirs = (load_file(run / "last.safetensors") for run in (one, trained.whole))
+    for name, value in ours.items():
+        assert torch.allclose(value, theirs[name], atol=2e-5), name
+    logs = [
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if "dice" in line]
+        for run in (one, trained.whole)
+    ]
+    assert logs[0][0]["dice"] == pytest.approx(logs[1][0]["dice"], abs=1e-3)
+    shutil.copytree(trained.whole, two)
+    assert call(*command(trained.data, two, 2, 6, "--resume")) == 0
+    with safe_open(two / "state.safetensors", framework="pt") as stored:
+        progress = json.loads(stored.metadata()["progress"])
+    assert (progress["step"], progress["position"]) == (6, 5 * 4 + 2)
 
 
 @pytest.mark.slow
