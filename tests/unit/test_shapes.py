@@ -10,7 +10,7 @@ from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import TypeCheckError
 
 from medsegdiff.fusion.fusers import Fused
-from medsegdiff.nn.affinity import softmax_affinity
+from medsegdiff.nn.nbp_filter import softmax_affinity
 from medsegdiff.seeding import derive_seed
 
 TOKENS = torch.ones(1, 4, 4)
