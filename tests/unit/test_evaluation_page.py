@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from medsegdiff.evaluation import Measure, Scores, evaluate
-from medsegdiff.evaluation.case import Pool
 from medsegdiff.evaluation.pairing import Pairing
+from medsegdiff.evaluation.pool import Pool
 from medsegdiff.fusion.curve import Curve
 from medsegdiff.metrics.calibration import Calibration
 from medsegdiff.metrics.selective import Selection

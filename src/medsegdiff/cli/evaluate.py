@@ -35,6 +35,13 @@ def evaluate(
         ),
     ] = "staple",
     tolerance: Annotated[float, typer.Option(min=0, help="Of NSD, in mm; pixels for pictures.")] = 1.0,
+    reference: Annotated[
+        Literal["majority", "union", "intersection", "each"],
+        typer.Option(
+            help="What several raters are taken for; majority: a tie is foreground, so of two it is their union; "
+            "each: scores against each, averaged."
+        ),
+    ] = "majority",
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")] = True,
     set_: options.Reading = None,
     as_json: options.AsJson = False,
@@ -56,6 +63,7 @@ def evaluate(
         kind=as_,
         fusion=fusion,
         tolerance=tolerance,
+        reference=reference,
         track=track,
     )
     if out is not None:
@@ -91,6 +99,8 @@ def _table(result: Evaluation) -> Table:
     groups = f", {setup.groups} groups" if setup.groups else ""
     members = f", {span(setup.members_least or 0, setup.members)} members" if setup.members else ""
     table = Table(title=f"{len(result.scores)} cases{groups}{members}, raters {span(*(setup.raters or (1, 1)))}")
+    if result.reference_is:
+        table.caption = f"Reference: {result.reference_is[0].lower()}{result.reference_is[1:]}"
     for heading in ("metric", "mean", "95 % interval", *(setup.structures if several else ())):
         table.add_column(heading, justify="left" if heading == "metric" else "right")
     for of, mean in result.summary.items():

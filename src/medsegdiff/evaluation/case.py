@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medsegdiff.data.split import evenly
+from medsegdiff.evaluation.consensus import Consensus, references_of
 from medsegdiff.evaluation.pairing import Pairing, common_grid
+from medsegdiff.evaluation.pool import Pool, areas_under_risk
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.calibration import Calibration, near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
 from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
-from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
+from medsegdiff.metrics.selective import Selection
 
 EMPTY = {
     (True, False): "no_reference",
@@ -25,48 +25,6 @@ EMPTY = {
     (True, True): "none",
 }
 """Whether prediction and reference hold anything → which is empty."""
-POINTS = 100
-"""Of a curve as it is written."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Sums over pixels: calibration over all and near the masks, and errors by uncertainty. ``a + b`` pools."""
-
-    calibration: Calibration
-    near: Calibration
-    selection: Selection
-
-    def __add__(self, other: Pool) -> Pool:
-        return Pool(self.calibration + other.calibration, self.near + other.near, self.selection + other.selection)
-
-    def numbers(self) -> dict[str, float]:
-        """Give calibration errors and areas under risk; NaN where nobody labelled anything."""
-        found = {"ece": self.calibration.ece(), "ece_near": self.near.ece(), "brier": self.calibration.brier()}
-        if not self.selection.pixels.any():
-            return dict.fromkeys((*found, "aurc", "excess_aurc"), float("nan"))
-        risk = self.selection.risk_coverage()
-        return found | {"aurc": aurc(risk), "excess_aurc": excess_aurc(risk)}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give numbers and curves as plain values."""
-        return self.numbers() | {
-            "reliability": _bins(self.calibration),
-            "reliability_near": _bins(self.near),
-            "risk_coverage": _points(self.selection.risk_coverage()),
-            "dice_coverage": _points(self.selection.dice_coverage(referred=True)),
-        }
-
-
-def _bins(calibration: Calibration) -> dict[str, list[float]]:
-    curve = calibration.curve()
-    return {name: getattr(curve, name).tolist() for name in ("edges", "predicted", "observed", "weight")}
-
-
-def _points(curve: Curve) -> dict[str, list[float]]:
-    """Thin a curve out, its ends kept."""
-    chosen = evenly(range(len(curve.coverage)), POINTS)
-    return {"coverage": curve.coverage[chosen].tolist(), "value": curve.value[chosen].tolist()}
 
 
 @dataclass(frozen=True)
@@ -77,7 +35,7 @@ class CaseScores:
     group: str
     numbers: Mapping[Measure, float]
     empty: tuple[str, ...]
-    """Which of prediction and reference is empty, by structure."""
+    """Which of prediction and reference is empty, by structure and reference."""
     pools: dict[str, Pool]
     """Sums over pixels by structure; none without probabilities."""
     seen: Appearance
@@ -97,12 +55,16 @@ class Structure:
     """Of all structures together; ``None`` where no map was saved."""
     counted: Bool[np.ndarray, "*s"] | None
     """Pixels that are scored; ``None``: all."""
+    consensus: Consensus = "majority"
 
     @property
-    def reference(self) -> Bool[np.ndarray, "*s"]:
-        """The majority of raters; a tie is foreground."""
-        votes = sum(mask.astype(np.uint16) for mask in self.raters.values())
-        return np.asarray(2 * votes >= len(self.raters))
+    def drawn(self) -> Bool[np.ndarray, "r *s"]:
+        """The masks of all raters."""
+        return np.stack(list(self.raters.values()))
+
+    def references(self) -> Bool[np.ndarray, "n *s"]:
+        """Make what metrics compare with: one mask, or each rater's."""
+        return references_of(self.drawn, self.consensus)
 
 
 def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
@@ -110,14 +72,14 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     geometry = common_grid(name, pairing)
     numbers, empty, pools, seen = [], [], {}, []
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
-        truth = structure.reference
-        found = all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance)
-        values = _measures(found) | _ensemble_scores(structure)
+        truths, predicted = structure.references(), structure.predicted
+        found = [all_scores(predicted, truth, spacing=geometry.spacing, tolerance=tolerance) for truth in truths]
+        values = _measures(_averaged(found)) | _ensemble_scores(structure)
         if structure.probability is not None:
-            pools[structure.name] = _pool_of(structure, structure.probability, truth)
-            values |= _measures(pools[structure.name].numbers())
+            pools[structure.name], of_pixels = _of_pixels(structure, structure.probability, truths)
+            values |= _measures(of_pixels)
         numbers.append(values)
-        empty.append(EMPTY[bool(structure.predicted.any()), bool(truth.any())])
+        empty += [EMPTY[bool(predicted.any()), bool(truth.any())] for truth in truths]
         seen.append(_appearance(structure, values.get(Measure("agreement"))))
     largest = max(seen, key=lambda of: of.foreground)
     return CaseScores(
@@ -137,7 +99,7 @@ def _ensemble_scores(structure: Structure) -> dict[Measure, float]:
     alone = len(members) < 2
     if not several:
         return {} if alone else {Measure("agreement"): agreement(members)}
-    raters = np.stack(list(structure.raters.values()))
+    raters = structure.drawn
     found = distribution_scores(members, raters)
     single = rater_dice(structure.predicted[None], raters)[0].tolist()
     if alone:
@@ -147,16 +109,26 @@ def _ensemble_scores(structure: Structure) -> dict[Measure, float]:
     }
 
 
-def _pool_of(structure: Structure, p: Float[np.ndarray, "*s"], truth: Bool[np.ndarray, "*s"]) -> Pool:
-    """Sum up what probabilities and the uncertainty that follows from them are worth."""
+def _of_pixels(
+    structure: Structure, p: Float[np.ndarray, "*s"], truths: Bool[np.ndarray, "n *s"]
+) -> tuple[Pool, dict[str, float]]:
+    """Sum up what probabilities and the uncertainty that follows from them are worth, and give the numbers of it.
+
+    Calibration is against the share of raters; errors against several references are pooled too, and their numbers
+    averaged.
+    """
     counted = structure.counted
-    share = np.stack(list(structure.raters.values())).mean(axis=0, dtype=np.float32)
+    share = structure.drawn.mean(axis=0, dtype=np.float32)
     around = near(structure.predicted, *structure.raters.values())
     whole = Calibration.of(p, share, where=counted)
     close = Calibration.of(p, share, where=around if counted is None else around & counted)
     doubt = entropy(p) if structure.uncertainty is None else structure.uncertainty
-    chosen = [a if counted is None else a[counted] for a in (doubt, structure.predicted, truth)]
-    return Pool(whole, close, Selection.empty().add(*chosen))
+    selections = []
+    for truth in truths:
+        chosen = [a if counted is None else a[counted] for a in (doubt, structure.predicted, truth)]
+        selections.append(Selection.empty().add(*chosen))
+    pool = Pool(whole, close, sum(selections[1:], selections[0]))
+    return pool, pool.numbers() | _averaged([areas_under_risk(of) for of in selections])
 
 
 def entropy(p: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
@@ -182,7 +154,9 @@ def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
             raters, predicted = raters & counted, predicted & counted
             members = None if members is None else members & counted
         masks = dict(zip(who, raters, strict=True))
-        yield Structure(pairing.labels.structures[number], masks, predicted, members, p, doubt, counted)
+        yield Structure(
+            pairing.labels.structures[number], masks, predicted, members, p, doubt, counted, pairing.consensus
+        )
 
 
 def _appearance(structure: Structure, agreement: float | None) -> Appearance:
@@ -190,6 +164,16 @@ def _appearance(structure: Structure, agreement: float | None) -> Appearance:
     return appearance_of(
         structure.predicted, agreement=agreement if structure.members is not None else None, members=share
     )
+
+
+def _averaged(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average numbers against several references; NaN where none is a number."""
+    return {name: _mean([of[name] for of in numbers]) for name in numbers[0]}
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if not np.isnan(value)]
+    return float(np.mean(finite)) if finite else float("nan")
 
 
 def _measures(numbers: Mapping[str, float]) -> dict[Measure, float]:
@@ -201,8 +185,7 @@ def _over_structures(numbers: list[dict[Measure, float]], structures: tuple[str,
     found: dict[Measure, float] = {}
     for measure in numbers[0]:
         values = [of[measure] for of in numbers]
-        finite = [value for value in values if not np.isnan(value)]
-        found[measure] = float(np.mean(finite)) if finite else float("nan")
+        found[measure] = _mean(values)
         if len(structures) > 1 and not measure.rater:
             found |= {replace(measure, structure=name): value for name, value in zip(structures, values, strict=True)}
     return found

@@ -153,9 +153,10 @@ def _check_setup(first: Run, other: Run) -> None:
         ("structures", "structures"),
         ("tolerance", "tolerances of nsd"),
         ("raters", "numbers of raters"),
+        ("reference_of_several", "references made of several raters (evaluate --reference)"),
     ):
         one, two = (getattr(run.setup, key) for run in (first, other))
-        if one not in (None, ()) and two not in (None, ()) and one != two:
+        if one not in (None, (), "") and two not in (None, (), "") and one != two:
             raise DataError(
                 f"'{first.name}' and '{other.name}' were scored with different {words}: {_words(one)} and "
                 f"{_words(two)}. Evaluate both against the same references, with the same options."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import numpy as np
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, no_progress
-from medsegdiff.evaluation.case import CaseScores, Pool, score_case, structures_of
+from medsegdiff.evaluation.case import CaseScores, score_case, structures_of
+from medsegdiff.evaluation.consensus import Consensus, check_consensus, in_words
 from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
+from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.scores import Results, Scores, Setup
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition
@@ -30,7 +32,6 @@ CONVENTIONS = {
     "case": "Each case is scored on its native grid; of several structures, a case has the mean.",
     "mean": "The mean over cases; where cases belong to groups (patients), over the means of groups.",
     "ci95": "Bootstrap over cases, or groups: 2000 resamples, percentile interval, seed 0.",
-    "reference": "Several raters: the majority of them, a tie is foreground.",
 }
 """How the numbers come about; written with every result, and the definitions of metrics with them."""
 
@@ -56,13 +57,19 @@ class Evaluation(Results):
     def conventions(self) -> dict[str, str]:
         """How the numbers of this evaluation are defined."""
         setup = self.setup
-        said = CONVENTIONS | {entry.name: definition(entry.name) for entry in METRICS}
+        said = CONVENTIONS | ({"reference": self.reference_is} if self.reference_is else {})
+        said |= {entry.name: definition(entry.name) for entry in METRICS}
         if setup.tolerance is not None:
             said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
         if setup.probability_is:
             said["probability"] = setup.probability_is
         others = dict.fromkeys(measure.metric for measure in self.summary if measure.metric not in METRICS)
         return said | {metric: definition(metric) for metric in others}
+
+    @property
+    def reference_is(self) -> str:
+        """What several raters were taken for, in words; empty where there is one."""
+        return in_words(self.setup.reference, self.setup.raters or (1, 1))
 
     @property
     def pooled(self) -> Pool | None:
@@ -94,6 +101,7 @@ def evaluate(
     kind: Kind = "auto",
     fusion: str = "staple",
     tolerance: float = TOLERANCE,
+    reference: Consensus = "majority",
     track: Track = no_progress,
 ) -> Evaluation:
     """Score predicted masks, with members and probabilities where they are saved.
@@ -110,14 +118,19 @@ def evaluate(
             masks.
         fusion: How members are fused where there is no fused mask beside them.
         tolerance: Of NSD, in mm, or pixels for pictures.
+        reference: What several raters are taken for: their ``majority`` (a tie is foreground: of two raters it is
+            their union), ``union``, ``intersection``, or ``each``: metrics against a reference are computed with
+            each and averaged. Metrics of raters and the share of them, which calibration is against, stay as they are.
         track: Shows progress.
 
     Returns:
         The scores.
 
     Raises:
+        ConfigError: If there is no such ``reference``.
         DataError: If a case is missing on either side, or masks can't be understood.
     """
+    check_consensus(reference)
     pairing = pair(
         predictions,
         references,
@@ -128,6 +141,7 @@ def evaluate(
         fusion=fusion,
         track=track,
     )
+    pairing = replace(pairing, consensus=reference)
     scored = _scored(pairing, tolerance, track)
     scores = Scores.of_cases((case.name, case.group, case.numbers) for case in scored)
     empty = [kind for case in scored for kind in case.empty]
@@ -185,6 +199,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
         tolerance=tolerance,
         unit="mm" if _volumes(pairing) else "px",
         probability_is=given.probability_is,
+        reference=pairing.consensus,
     )
 
 
@@ -195,7 +210,7 @@ def _correlation(scores: Scores) -> dict[str, float]:
 
 
 def _curve(pairing: Pairing, track: Track) -> Curve | None:
-    """Score subsets of the saved members, fused by majority, each structure by itself.
+    """Score subsets of the saved members, fused by majority, each structure and each reference by itself.
 
     ``medsegdiff paper figure3`` does it with the model's own fusion and more draws.
     """
@@ -208,6 +223,8 @@ def _curve(pairing: Pairing, track: Track) -> Curve | None:
         for name in track(pairing.names[::step], "Members"):
             found = list(structures_of(name, pairing))
             members = [structure.members for structure in found if structure.members is not None]
-            yield np.stack(members, axis=1)[:least], np.stack([structure.reference for structure in found])
+            for truth in np.stack([structure.references() for structure in found], axis=1):
+                yield np.stack(members, axis=1)[:least], truth
 
-    return ensemble_curve(cases(), fusion="majority", repeats=CURVE_REPEATS)
+    curve = ensemble_curve(cases(), fusion="majority", repeats=CURVE_REPEATS)
+    return replace(curve, num_cases=len(pairing.names[::step]))

@@ -14,6 +14,7 @@ from medsegdiff.data.masks import Masks, missing_structures
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
+from medsegdiff.evaluation.consensus import Consensus
 from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import SegmentationFolder
@@ -48,6 +49,8 @@ class Pairing:
     """Case → group (patient), where there is one."""
     cases: Mapping[str, CaseFiles] = field(default_factory=dict)
     """The images, where the references are a data set."""
+    consensus: Consensus = "majority"
+    """What several raters are taken for."""
 
     @property
     def channels(self) -> range:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
+from medsegdiff.evaluation.consensus import Consensus
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.metrics.paired import bootstrap_interval
 
@@ -32,7 +33,7 @@ class Measure:
     structure: str = ""
     """Empty: the mean over structures, or the only one."""
     rater: str = ""
-    """Empty: the reference, which is the majority of raters."""
+    """Empty: the reference."""
 
     def __str__(self) -> str:
         """Write it as people do: ``dice``, ``dice/cup``, ``dice@rater1``."""
@@ -147,6 +148,13 @@ class Setup:
     """``mm`` or ``px``."""
     probability_is: str = ""
     """Where the foreground's probability comes from, in words."""
+    reference: Consensus = "majority"
+    """What several raters were taken for; earlier files knew their majority alone."""
+
+    @property
+    def reference_of_several(self) -> str:
+        """What several raters were taken for; empty where every case has one, and it makes no difference."""
+        return "" if self.raters is not None and max(self.raters) < 2 else self.reference
 
 
 @dataclass(frozen=True)

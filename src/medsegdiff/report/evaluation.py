@@ -52,7 +52,8 @@ def _headline(evaluation: Evaluation) -> Section:
         f"empty: {words}": str(evaluation.empty[key]) for key, words in EMPTY.items() if evaluation.empty.get(key)
     }
     fused = f" Members are fused by {setup.fused_by}." if setup.fused_by else ""
-    return Section("What was scored", f"{setup.predictions} against {setup.references}.{fused}", facts=facts)
+    truth = f" Reference: {evaluation.reference_is}" if evaluation.reference_is else ""
+    return Section("What was scored", f"{setup.predictions} against {setup.references}.{fused}{truth}", facts=facts)
 
 
 def span(least: int, most: int) -> str:

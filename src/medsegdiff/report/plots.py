@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from medsegdiff.evaluation.case import Pool
 from medsegdiff.evaluation.evaluation import Evaluation
+from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
 from medsegdiff.pictures.curves import members_curves
