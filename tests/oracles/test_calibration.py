@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import rel_entr
+from scipy.stats import bernoulli
+from torch.nn import functional
 
 from medsegdiff.data.phantom import make_lesion
 from medsegdiff.errors import ShapeError
 from medsegdiff.metrics.base import check_shapes
-from medsegdiff.metrics.calibration import Calibration, brier, ece, near
+from medsegdiff.metrics.calibration import brier, ece, near, nll
+from medsegdiff.metrics.reliability import Calibration
 
 
 def drawn(seed: int, shape: tuple[int, ...] = (9, 8)) -> tuple[np.ndarray, np.ndarray]:
@@ -164,3 +169,30 @@ def test_what_is_no_probability_is_refused(wrong: float) -> None:
 def test_different_grids_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"p \(3,\), y \(4,\); they must be equal"):
         check_shapes(p=np.zeros(3), y=np.zeros(4))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9999))
+def test_the_log_score_is_torchs_binary_cross_entropy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p, y = rng.uniform(1e-5, 1 - 1e-5, (9, 8)), rng.integers(0, 5, (9, 8)) / 4
+    where = rng.random((9, 8)) < 0.7
+    expected = functional.binary_cross_entropy(torch.from_numpy(p[where]), torch.from_numpy(y[where]))
+    assert nll(p, y, where=where) == pytest.approx(expected.item())
+    pooled = Calibration.of(p[:4], y[:4]).add(p[4:], y[4:])
+    assert pooled.nll() == pytest.approx(nll(p, y))
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2, 0.03])
+def test_the_log_score_of_the_truth_is_the_entropy_of_a_coin(p: float) -> None:
+    truth = np.full(50, p)
+    assert nll(truth, truth) == pytest.approx(bernoulli(p).entropy())
+    for wrong in (p / 2, p + 0.2):  # the excess is the divergence of the two coins
+        divergence = rel_entr([p, 1 - p], [wrong, 1 - wrong]).sum()
+        assert nll(np.full(50, wrong), truth) == pytest.approx(bernoulli(p).entropy() + divergence)
+
+
+def test_the_log_score_of_what_was_ruled_out_is_bounded() -> None:
+    assert nll(np.array([0.0, 1.0]), np.array([True, False])) == pytest.approx(-np.log(1e-6))
+    assert nll(np.array([0.0, 1.0]), np.array([False, True])) == pytest.approx(1e-6, rel=1e-3)
+    assert np.isnan(nll(np.zeros(3), np.zeros(3), where=np.zeros(3, bool)))

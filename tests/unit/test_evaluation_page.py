@@ -18,7 +18,7 @@ from medsegdiff.evaluation import Measure, Scores, evaluate
 from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.fusion.curve import Curve
-from medsegdiff.metrics.calibration import Calibration
+from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Selection
 from medsegdiff.pictures.overlay import SIDE, outlined, panel_size
 from medsegdiff.report.cases import choose, slice_case

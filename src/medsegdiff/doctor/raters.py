@@ -27,8 +27,9 @@ from medsegdiff.evaluation.case import structures_of
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.calibration import Calibration, near
+from medsegdiff.metrics.calibration import near
 from medsegdiff.metrics.distribution import agreement, expected_ged
+from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.training.run import Run
 
 MEMBERS = 8

@@ -12,10 +12,11 @@ from medsegdiff.evaluation.consensus import Consensus, references_of
 from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.pool import Pool, areas_under_risk
 from medsegdiff.evaluation.scores import Measure
-from medsegdiff.metrics.calibration import Calibration, near
+from medsegdiff.metrics.calibration import near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
 from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
+from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Selection
 
 EMPTY = {

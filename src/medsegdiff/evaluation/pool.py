@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medsegdiff.data.split import evenly
-from medsegdiff.metrics.calibration import Calibration
+from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
 
 POINTS = 100
@@ -26,7 +26,8 @@ class Pool:
 
     def numbers(self) -> dict[str, float]:
         """Give calibration errors and areas under risk; NaN where nobody labelled anything."""
-        found = {"ece": self.calibration.ece(), "ece_near": self.near.ece(), "brier": self.calibration.brier()}
+        near = {"ece_near": self.near.ece(), "nll_near": self.near.nll()}
+        found = {"ece": self.calibration.ece(), **near, "brier": self.calibration.brier()}
         return found | areas_under_risk(self.selection)
 
     def to_dict(self) -> dict[str, Any]:

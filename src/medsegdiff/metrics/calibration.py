@@ -1,135 +1,16 @@
-"""Whether probabilities mean what they say: calibration error, Brier score, reliability curve.
+"""Whether probabilities mean what they say: calibration error, Brier score, log score.
 
-Sums are kept by bin of probability, so cases of any size are added one after another and pooled.
+What they are computed from, sums by bin of probability, is `medsegdiff.metrics.reliability`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_dilation
 
-from medsegdiff.metrics.base import ENSEMBLE_METRICS, check_shapes
-
-NUM_BINS = 15
-SLAB = 2**22
-"""Pixels that are looked at together, which bounds memory."""
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """A reliability curve: how often the foreground was there, where it was given a probability."""
-
-    edges: Float[np.ndarray, " n_plus_1"]
-    """Of the bins, from 0 to 1."""
-    predicted: Float[np.ndarray, " n"]
-    """Mean probability in each bin; NaN where a bin has no pixel."""
-    observed: Float[np.ndarray, " n"]
-    """Mean reference in each bin: the frequency of the foreground; NaN where a bin has no pixel."""
-    weight: Float[np.ndarray, " n"]
-    """Share of all pixels in each bin."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Sums over pixels by bin of probability. ``a + b`` pools; ``Calibration.empty()`` is the start."""
-
-    count: Float[np.ndarray, " n"]
-    predicted: Float[np.ndarray, " n"]
-    observed: Float[np.ndarray, " n"]
-    squared_error: Float[np.ndarray, " n"]
-
-    @classmethod
-    def empty(cls, num_bins: int = NUM_BINS) -> Calibration:
-        """Begin without pixels.
-
-        Args:
-            num_bins: Bins of equal width over [0, 1].
-
-        Returns:
-            Zeros.
-        """
-        return cls(*(np.zeros(num_bins) for _ in range(4)))
-
-    @classmethod
-    def of(
-        cls,
-        probability: Float[np.ndarray, "*s"],
-        reference: Bool[np.ndarray, "*s"] | Float[np.ndarray, "*s"],
-        *,
-        num_bins: int = NUM_BINS,
-        where: Bool[np.ndarray, "*s"] | None = None,
-        slab: int = SLAB,
-    ) -> Calibration:
-        """Sort the pixels of a case into bins.
-
-        Args:
-            probability: Of the foreground, 0 … 1.
-            reference: The mask, or the share of raters that drew each pixel.
-            num_bins: Bins of equal width over [0, 1]; each holds its lower edge, the last both.
-            where: Pixels that count; ``None``: all.
-            slab: Pixels that are looked at together.
-
-        Returns:
-            The sums.
-
-        Raises:
-            ShapeError: If the grids differ.
-            ValueError: If probabilities or reference leave [0, 1].
-        """
-        check_shapes(probability=probability, reference=reference, **({} if where is None else {"where": where}))
-        result = cls.empty(num_bins)
-        for p, y in _slabs(probability, reference, where, slab):
-            place = np.minimum((p * num_bins).astype(np.int64), num_bins - 1)
-            sums = [np.bincount(place, weights=values, minlength=num_bins) for values in (None, p, y, (p - y) ** 2)]
-            result += cls(*(np.asarray(column, dtype=np.float64) for column in sums))
-        return result
-
-    def add(
-        self,
-        probability: Float[np.ndarray, "*s"],
-        reference: Bool[np.ndarray, "*s"] | Float[np.ndarray, "*s"],
-        *,
-        where: Bool[np.ndarray, "*s"] | None = None,
-    ) -> Calibration:
-        """Pool another case.
-
-        Args:
-            probability: Of the foreground, 0 … 1.
-            reference: The mask, or the share of raters that drew each pixel.
-            where: Pixels that count; ``None``: all.
-
-        Returns:
-            The sums with those of the case.
-        """
-        return self + Calibration.of(probability, reference, num_bins=len(self.count), where=where)
-
-    def __add__(self, other: Calibration) -> Calibration:
-        return Calibration(
-            self.count + other.count,
-            self.predicted + other.predicted,
-            self.observed + other.observed,
-            self.squared_error + other.squared_error,
-        )
-
-    def ece(self) -> float:
-        """Compute the expected calibration error, see `ece`: in [0, 1]; NaN without pixels."""
-        return _ratio(np.abs(self.predicted - self.observed).sum(), self.count.sum())
-
-    def brier(self) -> float:
-        """Compute the Brier score, see `brier`: in [0, 1]; NaN without pixels."""
-        return _ratio(self.squared_error.sum(), self.count.sum())
-
-    def curve(self) -> Reliability:
-        """Compute the reliability curve."""
-        means = [np.full_like(self.count, np.nan) for _ in range(2)]
-        for mean, sums in zip(means, (self.predicted, self.observed), strict=True):
-            np.divide(sums, self.count, out=mean, where=self.count > 0)
-        weight = self.count / max(self.count.sum(), 1)
-        return Reliability(np.linspace(0, 1, len(self.count) + 1), means[0], means[1], weight)
+from medsegdiff.metrics.base import ENSEMBLE_METRICS
+from medsegdiff.metrics.reliability import NUM_BINS, Calibration
 
 
 @ENSEMBLE_METRICS.register(
@@ -203,6 +84,37 @@ def brier(
     return Calibration.of(probability, reference, where=where).brier()
 
 
+@ENSEMBLE_METRICS.register(
+    "nll_near",
+    better="lower",
+    definition="Log score in nats: negative log-likelihood of the foreground's probability, clipped to [1e-6, "
+    "1 − 1e-6], against the share of raters, over the pixels of ece_near; left out where masks are empty.",
+)
+def nll(
+    probability: Float[np.ndarray, "*s"],
+    reference: Bool[np.ndarray, "*s"] | Float[np.ndarray, "*s"],
+    *,
+    where: Bool[np.ndarray, "*s"] | None = None,
+) -> float:
+    r"""Compute the log score :math:`-\overline{y \ln p + (1 - y) \ln(1 - p)}`, the mean negative log-likelihood.
+
+    It is the mean over raters of each one's score, and smallest, on average, where p is the probability itself: the
+    entropy of a pixel is left then. Probabilities are clipped to [1e-6, 1 − 1e-6], so a pixel costs 13.8 nats at most;
+    a share of few members, which often is 0 or 1, pays that where raters differ from all of them.
+
+    Source: Good (1952), Rational decisions.
+
+    Args:
+        probability: Of the foreground, 0 … 1.
+        reference: The mask, or the share of raters that drew each pixel.
+        where: Pixels that count; ``None``: all.
+
+    Returns:
+        In nats, from 0 up; NaN where no pixel counts.
+    """
+    return Calibration.of(probability, reference, where=where).nll()
+
+
 def near(*masks: Bool[np.ndarray, "*s"], margin: int = 10) -> Bool[np.ndarray, "*s"]:
     """Find the pixels around a foreground: the region where calibration is not easy.
 
@@ -215,21 +127,3 @@ def near(*masks: Bool[np.ndarray, "*s"], margin: int = 10) -> Bool[np.ndarray, "
     """
     union = np.logical_or.reduce(masks)
     return binary_dilation(union, iterations=margin) if margin else union
-
-
-def _slabs(
-    probability: np.ndarray, reference: np.ndarray, where: np.ndarray | None, slab: int
-) -> Iterator[tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]:
-    """Cut probabilities and reference into pieces with values checked, without the pixels that don't count."""
-    p, y, kept = probability.reshape(-1), reference.reshape(-1), None if where is None else where.reshape(-1)
-    for start in range(0, p.size, slab):
-        part = slice(start, start + slab)
-        cut = [a[part] if kept is None else a[part][kept[part]] for a in (p, y)]
-        for values, name in zip(cut, ("Probabilities", "References"), strict=True):
-            if values.size and not (values.min() >= 0 and values.max() <= 1):
-                raise ValueError(f"{name} go from {values.min()} to {values.max()}; they must lie in [0, 1].")
-        yield cut[0].astype(np.float64), cut[1].astype(np.float64)
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else float("nan")

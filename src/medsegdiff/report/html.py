@@ -132,6 +132,7 @@ LABELS = {
     "d_max": "D_max",
     "ece": "ECE",
     "ece_near": "ECE near the masks",
+    "nll_near": "log score near the masks",
     "brier": "Brier",
     "aurc": "AURC",
     "excess_aurc": "excess AURC",
@@ -139,6 +140,7 @@ LABELS = {
 }
 """Metrics whose names are written in another way; of others the underscores go."""
 PERCENT = frozenset({"volume_error"})
+NATS = frozenset({"nll_near"})
 LENGTH = frozenset({"hd95", "assd"})
 NOTHING = "–"
 """Where there is no number."""
@@ -148,7 +150,7 @@ def label(of: Measure, *, unit: str = "", arrow: bool = True) -> str:
     """Name a measure, with its unit and the direction in which it gets better."""
     words = LABELS.get(of.metric, of.metric.replace("_", " ")) + (f" with {of.rater}" if of.rater else "")
     words += f" {of.structure}" if of.structure else ""
-    units = "%" if of.metric in PERCENT else unit if of.metric in LENGTH else ""
+    units = "%" if of.metric in PERCENT else "nats" if of.metric in NATS else unit if of.metric in LENGTH else ""
     better_side = {"higher": " ↑", "lower": " ↓"}.get(better(of.metric), "") if arrow else ""
     return words + (f" ({units})" if units else "") + better_side
 
