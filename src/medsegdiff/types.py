@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -60,6 +60,13 @@ class Batch:
     """Place of each sample in the endless stream of training samples: the source of its randomness."""
     labelled: Float[Tensor, "b 1 h w"] | None = None
     """0 where nobody labelled, else 1; ``None``: everything is labelled."""
+    others: Float[Tensor, "b d k h w"] | None = None
+    """Masks of other raters, for further draws of the same images; ``None``: there are none."""
+
+    @property
+    def masks(self) -> tuple[Tensor, ...]:
+        """The mask of each rater at hand, (b k h w) each."""
+        return (self.mask, *(() if self.others is None else self.others.unbind(1)))
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class Condition:
 
     logits: Float[Tensor, "b k h w"] | None
     """The network's own segmentation, the anchor; ``None`` from a network that has none."""
+    deep: tuple[Tensor, ...] = field(default=(), kw_only=True)
+    """The same on coarser grids (b k h/2^l w/2^l), finest first: made in training alone, where they are supervised."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -141,17 +141,27 @@ class ExactPixels(DiffusionModel):
         self.probability = probability
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> ImageCondition:
-        """Look at nothing."""
-        return ImageCondition(None, image)
+        """Look at nothing; as the anchor, say what is known."""
+        shares = self.shares()
+        known = shares.log() if self.process.labels.exclusive else torch.logit(shares)
+        return ImageCondition(known.reshape(1, -1, 1, 1).expand(len(image), -1, *image.shape[-2:]), image)
+
+    def shares(self) -> Float[Tensor, " k"]:
+        """Give the probability of each channel."""
+        if not self.process.labels.exclusive:
+            return torch.full((self.channels,), self.probability)
+        rest = (1 - self.probability) / (self.channels - 1)
+        return torch.tensor([self.probability if k == 1 else rest for k in range(self.channels)])
 
     def denoise(
         self, x_t: Float[Tensor, "b k h w"], time: Float[Tensor, " #b"], condition: Condition
     ) -> Float[Tensor, "b k h w"]:
         """Predict ε, x_0 or v exactly."""
+        if self.process.residual:
+            return torch.zeros_like(x_t)  # pixels have nothing to do with each other: there is nothing to add
         level = level_at(self.process.schedule, float(time[0]))
         if self.process.labels.exclusive:
-            rest = (1 - self.probability) / (self.channels - 1)
-            logits = one_hot_logits(x_t, level, [self.probability if k == 1 else rest for k in range(self.channels)])
+            logits = one_hot_logits(x_t, level, self.shares().tolist())
         else:
             logits = two_point_logits(x_t, level, self.probability)
         if self.asked == "x0":

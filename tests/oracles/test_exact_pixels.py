@@ -28,6 +28,14 @@ def test_every_sampler_is_right_with_steps_enough(sampler: str) -> None:
     assert error(pixels(f"sampling.sampler={sampler}", "sampling.steps=60")) <= 0.03
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m"])
+def test_a_residual_of_nothing_is_the_posterior_of_pixels_by_themselves(sampler: str) -> None:
+    about = ("diffusion.residual=true", f"sampling.sampler={sampler}", "sampling.steps=60")
+    assert error(pixels(*about)) <= 0.03
+    classes = pixels(*about, "data.task=exclusive", "data.classes=[background, a, b]")
+    assert foreground_share(classes, 0.2) == pytest.approx(0.2, abs=0.03)
+
+
 @pytest.mark.parametrize("target", ["x0", "eps", "v"])
 def test_every_target_is_read_as_it_was_meant(target: str) -> None:
     assert error(pixels(f"diffusion.target={target}")) <= 0.03

@@ -68,7 +68,7 @@ def test_diffusion_model_sees_the_mask_alone_unless_told_otherwise(config: Confi
 
 def test_gradients_of_the_diffusion_flow_through_the_anchor_into_the_condition_model(model: DiffusionModel) -> None:
     image, x_t, t = inputs()
-    prediction, _ = model(image, x_t, t)
+    prediction, *_ = model(image, x_t, t)
     prediction.square().mean().backward()
     decoder = list(model.condition_model.decoder.parameters())  # only the gates lead to it: c⁰ comes before it
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in decoder)
@@ -76,10 +76,10 @@ def test_gradients_of_the_diffusion_flow_through_the_anchor_into_the_condition_m
 
 def test_a_batch_equals_its_elements(model: DiffusionModel) -> None:
     image, x_t, t = inputs()
-    together, logits = model(image, x_t, t)
+    together, logits, _ = model(image, x_t, t)
     alone = [model(image[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(3)]
-    assert torch.allclose(together, torch.cat([p for p, _ in alone]), atol=1e-5)
-    assert torch.allclose(logits, torch.cat([a for _, a in alone]), atol=1e-5)
+    assert torch.allclose(together, torch.cat([said.prediction for said in alone]), atol=1e-5)
+    assert torch.allclose(logits, torch.cat([said.logits for said in alone]), atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (16, 48), (64, 20)])

@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
+from medsegdiff.models.base import build_model
 from medsegdiff.nn.u_sa import SIGMA_RANGE, UncertainSpatialAttention, apply_gate
+from tests.makers import small_config
 
 
 def direct_blur(feature: torch.Tensor, sigma: float, taps: int) -> torch.Tensor:
@@ -74,3 +76,17 @@ def test_sigma_is_learned_within_its_range() -> None:
     with torch.no_grad():
         module.sigma.fill_(SIGMA_RANGE[1])
     assert torch.equal(wide, module.kernel())
+
+
+def test_what_is_added_beside_the_gate_starts_at_nothing_and_then_passes_the_features_themselves() -> None:
+    """A gate passes one number per place; with the sum the features themselves are linear in what comes out."""
+    plain, added = (build_model(small_config(f"model.anchor_add={on}")).eval() for on in ("false", "true"))
+    added.load_state_dict(plain.state_dict(), strict=False)
+    image, x_t, t = torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.tensor([500.0])
+    assert torch.equal(plain(image, x_t, t).prediction, added(image, x_t, t).prediction)
+    adder = added.diffusion_model.adders["0"]
+    features = [torch.randn(1, width, 32 >> level, 32 >> level) for level, width in enumerate((8, 16, 16))]
+    torch.nn.init.normal_(adder.weight)
+    by_hand = torch.einsum("oc,bchw->bohw", adder.weight[:, :, 0, 0], features[0])
+    assert torch.allclose(added.diffusion_model.additions(features)[0], by_hand, atol=1e-5)
+    assert not torch.allclose(plain(image, x_t, t).prediction, added(image, x_t, t).prediction)

@@ -26,6 +26,8 @@ TICKED = {
     "MedSegDiff-V2": {"U-SA", "SS-Former", "NBP-Filter"},
     "U-SA+cross-attention": {"U-SA", "SS-Former"},
     "SS-Former alone": {"SS-Former", "NBP-Filter"},
+    "MedSegDiff-V2+image": {"U-SA", "SS-Former", "NBP-Filter"},
+    "MedSegDiff-V2+sum": {"U-SA", "SS-Former", "NBP-Filter"},
 }
 
 

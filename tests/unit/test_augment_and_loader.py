@@ -73,6 +73,21 @@ def test_all_raters_get_their_turn() -> None:
     assert seen == {m.numpy().tobytes() for m in cases[name].mask}
 
 
+def test_further_draws_see_other_raters_moved_alike() -> None:
+    """Truth: the raters' own masks, each of them once where as many draws are asked for."""
+    config = DataConfig(image_size=32)
+    source = open_source("phantom", config)
+    name = next(n for n in source.info.names("train") if len(np.unique(source.load(n).mask.reshape(5, -1), axis=0)) > 2)
+    cases = PreparedCases(source, as_told(config, channels=1), stride=16)
+    still = TrainingStream(cases, [name], seed=0, augment=False, raters=5)
+    drawn = sorted(mask.byte().numpy().tobytes() for mask in [still[4]["mask"], *still[4]["others"]])
+    assert drawn == sorted(mask.numpy().tobytes() for mask in cases[name].mask)
+    assert torch.equal(still[4]["mask"], TrainingStream(cases, [name], seed=0, augment=False)[4]["mask"])
+    moved = TrainingStream(cases, [name], seed=0, augment=True, raters=5)[4]
+    core = torch.stack([moved["mask"], *moved["others"]]).amin(dim=0)  # what all draw stays what all draw
+    assert core.sum() > 10
+
+
 def test_loading_from_the_middle_gives_the_same_batches(stream: TrainingStream) -> None:
     config = TrainConfig(batch_size=3)
     whole = list(training_loader(stream, config, start=0, num_batches=4))

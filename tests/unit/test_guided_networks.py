@@ -108,7 +108,7 @@ def test_the_condition_of_v1_is_gated_by_the_noisy_mask_and_its_time() -> None:
 def test_the_anchors_of_the_release_are_detached() -> None:
     """The denoiser's loss does not reach the Condition Model."""
     model = randomised(build_model(small_network("release")))
-    prediction, logits = model(torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.tensor([10.0]))
+    prediction, logits, _ = model(torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.tensor([10.0]))
     prediction.square().sum().backward(retain_graph=True)
     assert all(p.grad is None for p in model.condition_model.parameters())
     logits.sum().backward()

@@ -18,7 +18,7 @@ def test_what_is_asked_for_is_taken() -> None:
 
 @pytest.mark.parametrize(("tiles", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_auto_goes_by_the_hardware(monkeypatch: pytest.MonkeyPatch, tiles: bool, precision: str) -> None:
-    monkeypatch.setattr(hardware, "_has_amx", lambda: tiles)
+    monkeypatch.setattr(hardware, "_multiplies_bf16", lambda: tiles)
     assert pick_precision("auto", CPU) == precision
     with autocast("auto", CPU):
         product = torch.ones(4, 4) @ torch.ones(4, 4)

@@ -77,7 +77,10 @@ def table4(
     ] = None,
     row: Annotated[
         list[str] | None,
-        typer.Option(help="Only this row; may be repeated. Beside the paper's: U-SA+cross-attention, SS-Former alone."),
+        typer.Option(
+            help="Only this row; may be repeated. "
+            "Beside the paper's: U-SA+cross-attention, SS-Former alone, MedSegDiff-V2+image, MedSegDiff-V2+sum."
+        ),
     ] = None,
     preset: options.Preset = None,
     set_: options.Set = None,

@@ -29,11 +29,16 @@ class DiffusionConfig(Component):
     """Whether x_T holds no trace of the mask."""
     clip: bool = True
     """Whether predictions of x_0 are clipped to [−1, 1] while sampling (targets eps and v)."""
+    residual: bool = False
+    """Whether the network says what is to be added to the log-odds that anchor and x_t give pixel by pixel (target
+    x0), or all of it."""
 
     @model_validator(mode="after")
     def _solvable(self) -> DiffusionConfig:
         if self.zero_terminal_snr and self.target == "eps":
             raise ValueError("zero_terminal_snr needs target v or x0: from noise alone, eps tells nothing of x_0")
+        if self.residual and self.target != "x0":
+            raise ValueError(f"residual needs target x0, log-odds of the mask; the target is {self.target}")
         return self
 
 
@@ -48,6 +53,11 @@ class LossConfig(Component):
     """``indicator`` as in equation 3; ``expected`` weighs every sample 1/α: the same on average, with less variance."""
     x_0_dice: float = Field(default=1.0, ge=0)
     """Weight of soft Dice beside cross-entropy in L_n when the target is x0."""
+    x_0_dice_falls: bool = False
+    """Whether that weight falls to 0 where x_t says nothing yet: soft Dice is no proper score, and there it draws the
+    probability of what is undecided to 0 or 1."""
+    recycled: float = Field(default=0.0, ge=0, le=1)
+    """Share of the batches whose x_t is made from the network's own x_0 of pure noise, instead of the mask."""
 
 
 class SamplingConfig(Component):

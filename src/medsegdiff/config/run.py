@@ -18,6 +18,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 class TrainConfig(Component):
     """Training."""
 
+    draws: int = Field(default=1, ge=1)
+    """Noise levels, noises and (where there are several) raters that the Diffusion Model learns from at each look of
+    the Condition Model at an image."""
     max_steps: int = Field(default=100_000, ge=1)
     """Optimizer steps."""
     max_minutes: float | None = Field(default=None, gt=0)

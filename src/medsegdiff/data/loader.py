@@ -59,9 +59,16 @@ class TrainingStream(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, cases: PreparedCases, names: Sequence[str], *, seed: int, augment: bool, foreground: Sequence[str] = ()
+        self,
+        cases: PreparedCases,
+        names: Sequence[str],
+        *,
+        seed: int,
+        augment: bool,
+        foreground: Sequence[str] = (),
+        raters: int = 1,
     ) -> None:
-        self.cases, self.names, self.seed = cases, list(names), seed
+        self.cases, self.names, self.seed, self.raters = cases, list(names), seed, raters
         self.foreground = list(foreground)
         self.augment = Augment(cases.config.data.image_size) if augment else None
 
@@ -69,14 +76,19 @@ class TrainingStream(Dataset[dict[str, Any]]):
         case = self.cases[self._name(position)]
         if case.mask is None:
             raise TypeError(f"'{case.name}' has no mask; a training source must give one with every case.")
-        rater = derive_seed(self.seed, "rater", position) % len(case.mask)
-        image, mask = case.image, case.mask[rater, None].float()
+        first, count = derive_seed(self.seed, "rater", position) % len(case.mask), len(case.mask)
+        chosen = [(first + further) % count for further in range(min(self.raters, count))]
+        image, mask = case.image, case.mask[chosen].float()
         if case.ignored is not None:  # moves with the mask, as one channel more
-            mask = torch.cat([mask, 1.0 - case.ignored[rater, None, None]], dim=1)
+            mask = torch.cat([mask, 1.0 - case.ignored[chosen, None]], dim=1)
         if self.augment is not None:
             image, mask = self.augment(image, mask, seed=derive_seed(self.seed, "augment", position))
-        sample = {"image": image, "mask": mask[0], "position": position}
-        return sample if case.ignored is None else sample | {"mask": mask[0, :-1], "labelled": mask[0, -1:]}
+        sample = {"image": image, "position": position}
+        if case.ignored is not None:
+            mask, sample["labelled"] = mask[:, :-1], mask[:, -1:].amin(dim=0)
+        if self.raters > 1:  # so that images with fewer raters stack: each in turn
+            sample["others"] = mask[[further % len(mask) for further in range(1, self.raters)]]
+        return sample | {"mask": mask[0]}
 
     def _name(self, position: int) -> str:
         """Choose a case: from a shuffled list; of volumes, every other time a slice with a structure instead."""
@@ -122,14 +134,15 @@ def training_loader(
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples; positions stay numbers, so that they need not come back from a GPU."""
-    keys = [key for key in ("image", "mask", "labelled") if key in samples[0]]
+    keys = [key for key in ("image", "mask", "labelled", "others") if key in samples[0]]
     stacked: dict[str, Any] = {key: torch.stack([sample[key] for sample in samples]) for key in keys}
     return {**stacked, "positions": tuple(sample["position"] for sample in samples)}
 
 
 def as_batch(loaded: dict[str, Any]) -> Batch:
     """Name the parts of a loaded batch."""
-    return Batch(loaded["image"], loaded["mask"], loaded["positions"], labelled=loaded.get("labelled"))
+    more = {key: loaded.get(key) for key in ("labelled", "others")}
+    return Batch(loaded["image"], loaded["mask"], loaded["positions"], **more)
 
 
 class Augment:

@@ -87,7 +87,7 @@ def mask_loss(
     mask: Float[Tensor, "b k h w"],
     *,
     labels: Labels,
-    dice_weight: float,
+    dice_weight: float | Float[Tensor, " b"],
     labelled: Float[Tensor, "b 1 h w"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Compute L_n where the network predicts x_0: cross-entropy and soft Dice of the mask.
@@ -96,7 +96,7 @@ def mask_loss(
         logits: Of the mask.
         mask: 0 and 1, or probabilities.
         labels: The label space.
-        dice_weight: Of soft Dice.
+        dice_weight: Of soft Dice, for all images or for each.
         labelled: 0 where nobody labelled.
 
     Returns:

@@ -127,6 +127,8 @@ class MaskTarget(Target):
     coding: Coding = "signed"
     dice_weight: float = 1.0
     """Of soft Dice beside cross-entropy."""
+    dice_falls: bool = False
+    """Whether that weight follows `decided`."""
     bounded = True
 
     def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
@@ -139,7 +141,58 @@ class MaskTarget(Target):
 
     def loss(self, said: Tensor, of: Noised, labelled: Tensor | None) -> Float[Tensor, " b"]:
         """Compute cross-entropy and soft Dice."""
-        return mask_loss(said, of.mask, labels=self.labels, dice_weight=self.dice_weight, labelled=labelled)
+        weight = self.dice_weight * decided(of) if self.dice_falls else self.dice_weight
+        return mask_loss(said, of.mask, labels=self.labels, dice_weight=weight, labelled=labelled)
+
+
+DECIDED_PIXELS = 1 / 64
+"""Share of the grid that a structure may hold whose fate `decided` weighs."""
+
+
+def decided(of: Noised) -> Float[Tensor, " b"]:
+    r"""Tell how far x_t has settled the parts of a mask: from 0 (all is open) to 1.
+
+    A part of n pixels that is there or not is told from x_t at a distance of :math:`d^2 = 4 n \alpha^2 / \sigma^2`
+    between its two means, in units of the noise; given is :math:`d^2 / (d^2 + 16)`, n being 1/64 of the grid.
+
+    Args:
+        of: The noised masks, with their levels.
+
+    Returns:
+        One number per image.
+    """
+    pixels = DECIDED_PIXELS * of.mask.shape[-2] * of.mask.shape[-1]
+    distance = 4 * pixels * (of.alpha / of.sigma).square().reshape(-1)
+    return distance / (distance + 16)
+
+
+EVIDENCE = 12.0
+"""Log-odds that x_t may add to a pixel, at most."""
+
+
+def pixelwise_logits(
+    anchor: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], at: Level | Noised, *, coding: Coding
+) -> Float[Tensor, "b k h w"]:
+    r"""Compute the log-odds of the mask as if each pixel were drawn by itself, with the anchor's probability.
+
+    By Bayes' rule :math:`\mathrm{logit}\,P(x_0 | x_t) = \ell_c + 2\alpha x_t / \sigma^2` for pixels coded −1 and +1,
+    and :math:`\ell_c + \alpha (x_t - \alpha / 2) / \sigma^2` for 0 and 1; exclusive classes likewise, under a softmax.
+    What a network adds to it is then what pixels have to do with each other, and what the anchor missed.
+
+    Deviation: the paper has no such term.
+
+    Args:
+        anchor: Logits of the Condition Model; no gradient flows to them from here.
+        x_t: Noisy masks.
+        at: Where α and σ of x_t are found.
+        coding: Of masks.
+
+    Returns:
+        Logits.
+    """
+    scale = at.alpha / at.sigma**2
+    evidence = 2 * scale * x_t if coding == "signed" else scale * (x_t - at.alpha / 2)
+    return anchor.detach() + evidence.clamp(-EVIDENCE, EVIDENCE)
 
 
 @dataclass(frozen=True)
@@ -154,6 +207,8 @@ class Process:
     """Of masks."""
     clip: bool = True
     """Whether x_0 is clipped to [−1, 1] while sampling, where the target leaves it unbounded."""
+    residual: bool = False
+    """Whether a network's answer is added to `pixelwise_logits`."""
 
     @classmethod
     def of(cls, config: ResolvedConfig) -> Process:
@@ -166,9 +221,9 @@ class Process:
             The process.
         """
         asked, labels = config.diffusion, config.spec.labels
-        mask = MaskTarget(labels, asked.coding, config.loss.x_0_dice)
+        mask = MaskTarget(labels, asked.coding, config.loss.x_0_dice, config.loss.x_0_dice_falls)
         targets: dict[str, Target] = {"eps": NoiseTarget(), "v": VelocityTarget(), "x0": mask}
-        return cls(schedule_of(asked), targets[asked.target], labels, asked.coding, asked.clip)
+        return cls(schedule_of(asked), targets[asked.target], labels, asked.coding, asked.clip, asked.residual)
 
     def noisy(self, mask: Float[Tensor, "b k h w"], t: Int[Tensor, " b"], noise: Float[Tensor, "b k h w"]) -> Noised:
         """Draw x_t given the mask in one jump: α x_0 + σ ε.
@@ -189,6 +244,28 @@ class Process:
         )
         x_0 = encode(mask, coding=self.coding)
         return Noised(mask, x_0, noise, alpha * x_0 + sigma * noise, t, alpha, sigma)
+
+    def completed(
+        self,
+        output: Float[Tensor, "b k2 h w"],
+        anchor: Float[Tensor, "b k h w"] | None,
+        x_t: Float[Tensor, "b k h w"],
+        at: Level | Noised,
+    ) -> Float[Tensor, "b k2 h w"]:
+        """Add what the anchor and x_t say pixel by pixel, where a network gives only the rest (``residual``).
+
+        Args:
+            output: What the network said.
+            anchor: Logits of the Condition Model.
+            x_t: What the network was shown.
+            at: Where α and σ of x_t are found.
+
+        Returns:
+            Logits of the mask, or the output as it was.
+        """
+        if not self.residual or anchor is None:
+            return output
+        return output + pixelwise_logits(anchor.float(), x_t, at, coding=self.coding)
 
     def denoised(self, output: Float[Tensor, "b k2 h w"], x_t: Float[Tensor, "b k h w"], level: Level) -> Denoised:
         """Read a network's output for the sampler.

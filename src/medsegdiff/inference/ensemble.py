@@ -116,7 +116,8 @@ class EnsembleSampler:
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             now = moments[t]
-            return self.process.denoised(self.model.denoise(x_t, now.time, own).float(), x_t, now.level)
+            output = self.model.denoise(x_t, now.time, own).float()
+            return self.process.denoised(self.process.completed(output, own.logits, x_t, now.level), x_t, now.level)
 
         return sample(denoise, noise(), self.table, noise=noise)
 

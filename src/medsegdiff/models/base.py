@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,17 @@ class ModelFacts:
     """Whether all that it makes of the image alone is made once."""
     has_anchor: bool = True
     """Whether it has a segmentation of its own beside the denoised one, and so logits in its condition."""
+
+
+class Said(NamedTuple):
+    """What a network says in training."""
+
+    prediction: Float[Tensor, "n k2 h w"]
+    """Of ε, x_0 or v, as from `DiffusionModel.denoise`."""
+    logits: Float[Tensor, "b k h w"] | None
+    """Of the anchor, if there is one."""
+    deep: tuple[Tensor, ...] = ()
+    """The same on coarser grids, where they are supervised."""
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -94,21 +105,25 @@ class DiffusionModel(nn.Module, ABC):
             The prediction; from a network that learns the variance, K more channels: see `diffusion.variance`.
         """
 
-    def forward(
-        self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"] | None]:
+    def forward(self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "n k h w"], t: Float[Tensor, " n"]) -> Said:
         """Look and denoise at once, for training.
 
         Args:
             image: Normalised image.
-            x_t: Noisy masks.
-            t: Times.
+            x_t: Noisy masks: one of each image, or as many of each, one image after the other.
+            t: Times of the masks.
 
         Returns:
-            The prediction, as from `denoise`, and the logits of the anchor, if there is one.
+            The predictions, and what the anchor says of the images.
         """
-        condition = self.condition(image)
-        return self.denoise(x_t, self.at(t, size_of(image)), condition), condition.logits
+        seen = self.condition(image)
+        each = len(x_t) // len(image)
+        images = torch.arange(len(image), device=image.device).repeat_interleave(each)
+        condition = seen if each == 1 else seen.select(images)
+        return Said(self.denoise(x_t, self.at(t, size_of(image)), condition), seen.logits, seen.deep)
+
+    def begin_with_nothing(self) -> None:
+        """Let the network say 0 until it has learned something: for predictions that are added to others."""
 
     def check_size(self, image: Float[Tensor, "b c h w"]) -> None:
         """Refuse an image that the levels of the network can't halve evenly.
@@ -163,6 +178,8 @@ def build_model(config: ResolvedConfig) -> DiffusionModel:
     model: DiffusionModel = MODELS.build(
         config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
     )
+    if config.diffusion.residual:
+        model.begin_with_nothing()
     return model
 
 

@@ -24,26 +24,37 @@ class ConditionUNet(nn.Module):
     """
 
     def __init__(
-        self, image_channels: int, mask_channels: int, *, widths: Sequence[int], num_blocks: int, patch: int
+        self,
+        image_channels: int,
+        mask_channels: int,
+        *,
+        widths: Sequence[int],
+        num_blocks: int,
+        patch: int,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = Encoder(image_channels, widths, num_blocks=num_blocks, patch=patch)
         self.decoder = Decoder(mask_channels, widths, num_blocks=num_blocks, patch=patch)
+        supervised = widths[1:-1] if deep_supervision else ()
+        self.deep = nn.ModuleList(nn.Conv2d(width, mask_channels, 1) for width in supervised)
 
     def forward(
         self, image: Float[Tensor, "b c h w"]
-    ) -> tuple[list[Tensor], Float[Tensor, "b d h16 w16"], Float[Tensor, "b k h w"]]:
+    ) -> tuple[list[Tensor], Float[Tensor, "b d h16 w16"], Float[Tensor, "b k h w"], tuple[Tensor, ...]]:
         """Segment.
 
         Args:
             image: Normalised image.
 
         Returns:
-            Decoder features by level (finest first), embedding c⁰, logits.
+            Decoder features by level (finest first), embedding c⁰, logits, and in training, where they are supervised,
+            logits of the coarser levels.
         """
         *skips, embedding = self.encoder(image)
         features = self.decoder(embedding, skips)
-        return features, embedding, self.decoder.maps(features[0])
+        deep = tuple(head(of) for head, of in zip(self.deep, features[1:], strict=False)) if self.training else ()
+        return features, embedding, self.decoder.maps(features[0]), deep
 
 
 @MODELS.register(
@@ -66,13 +77,14 @@ class Anchor(DiffusionModel):
             widths=config.condition_widths,
             num_blocks=config.num_blocks,
             patch=config.patch,
+            deep_supervision=config.deep_supervision,
         )
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
         """Segment."""
         self.check_size(image)
-        *_, logits = self.condition_model(image)
-        return Condition(logits)
+        *_, logits, deep = self.condition_model(image)
+        return Condition(logits, deep=deep)
 
     def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Float[Tensor, "b k h w"]:
         """Give the anchor, whatever the masks and the times."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,8 @@ class V2Condition(Condition):
 
     gates: tuple[Tensor, ...]
     """U-SA maps (b 1 h w) by anchor level."""
+    additions: tuple[Tensor, ...]
+    """What is added to the Diffusion Model's features (b d h w) by anchor level; none without ``anchor_add``."""
     semantics: tuple[Tensor, ...]
     """What the SS-Former makes of c⁰ alone (b l d): tokens, keys and values of its first module; none without it."""
     image: Float[Tensor, "b c h w"] | None
@@ -61,6 +64,8 @@ class DiffusionUNet(nn.Module):
         self.levels_above = config.levels_above
         self.time = TimeEmbedding(config.time_dim)
         self.anchors = nn.ModuleDict({str(level): _anchor(config, level) for level in _anchored(config)})
+        added = _anchored(config) if config.anchor_add else ()
+        self.adders = nn.ModuleDict({str(level): _adder(config, level) for level in added})
         self.encoder = Encoder(
             mask_channels + image_channels * config.see_image,
             widths,
@@ -88,6 +93,19 @@ class DiffusionUNet(nn.Module):
             One map (b 1 h w) per anchor level.
         """
         return tuple(anchor(features[int(level) + self.levels_above]) for level, anchor in self.anchors.items())
+
+    def additions(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute what is added beside the gates: :math:`W_l f_c`, the anchor's features without loss.
+
+        Deviation: in the paper the anchor enters as a factor in (1, 2) of the Diffusion Model's features alone.
+
+        Args:
+            features: By level, finest first.
+
+        Returns:
+            One map (b d h w) per anchor level; none without ``anchor_add``.
+        """
+        return tuple(adder(features[int(level) + self.levels_above]) for level, adder in self.adders.items())
 
     def semantics(self, embedding: Float[Tensor, "b d h w"]) -> tuple[Tensor, ...]:
         """Compute what the SS-Former makes of the Semantic Condition alone.
@@ -138,9 +156,11 @@ class DiffusionUNet(nn.Module):
             The prediction.
         """
         gates = dict(zip((int(level) for level in self.anchors), condition.gates, strict=True))
+        additions = dict(zip((int(level) for level in self.adders), condition.additions, strict=True))
 
         def anchor(level: int, f_d: Tensor) -> Tensor:
-            return apply_gate(gates[level], f_d) if level in gates else f_d
+            enhanced = apply_gate(gates[level], f_d) if level in gates else f_d
+            return enhanced + additions[level] if level in additions else enhanced
 
         x = x_t if condition.image is None else torch.cat([x_t, condition.image], dim=1)
         *skips, e = self.encoder(x, time.embedding, modulate=anchor)  # E_t^x
@@ -165,6 +185,14 @@ def _anchor(config: V2Config, level: int) -> Anchor:
     return UncertainSpatialAttention(
         config.condition_widths[level + config.levels_above], sigma=config.anchor_sigma / pixels
     )
+
+
+def _adder(config: V2Config, level: int) -> nn.Conv2d:
+    """Make the way of the Condition Model's features into those of a level; it starts at zero."""
+    adder = nn.Conv2d(config.condition_widths[level + config.levels_above], config.diffusion_widths[level], 1)
+    nn.init.zeros_(adder.weight)
+    nn.init.zeros_(cast(Tensor, adder.bias))
+    return adder
 
 
 def _ss_former(config: V2Config) -> SSFormer:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.config.networks.guided import V1Config
-from medsegdiff.models.base import MODELS, size_of
+from medsegdiff.models.base import MODELS, Said, size_of
 from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
 from medsegdiff.nn.ff_parser import ContextUNet, FFParser
 
@@ -89,14 +89,12 @@ class MedSegDiffV1(GuidedModel):
         features, bottom, _ = self._encode(condition.image, x_t, time)
         return self._decode(features, bottom, time)
 
-    def forward(
-        self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "b k2 h w"], Float[Tensor, "b k h w"]]:
+    def forward(self, image: Float[Tensor, "b c h w"], x_t: Float[Tensor, "b k h w"], t: Float[Tensor, " b"]) -> Said:
         """Denoise as `denoise` does; the anchor is that of the image encoded by the light of x_t."""
         self.check_size(image)
         time = self.at(t, size_of(image))
         features, bottom, skips = self._encode(image, x_t, time)
-        return self._decode(features, bottom, time), self._anchor(bottom, skips)
+        return Said(self._decode(features, bottom, time), self._anchor(bottom, skips))
 
     def _encode(self, image: Tensor, x_t: Tensor, time: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Encode the noisy mask, then the image by its light: features, bottleneck, skips."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.models.base import MODELS, DiffusionModel
@@ -27,16 +29,19 @@ class MedSegDiffV2(DiffusionModel):
             widths=config.condition_widths,
             num_blocks=config.num_blocks,
             patch=config.patches[0],
+            deep_supervision=config.deep_supervision,
         )
         self.diffusion_model = DiffusionUNet(image_channels, mask_channels, config)
 
     def condition(self, image: Float[Tensor, "b c h w"]) -> V2Condition:
         """Look at the image, once: its own segmentation, the Anchor Condition and the Semantic Condition."""
         self.check_size(image)
-        features, embedding, logits = self.condition_model(image)
+        features, embedding, logits, deep = self.condition_model(image)
         return V2Condition(
             logits,
+            deep=deep,
             gates=self.diffusion_model.gates(features),
+            additions=self.diffusion_model.additions(features),
             semantics=self.diffusion_model.semantics(embedding),
             image=image if self.see_image else None,
             detail=self.diffusion_model.detail(features),
@@ -51,3 +56,9 @@ class MedSegDiffV2(DiffusionModel):
         """Predict (equation 2)."""
         prediction: Tensor = self.diffusion_model(x_t, time, condition)
         return prediction
+
+    def begin_with_nothing(self) -> None:
+        """Set the last convolution of the Diffusion Model to zero."""
+        *_, last = (module for module in self.diffusion_model.decoder.head.modules() if isinstance(module, nn.Conv2d))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))

@@ -48,6 +48,8 @@ VARIANTS = (
     Variant("MedSegDiff-V2"),
     Variant("U-SA+cross-attention", ("model.semantic_condition=cross-attention",), printed=False),
     Variant("SS-Former alone", ("model.anchor_condition=none",), printed=False),
+    Variant("MedSegDiff-V2+image", ("model.see_image=true",), printed=False),
+    Variant("MedSegDiff-V2+sum", ("model.anchor_add=true",), printed=False),
 )
 """Table 4 from top to bottom, then rows to compare with."""
 NOTES = (

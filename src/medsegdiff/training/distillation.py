@@ -15,10 +15,11 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.losses import mask_loss
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import Process
+from medsegdiff.diffusion.schedule import Level
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.models.base import MODELS
+from medsegdiff.models.base import MODELS, Said
 from medsegdiff.models.checkpoint import load_config, load_model
 from medsegdiff.training.objective import Losses, training_losses, with_anchor
 from medsegdiff.types import Batch
@@ -30,7 +31,8 @@ Objective = Callable[[nn.Module, Batch], Losses]
 def objective_of(config: ResolvedConfig, device: torch.device) -> Objective:
     """Find out what a network is trained for."""
     if config.train.teacher is None:
-        return partial(training_losses, process=Process.of(config), loss=config.loss, seed=config.train.seed)
+        process, train = Process.of(config), config.train
+        return partial(training_losses, process=process, loss=config.loss, seed=train.seed, draws=train.draws)
     return Distillation(config, device)
 
 
@@ -75,6 +77,7 @@ class Distillation:
         place(teacher, device)
         self.config, self.device = config, device
         self.walker = EnsembleSampler(teacher, config, teacher_steps(config), precision=config.train.precision)
+        self.start = Level.of(self.walker.process.schedule.lam_at(self.walker.table[0].t))
 
     def target(self, batch: Batch) -> Float[Tensor, "b k h w"]:
         """Let the teacher walk."""
@@ -91,16 +94,18 @@ class Distillation:
         """Compare what the network says at once with what the teacher comes to."""
         labels, loss = self.walker.process.labels, self.config.loss
         t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
-        prediction, logits = model(batch.image, self.noise(batch), t.float())
+        noise = self.noise(batch)
+        said = Said(*model(batch.image, noise, t.float()))
+        output = self.walker.process.completed(said.prediction.float(), said.logits, noise, self.start)
         l_n = mask_loss(
-            prediction.float(),
+            output,
             self.target(batch),
             dice_weight=loss.x_0_dice,
             labels=labels,
             labelled=batch.labelled,
         )
         expected = loss.model_copy(update={"anchor_weighting": "expected"})  # t is the same for all
-        return with_anchor(l_n, logits, batch, t, expected, labels=labels)
+        return with_anchor(l_n, said, batch, t, expected, labels=labels)
 
     def _keys(self, batch: Batch) -> list[str]:
         return [f"position {position}" for position in batch.positions]

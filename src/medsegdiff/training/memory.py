@@ -135,7 +135,7 @@ def saved_bytes(
 
     batch = Batch(image, mask, tuple(range(batch_size)))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        losses = training_losses(Cast(), batch, Process.of(config), config.loss, seed=0)
+        losses = training_losses(Cast(), batch, Process.of(config), config.loss, seed=0, draws=config.train.draws)
     held = sum(storage.nbytes() for storage in kept.values())
     del losses  # the graph lives until here
     return held

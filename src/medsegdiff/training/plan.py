@@ -20,6 +20,7 @@ from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_precision
+from medsegdiff.models.base import MODELS
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
 
@@ -93,6 +94,17 @@ def check_sampling(config: Config) -> None:
     for steps in (config.sampling.steps, config.train.val_steps):
         table_of(config.sampling.model_copy(update={"steps": steps}), schedule)
     FUSERS[config.sampling.fusion]
+    facts = MODELS[config.model.name].facts
+    if config.train.draws > 1 and not facts.condition_cached:
+        raise ConfigError(
+            f"train.draws is {config.train.draws}; the network '{config.model.name}' looks at the image anew for each "
+            "noisy mask, so more of them at a look are not possible. Set train.draws=1."
+        )
+    if config.diffusion.residual and (not facts.has_anchor or getattr(config.model, "learn_sigma", False)):
+        raise ConfigError(
+            "diffusion.residual adds to what an anchor says, and to nothing else; the network "
+            f"'{config.model.name}' has no anchor, or learns the variance too. Set diffusion.residual=false."
+        )
 
 
 NO_LIMIT = 1_000_000_000

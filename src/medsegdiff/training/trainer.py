@@ -57,7 +57,12 @@ class Trainer:
         names, held_out = info.items("train"), info.items("val")
         structured = [name for name in names if name in info.foreground]
         self.stream = TrainingStream(
-            cases, names, seed=config.train.seed, augment=config.data.augment, foreground=structured
+            cases,
+            names,
+            seed=config.train.seed,
+            augment=config.data.augment,
+            foreground=structured,
+            raters=min(config.train.draws, len(info.raters)),
         )
         validated = [name for name in held_out if name in info.foreground] or held_out
         self.validator = Validator(config, cases, validated, accelerator)

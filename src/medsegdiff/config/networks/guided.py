@@ -174,3 +174,5 @@ class AnchorConfig(NetworkConfig):
     """Residual blocks per level, in encoder and decoder alike."""
     patch: int = Field(default=1, ge=1)
     """Side in pixels of the cells that are folded into channels before the first level; 1 keeps full resolution."""
+    deep_supervision: bool = False
+    """Whether it is also supervised on the coarser grids of its decoder, in training alone."""

@@ -33,6 +33,9 @@ class V2Config(NetworkConfig):
     """Channels of the time embedding."""
     anchor_condition: Literal["u-sa", "spatial", "none"] = "u-sa"
     """How the anchor enters; ``spatial`` (attention that is sure of it) and ``none`` are rows of table 4."""
+    anchor_add: bool = False
+    """Whether those features are also added, through a 1×1 convolution that starts at zero: U-SA passes one number per
+    place."""
     anchor_levels: tuple[int, ...] = (0, 1)
     """Levels of the Diffusion Model that decoder features of the Condition Model enter (U-SA; figure 1 shows two)."""
     anchor_sigma: float = Field(default=4.0, gt=0)
@@ -50,6 +53,8 @@ class V2Config(NetworkConfig):
     """Width of the NBP-Filters."""
     filter_blocks: int = Field(default=6, ge=1)
     """R = 6 in the paper."""
+    deep_supervision: bool = False
+    """Whether the anchor is also supervised on the coarser grids of its decoder, in training alone."""
     see_image: bool = False
     """Whether the Diffusion Model sees the image beside x_t; in the paper it sees x_t alone."""
 
