@@ -21,8 +21,8 @@ from medsegdiff.evaluation import evaluate
 from medsegdiff.inference.ensemble import Ensemble
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
-from medsegdiff.inference.parts import Uncertainty
 from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.inference.writer import ITK_SNAP
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import build_model

@@ -12,8 +12,8 @@ import torch
 
 from medsegdiff.fusion.fusers import Fused, staple
 from medsegdiff.inference.folder import Record, SegmentationFolder
-from medsegdiff.inference.parts import uncertainty_of
 from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import VolumeRates
 from medsegdiff.inference.writer import rates_of
 from medsegdiff.labels import Labels, one_hot

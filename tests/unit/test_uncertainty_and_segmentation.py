@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.inference.parts import uncertainty_of
 from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.io.raster import picture_size, read_map, read_mask
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry

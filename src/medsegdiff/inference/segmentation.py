@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from medsegdiff.inference.parts import Part, agreement_of
+from medsegdiff.inference.members import agreement_of
+from medsegdiff.inference.parts import Part
 from medsegdiff.inference.writer import USUAL, write_result
 from medsegdiff.labels import Labels
 from medsegdiff.types import Case, Geometry

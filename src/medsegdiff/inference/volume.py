@@ -16,8 +16,9 @@ from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.inference.inputs import image_key
-from medsegdiff.inference.parts import Drawing, Part, Refused, Uncertainty
+from medsegdiff.inference.parts import Drawing, Part, Refused
 from medsegdiff.inference.resources import check_needs, needs_of
+from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.atomic import make_room, release
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.types import Case

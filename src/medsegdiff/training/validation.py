@@ -22,7 +22,7 @@ from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
-from medsegdiff.inference.parts import uncertainty_of
+from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import dice, iou
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.pictures.cases import CaseRow, case_grid
