@@ -17,7 +17,7 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.request import Request
-from medsegdiff.io.raster import picture_size
+from medsegdiff.io.raster import picture_size, read_map, read_mask
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import Origin
 from tests.makers import randomised, small_config, write_png
@@ -193,6 +193,24 @@ def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], t
     segment_files(segmenter, find_inputs([data / "images" / "case02.png"]), out, **options, overwrite=True)
     assert {p.name for p in (out / "masks").iterdir()} == {"case02.png"}
     assert not (out / "split.csv").exists()
+
+
+def test_sizes_and_confidence_are_those_of_the_files(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    segmenter = Segmenter.from_pretrained(trained[0], device="cpu")
+    files = find_inputs([trained[1] / "images" / "case00.png"])
+    segment_files(segmenter, files, tmp_path, save_members=True, members=3, steps=2)
+    record = SegmentationFolder(tmp_path).read()
+    assert record is not None
+    (image,) = record.images
+    pixels = [np.count_nonzero(read_mask(tmp_path / f"members/0{i}/masks/case00.png")) for i in range(3)]
+    (size,) = image.sizes.values()
+    assert (size.mean, size.unit) == (pytest.approx(np.mean(pixels)), "px")
+    assert (size.low, size.high) == pytest.approx(tuple(np.quantile(pixels, [0.05, 0.95])))
+    for said, file in ((image.confidence, "probability"), (image.anchor_confidence, "anchor/probability")):
+        p = read_map(tmp_path / file / "case00.png")
+        assert said == pytest.approx(2 * p[p >= 0.5].sum() / (p.sum() + (p >= 0.5).sum()), abs=1e-3)
+    p = np.clip(read_map(tmp_path / "anchor/probability/case00.png"), 1e-6, 1 - 1e-6)
+    assert image.anchor_entropy == pytest.approx(-np.mean(p * np.log2(p) + (1 - p) * np.log2(1 - p)), abs=1e-3)
 
 
 def test_only_the_parts_that_are_asked_for_are_written(trained: tuple[Path, Path], tmp_path: Path) -> None:

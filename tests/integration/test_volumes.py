@@ -161,6 +161,11 @@ def test_volumes_are_trained_on_segmented_and_scored(tmp_path: Path, classes: in
     assert len(rates) == 1 + len(files) * (classes - 1) * 2
     told = json.loads((tmp_path / "out" / "segment.json").read_text())
     assert [image["name"] for image in told["images"]] == [path.name[:2] for path in files]
+    for image in told["images"]:
+        assert len(image["sizes"]) == classes - 1
+        assert {size["unit"] for size in image["sizes"].values()} == {"mL"}
+        assert 0 <= image["anchor_confidence"] <= 1
+        assert 0 < image["anchor_entropy"] <= 1
     scored = evaluate(tmp_path / "out", tmp_path / "data", split="test")
     assert 0 <= scored.mean("dice").mean <= 1
     assert ("dice/class_2" in numbers(scored)) == (classes == 3)

@@ -16,6 +16,7 @@ from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError
+from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.request import Request
@@ -127,7 +128,7 @@ def _readable(files: Iterable[CaseFiles], finished: Finished, spec: DataSpec) ->
 
 
 def _recorded(result: Segmentation) -> ImageRecord:
-    labels = result.labels
+    labels, anchor = result.labels, result.anchor_certainty
     shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
     return ImageRecord(
         name=result.name,
@@ -135,6 +136,10 @@ def _recorded(result: Segmentation) -> ImageRecord:
         members=len(result.members),
         mean_entropy=float(result.uncertainty.entropy.mean()),
         agreement=result.agreement(),
+        confidence=Certainty.of_array(result.probability, labels).confidence,
+        anchor_confidence=None if anchor is None else anchor.confidence,
+        anchor_entropy=None if anchor is None else anchor.entropy,
+        sizes=result.sizes(),
     )
 
 

@@ -17,6 +17,7 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.inference import RECORD
+from medsegdiff.inference.sizes import Size
 from medsegdiff.io.atomic import write_json, write_text
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import CONFIG, Origin
@@ -44,6 +45,14 @@ class ImageRecord(_Told):
     mean_entropy: float | None = None
     agreement: float | None = None
     """Mean Dice of pairs of members."""
+    confidence: float | None = None
+    """Soft Dice of the probability with its own mask."""
+    anchor_confidence: float | None = None
+    """The same of the Condition Model alone."""
+    anchor_entropy: float | None = None
+    """Its mean entropy."""
+    sizes: Mapping[str, Size] = {}
+    """Area or volume, by structure."""
 
 
 class Record(_Told):

@@ -18,6 +18,7 @@ from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
+from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.request import Request
@@ -55,6 +56,8 @@ class Part:
     sensitivity: Float[np.ndarray, "m k"] | None
     """By member and channel, as STAPLE estimates it, in volumes slice by slice; ``None`` with another fusion."""
     specificity: Float[np.ndarray, "m k"] | None
+    anchor_certainty: Certainty | None = None
+    """How sure the anchor is, of volumes too."""
 
 
 class Drawing:
@@ -161,6 +164,7 @@ def fused(
         members=np.stack([labels.decide(member) for member in members]),
         anchor=None if anchor is None else labels.decide(anchor),
         anchor_probability=None if anchor is None else anchor.cpu().numpy(),
+        anchor_certainty=None if anchor is None else Certainty.of(anchor, labels),
         sensitivity=None if decided.sensitivity is None else decided.sensitivity.numpy(),
         specificity=None if decided.specificity is None else decided.specificity.numpy(),
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from medsegdiff.inference.members import agreement_of
+from medsegdiff.inference.members import agreement_of, sizes_of
 from medsegdiff.inference.parts import Part
+from medsegdiff.inference.sizes import Size, stated_sizes
 from medsegdiff.inference.writer import USUAL, write_result
 from medsegdiff.labels import Labels
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.types import Case, Geometry
 
 
@@ -74,3 +76,19 @@ class Segmentation(Part):
             Mean Dice of all pairs of members and structures; 1 for a single member.
         """
         return agreement_of(self.members, self.labels)
+
+    def sizes(self, stretch: Mapping[str, Stretch] | None = None) -> dict[str, Size]:
+        """Measure area or volume of each structure, with the interval in which 90 % of the members lie.
+
+        Members differ less, or more, than references do: only with a stretch that was fitted on other cases does the
+        interval hold the true size as often as it says.
+
+        Args:
+            stretch: By structure, as `medsegdiff.metrics.intervals.fit_stretch` finds it; ``None``: the members' own
+                interval.
+
+        Returns:
+            By structure: mean and interval, in pixels for pictures, in mL for volumes; nothing of a single member.
+        """
+        counts = sizes_of(self.members, self.labels)
+        return stated_sizes(counts, self.labels.structures, self.geometry, stretch=stretch)

@@ -89,13 +89,15 @@ def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -
     given = [name for name in MAPS if getattr(first, name) is not None]
     arrays = {name: room(getattr(first, name)) for name in given}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
-    rates = VolumeRates()
+    rates, certainty = VolumeRates(), first.anchor_certainty
     for index, part in enumerate(itertools.chain([first], parts)):
         for name in given:
             slicing.paste(arrays[name], index, getattr(part, name))
         for name in UNCERTAINTY:
             slicing.paste(maps[name], index, getattr(part.uncertainty, name))
         rates.add(part)
+        if index and certainty is not None and part.anchor_certainty is not None:
+            certainty += part.anchor_certainty
         if index % RELEASED == RELEASED - 1:
             release(*arrays.values(), *maps.values())
     release(*arrays.values(), *maps.values())
@@ -106,6 +108,7 @@ def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -
         members=arrays["members"],
         anchor=arrays.get("anchor"),
         anchor_probability=None,
+        anchor_certainty=certainty,
         uncertainty=Uncertainty(**maps),
         sensitivity=sensitivity,
         specificity=specificity,

@@ -1,0 +1,79 @@
+"""How sure a probability is of an image, as one number: to tell the cases that may have failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from medsegdiff.inference.uncertainty import entropy_of
+from medsegdiff.io.atomic import outer_axis, release
+from medsegdiff.labels import Labels
+
+SLAB = 1 << 22
+"""Pixels that are looked at together."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Sums over the pixels of an image. ``a + b`` joins the slices of a volume."""
+
+    total: Float[np.ndarray, " n"]
+    """Of the probability, by structure."""
+    inside: Float[np.ndarray, " n"]
+    """Of the probability where it is at least ½."""
+    drawn: Float[np.ndarray, " n"]
+    """Pixels where it is."""
+    surprise: float
+    """Sum of the entropy of pixels."""
+    pixels: int
+
+    @classmethod
+    def of(cls, probability: Float[Tensor, "k *s"], labels: Labels) -> Certainty:
+        """Sum up what lies in memory."""
+        p = probability[labels.foreground].double().flatten(start_dim=1)
+        drawn = p >= 0.5
+        total, inside, count = (of.sum(dim=1).cpu().numpy() for of in (p, p * drawn, drawn.double()))
+        entropy = entropy_of(probability, exclusive=labels.exclusive)
+        return cls(total, inside, count, float(entropy.double().sum()), p.shape[1])
+
+    @classmethod
+    def of_array(cls, probability: Float[np.ndarray, "k *s"], labels: Labels, *, slab: int = SLAB) -> Certainty:
+        """Sum up what may be too large for memory, a part at a time."""
+        axis = 1 + outer_axis(probability[0])
+        length, per = probability.shape[axis], probability[0].size // probability.shape[axis]
+        step = max(1, slab // max(1, per))
+        parts = []
+        for start in range(0, length, step):
+            cut = probability[(slice(None),) * axis + (slice(start, start + step),)]
+            parts.append(cls.of(torch.from_numpy(np.asarray(cut, np.float32)), labels))
+            release(probability)
+        return sum(parts[1:], parts[0])
+
+    def __add__(self, other: Certainty) -> Certainty:
+        return Certainty(
+            self.total + other.total,
+            self.inside + other.inside,
+            self.drawn + other.drawn,
+            self.surprise + other.surprise,
+            self.pixels + other.pixels,
+        )
+
+    @property
+    def entropy(self) -> float:
+        """Mean entropy of pixels, 0 … 1."""
+        return self.surprise / max(self.pixels, 1)
+
+    @property
+    def confidence(self) -> float:
+        r"""Soft Dice of the probability with its own mask, the mean over structures.
+
+        :math:`2 \sum_{p \ge ½} p \,/\, (\sum p + |\{p \ge ½\}|)`: about the Dice that is expected if pixels are as
+        likely as p says. 1 where there is neither mask nor probability.
+        """
+        both = self.total + self.drawn
+        found = np.divide(2 * self.inside, both, out=np.ones_like(both), where=both > 0)
+        return float(found.mean())

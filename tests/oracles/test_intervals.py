@@ -1,0 +1,132 @@
+"""Intervals of sizes against scipy, brute force and simulated cases whose true sizes are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import energy_distance
+
+from medsegdiff.errors import ShapeError
+from medsegdiff.metrics.intervals import Stretch, fit_stretch, interval_of, size_covered, size_crps, size_width
+
+
+def cases(count: int, *, seed: int, members: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Members that are a quarter too small and too much alike, of sizes from tens to thousands."""
+    rng = np.random.default_rng(seed)
+    level = rng.lognormal(6, 1, count)
+    truth = level * rng.lognormal(0, 0.3, count)
+    sizes = 0.75 * level[:, None] * rng.lognormal(0, 0.1, (count, members))
+    return sizes.round().astype(np.int64), truth.round().astype(np.int64)
+
+
+def held(sizes: np.ndarray, truth: np.ndarray, stretch: Stretch) -> float:
+    return float(np.mean(inside(sizes, truth, stretch)))
+
+
+def inside(sizes: np.ndarray, truth: np.ndarray, stretch: Stretch) -> np.ndarray:
+    low, high = np.quantile(sizes, [0.05, 0.95], axis=1)
+    scale = sizes.mean(axis=1).clip(min=1)
+    return (low - stretch.below * scale <= truth) & (truth <= high + stretch.above * scale)
+
+
+def test_what_is_inside_of_an_interval_is_covered() -> None:
+    sizes, truth = cases(60, seed=0)
+    stretch = Stretch(0.2, 0.3)
+    found = [size_covered(interval_of(of, stretch), float(y)) for of, y in zip(sizes, truth, strict=True)]
+    assert found == inside(sizes, truth, stretch).tolist()
+    assert {*found} == {0, 1}
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=12), st.integers(0, 5000))
+def test_the_crps_is_half_the_squared_energy_distance_to_the_truth(sizes: list[int], truth: int) -> None:
+    expected = energy_distance(np.array(sizes, float), [float(truth)]) ** 2 / 2
+    assert size_crps(np.array(sizes), float(truth)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_crps_of_one_member_is_its_error() -> None:
+    assert size_crps(np.array([70]), 100.0) == 30
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 900), min_size=2, max_size=30))
+def test_quantiles_lie_linearly_between_sorted_sizes(sizes: list[int]) -> None:
+    rank = np.array([0.05, 0.95]) * (len(sizes) - 1)
+    low, high = np.interp(rank, np.arange(len(sizes)), sorted(sizes))
+    assert interval_of(np.array(sizes)) == pytest.approx((np.mean(sizes), low, high))
+
+
+def test_a_stretch_is_relative_to_the_mean_and_ends_at_nothing() -> None:
+    sizes = np.array([80, 100, 120])
+    plain = interval_of(sizes)
+    wide = interval_of(sizes, Stretch(0.1, 0.2))
+    assert (wide.low, wide.high) == pytest.approx((plain.low - 10, plain.high + 20))
+    assert size_width(wide) == pytest.approx(size_width(plain) + 30)
+    assert interval_of(sizes, Stretch(2, 0)).low == 0
+    assert interval_of(np.zeros(4), Stretch(0, 3)) == (0, 0, 3)  # 3 times the pixel that a mean is at least
+    narrow = interval_of(sizes, Stretch(-0.5, -0.5))
+    assert narrow.low <= narrow.high  # ends that passed each other
+
+
+@pytest.mark.parametrize("count", [1, 5, 18, 19, 20, 38, 39, 40, 137])
+def test_the_fitted_ends_are_the_scores_of_their_rank(count: int) -> None:
+    sizes, truth = cases(count, seed=count)
+    below, above = [], []
+    for of, y in zip(sizes, truth, strict=True):
+        low, high = np.quantile(of, [0.05, 0.95])
+        below.append((low - y) / max(of.mean(), 1))
+        above.append((y - high) / max(of.mean(), 1))
+    rank = min(math.ceil(round((count + 1) * 0.95, 9)), count) - 1
+    expected = (sorted(below)[rank], sorted(above)[rank])
+    assert fit_stretch(sizes, truth) == pytest.approx(expected)
+    assert fit_stretch(sizes, truth, ["", *(f"p{i}" for i in range(1, count))]) == pytest.approx(expected)
+
+
+def test_new_cases_are_held_as_often_as_the_intervals_say() -> None:
+    """100 cases to fit, 400 new ones, 80 times: each end leaves out 5 of 101 ranks, on average."""
+    plain, fitted = [], []
+    for seed in range(80):
+        sizes, truth = cases(500, seed=seed)
+        stretch = fit_stretch(sizes[:100], truth[:100])
+        plain.append(held(sizes[100:], truth[100:], Stretch()))
+        fitted.append(held(sizes[100:], truth[100:], stretch))
+    assert np.mean(plain) < 0.5
+    assert np.mean(fitted) == pytest.approx(1 - 2 * 5 / 101, abs=0.008)
+
+
+def test_members_that_differ_too_much_are_narrowed() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(900, 1100, 200)
+    sizes = truth[:, None] * rng.lognormal(0, 0.5, (200, 20))
+    stretch = fit_stretch(sizes, truth)
+    assert max(stretch) < 0
+    assert held(sizes, truth, stretch) < held(sizes, truth, Stretch())
+
+
+def test_new_patients_are_held_where_cases_of_a_patient_are_alike() -> None:
+    """30 patients of 1 or 12 slices that err together: with each slice counted alone, the large ones would decide."""
+    grouped, alone = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        counts = rng.choice([1, 12], 130)
+        shift = np.repeat(rng.lognormal(0, 0.4, 130) * np.where(counts == 1, 1.6, 1), counts)
+        who = np.repeat(np.arange(130), counts)
+        sizes, truth = 1000 * rng.lognormal(0, 0.1, (len(who), 6)), 1000 * shift
+        fit = who < 30
+        for found, names in ((grouped, [f"p{i}" for i in who[fit]]), (alone, None)):
+            new = inside(sizes[~fit], truth[~fit], fit_stretch(sizes[fit], truth[fit], names))
+            found.append(np.mean(np.bincount(who[~fit] - 30, weights=new) / counts[30:]))  # over patients
+    assert 0.89 < np.mean(grouped) < 0.96
+    assert np.mean(alone) < np.mean(grouped) - 0.03
+
+
+def test_cases_that_do_not_belong_together_are_refused() -> None:
+    sizes, truth = cases(3, seed=0)
+    with pytest.raises(ShapeError, match="Sizes are of 3 cases, true sizes of 3, groups of 2"):
+        fit_stretch(sizes, truth, ["a", "b"])
+    with pytest.raises(ShapeError, match="at least one"):
+        fit_stretch(sizes[:0], truth[:0])
