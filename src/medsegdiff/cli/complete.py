@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 SAMPLERS = ("ddim", "ddpm", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m")
-FUSIONS = ("majority", "mean", "staple")
+FUSIONS = ("dice", "majority", "mean", "staple")
 LAYOUTS = ("folder", "manifest", "msd", "nnunet")
 PARTS = ("anchor", "dicom-seg", "labels", "masks", "members", "overlay", "probability", "uncertainty")
 CONVERSIONS = ("folder", "msd", "nnunet", "slices")

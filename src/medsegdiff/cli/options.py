@@ -64,6 +64,6 @@ Sampler = Annotated[
     str | None, _some("ddpm, ddim, dpmpp-1, dpmpp-2m or dpmpp-sde-2m.", autocompletion=complete.samplers)
 ]
 Spacing = Annotated[str | None, _some("trailing, linspace, logsnr or regions.", autocompletion=complete.spacings)]
-Fusion = Annotated[str | None, _some("staple, mean or majority.", autocompletion=complete.fusions)]
+Fusion = Annotated[str | None, _some("staple, mean, majority or dice.", autocompletion=complete.fusions)]
 Split = Annotated[str | None, _some("Only this part (train, val, test) of the split.")]
 TableFormat = Annotated[Format, typer.Option("--format", help="text, csv, latex or markdown.")]

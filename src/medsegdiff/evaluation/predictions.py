@@ -15,7 +15,7 @@ from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.layouts.folder import mask_folder
 from medsegdiff.data.masks import MaskFile, Masks, Stored, whole
 from medsegdiff.errors import DataError, some
-from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import images_in, read_geometry, read_map
@@ -144,8 +144,9 @@ class Predictions:
             assert self.maps is not None
             return self.maps.decided(name, channel, exclusive=self.labels.exclusive)
         votes = torch.from_numpy(members.reshape(len(members), 1, 1, 1, -1)).float()
-        fused = FUSERS.build(self.fusion, votes).probability >= 0.5
-        return fused.numpy().reshape(members.shape[1:])
+        fused: Fused = FUSERS.build(self.fusion, votes)
+        mask = fused.probability >= 0.5 if fused.mask is None else fused.mask
+        return mask.numpy().reshape(members.shape[1:])
 
 
 def _channels(masks: Masks, labels: Labels, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:

@@ -1,4 +1,4 @@
-"""Fusing the members of an ensemble into one segmentation: STAPLE, majority, mean."""
+"""Fusing the members of an ensemble into one segmentation: STAPLE, majority, mean, largest expected Dice."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from medsegdiff.errors import ShapeError
 from medsegdiff.fusion.staple import Estimate, binary_staple, multi_label_staple
+from medsegdiff.fusion.structures import decide_structures
 from medsegdiff.labels import Labels, argmax_channels, one_hot
 from medsegdiff.registry import Registry
 
@@ -28,6 +30,8 @@ class Fused:
     """STAPLE: the share of what is not there that each sample leaves out."""
     converged: bool = True
     """STAPLE: whether the iteration came to rest."""
+    mask: Bool[Tensor, "b k h w"] | None = None
+    """What is decided, by channel, where that is no threshold of the probability."""
 
 
 @runtime_checkable
@@ -48,6 +52,7 @@ class Fuser(Protocol):
 
 
 FUSERS: Registry[Fuser, dict[str, Any]] = Registry("fusion", dict)
+"""The fact ``takes`` names what a fuser takes of what `decide` is told beside the members; the others ignore it."""
 
 
 @FUSERS.register("mean", probability="mean of the members' probabilities")
@@ -130,6 +135,56 @@ def staple(
     return _gather(estimates, (b, k, h, w))
 
 
+@FUSERS.register(
+    "dice",
+    probability="the marginal, if it is told, else the mean of the members' probabilities",
+    takes=("marginal", "raters"),
+    source="Dembczyński et al. (2011)",
+)
+def dice(
+    samples: Float[Tensor, "m b k h w"],
+    *,
+    exclusive: bool = False,
+    marginal: Float[Tensor, "k h w"] | None = None,
+    raters: int = 1,
+) -> Fused:
+    """Decide on the masks of largest expected Dice, each structure by itself.
+
+    Where two classes claim a pixel, it is of the one that gains more by it; the background claims none.
+
+    Source: `medsegdiff.fusion.expected_dice`; `medsegdiff.fusion.protocol` for several raters.
+
+    Args:
+        samples: Probabilities or masks in [0, 1]; what counts is which side of 0.5 (which class) they are on.
+        exclusive: Whether the channels are classes of which each pixel has one.
+        marginal: Calibrated probability of each channel, of one image; ``None``: the share of members.
+        raters: How many make the reference; a member is what one of them might draw.
+
+    Returns:
+        The masks, and the probability that a rater draws a pixel.
+
+    Raises:
+        ConfigError: If there is no rater, or a marginal is no probability.
+        ShapeError: If there is a marginal and more than one image.
+
+    Example:
+        >>> dice(torch.rand(5, 1, 1, 8, 8)).mask.shape
+        torch.Size([1, 1, 8, 8])
+    """
+    b, k, h, w = samples.shape[1:]
+    if marginal is not None and b != 1:
+        raise ShapeError(f"There is one marginal for {b} images; fuse one image at a time.")
+    probability = samples.float().mean(dim=0) if marginal is None else marginal[None].float()
+    drawn = one_hot(argmax_channels(samples, dim=2), k) if exclusive else samples
+    votes = (drawn >= 0.5).flatten(3)[:, :, int(exclusive) :].cpu().numpy()  # (m, b, structures, h*w)
+    told = None if marginal is None else marginal.float().flatten(1)[int(exclusive) :].cpu().numpy()
+    decided = partial(decide_structures, exclusive=exclusive, raters=raters)
+    masks = np.stack([next(decided(partial(list, [(image, told)]))) for image in votes.swapaxes(0, 1)])
+    if exclusive:
+        masks = np.concatenate([~masks.any(axis=1, keepdims=True), masks], axis=1)
+    return Fused(probability, mask=torch.from_numpy(masks).reshape(b, k, h, w).to(samples.device))
+
+
 @dataclass(frozen=True)
 class Decided:
     """What the members of one image say together, and the mask that follows."""
@@ -143,21 +198,33 @@ class Decided:
     converged: bool
 
 
-def decide(members: Float[Tensor, "m k h w"], labels: Labels, *, fusion: str) -> Decided:
+def decide(
+    members: Float[Tensor, "m k h w"],
+    labels: Labels,
+    *,
+    fusion: str,
+    marginal: Float[Tensor, "k h w"] | None = None,
+    raters: int = 1,
+) -> Decided:
     """Fuse the members of one image, and decide what each pixel is.
 
     Args:
         members: Probabilities in [0, 1] by member and channel.
         labels: What the channels are.
         fusion: Entry of `FUSERS`.
+        marginal: Calibrated probability of each channel, for fusions that take it.
+        raters: How many make the reference, for fusions that take it.
 
     Returns:
         The fused mask and what it rests on.
     """
-    fused = FUSERS[fusion].factory(members[:, None], exclusive=labels.exclusive)
+    told = {"marginal": marginal, "raters": raters}
+    taken = {name: told[name] for name in FUSERS[fusion].facts.get("takes", ())}
+    fused: Fused = FUSERS.build(fusion, members[:, None], exclusive=labels.exclusive, **taken)
     probability = fused.probability[0]
     sensitivity, specificity = (None if rate is None else rate[:, 0] for rate in (fused.sensitivity, fused.specificity))
-    return Decided(labels.decide(probability), probability, sensitivity, specificity, fused.converged)
+    mask = labels.decide(probability if fused.mask is None else fused.mask[0].float())
+    return Decided(mask, probability, sensitivity, specificity, fused.converged)
 
 
 def _gather(estimates: list[Estimate], shape: tuple[int, int, int, int]) -> Fused:

@@ -1,0 +1,84 @@
+"""How a reference is made of several raters, and what that makes of drawn masks and of probabilities.
+
+The reference is the majority of R raters, where a tie is foreground: of two raters their union, of three two of three.
+It is neither a rater's mask nor the half level of the raters' share, so that the best mask for it is another one too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.stats import binom
+
+from medsegdiff.errors import ConfigError
+from medsegdiff.seeding import derive_seed
+
+MOST = 60
+"""Simulated references: their votes fit into one number of 64 bits."""
+
+
+def simulated_references(
+    votes: Bool[np.ndarray, "m *s"], *, raters: int, most: int = MOST
+) -> Bool[np.ndarray, "m2 *s"]:
+    """Build references as the real one was built, with samples as raters: the majority of R of them.
+
+    Which samples make a reference depends on their number alone, so that a volume may come slab by slab.
+
+    Args:
+        votes: A sample is a mask that one rater might draw.
+        raters: R; 1 gives the samples themselves.
+        most: References at most; of more subsets of R samples, so many are drawn, always the same.
+
+    Returns:
+        The majority of each subset, a tie is foreground. Where R is larger than the number of samples, a sample may
+        stand for several raters.
+
+    Raises:
+        ConfigError: If there is no rater.
+    """
+    if raters == 1:
+        return votes
+    made = [2 * np.count_nonzero(votes[chosen], axis=0) >= raters for chosen in _panels(len(votes), raters, most)]
+    return np.stack(made)
+
+
+def protocol_probability(p: Float[np.ndarray, "*s"], raters: int) -> Float[np.ndarray, "*s"]:
+    r"""Compute how probable a pixel is in the majority of R raters that draw independently of each other.
+
+    :math:`p^R = P(\mathrm{Bin}(R, p) \ge R / 2)`.
+
+    Args:
+        p: How probable a rater draws a pixel, 0 … 1.
+        raters: R; 1 gives p.
+
+    Returns:
+        Probability, 0 … 1.
+
+    Raises:
+        ConfigError: If there is no rater.
+    """
+    _check(raters)
+    return p if raters == 1 else np.asarray(binom.sf(math.ceil(raters / 2) - 1, raters, p), p.dtype)
+
+
+def _panels(num_samples: int, raters: int, most: int) -> Int[np.ndarray, "m2 r"]:
+    """Choose the samples that take the raters' place in each reference."""
+    _check(raters)
+    repeated = raters > num_samples
+    count = num_samples**raters if repeated else math.comb(num_samples, raters)
+    if count <= most:
+        numbers = range(num_samples)
+        every = itertools.product(numbers, repeat=raters) if repeated else itertools.combinations(numbers, raters)
+        return np.array(list(every))
+    rng = np.random.default_rng(derive_seed("references", num_samples, raters))
+    if repeated:
+        return rng.integers(num_samples, size=(most, raters))
+    return rng.random((most, num_samples)).argsort(axis=1)[:, :raters]
+
+
+def _check(raters: int) -> None:
+    if raters < 1:
+        raise ConfigError(f"raters is {raters}; a reference has one rater at least. Give 1 or more.")
