@@ -48,8 +48,9 @@ def test_fuser(entry: object, exclusive: bool) -> None:
     assert probability.max() <= 1
     agreed = torch.zeros(4, 1, 3, 6, 7)
     agreed[:, :, 1] = 1
-    fused = entry.factory(agreed, exclusive=exclusive).probability
-    assert torch.equal(fused.round(), agreed[0])
+    fused = entry.factory(agreed, exclusive=exclusive)
+    assert torch.equal(fused.probability.round(), agreed[0])
+    assert fused.mask is None or torch.equal(fused.mask.float(), agreed[0])
     order = torch.randperm(5)
     assert torch.allclose(entry.factory(samples[order], exclusive=exclusive).probability, probability, atol=1e-5)
 

@@ -52,6 +52,13 @@ def test_members_are_fused_and_scored_against_every_rater(tmp_path: Path) -> Non
     assert case["dice@rater1"] + case["dice@rater2"] == pytest.approx(1 + 2 / 3)  # the fused mask is one of the two
 
 
+def test_members_are_fused_to_the_mask_that_the_fusion_decides_on(tmp_path: Path) -> None:
+    write_members(tmp_path / "members", *(box(slice(start, start + 5)) for start in (0, 5, 10)))
+    write_png(tmp_path / "masks" / "a.png", box(slice(0, 15)))  # expected Dice ½; ⅓ of one of them
+    assert numbers(evaluate(tmp_path / "members", tmp_path, fusion="dice"))["dice"] == 1
+    assert numbers(evaluate(tmp_path / "members", tmp_path, fusion="majority"))["dice"] == 0
+
+
 def test_disjoint_ensembles_are_as_far_as_can_be(tmp_path: Path) -> None:
     write_members(tmp_path / "members", box(slice(0, 5)), box(slice(0, 5)))
     write_raters(tmp_path / "masks", box(slice(10, 15)), box(slice(10, 15)))

@@ -1,1 +1,1 @@
-"""Several masks become one: fusers by name, STAPLE, packed votes, and Dice against the number of members."""
+"""Several masks become one: fusers by name, STAPLE, largest expected Dice, and Dice against the number of members."""

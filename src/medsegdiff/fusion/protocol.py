@@ -41,7 +41,7 @@ def simulated_references(
     """
     if raters == 1:
         return votes
-    made = [2 * np.count_nonzero(votes[chosen], axis=0) >= raters for chosen in _panels(len(votes), raters, most)]
+    made = [2 * votes[chosen].sum(axis=0, dtype=np.uint16) >= raters for chosen in _panels(len(votes), raters, most)]
     return np.stack(made)
 
 
