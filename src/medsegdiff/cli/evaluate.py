@@ -83,11 +83,23 @@ def evaluate(
 def show(made: Evaluation) -> None:
     """Print the summary as a table, with the conventions behind the numbers."""
     people.print(_table(made))
+    if made.failure:
+        people.print(_failures(made))
     for name, text in made.conventions.items():
         info(f"{name}: {text}")
     info(f"empty masks: {made.empty}")
     for measure, numbers in made.summary.items():
         result(f"{measure} {numbers.mean:.6f}")
+
+
+def _failures(made: Evaluation) -> Table:
+    """List how well each doubt tells which cases failed."""
+    table = Table(title="Failure detection over cases: which have a low Dice?")
+    for heading in ("doubt", "rank correlation", "AURC", "excess"):
+        table.add_column(heading, justify="left" if heading == "doubt" else "right")
+    for name, of in made.failure.items():
+        table.add_row(name, f"{of['spearman']:.3f}", f"{of['aurc']:.4f}", f"{of['excess_aurc']:.4f}")
+    return table
 
 
 def _table(result: Evaluation) -> Table:

@@ -12,12 +12,14 @@ from medsegdiff.evaluation.consensus import Consensus, references_of
 from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.pool import Pool, areas_under_risk
 from medsegdiff.evaluation.scores import Measure
+from medsegdiff.evaluation.stated import size_scores
 from medsegdiff.metrics.calibration import near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
 from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
 from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Selection
+from medsegdiff.types import Geometry
 
 EMPTY = {
     (True, False): "no_reference",
@@ -79,7 +81,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         if structure.probability is not None:
             pools[structure.name], of_pixels = _of_pixels(structure, structure.probability, truths)
             values |= _measures(of_pixels)
-        numbers.append(values)
+        numbers.append(values | _measures(_sizes(name, structure, truths, pairing, geometry)))
         empty += [EMPTY[bool(predicted.any()), bool(truth.any())] for truth in truths]
         seen.append(_appearance(structure, values.get(Measure("agreement"))))
     largest = max(seen, key=lambda of: of.foreground)
@@ -91,6 +93,15 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         pools,
         largest,
     )
+
+
+def _sizes(
+    name: str, structure: Structure, truths: Bool[np.ndarray, "n *s"], pairing: Pairing, geometry: Geometry
+) -> dict[str, float]:
+    """Score sizes; what was stated counts pixels that nobody labelled, so where there are any it is left out."""
+    image = pairing.stated.get(name)
+    sizes = image.sizes if image is not None and structure.counted is None else None
+    return size_scores(truths, structure.members, sizes, structure=structure.name, geometry=geometry)
 
 
 def _ensemble_scores(structure: Structure) -> dict[Measure, float]:

@@ -173,7 +173,7 @@ def _remarks(runs: Sequence[Run]) -> tuple[str, ...]:
     if len({count for count in counts.values() if count is not None}) < 2:
         return ()
     told = ", ".join(f"{name} {count or 'none'}" for name, count in counts.items())
-    return (f"Numbers of members differ ({told}): hm_iou and d_max rise with them, and ged falls.",)
+    return (f"Numbers of members differ ({told}): hm_iou and d_max rise with them, and ged and size_crps fall.",)
 
 
 def _compared(measure: Measure, first: Run, others: Sequence[Run]) -> list[Difference]:

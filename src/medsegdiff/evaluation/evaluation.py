@@ -18,6 +18,7 @@ from medsegdiff.evaluation.consensus import Consensus, check_consensus, in_words
 from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.scores import Results, Scores, Setup
+from medsegdiff.evaluation.stated import failures, stated_of
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition
 from medsegdiff.metrics.plausibility import warning_of
@@ -35,6 +36,12 @@ CONVENTIONS = {
 }
 """How the numbers come about; written with every result, and the definitions of metrics with them."""
 
+FAILURE = (
+    "Over cases, the most certain first: aurc is the mean, over all numbers of cases kept, of their mean 1 − Dice; "
+    "excess_aurc is what exceeds the best order's; spearman the rank correlation with risk. random: cases in any order."
+)
+"""How failure detection is scored."""
+
 
 @dataclass(frozen=True)
 class Evaluation(Results):
@@ -46,6 +53,8 @@ class Evaluation(Results):
     """By structure: sums over the pixels of all cases; without probabilities there are none."""
     correlation: Mapping[str, float] = field(default_factory=dict)
     """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
+    failure: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What is known of a case without its reference → how well it tells, over cases, where Dice is low."""
     warnings: tuple[str, ...] = ()
     """What looks wrong with the masks."""
     curve: Curve | None = None
@@ -63,6 +72,8 @@ class Evaluation(Results):
             said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
         if setup.probability_is:
             said["probability"] = setup.probability_is
+        if self.failure:
+            said["failure"] = FAILURE
         others = dict.fromkeys(measure.metric for measure in self.summary if measure.metric not in METRICS)
         return said | {metric: definition(metric) for metric in others}
 
@@ -85,6 +96,7 @@ class Evaluation(Results):
             "empty": self.empty,
             "pooled": {name: pool.to_dict() for name, pool in pools.items() if pool is not None},
             "correlation": self.correlation,
+            "failure": self.failure,
             "ensemble_curve": None if self.curve is None else self.curve.to_dict(),
             "doubts": self.warnings,
             "conventions": self.conventions,
@@ -141,7 +153,7 @@ def evaluate(
         fusion=fusion,
         track=track,
     )
-    pairing = replace(pairing, consensus=reference)
+    pairing = replace(pairing, consensus=reference, stated=stated_of(predictions, pairing.names))
     scored = _scored(pairing, tolerance, track)
     scores = Scores.of_cases((case.name, case.group, case.numbers) for case in scored)
     empty = [kind for case in scored for kind in case.empty]
@@ -152,6 +164,7 @@ def evaluate(
         empty={kind: empty.count(kind) for kind in ("no_reference", "no_prediction", "both")},
         pools=_pooled(scored),
         correlation=_correlation(scores),
+        failure=failures(scores, pairing.stated),
         warnings=tuple(filter(None, [warning_of([case.seen for case in scored if "both" not in case.empty])])),
         curve=_curve(pairing, track),
         pairing=pairing,

@@ -17,7 +17,7 @@ from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.consensus import Consensus
 from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner
 from medsegdiff.fusion.fusers import FUSERS
-from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
 from medsegdiff.io.image import check_same_grid
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
@@ -51,6 +51,8 @@ class Pairing:
     """The images, where the references are a data set."""
     consensus: Consensus = "majority"
     """What several raters are taken for."""
+    stated: Mapping[str, ImageRecord] = field(default_factory=dict)
+    """What ``segment.json`` says of each case."""
 
     @property
     def channels(self) -> range:

@@ -10,7 +10,7 @@ from pathlib import Path
 from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.report.cases import choose, gallery, swatches
-from medsegdiff.report.html import Section, case_table, summary_table, write_report
+from medsegdiff.report.html import Cell, Section, Table, case_table, number, summary_table, write_report
 from medsegdiff.report.plots import distributions, ensemble, reliability, selective
 
 MOST_OPEN = 40
@@ -27,6 +27,7 @@ def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None
         distributions(evaluation),
         reliability(evaluation),
         selective(evaluation),
+        _failures(evaluation),
         ensemble(evaluation),
         pictures(evaluation),
         _every_case(evaluation),
@@ -74,6 +75,19 @@ def _scores(evaluation: Evaluation) -> Section:
     )
     meant = Section("How the numbers are defined, empty masks among them", terms=evaluation.conventions)
     return Section("Scores", text, tables=[summary_table(evaluation)], folded=[meant])
+
+
+def _failures(evaluation: Evaluation) -> Section | None:
+    """Show how well each doubt tells which cases failed."""
+    if not evaluation.failure:
+        return None
+    heads = [Cell("doubt"), Cell("rank correlation with 1 − Dice ↑"), Cell("AURC ↓"), Cell("excess AURC ↓")]
+    rows = [
+        [Cell(name), *(Cell(number(of[key], key)) for key in ("spearman", "aurc", "excess_aurc"))]
+        for name, of in evaluation.failure.items()
+    ]
+    text = evaluation.conventions["failure"]
+    return Section("Which cases failed?", text, tables=[Table(heads, rows)])
 
 
 def pictures(evaluation: Evaluation) -> Section | None:

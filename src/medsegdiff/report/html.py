@@ -133,6 +133,9 @@ LABELS = {
     "ece": "ECE",
     "ece_near": "ECE near the masks",
     "nll_near": "log score near the masks",
+    "size_crps": "CRPS of sizes",
+    "size_covered": "sizes inside of their intervals",
+    "size_width": "width of the intervals",
     "brier": "Brier",
     "aurc": "AURC",
     "excess_aurc": "excess AURC",
@@ -141,6 +144,7 @@ LABELS = {
 """Metrics whose names are written in another way; of others the underscores go."""
 PERCENT = frozenset({"volume_error"})
 NATS = frozenset({"nll_near"})
+SIZE = frozenset({"size_crps", "size_width"})
 LENGTH = frozenset({"hd95", "assd"})
 NOTHING = "–"
 """Where there is no number."""
@@ -150,9 +154,15 @@ def label(of: Measure, *, unit: str = "", arrow: bool = True) -> str:
     """Name a measure, with its unit and the direction in which it gets better."""
     words = LABELS.get(of.metric, of.metric.replace("_", " ")) + (f" with {of.rater}" if of.rater else "")
     words += f" {of.structure}" if of.structure else ""
-    units = "%" if of.metric in PERCENT else "nats" if of.metric in NATS else unit if of.metric in LENGTH else ""
+    units = _unit(of.metric, unit)
     better_side = {"higher": " ↑", "lower": " ↓"}.get(better(of.metric), "") if arrow else ""
     return words + (f" ({units})" if units else "") + better_side
+
+
+def _unit(metric: str, unit: str) -> str:
+    """Tell the unit of a metric, given that of lengths."""
+    known = (("%", PERCENT), ("nats", NATS), (unit, LENGTH), ("mL" if unit == "mm" else unit, SIZE))
+    return next((name for name, metrics in known if metric in metrics), "")
 
 
 def number(value: float, metric: str) -> str:

@@ -1,0 +1,90 @@
+"""What ``segment.json`` states of cases without having seen a reference, and whether it was right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from medsegdiff.data.split import resolve
+from medsegdiff.evaluation.scores import Scores
+from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
+from medsegdiff.inference.sizes import Size, unit_of
+from medsegdiff.metrics.failures import by_chance, failure_scores
+from medsegdiff.metrics.intervals import Interval, size_covered, size_crps, size_width
+from medsegdiff.types import Geometry
+
+NAN = float("nan")
+
+
+def stated_of(predictions: Path, names: Collection[str]) -> dict[str, ImageRecord]:
+    """Look up what is stated of each case; sizes are the ensemble's, not those of its anchor or of one member."""
+    folder = SegmentationFolder.around(predictions)
+    record = folder.read()
+    if record is None:
+        return {}
+    inside = predictions.resolve().relative_to(folder.root.resolve()).parts
+    images = {resolve(image.name, names): image for image in record.images}
+    if inside[:1] == ("anchor",) or len(inside) > 1:
+        return {name: image.model_copy(update={"sizes": {}}) for name, image in images.items()}
+    return images
+
+
+def size_scores(
+    truths: Bool[np.ndarray, "n *s"],
+    members: Bool[np.ndarray, "m *s"] | None,
+    sizes: Mapping[str, Size] | None,
+    *,
+    structure: str,
+    geometry: Geometry,
+) -> dict[str, float]:
+    """Score the sizes of members, and the interval that was stated, against each reference; give the means."""
+    scale, unit = unit_of(geometry)
+    true = [int(np.count_nonzero(truth)) * scale for truth in truths]
+    found: dict[str, float] = {}
+    if members is not None:
+        drawn = np.array([np.count_nonzero(member) for member in members]) * scale
+        found["size_crps"] = float(np.mean([size_crps(drawn, size) for size in true]))
+    if sizes:
+        stated = next(iter(sizes.values())) if len(sizes) == 1 else sizes.get(structure)
+        found |= _of_interval(stated if stated is not None and stated.unit == unit else None, true)
+    return found
+
+
+def _of_interval(stated: Size | None, true: Sequence[float]) -> dict[str, float]:
+    if stated is None:
+        return {"size_covered": NAN, "size_width": NAN}
+    interval = Interval(stated.mean, stated.low, stated.high)
+    held = float(np.mean([size_covered(interval, size) for size in true]))
+    return {"size_covered": held, "size_width": size_width(interval)}
+
+
+def failures(scores: Scores, stated: Mapping[str, ImageRecord]) -> dict[str, dict[str, float]]:
+    """Score, over cases, how well each doubt tells where Dice is low: against all that is known of every case."""
+    risk = 1 - np.array(scores.column("dice"))
+    found = {
+        name: failure_scores(values, risk)
+        for name, values in _doubts(scores, stated).items()
+        if len(values) > 1 and not np.isnan(values).any()
+    }
+    return found | {"random": by_chance(risk)} if found else {}
+
+
+def _doubts(scores: Scores, stated: Mapping[str, ImageRecord]) -> dict[str, np.ndarray]:
+    """Line up what says how doubtful a case is; NaN where it is not known."""
+    nothing = ImageRecord()
+    images = [stated.get(case, nothing) for case in scores.groups]
+
+    def column(key: str) -> np.ndarray:
+        return np.array([NAN if (value := getattr(image, key)) is None else value for image in images], float)
+
+    counted = np.array(scores.column("agreement"))  # of the members that were saved, if they were
+    return {
+        "1 - agreement": 1 - np.where(np.isnan(counted), column("agreement"), counted),
+        "1 - confidence": 1 - column("confidence"),
+        "mean_entropy": column("mean_entropy"),
+        "1 - anchor_confidence": 1 - column("anchor_confidence"),
+        "anchor_entropy": column("anchor_entropy"),
+    }
