@@ -163,7 +163,9 @@ def test_validation_does_not_score_what_nobody_labelled(tmp_path: Path) -> None:
     name = source.info.names("val")[0]
     truth, ignored = cases[name].mask[0].float(), cases[name].ignored[0].float()
     members = torch.maximum(truth, ignored)[None, None].expand(2, 1, 1, 32, 32)
-    scored = validator._score(cases[name], Ensemble(members.clone(), members[0].clone()), 0)
+    scored = validator._score(
+        cases[name], Ensemble(members.clone(), members[0].clone(), members.mean(dim=0)[None], (0.0,)), 0
+    )
     assert (scored.dice, scored.dice_anchor, scored.agreement) == (1, 1, 1)
 
 

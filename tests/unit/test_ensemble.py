@@ -12,10 +12,12 @@ from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.ensemble import EnsembleSampler, in_chunks
+from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.inference.walk import in_chunks
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.types import Condition
 from tests.makers import denoised, randomised, small_config
 
 CONFIG = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", "model.detail_channels=4")
@@ -160,3 +162,61 @@ def test_the_mean_takes_no_members_steps_or_fusion(unwanted: dict[str, object]) 
 def test_the_mean_can_not_be_read_from_noise() -> None:
     with pytest.raises(ConfigError, match="target x0 or v"):
         Request.of(small_config("diffusion.target=eps"), mode="mean")
+
+
+class Pixelwise(DiffusionModel):
+    """Says of each pixel what its own value says, whichever way the image lies; remembers what it was shown."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__(stride=1)
+        self.gain, self.shown = gain, list[torch.Tensor]()
+
+    def condition(self, image: torch.Tensor) -> Condition:
+        self.shown.append(image)
+        return Condition(self.gain * image)
+
+    def denoise(self, x_t: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return condition.logits
+
+
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_mirrors_are_undone_exactly(views: int) -> None:
+    model = Pixelwise()
+    drawn = ensemble_sampler(model, views=views, members=5).draw(images(), KEYS, seed=0)
+    truth = images().sigmoid()
+    assert all(torch.allclose(member, truth, atol=1e-6) for member in drawn.probability)
+    assert torch.allclose(drawn.anchor, truth, atol=1e-6)
+    assert torch.allclose(drawn.expected, truth.expand_as(drawn.expected), atol=1e-5)
+    ways = [images(), images().flip(-1), images().flip(-2), images().flip(-2, -1)]
+    assert len(model.shown) == views
+    assert all(torch.equal(shown, way) for shown, way in zip(model.shown, ways, strict=False))
+
+
+def test_members_share_out_weights_and_mirrors_and_the_anchor_is_the_mean_of_all() -> None:
+    networks = [Pixelwise(gain) for gain in (1.0, -2.0, 3.0)]
+    sampling = CONFIG.sampling.model_copy(update={"members": 7, "views": 2})
+    sampler = EnsembleSampler(networks[0], CONFIG, sampling, snapshots=networks[1:], precision="fp32")
+    drawn = sampler.draw(images(), KEYS, seed=0)
+    said = [(network.gain * images()).sigmoid() for network in networks]
+    for member, probability in enumerate(drawn.probability):
+        assert torch.allclose(probability, said[member % 3], atol=1e-6)
+    assert torch.allclose(drawn.anchor, torch.stack(said).mean(dim=0), atol=1e-6)
+    assert torch.allclose(drawn.expected[0], drawn.probability.mean(dim=0), atol=1e-6)
+    assert [len(network.shown) for network in networks] == [2, 2, 2]
+    assert all(torch.equal(network.shown[0].flip(-1), network.shown[1]) for network in networks[::2])
+
+
+def test_no_more_is_looked_at_than_members_need() -> None:
+    model = Pixelwise()
+    ensemble_sampler(model, views=4, members=2).draw(images(), KEYS, seed=0)
+    assert len(model.shown) == 2
+
+
+def test_what_is_expected_of_a_mask_is_the_same_in_rounds_as_at_once(drawn_from: DiffusionModel) -> None:
+    sampler = ensemble_sampler(drawn_from, members=7, views=2)
+    whole = sampler.draw(images(), KEYS, seed=3)
+    rounds = Ensemble.joined(list(sampler.rounds(images(), KEYS, seed=3, size=3)))
+    assert torch.allclose(rounds.expected, whole.expected, atol=1e-5)
+    assert torch.allclose(rounds.probability, whole.probability, atol=1e-5)
+    assert rounds.times == whole.times
+    assert whole.times[0] == 999.0

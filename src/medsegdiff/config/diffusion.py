@@ -77,6 +77,10 @@ class SamplingConfig(Component):
     """Members of the ensemble; 10 in the paper."""
     fusion: str = "staple"
     """Entry of the registry of fusions; STAPLE in the paper."""
+    views: Literal[1, 2, 4] = 1
+    """Mirrors through which the image is looked at, members sharing them out: as it is; left and right turned around;
+    top and bottom; both. Each is a look of the Condition Model. For structures that may lie either way, as training
+    with ``data.augment`` takes for granted."""
     antithetic: bool = False
     """Whether members come in pairs with opposite noise: a steadier mean, but pairs that disagree too much."""
     shared_noise: bool = True

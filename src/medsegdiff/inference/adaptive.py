@@ -53,7 +53,7 @@ class GrowingEnsemble:
 
     def whole(self) -> Ensemble:
         """Put the rounds together."""
-        return Ensemble(torch.cat([drawn.probability for drawn in self.rounds]), self.rounds[0].anchor)
+        return Ensemble.joined(self.rounds)
 
     def holds(self) -> bool:
         """Tell whether the anchor sees any structure, without drawing members."""

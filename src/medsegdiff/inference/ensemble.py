@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -13,12 +14,9 @@ from torch import Tensor
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import Process
-from medsegdiff.diffusion.samplers import Denoised, sample
-from medsegdiff.diffusion.schedule import Level
 from medsegdiff.diffusion.spacing import table_of
-from medsegdiff.hardware import autocast
+from medsegdiff.inference.walk import MIRRORS, Expectations, Moments, Walker, in_chunks
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
 
@@ -30,20 +28,35 @@ class Ensemble:
     probability: Float[Tensor, "m b k h w"]
     """Each member's x_0, read as probabilities; nearly 0 or 1."""
     anchor: Float[Tensor, "b k h w"] | None
-    """The Condition Model's own probabilities; ``None`` from a network that has no anchor."""
+    """The Condition Model's own probabilities, the mean over all looks; ``None`` from a network that has no anchor."""
+    expected: Float[Tensor, "s b k h w"]
+    r"""Mean over members of what the network expects of the mask, at some of the sampler's times.
+
+    Each is an estimate of :math:`E[x_0 | I]`, by the tower property; the earlier the time, the less it depends on which
+    members were drawn (Rao–Blackwell). The last is nearly the share of votes.
+    """
+    times: tuple[float, ...]
+    """Of ``expected``, falling."""
+
+    @classmethod
+    def joined(cls, rounds: Sequence[Ensemble]) -> Ensemble:
+        """Put rounds of members of the same images together."""
+        sizes = [len(drawn.probability) for drawn in rounds]
+        mean = sum(size * drawn.expected for size, drawn in zip(sizes, rounds, strict=True)) / sum(sizes)
+        first = rounds[0]
+        return cls(torch.cat([drawn.probability for drawn in rounds]), first.anchor, cast(Tensor, mean), first.times)
 
 
-@dataclass(frozen=True)
-class Moment:
-    """What a step of the sampler needs to know of its time."""
-
-    level: Level
-    time: Any
-    """What the network made of it."""
+Seen = tuple[list[Condition], Tensor | None]
+"""What each look shows of a batch of images, and what the anchors say together."""
 
 
 class EnsembleSampler:
-    """Draws members with fixed settings: looks at each image once, at each time once."""
+    """Draws members with fixed settings: looks at each image once through each network and mirror, at each time once.
+
+    Member m has weights m mod K and mirror m mod V (``sampling.views``). Members that share weights and view have one
+    estimate of :math:`E[x_0 | I]` in common; those that do not average its error out.
+    """
 
     def __init__(
         self,
@@ -51,13 +64,19 @@ class EnsembleSampler:
         config: ResolvedConfig,
         sampling: SamplingConfig,
         *,
+        snapshots: Sequence[DiffusionModel] = (),
         precision: Precision = "auto",
     ) -> None:
-        """Take settings into use."""
-        self.model, self.sampling, self.precision = model, sampling, precision
-        self.process, self.mask_channels = Process.of(config), config.mask_channels
+        """Take settings into use; ``snapshots`` are other weights of the same network."""
+        self.sampling, self.precision, self.mask_channels = sampling, precision, config.mask_channels
+        self.process = Process.of(config)
         self.table = table_of(sampling, self.process.schedule)
-        self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
+        moments = [Moments(network, self.process, self.table) for network in (model, *snapshots)]
+        looks = num_looks(sampling, len(snapshots))
+        self.walkers = [
+            Walker(of.model, of, sampling, MIRRORS[number % sampling.views], precision)
+            for number, of in ((number, moments[number % len(moments)]) for number in range(looks))
+        ]
 
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
         """Draw the ensembles of a batch of images."""
@@ -68,83 +87,49 @@ class EnsembleSampler:
     ) -> Iterator[Ensemble]:
         """Draw the ensembles some members at a time, as they are asked for; the images are looked at once."""
         h, w = image.shape[-2:]
-        condition, anchor = self._looked_at(image)
+        conditions, anchor = self._looked_at(image)
         for start in range(0, self.sampling.members, size):
             numbers = range(start, min(start + size, self.sampling.members))
-            yield Ensemble(self._drawn(condition, numbers, keys, seed=seed, size=(h, w)), anchor)
+            expected = Expectations(self.table, image.new_zeros(len(image), self.mask_channels, h, w))
+            drawn = {
+                number: masks
+                for look in range(len(self.walkers))
+                for number, masks in self._drawn(look, conditions[look], numbers, keys, expected, seed=seed)
+            }
+            probability = torch.stack([drawn[number] for number in numbers])
+            yield Ensemble(probability, anchor, expected.mean(len(numbers)), expected.times)
 
     def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"] | None:
         """Look at images without drawing members."""
         return self._looked_at(image)[1]
 
-    @torch.inference_mode()
-    def _looked_at(self, image: Tensor) -> tuple[Condition, Tensor | None]:
-        with autocast(self.precision, image.device):
-            condition = self.model.condition(image)
-        logits = condition.logits
-        return condition, None if logits is None else self.process.labels.activate(logits.float())
+    def _looked_at(self, image: Tensor) -> Seen:
+        looks = [walker.look(image) for walker in self.walkers]
+        anchors = [anchor for _, anchor in looks if anchor is not None]
+        return [condition for condition, _ in looks], torch.stack(anchors).mean(dim=0) if anchors else None
 
-    @torch.inference_mode()
     def _drawn(
-        self, condition: Condition, numbers: Sequence[int], keys: Sequence[str], *, seed: int, size: tuple[int, int]
-    ) -> Float[Tensor, "m b k h w"]:
-        b = len(keys)
-        with autocast(self.precision, condition.device):
-            chunks = [
-                self._denoised(condition, members, keys, seed=seed, size=size)
-                for members in in_chunks(b, numbers, size=self.sampling.batch_size)
-            ]
-        probability = self.process.probability(torch.cat(chunks))
-        return probability.unflatten(0, (b, len(numbers))).transpose(0, 1)
-
-    def _denoised(
         self,
+        look: int,
         condition: Condition,
-        members: Sequence[tuple[int, int]],
+        numbers: Sequence[int],
         keys: Sequence[str],
+        expected: Expectations,
         *,
         seed: int,
-        size: tuple[int, int],
-    ) -> Float[Tensor, "n k h w"]:
-        """Walk some members from noise to x_0, together."""
-        device = condition.device
-        own = _of(condition, [index for _, index in members])
-        shape = (self.mask_channels, *size)
-        named = [(keys[index], number) for number, index in members]
-        noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
-        moments = self._tabulated(size, device)
-
-        def denoise(x_t: Tensor, t: float) -> Denoised:
-            now = moments[t]
-            output = self.model.denoise(x_t, now.time, own).float()
-            return self.process.denoised(self.process.completed(output, own.logits, x_t, now.level), x_t, now.level)
-
-        return sample(denoise, noise(), self.table, noise=noise)
-
-    def _tabulated(self, size: tuple[int, int], device: torch.device) -> dict[float, Moment]:
-        """Compute once what depends on the time alone."""
-        if size not in self._by_time:
-            self._by_time = {size: {row.t: self._moment(row.t, size, device) for row in self.table}}
-        return self._by_time[size]
-
-    def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
-        return Moment(Level.of(self.process.schedule.lam_at(t)), self.model.at(torch.tensor([t], device=device), size))
+    ) -> Iterator[tuple[int, Float[Tensor, "b k h w"]]]:
+        """Draw the members of all images that have one look."""
+        own = [number for number in numbers if number % len(self.walkers) == look]
+        (h, w), b = next(iter(expected.sums.values())).shape[-2:], len(keys)
+        shape = (self.mask_channels, h, w)
+        chunks = [
+            self.walkers[look].draw(condition, members, keys, expected, seed=seed, shape=shape)
+            for members in in_chunks(b, own, size=self.sampling.batch_size)
+        ]
+        if chunks:
+            yield from zip(own, torch.cat(chunks).unflatten(0, (b, len(own))).unbind(1), strict=True)
 
 
-def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[list[tuple[int, int]]]:
-    """Cut all members of a batch of images into chunks, image by image.
-
-    Where the members of one image fill more than half of a chunk, no chunk holds members of two: they can then
-    share the condition of their image without copies of it.
-    """
-    members = [[(number, image) for number in numbers] for image in range(num_images)]
-    if 2 * len(numbers) <= size:
-        members = [[pair for of_image in members for pair in of_image]]
-    return [of[start : start + size] for of in members for start in range(0, len(of), size)]
-
-
-def _of(condition: Condition, images: Sequence[int]) -> Condition:
-    """Give each member the condition of its image: a view where all have the same."""
-    if len(set(images)) == 1:
-        return condition.expand(images[0], len(images))
-    return condition.select(torch.tensor(images, device=condition.device))
+def num_looks(sampling: SamplingConfig, num_snapshots: int) -> int:
+    """Count how often each image is looked at: once through each pair of weights and mirror that members have."""
+    return min(math.lcm(1 + num_snapshots, sampling.views), sampling.members)

@@ -1,0 +1,145 @@
+"""Walking members of images from noise to masks: with one network, seen through one mirror."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from medsegdiff.config.diffusion import SamplingConfig
+from medsegdiff.config.run import Precision
+from medsegdiff.data.split import evenly
+from medsegdiff.diffusion.noise import MemberNoise
+from medsegdiff.diffusion.process import Process
+from medsegdiff.diffusion.samplers import Denoised, Table, sample
+from medsegdiff.diffusion.schedule import Level
+from medsegdiff.hardware import autocast
+from medsegdiff.models.base import DiffusionModel
+from medsegdiff.types import Condition
+
+Mirror = tuple[int, ...]
+"""Axes of an image that are turned around: -1 left and right, -2 top and bottom."""
+MIRRORS: tuple[Mirror, ...] = ((), (-1,), (-2,), (-2, -1))
+"""Those that ``sampling.views`` takes, in this order."""
+KEPT = 8
+"""Times of the sampler whose expectations are kept, at most."""
+
+
+class Expectations:
+    """Sums up, over the members of each image, what networks expect of the mask at some times."""
+
+    def __init__(self, table: Table, like: Float[Tensor, "b k h w"]) -> None:
+        self.times = tuple(evenly([row.t for row in table], KEPT))
+        self.sums = {t: torch.zeros_like(like) for t in self.times}
+
+    def add(self, t: float, probability: Float[Tensor, "n k h w"], images: Int[Tensor, " n"]) -> None:
+        """Take in what is expected of some members, each of its image."""
+        if t in self.sums:
+            self.sums[t].index_add_(0, images, probability)
+
+    def mean(self, members: int) -> Float[Tensor, "s b k h w"]:
+        """Average over the members of each image."""
+        return torch.stack([self.sums[t] / members for t in self.times])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a step of the sampler needs to know of its time."""
+
+    level: Level
+    time: Any
+    """What the network made of it."""
+
+
+class Moments:
+    """What depends on the time alone, computed once for each network and size of image."""
+
+    def __init__(self, model: DiffusionModel, process: Process, table: Table) -> None:
+        self.model, self.process, self.table = model, process, table
+        self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
+
+    def of(self, size: tuple[int, int], device: torch.device) -> dict[float, Moment]:
+        """Give the moments of a table by time."""
+        if size not in self._by_time:
+            self._by_time = {size: {row.t: self._moment(row.t, size, device) for row in self.table}}
+        return self._by_time[size]
+
+    def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
+        return Moment(Level.of(self.process.schedule.lam_at(t)), self.model.at(torch.tensor([t], device=device), size))
+
+
+@dataclass(frozen=True)
+class Walker:
+    """One network that sees images through one mirror; what it gives is turned back."""
+
+    model: DiffusionModel
+    moments: Moments
+    sampling: SamplingConfig
+    mirror: Mirror
+    precision: Precision
+
+    @torch.inference_mode()
+    def look(self, image: Float[Tensor, "b c h w"]) -> tuple[Condition, Float[Tensor, "b k h w"] | None]:
+        """Look at images: what denoising needs to know of them, and what the anchor says, if there is one."""
+        with autocast(self.precision, image.device):
+            condition = self.model.condition(image.flip(self.mirror) if self.mirror else image)
+        if condition.logits is None:
+            return condition, None
+        anchor = self.moments.process.labels.activate(condition.logits.float())
+        return condition, anchor.flip(self.mirror) if self.mirror else anchor
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        condition: Condition,
+        members: Sequence[tuple[int, int]],
+        keys: Sequence[str],
+        expected: Expectations,
+        *,
+        seed: int,
+        shape: tuple[int, int, int],
+    ) -> Float[Tensor, "n k h w"]:
+        """Draw some members, (number, index of the image) each, together; ``shape`` is that of a mask."""
+        device, process = condition.device, self.moments.process
+        images = torch.tensor([index for _, index in members], device=device)
+        own = _of(condition, [index for _, index in members])
+        named = [(keys[index], number) for number, index in members]
+        noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
+        moments = self.moments.of((shape[1], shape[2]), device)
+
+        def denoise(x_t: Tensor, t: float) -> Denoised:
+            now = moments[t]
+            output = self.model.denoise(x_t, now.time, own).float()
+            found = process.denoised(process.completed(output, own.logits, x_t, now.level), x_t, now.level)
+            expected.add(t, self._turned(process.probability(found.x_0)), images)
+            return found
+
+        with autocast(self.precision, device):
+            drawn = sample(denoise, noise(), self.moments.table, noise=noise)
+        return self._turned(process.probability(drawn))
+
+    def _turned(self, values: Tensor) -> Tensor:
+        return values.flip(self.mirror) if self.mirror else values
+
+
+def in_chunks(num_images: int, numbers: Sequence[int], *, size: int) -> list[list[tuple[int, int]]]:
+    """Cut all members of a batch of images into chunks, image by image.
+
+    Where the members of one image fill more than half of a chunk, no chunk holds members of two: they can then
+    share the condition of their image without copies of it.
+    """
+    members = [[(number, image) for number in numbers] for image in range(num_images)]
+    if 2 * len(numbers) <= size:
+        members = [[pair for of_image in members for pair in of_image]]
+    return [of[start : start + size] for of in members for start in range(0, len(of), size)]
+
+
+def _of(condition: Condition, images: Sequence[int]) -> Condition:
+    """Give each member the condition of its image: a view where all have the same."""
+    if len(set(images)) == 1:
+        return condition.expand(images[0], len(images))
+    return condition.select(torch.tensor(images, device=condition.device))
