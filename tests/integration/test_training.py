@@ -67,11 +67,13 @@ def stopping_at(step: int) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(
-    ("step", "workers"), [(4, 0), (4, 1), (3, 0), (6, 0)], ids=["", "worker", "before a validation", "at the end"]
+    ("step", "workers", "optimizer"),
+    [(4, 0, "adamw"), (4, 1, "adamw"), (3, 0, "adamw"), (6, 0, "adamw"), (4, 0, "sgd")],
+    ids=["", "worker", "before a validation", "at the end", "momentum"],
 )
-def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, workers: int) -> None:
+def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, workers: int, optimizer: str) -> None:
     """Stop in the middle and go on: weights, average, optimizer, best weights and validations are the same bits."""
-    config = small_config(*STEPS, f"train.num_workers={workers}", "train.accumulate=2")
+    config = small_config(*STEPS, f"train.num_workers={workers}", "train.accumulate=2", f"train.optimizer={optimizer}")
     train(folder, tmp_path / "whole", config)
     patch = stopping_at(step)
     outcome = train(folder, tmp_path / "parts", config)

@@ -9,8 +9,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from medsegdiff.config.run import TrainConfig
 from medsegdiff.training.state import Progress
-from medsegdiff.training.step import TrainingStep, learning_rate
+from medsegdiff.training.step import TrainingStep, learning_rate, optimizer_for
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 from tests.makers import small_config
@@ -72,3 +73,35 @@ def test_the_learning_rate_ends_with_the_steps_that_fit_into_the_time(settled: i
     used = step.optimizer.param_groups[0]["lr"]
     assert used == learning_rate(1, config, num_steps=settled or 10)
     assert (used < learning_rate(1, config)) == bool(settled)
+
+
+def test_sgd_moves_weights_and_biases_as_nesterov_does_by_hand() -> None:
+    """v ← 0.99 v + g and p ← p − η (g + 0.99 v), where g is the gradient and the decay of p."""
+    layer = torch.nn.Linear(2, 1).double()
+    config = TrainConfig(optimizer="sgd", learning_rate=0.1, weight_decay=0.5)
+    optimizer = optimizer_for(layer, config)
+    by_hand = [p.detach().clone() for p in layer.parameters()]
+    velocity = [torch.zeros_like(p) for p in by_hand]
+    for number in range(3):
+        x = torch.arange(2.0).double() + number
+        optimizer.zero_grad()
+        layer(x).sum().backward()
+        optimizer.step()
+        for p, v, slope in zip(by_hand, velocity, (x, torch.ones(1)), strict=True):
+            g = slope + 0.5 * p
+            v.mul_(0.99).add_(g)
+            p.sub_(0.1 * (g + 0.99 * v))
+    for ours, theirs in zip(layer.parameters(), by_hand, strict=True):
+        assert torch.allclose(ours, theirs)
+
+
+def test_the_poly_rate_is_that_of_torch() -> None:
+    config = TrainConfig(lr_schedule="poly", learning_rate=0.01, warmup_steps=0, max_steps=50)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=50, power=0.9)
+    for step in range(51):
+        assert learning_rate(step, config) == pytest.approx(schedule.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        schedule.step()
+    assert learning_rate(25, config) == pytest.approx(0.01 * 0.5**0.9)
+    assert learning_rate(10, config, num_steps=20) == learning_rate(25, config)

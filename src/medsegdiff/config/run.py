@@ -35,14 +35,16 @@ class TrainConfig(Component):
     sharding: bool = False
     """Whether each process keeps only a share of weights, gradients, moments and averaged weights (FSDP), for a network
     that no single device holds; needs several processes."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """``sgd`` has a Nesterov momentum of 0.99, as in nnU-Net, and decays biases and norms too."""
     learning_rate: float = Field(default=1e-4, gt=0)
-    """Of AdamW; 1e-4 in the paper."""
-    lr_schedule: Literal["constant", "cosine"] = "cosine"
-    """``cosine`` falls to 1 % at the last step."""
+    """Of the optimizer; 1e-4 in the paper."""
+    lr_schedule: Literal["constant", "cosine", "poly"] = "cosine"
+    """``cosine`` falls to 1 % at the last step; ``poly`` to 0, as (1 − step / steps)^0.9, as in nnU-Net."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps over which the learning rate rises."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    """Of AdamW."""
+    """Of the optimizer."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients longer than this are scaled down to it; ``null`` leaves them."""
     ema_decay: float = Field(default=0.999, ge=0, lt=1)

@@ -42,7 +42,7 @@ class TrainingStep:
             shard(self.average.requires_grad_(False), accelerator)
         else:
             self.average.to(accelerator.device)
-        optimizer = torch.optim.AdamW(parameter_groups(model, train.weight_decay), lr=train.learning_rate, fused=True)
+        optimizer = optimizer_for(model, train)
         shard_loading(optimizer)
         split = train.sharding  # then it is on its device already, and takes no DDP around it
         self.model = accelerator.prepare_model(model, device_placement=not split, evaluation_mode=split)
@@ -107,6 +107,8 @@ def learning_rate(step: int, config: TrainConfig, *, num_steps: int | None = Non
     if config.lr_schedule == "constant":
         return config.learning_rate * warm
     done = min(step / (num_steps or config.max_steps), 1.0)
+    if config.lr_schedule == "poly":
+        return config.learning_rate * warm * (1 - done) ** 0.9  # Isensee et al. (2021), methods
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
@@ -119,6 +121,20 @@ def moving_average(decay: float, count: Callable[[], int]) -> Update:
         torch._foreach_lerp_(average, current, 1 - keep)
 
     return update
+
+
+MOMENTUM = 0.99
+"""Of SGD: Isensee et al. (2021), methods."""
+
+
+def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Make the optimizer that was asked for."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=True
+        )
+    return torch.optim.AdamW(parameter_groups(model, decay), lr=rate, fused=True)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
