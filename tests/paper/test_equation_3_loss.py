@@ -28,6 +28,26 @@ def test_soft_dice_of_two_empty_masks_is_0() -> None:
     assert soft_dice(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)).item() == 0
 
 
+def test_soft_dice_of_a_batch_by_hand() -> None:
+    """Two images: 1 of 1 and 2 pixels in common, then none of 1 and 0; together 1 of 2 and 2. Truth: fractions."""
+    probability = torch.tensor([[[[1.0, 0.0]]], [[[1.0, 0.0]]]])
+    mask = torch.tensor([[[[1.0, 1.0]]], [[[0.0, 0.0]]]])
+    assert soft_dice(probability, mask).tolist() == pytest.approx([1 - 3 / 4, 1 - 1 / 2])
+    assert soft_dice(probability, mask, batch=True).tolist() == pytest.approx([1 - 3 / 5] * 2)
+    labelled = torch.tensor([[[[1.0, 1.0]]], [[[0.0, 0.0]]]])
+    assert soft_dice(probability, mask, labelled=labelled, batch=True).tolist() == pytest.approx([1 - 3 / 4] * 2)
+
+
+def test_dice_of_a_batch_is_that_of_its_images_laid_side_by_side(
+    predictions: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    logits, mask = predictions
+    loss = LossConfig(alpha=1, beta=0, batch_dice=True)
+    aside = [torch.cat(list(part), dim=-1)[None] for part in predictions]
+    alone = mask_terms(*aside, LossConfig(alpha=1, beta=0), labels=Labels())
+    assert torch.allclose(mask_terms(logits, mask, loss, labels=Labels()), alone.expand(10))
+
+
 def test_cross_entropy_by_hand() -> None:
     logits, mask = torch.tensor([[[[0.3, -2.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
     by_hand = -(math.log(1 / (1 + math.exp(-0.3))) + math.log(1 - 1 / (1 + math.exp(2.0)))) / 2

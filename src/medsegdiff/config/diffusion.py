@@ -51,6 +51,9 @@ class LossConfig(Component):
     """β = 10 in the paper: weight of the cross-entropy of the anchor."""
     anchor_weighting: Literal["indicator", "expected"] = "expected"
     """``indicator`` as in equation 3; ``expected`` weighs every sample 1/α: the same on average, with less variance."""
+    batch_dice: bool = False
+    """Whether the anchor's soft Dice is that of all pixels of a batch (of a process) together, as in nnU-Net's 2-D
+    plans, and not the mean over its images."""
     x_0_dice: float = Field(default=1.0, ge=0)
     """Weight of soft Dice beside cross-entropy in L_n when the target is x0."""
     x_0_dice_falls: bool = False

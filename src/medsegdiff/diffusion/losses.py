@@ -18,6 +18,7 @@ def soft_dice(
     mask: Float[Tensor, "b k h w"],
     *,
     labelled: Float[Tensor, "b 1 h w"] | None = None,
+    batch: bool = False,
 ) -> Float[Tensor, " b"]:
     """Compute 1 − Dice of probabilities, by image, averaged over channels.
 
@@ -29,15 +30,17 @@ def soft_dice(
         probability: In [0, 1].
         mask: 0 and 1.
         labelled: 0 where nobody labelled: what is predicted there does not count.
+        batch: Whether the pixels of all images count together, as nnU-Net does in 2-D; then all have one loss.
 
     Returns:
         In [0, 1].
     """
     if labelled is not None:
         probability, mask = probability * labelled, mask * labelled
-    both = (probability * mask).sum(dim=(2, 3))  # (b, k)
-    either = probability.sum(dim=(2, 3)) + mask.sum(dim=(2, 3))
-    return (1 - (2 * both + 1) / (either + 1)).mean(dim=1)
+    over = (0, 2, 3) if batch else (2, 3)
+    both = (probability * mask).sum(dim=over)  # (b, k), or (k,)
+    either = probability.sum(dim=over) + mask.sum(dim=over)
+    return (1 - (2 * both + 1) / (either + 1)).mean(dim=-1).expand(len(mask))
 
 
 def cross_entropy(

@@ -208,12 +208,12 @@ def mask_terms(
     Args:
         logits: Of the Condition Model.
         mask: 0 and 1; shares on coarser grids.
-        config: β.
+        config: β, and whether Dice is taken of all images together.
         labels: The label space.
         labelled: 0 where nobody labelled.
 
     Returns:
         The loss.
     """
-    l_dice = soft_dice(labels.activate(logits), mask, labelled=labelled)
+    l_dice = soft_dice(labels.activate(logits), mask, labelled=labelled, batch=config.batch_dice)
     return l_dice + config.beta * cross_entropy(logits, mask, exclusive=labels.exclusive, labelled=labelled)
