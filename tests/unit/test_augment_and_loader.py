@@ -6,44 +6,90 @@ import numpy as np
 import pytest
 import torch
 
-from medsegdiff.config.data import DataConfig
+from medsegdiff.config.data import Augmentation, DataConfig
 from medsegdiff.config.run import TrainConfig
-from medsegdiff.data.loader import Augment, PreparedCases, TrainingStream, training_loader
+from medsegdiff.data.augment import Augment
+from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
 from tests.makers import as_told
 
+SETS = pytest.mark.parametrize("kind", ["light", "nnunet"])
 
-def test_image_and_masks_of_all_raters_move_together() -> None:
-    """The image is its own mask: wherever a pixel goes, image and masks must still agree."""
-    augment = Augment(48)
+
+@pytest.mark.parametrize(("kind", "share"), [("light", 0.98), ("nnunet", 0.95)])
+def test_image_and_masks_of_all_raters_move_together(kind: Augmentation, share: float) -> None:
+    """The image is its own mask: wherever a pixel goes, image and masks must still agree, but for coarsened borders."""
+    augment = Augment(48, kind)
     mask = torch.zeros(2, 1, 48, 48)
     mask[:, :, 8:24, 10:38] = 1
-    for seed in range(12):
+    for seed in range(40):
         image, moved = augment(6 * mask[0] - 3, mask, seed=seed)
         assert torch.equal(moved[0], moved[1])
-        assert ((image[0] > 0).float() == moved[0, 0]).float().mean() > 0.98
+        middle = (image.amax() + image.amin()) / 2  # gamma and contrast move both ends
+        assert ((image[0] > middle).float() == moved[0, 0]).float().mean() > share
 
 
-def test_the_same_seed_does_the_same_and_another_does_not() -> None:
-    augment, image, mask = Augment(48), torch.randn(3, 32, 32), (torch.rand(1, 1, 32, 32) > 0.5).float()
-    a, b, c = (augment(image, mask, seed=s) for s in (5, 5, 6))
-    assert torch.equal(a[0], b[0])
-    assert torch.equal(a[1], b[1])
-    assert not torch.equal(a[0], c[0])
+@SETS
+def test_the_same_seed_does_the_same_and_another_does_not(kind: Augmentation) -> None:
+    """Also right after another sample, and in another object, whatever was drawn before."""
+    augment, image, mask = Augment(48, kind), torch.randn(3, 32, 32), (torch.rand(1, 1, 32, 32) > 0.5).float()
+    first = [augment(image, mask, seed=seed) for seed in range(20)]
+    other = Augment(48, kind)
+    again = [other(image, mask, seed=seed) for seed in reversed(range(20))][::-1]
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+    assert len({a[0].numpy().tobytes() for a in first}) > 15
 
 
-def test_masks_stay_0_and_1_and_exclusive() -> None:
+@SETS
+def test_masks_stay_0_and_1_and_exclusive(kind: Augmentation) -> None:
     labels = torch.randint(3, (1, 32, 32))
     mask = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
-    for seed in range(8):
-        _, moved = Augment(48)(torch.randn(1, 32, 32), mask, seed=seed)
+    augment = Augment(48, kind)
+    for seed in range(40):
+        _, moved = augment(torch.randn(1, 32, 32), mask, seed=seed)
+        assert moved.unique().tolist() == [0, 1]
         assert torch.equal(moved.sum(dim=1), torch.ones(1, 32, 32))
 
 
-@pytest.fixture
-def stream() -> TrainingStream:
-    config = DataConfig(image_size=32)
+def test_nnunets_set_comes_as_often_as_published() -> None:
+    """Moves that no mirror makes: a rotation or another scale, 1 − .8². What changes grey values alone: 1 − the product
+    of what leaves them."""
+    augment = Augment(32, "nnunet")
+    image, mask = torch.randn(1, 32, 32), torch.zeros(1, 1, 32, 32)
+    mask[0, 0, 3:9, 5:21] = 1
+    mirrored = {mask.flip(axes).numpy().tobytes() for axes in ((), (-1,), (-2,), (-1, -2))}
+    values = image.sort(dim=-1).values.flatten().sort().values
+    moved = changed = 0
+    for seed in range(600):
+        image_now, mask_now = augment(image, mask, seed=seed)
+        turned = mask_now.numpy().tobytes() not in mirrored
+        moved += turned
+        changed += not turned and not torch.equal(image_now.flatten().sort().values, values)
+    kept = 0.9 * 0.8 * 0.85 * 0.85 * 0.75 * 0.9 * 0.7
+    assert moved / 600 == pytest.approx(1 - 0.8**2, abs=0.06)
+    assert changed / (600 - moved) == pytest.approx(1 - kept, abs=0.06)
+
+
+def test_nnunets_set_scales_both_axes_alike_between_07_and_14() -> None:
+    zoom = Augment(64, "nnunet").transform.transforms[1]
+    image, mask = torch.zeros(1, 64, 64), torch.zeros(1, 64, 64)
+    mask[:, 24:40, 24:40] = 1
+    zoom.set_random_state(seed=0)
+    sides = []
+    for _ in range(200):
+        moved = zoom({"image": image, "mask": mask})["mask"][0]
+        sides.append([int(moved.amax(dim=axis).sum()) for axis in (0, 1)])
+    assert all(abs(a - b) <= 1 for a, b in sides)
+    assert min(a for a, _ in sides) == pytest.approx(0.7 * 16, abs=1.5)
+    assert max(a for a, _ in sides) == pytest.approx(1.4 * 16, abs=1.5)
+
+
+@pytest.fixture(params=["light", "nnunet"])
+def stream(request: pytest.FixtureRequest) -> TrainingStream:
+    config = DataConfig(image_size=32, augmentation=request.param)
     source = open_source("phantom", config)
     cases = PreparedCases(source, as_told(config, channels=1), stride=16)
     return TrainingStream(cases, source.info.names("train")[:10], seed=0, augment=True)

@@ -15,6 +15,9 @@ Plane = Literal["sagittal", "coronal", "axial"]
 Values = Literal["standard", "unit", "raw"]
 """Mean 0 and standard deviation 1; 8-bit values divided by 255; as in the file."""
 
+Augmentation = Literal["light", "nnunet"]
+"""Sets of random changes."""
+
 
 class DataConfig(Component):
     """How data are read and what the model sees of them. What the data tell of themselves is in `DataSpec`."""
@@ -47,6 +50,9 @@ class DataConfig(Component):
     """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
     augment: bool = True
     """Random flips, rotation, scale, shift and intensity while training."""
+    augmentation: Augmentation = "light"
+    """Which changes those are: ``light``, most of them in each image, or ``nnunet``, nnU-Net's set: rarer, and blur,
+    contrast, low resolution and gamma too."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training cases kept for validation where the data name none."""
     test_fraction: float = Field(default=0.2, ge=0, lt=1)
