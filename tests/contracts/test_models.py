@@ -52,7 +52,7 @@ def test_a_network_has_an_anchor_and_is_trained_to_if_it_declares_one(name: str)
 def test_shapes(name: str, task: str, channels: int) -> None:
     model = build_model(configured(name, task, f"data.channels={channels}")).eval()
     k, s = len(TASKS[task]), model.stride
-    for h, w in ((s, s), (3 * s, 2 * s), (5 * s, 8 * s)):
+    for h, w in ((s, model.fewest_cells * s), (3 * s, 2 * s), (5 * s, 8 * s)):
         image, x_t, t = torch.randn(2, channels, h, w), torch.randn(2, k, h, w), torch.tensor([0.0, 999.0])
         prediction, logits, _ = model(image, x_t, t)
         assert (logits is not None) == has_anchor(name)
@@ -63,6 +63,11 @@ def test_shapes(name: str, task: str, channels: int) -> None:
 def test_a_size_that_does_not_fit_says_which_would(name: str) -> None:
     model = build_model(configured(name, "binary"))
     s = model.stride
+    if model.fewest_cells > 1:
+        with pytest.raises(
+            ShapeError, match=rf"{s}×{s}.*keeps 1 pixel; it needs {model.fewest_cells}\. .*fewer levels"
+        ):
+            model.condition(torch.zeros(1, 2, s, s))
     with pytest.raises(ShapeError, match=f"{s + 1}×{s}.*multiples of {s}.*Pad it to {2 * s}×{s}"):
         model.condition(torch.zeros(1, 2, s + 1, s))
 
@@ -74,7 +79,7 @@ def test_gradient_reaches_every_parameter_or_the_target_is_refused(name: str, ta
             configured(name, "exclusive", f"diffusion.target={target}")
         return
     config = configured(name, "exclusive", f"diffusion.target={target}", "loss.anchor_weighting=expected")
-    model = randomised(build_model(config))
+    model = randomised(build_model(config)).train()
     labels = torch.randint(3, (4, 32, 32))
     mask = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
     batch = as_batch({"image": torch.randn(4, 2, 32, 32), "mask": mask, "positions": (0, 1, 2, 3)})

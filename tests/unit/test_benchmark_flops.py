@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from medsegdiff.benchmark.flops import counted_pass, extended, operations
-from medsegdiff.benchmark.nnunet_reference import FORWARDS, ReferenceUNet, planned_widths
+from medsegdiff.benchmark.nnunet_reference import FORWARDS, planned_widths
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
 from medsegdiff.models.base import budget
+from medsegdiff.models.nnunet import PlainUNet
 from tests.makers import small_config
 
 
@@ -53,17 +54,18 @@ def test_a_real_fourier_transform_there_and_back_is_five_n_log_n(device: str) ->
 def test_the_reference_has_the_size_of_the_plan_of_nnunet(channels: int) -> None:
     """33.5 M parameters and 29.6 GFLOP at 256×256; 592 GFLOP for an image."""
     with torch.device("meta"):
-        net, image = ReferenceUNet(planned_widths(256), image_channels=channels), torch.empty(1, channels, 256, 256)
+        net = PlainUNet(channels, 2, widths=planned_widths(256), deep_supervision=False)
+        image = torch.empty(1, channels, 256, 256)
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(33.5e6, rel=0.01)
-    one = operations(lambda: net(image)).counted
+    one = operations(lambda: net(image)[0]).counted
     assert one == pytest.approx(29.6e9, rel=0.02)
     assert FORWARDS * one == pytest.approx(592e9, rel=0.02)
 
 
 def test_the_reference_gives_logits_at_full_resolution_and_stops_halving_at_four_pixels() -> None:
     assert [len(planned_widths(size)) for size in (16, 32, 64, 128, 256, 320, 512)] == [3, 4, 5, 6, 7, 7, 8]
-    net = ReferenceUNet(planned_widths(32), image_channels=1)
-    assert (net.stride, net(torch.rand(2, 1, 32, 48)).shape) == (8, (2, 2, 32, 48))
+    net = PlainUNet(1, 2, widths=planned_widths(32), deep_supervision=False)
+    assert (net.stride, net(torch.rand(2, 1, 32, 48))[0].shape) == (8, (2, 2, 32, 48))
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     assert len(convolutions) == 2 * (4 + 3)
     assert sum(m.stride == (2, 2) for m in convolutions) == 3

@@ -5,6 +5,7 @@ from medsegdiff.models import (  # noqa: F401  (they register themselves)
     ensdiff,
     medsegdiff_v1,
     medsegdiff_v2,
+    nnunet,
     release,
     segdiff,
     transunet,

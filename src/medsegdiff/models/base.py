@@ -61,6 +61,8 @@ class DiffusionModel(nn.Module, ABC):
     units: tuple[type[nn.Module], ...] = (ResidualBlock,)
     """Blocks of which one at a time is whole where the network is split over processes (``train.sharding``). Most
     parameters lie in them, none of them lies in another, and they are called, not reached into."""
+    fewest_cells = 1
+    """Pixels of an image on the coarsest grid, at least: two where they are normalised by image."""
 
     def __init__(self, *, stride: int) -> None:
         super().__init__()
@@ -132,7 +134,7 @@ class DiffusionModel(nn.Module, ABC):
             image: The image.
 
         Raises:
-            ShapeError: If its height or width is not a multiple of the stride.
+            ShapeError: If its height or width is not a multiple of the stride, or too little is left of it.
         """
         h, w = size_of(image)
         fits = [next_multiple(size, self.stride) for size in (h, w)]
@@ -140,6 +142,11 @@ class DiffusionModel(nn.Module, ABC):
             raise ShapeError(
                 f"The image is {h}×{w}; height and width must be multiples of {self.stride}. "
                 f"Pad it to {fits[0]}×{fits[1]}; Segmenter does so by itself."
+            )
+        if h * w < self.fewest_cells * self.stride**2:
+            raise ShapeError(
+                f"The image is {h}×{w}, of which the coarsest grid of this network keeps {h * w // self.stride**2} "
+                f"pixel; it needs {self.fewest_cells}. Set a larger data.image_size, or fewer levels (model.levels)."
             )
 
 
