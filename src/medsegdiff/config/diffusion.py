@@ -84,6 +84,9 @@ class SamplingConfig(Component):
     """Mirrors through which the image is looked at, members sharing them out: as it is; left and right turned around;
     top and bottom; both. Each is a look of the Condition Model. For structures that may lie either way, as training
     with ``data.augment`` takes for granted."""
+    raters: int | None = Field(default=None, ge=1)
+    """How many raters' majority (a tie is foreground) the mask of ``fusion: dice`` shall match; ``null``: as many as
+    the training data had."""
     antithetic: bool = False
     """Whether members come in pairs with opposite noise: a steadier mean, but pairs that disagree too much."""
     shared_noise: bool = True

@@ -18,6 +18,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 class TrainConfig(Component):
     """Training."""
 
+    snapshots: int = Field(default=0, ge=0)
+    """Further sets of weights that are kept from the last two fifths of training, short averages each: members share
+    them out."""
     draws: int = Field(default=1, ge=1)
     """Noise levels, noises and (where there are several) raters that the Diffusion Model learns from at each look of
     the Condition Model at an image."""

@@ -31,6 +31,8 @@ class DataSpec(Component):
     """Files per image, one per channel."""
     layout: str = ""
     """The entry of the registry of data sets that lists its files; empty for what is made on the fly."""
+    raters: int = 1
+    """Who drew masks of the same images."""
 
 
 class ResolvedConfig(Config):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from medsegdiff.data.layouts.folder import mask_folder
 from medsegdiff.data.masks import MaskFile, Masks, Stored, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import FUSERS, Fused
+from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import images_in, read_geometry, read_map
@@ -88,20 +90,36 @@ class Predictions:
         """The folder of the files, named in errors."""
         return self.masks.root if self.masks is not None else self.root
 
+    @cached_property
+    def mixture(self) -> Mixture | None:
+        """How ``segment`` made the maps; ``None`` of maps from elsewhere, and of those that a fusion gave."""
+        made = SegmentationFolder.around(self.root).read()
+        return None if made is None else made.probability
+
+    @property
+    def by_maps(self) -> bool:
+        """Whether the maps are the probability, and not the share of members."""
+        return self.maps is not None and (len(self.members) < 2 or self.mixture is not None)
+
     @property
     def probability_is(self) -> str:
         """Where the foreground's probability comes from, in words; empty where there is none."""
-        if len(self.members) > 1:
-            return "The share of members that drew a pixel."
-        if self.maps is None:
-            return ""
+        if not self.by_maps:
+            return "The share of members that drew a pixel." if len(self.members) > 1 else ""
+        assert self.maps is not None
+        return f"The values in {self.maps.root.name}/." + self._told_of_maps()
+
+    def _told_of_maps(self) -> str:
         made = SegmentationFolder.around(self.root).read()
-        fusion = None if made is None or made.sampling is None else made.sampling.fusion
-        surer = fusion == "staple" and self.root.resolve().name != "anchor"
-        return f"The values in {self.maps.root.name}/." + (
+        if made is None or self.root.resolve().name == "anchor":
+            return ""
+        if made.probability is not None:
+            fitted = f", fitted on {made.calibrated_on} validation cases" if made.calibrated_on else ", not calibrated"
+            return f" They mix the anchor ({made.probability.weight:.0%}) and what members expect{fitted}."
+        if made.sampling is None or made.sampling.fusion != "staple":
+            return ""
+        return (
             " They are STAPLE's posterior, surer than the share of members: segment with --save-members to score that."
-            if surer
-            else ""
         )
 
     def folders(self) -> list[Masks]:
@@ -133,9 +151,10 @@ class Predictions:
         def predicted(channel: int) -> Predicted:
             members = np.stack([part(channel) for part in parts]) if parts else None
             mask = self._fused(name, channel, members) if fused is None else fused(channel)
-            if members is not None and len(members) > 1:
-                return mask, members, members.mean(axis=0, dtype=np.float32)
-            return mask, members, None if self.maps is None else self.maps.read(name, channel)
+            if self.by_maps and self.maps is not None:
+                return mask, members, self.maps.read(name, channel)
+            several = members is not None and len(members) > 1
+            return mask, members, members.mean(axis=0, dtype=np.float32) if several and members is not None else None
 
         return predicted
 

@@ -52,7 +52,8 @@ class Fuser(Protocol):
 
 
 FUSERS: Registry[Fuser, dict[str, Any]] = Registry("fusion", dict)
-"""The fact ``takes`` names what a fuser takes of what `decide` is told beside the members; the others ignore it."""
+"""The fact ``takes`` names what a fuser takes of what `decide` is told beside the members; the others ignore it.
+``whole`` names that which decides on a volume at once, not slice by slice."""
 
 
 @FUSERS.register("mean", probability="mean of the members' probabilities")
@@ -139,6 +140,7 @@ def staple(
     "dice",
     probability="the marginal, if it is told, else the mean of the members' probabilities",
     takes=("marginal", "raters"),
+    whole=True,
     source="Dembczyński et al. (2011)",
 )
 def dice(

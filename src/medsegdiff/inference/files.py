@@ -111,6 +111,8 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         members=request.members,
         sampling=request.sampling,
         seed=request.seed,
+        probability=segmenter.calibration.mixture,
+        calibrated_on=segmenter.calibration.cases,
         plugins=tuple(plugins_of(segmenter.config)),
     )
 

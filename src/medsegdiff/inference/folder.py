@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import ConfigError, DataError, some
+from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference import RECORD
 from medsegdiff.inference.sizes import Size
 from medsegdiff.io.atomic import write_json, write_text
@@ -69,6 +70,10 @@ class Record(_Told):
     """As asked, of each image."""
     sampling: SamplingConfig | None = None
     seed: int = 0
+    probability: Mixture | None = None
+    """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion."""
+    calibrated_on: int = 0
+    """Validation cases that it and the intervals of sizes were fitted on; 0: they are not calibrated."""
     seconds: float | None = None
     """For all images; ``None`` if it did not come to an end."""
     images: tuple[ImageRecord, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.fusion.fusers import decide
+from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
@@ -44,7 +45,7 @@ class Part:
     mask: UInt8[np.ndarray, ...]
     """The fused label map."""
     probability: Float[np.ndarray, "k *s"]
-    """Of each channel, after fusion."""
+    """Of each channel: the calibrated mixture of anchor and members, whatever the fusion."""
     uncertainty: Uncertainty
     """Maps of std, entropy and disagreement."""
     members: UInt8[np.ndarray, "m ..."]
@@ -56,6 +57,8 @@ class Part:
     sensitivity: Float[np.ndarray, "m k"] | None
     """By member and channel, as STAPLE estimates it, in volumes slice by slice; ``None`` with another fusion."""
     specificity: Float[np.ndarray, "m k"] | None
+    held: Float[np.ndarray, " k"] | None = None
+    """Pixels of each channel that STAPLE believes in."""
     anchor_certainty: Certainty | None = None
     """How sure the anchor is, of volumes too."""
 
@@ -71,9 +74,12 @@ class Drawing:
         *,
         device: torch.device,
         precision: Precision = "auto",
+        snapshots: Sequence[DiffusionModel] = (),
+        mixture: Mixture = Mixture(),  # noqa: B008 - it can't be changed
     ) -> None:
         self.model, self.config, self.request, self.device = model, config, request, device
-        self.ensembles = EnsembleSampler(model, config, request.sampling, precision=precision)
+        self.snapshots, self.mixture = snapshots, mixture
+        self.ensembles = EnsembleSampler(model, config, request.sampling, snapshots=snapshots, precision=precision)
 
     def parts(self, cases: Iterable[Case], *, refused: Refused | None = None) -> Iterator[tuple[Case, Part]]:
         """Make a part of each picture, in their order; ``refused`` without a hearer, the first bad one ends all."""
@@ -92,8 +98,19 @@ class Drawing:
         seen = [self._growing(self._item(piece)).holds() for piece in slices()]
         chosen = evenly([index for index, holds in enumerate(seen) if holds] or range(len(seen)), PROBED)
         deciding = [self._item(piece) for index, piece in enumerate(slices()) if index in chosen]
-        request = self.request.with_members(until_stable(together([self._growing(item) for item in deciding])))
-        return Drawing(self.model, self.config, request, device=self.device, precision=self.ensembles.precision)
+        return self.asked(self.request.with_members(until_stable(together([self._growing(item) for item in deciding]))))
+
+    def asked(self, request: Request) -> Drawing:
+        """Answer another request in the same way."""
+        return Drawing(
+            self.model,
+            self.config,
+            request,
+            device=self.device,
+            precision=self.ensembles.precision,
+            snapshots=self.snapshots,
+            mixture=self.mixture,
+        )
 
     def _batches(self, cases: Iterable[Case], refused: Refused | None) -> Iterator[list[_Item]]:
         """Put images of one size together, so that the members of a batch fill the sampler."""
@@ -135,9 +152,10 @@ class Drawing:
         )
 
     def _part(self, item: _Item, ensemble: Ensemble, index: int) -> Part:
-        members, anchor = _restored(ensemble, index, item)
-        labels, fusion = self.config.spec.labels, self.request.sampling.fusion
-        return fused(members, anchor, labels, fusion=fusion, name=item.case.name)
+        members, anchor, expected = _restored(ensemble, index, item, time=self.mixture.nearest(ensemble.times))
+        labels = self.config.spec.labels
+        probability = self.mixture(anchor, expected, exclusive=labels.exclusive)
+        return fused(members, anchor, probability, labels, request=self.request, name=item.case.name)
 
 
 @dataclass(frozen=True)
@@ -151,15 +169,21 @@ class _Item:
 
 
 def fused(
-    members: Float[Tensor, "m k h w"], anchor: Float[Tensor, "k h w"] | None, labels: Labels, *, fusion: str, name: str
+    members: Float[Tensor, "m k h w"],
+    anchor: Float[Tensor, "k h w"] | None,
+    probability: Float[Tensor, "k h w"],
+    labels: Labels,
+    *,
+    request: Request,
+    name: str,
 ) -> Part:
     """Fuse the members of one image, and see where they differ."""
-    decided = decide(members, labels, fusion=fusion)
+    decided = decide(members, labels, fusion=request.sampling.fusion, marginal=probability, raters=request.raters)
     if not decided.converged:
         log.warning("%s: STAPLE did not come to rest; look at the members.", name)
     return Part(
         mask=decided.mask,
-        probability=decided.probability.cpu().numpy(),
+        probability=probability.cpu().numpy(),
         uncertainty=uncertainty_of(members, exclusive=labels.exclusive),
         members=np.stack([labels.decide(member) for member in members]),
         anchor=None if anchor is None else labels.decide(anchor),
@@ -167,18 +191,20 @@ def fused(
         anchor_certainty=None if anchor is None else Certainty.of(anchor, labels),
         sensitivity=None if decided.sensitivity is None else decided.sensitivity.numpy(),
         specificity=None if decided.specificity is None else decided.specificity.numpy(),
+        held=None if decided.sensitivity is None else decided.probability.double().sum(dim=(1, 2)).numpy(),
     )
 
 
-def _restored(ensemble: Ensemble, index: int, item: _Item) -> tuple[Tensor, Tensor | None]:
-    """Bring the members (m k h w) and the anchor (k h w), if there is one, of one image to its native grid.
+def _restored(ensemble: Ensemble, index: int, item: _Item, *, time: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Bring members (m k h w), anchor (k h w), if there is one, and expectation of an image to its native grid.
 
     Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
     members is the saved mask, and contours keep the precision of the members' continuous values.
     """
     placement = item.prepared.placement
     anchor = None if ensemble.anchor is None else from_grid(ensemble.anchor[index, None], placement)[0]
-    return from_grid(ensemble.probability[:, index], placement), anchor
+    expected = from_grid(ensemble.expected[time, index, None], placement)[0]
+    return from_grid(ensemble.probability[:, index], placement), anchor, expected
 
 
 def _differ(a: _Item, b: _Item) -> bool:

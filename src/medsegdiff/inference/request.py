@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
 from medsegdiff.config.diffusion import SamplingConfig, SamplingOptions
@@ -28,6 +29,8 @@ class Request:
     auto: bool = False
     """Whether each image decides how many members it needs."""
     seed: int = 0
+    raters: int = 1
+    """Whose majority the mask shall match."""
 
     @classmethod
     def of(cls, config: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
@@ -47,18 +50,28 @@ class Request:
         FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
         if sampling.mode == "mean":
             sampling = _in_one_step(sampling, given, target=config.diffusion.target)
+            sampling = sampling.model_copy(update={"members": _looks(sampling, config)})
         if config.train.teacher is not None and sampling.steps > 1:
             log.warning("The model was distilled into one step; %d steps were not learned.", sampling.steps)
-        return cls(sampling, auto, seed)
+        return cls(sampling, auto, seed, sampling.raters or config.spec.raters)
 
     def with_members(self, number: int) -> Request:
         """Settle the number of members."""
-        return Request(self.sampling.model_copy(update={"members": number}), seed=self.seed)
+        return replace(self, sampling=self.sampling.model_copy(update={"members": number}), auto=False)
+
+    def with_fusion(self, fusion: str) -> Request:
+        """Fuse otherwise."""
+        return replace(self, sampling=self.sampling.model_copy(update={"fusion": fusion}))
 
     @property
     def members(self) -> int | Literal["auto"]:
         """What is drawn for each image."""
         return AUTO if self.auto else self.sampling.members
+
+
+def _looks(sampling: SamplingConfig, config: ResolvedConfig) -> int:
+    """Count the pairs of weights and mirror, of which the mean without members takes each once."""
+    return math.lcm(1 + config.train.snapshots, sampling.views)
 
 
 def _in_one_step(sampling: SamplingConfig, given: dict[str, Any], *, target: str) -> SamplingConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +28,32 @@ class Segmentation(Part):
     geometry: Geometry
     labels: Labels
     """What the channels are, and the values that label maps are written with."""
+    stretch: Mapping[str, Stretch] = field(default_factory=dict)
+    """What calibrates the intervals of sizes, by structure; nothing where they are not calibrated."""
 
     @classmethod
-    def of(cls, case: Case, part: Part, *, labels: Labels) -> Segmentation:
+    def of(
+        cls, case: Case, part: Part, *, labels: Labels, stretch: Mapping[str, Stretch] | None = None
+    ) -> Segmentation:
         """Join what a model says of an image with where the image lies.
 
         Args:
             case: The image.
             part: What the model says of it.
             labels: What the channels are.
+            stretch: What calibrates the intervals of sizes.
 
         Returns:
             The result.
         """
-        return cls(name=case.name, image=case.image, geometry=case.geometry, labels=labels, **vars(part))
+        return cls(
+            name=case.name,
+            image=case.image,
+            geometry=case.geometry,
+            labels=labels,
+            stretch=stretch or {},
+            **vars(part),
+        )
 
     def save(self, out: str | Path, *, members: bool = False, parts: Collection[str] = USUAL) -> Path:
         """Write masks, probability, uncertainty, any anchor and an overlay to look at: as PNG, volumes as NIfTI.
@@ -77,18 +89,15 @@ class Segmentation(Part):
         """
         return agreement_of(self.members, self.labels)
 
-    def sizes(self, stretch: Mapping[str, Stretch] | None = None) -> dict[str, Size]:
-        """Measure area or volume of each structure, with the interval in which 90 % of the members lie.
+    def sizes(self) -> dict[str, Size]:
+        """Measure area or volume of each structure, with an interval for the true one.
 
-        Members differ less, or more, than references do: only with a stretch that was fitted on other cases does the
-        interval hold the true size as often as it says.
-
-        Args:
-            stretch: By structure, as `medsegdiff.metrics.intervals.fit_stretch` finds it; ``None``: the members' own
-                interval.
+        It is the interval in which 90 % of the members lie, moved outwards or inwards as validation cases ask for
+        (``stretch``): members differ less, or more, than references do, so that without it the interval does not hold
+        the true size as often as it says.
 
         Returns:
             By structure: mean and interval, in pixels for pictures, in mL for volumes; nothing of a single member.
         """
         counts = sizes_of(self.members, self.labels)
-        return stated_sizes(counts, self.labels.structures, self.geometry, stretch=stretch)
+        return stated_sizes(counts, self.labels.structures, self.geometry, stretch=self.stretch)

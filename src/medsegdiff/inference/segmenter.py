@@ -15,6 +15,7 @@ from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.hardware import pick_device, place
+from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.inputs import ImageLike, read_case
 from medsegdiff.inference.parts import Drawing, Refused
 from medsegdiff.inference.request import Request
@@ -22,7 +23,7 @@ from medsegdiff.inference.resources import compile_steps
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.volume import parts_of
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.models.checkpoint import Origin, Weights, load_model
+from medsegdiff.models.checkpoint import Origin, Weights, load_model, load_snapshots
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Segmenter:
         precision: Precision = "auto",
         compiled: bool = False,
         origin: Origin | None = None,
+        calibration: Calibration = Calibration(),  # noqa: B008 - it can't be changed
+        snapshots: Sequence[DiffusionModel] = (),
     ) -> None:
         """Take a model into use.
 
@@ -55,6 +58,8 @@ class Segmenter:
             precision: ``auto``, ``fp32`` or ``bf16``.
             compiled: Whether steps are compiled: see `medsegdiff.inference.resources`.
             origin: Where the weights come from, to be written beside results.
+            calibration: What validation has taught of its probabilities and sizes; by default nothing.
+            snapshots: Further weights of the network, which members share out.
         """
         self.device = pick_device(None if device is None else str(device))
         self.model = model
@@ -63,7 +68,10 @@ class Segmenter:
             compile_steps(model, self.device)
         self.config = config
         self.precision = precision
-        self.origin = origin
+        self.origin, self.calibration = origin, calibration
+        self.snapshots = list(snapshots)
+        for network in self.snapshots:
+            place(network, self.device).eval()
 
     @classmethod
     def from_pretrained(
@@ -89,7 +97,16 @@ class Segmenter:
         """
         model, config = load_model(folder, weights=weights)
         origin = Origin(str(folder), weights)
-        return cls(model, config, device=device, precision=precision, compiled=compiled, origin=origin)
+        return cls(
+            model,
+            config,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            origin=origin,
+            calibration=Calibration.of_run(Path(folder)),
+            snapshots=load_snapshots(folder, config),
+        )
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a path is a sequence too, of letters
@@ -150,7 +167,16 @@ class Segmenter:
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        drawing = Drawing(self.model, self.config, request, device=self.device, precision=self.precision)
+        drawing = Drawing(
+            self.model,
+            self.config,
+            request,
+            device=self.device,
+            precision=self.precision,
+            snapshots=self.snapshots,
+            mixture=self.calibration.mixture,
+        )
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
-        return itertools.starmap(partial(Segmentation.of, labels=self.config.spec.labels), drawn)
+        joined = partial(Segmentation.of, labels=self.config.spec.labels, stretch=self.calibration.stretch)
+        return itertools.starmap(joined, drawn)

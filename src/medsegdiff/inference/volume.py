@@ -15,6 +15,8 @@ from medsegdiff.config.data import Plane
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
 from medsegdiff.errors import MedSegDiffError
+from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.structures import decide_volume
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.parts import Drawing, Part, Refused
 from medsegdiff.inference.resources import check_needs, needs_of
@@ -68,7 +70,14 @@ def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]
     )
     if told := check_needs(case.name, needs):
         noted(told)
-    return paste(case, plane, (part for _, part in drawing.parts(slices())))
+    request = drawing.request
+    if "whole" not in FUSERS[sampling.fusion].facts:
+        return paste(case, plane, (part for _, part in drawing.parts(slices())))
+    by_slice = drawing.asked(request.with_fusion("majority"))  # until the members are known as a whole
+    part = paste(case, plane, (part for _, part in by_slice.parts(slices())))
+    labels = config.spec.labels
+    decide_volume(part.members, labels, mask=part.mask, marginal=part.probability, raters=request.raters)
+    return part
 
 
 def slices_of(
@@ -135,9 +144,9 @@ class VolumeRates:
 
     def add(self, part: Part) -> None:
         """Take a slice into account; slices of other fusions have no rates."""
-        if part.sensitivity is None or part.specificity is None:
+        if part.sensitivity is None or part.specificity is None or part.held is None:
             return
-        inside = part.probability.sum(axis=(1, 2), dtype=np.float64)  # (k,)
+        inside = part.held
         weight = np.stack([inside, part.probability[0].size - inside])[:, None].clip(min=NONE)  # (2, 1, k)
         hits = weight * np.stack([part.sensitivity, part.specificity])
         self._hits = hits if self._hits is None else self._hits + hits

@@ -103,6 +103,22 @@ def load_weights(file: Path, model: torch.nn.Module) -> None:
     model.load_state_dict(state)
 
 
+def snapshot_file(number: int) -> str:
+    """Name the file of further weights of a run, counted from 1."""
+    return f"snapshot-{number}.safetensors"
+
+
+def load_snapshots(folder: str | Path, config: ResolvedConfig) -> list[DiffusionModel]:
+    """Load the further weights that a run has kept, as many as were made by now."""
+    found = []
+    for number in range(1, config.train.snapshots + 1):
+        file = Path(folder) / snapshot_file(number)
+        if file.is_file():
+            found.append(build_model(config).eval())
+            load_weights(file, found[-1])
+    return found
+
+
 def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     missing = [f"{name} is missing" for name in expected if name not in given]
     strange = [f"{name} is unknown" for name in given if name not in expected]

@@ -75,6 +75,7 @@ def resolve(
         plane=info.plane,
         channel_files=info.channel_files,
         layout=info.layout,
+        raters=len(info.raters),
     )
     return resolved(config, spec)
 

@@ -20,9 +20,10 @@ from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.errors import ConfigError, some
-from medsegdiff.hardware import on_cpu
+from medsegdiff.hardware import on_cpu, place
 from medsegdiff.models.base import build_model
-from medsegdiff.models.checkpoint import load_config
+from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
+from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
@@ -103,10 +104,25 @@ def train(
     accelerator.wait_for_everyone()
     try:
         outcome = trainer.fit()
+        if accelerator.is_main_process and outcome.reason in ("finished", "stopped early"):
+            calibrate_run(run, resolved, cases, info, device=accelerator.device, track=track)
         accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it
         return outcome
     finally:
         accelerator.end_training()
+
+
+def calibrate_run(
+    run: Run, config: ResolvedConfig, cases: PreparedCases, info: DataInfo, *, device: torch.device, track: Track
+) -> None:
+    """Fit probabilities and intervals of sizes to validation cases, with the weights that will segment."""
+    model, _ = load_model(run.folder)
+    place(model, device)
+    snapshots = load_snapshots(run.folder, config)
+    for network in snapshots:
+        place(network, device)
+    found = calibrate(model, config, cases, info, snapshots=snapshots, device=device, track=track)
+    found.save(run.folder)
 
 
 def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, track: Track) -> None:

@@ -21,6 +21,7 @@ from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared
 from medsegdiff.fusion.fusers import decide
+from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import dice, iou
@@ -105,7 +106,11 @@ class Validator:
         assert case.mask is not None
         members = ensemble.probability[:, index].cpu()
         masks = [self._structures(member) for member in members]
-        mask = self.labels.masks(decide(members, self.labels, fusion=self.sampling.fusion).mask).astype(bool)
+        seen, expected = None if ensemble.anchor is None else ensemble.anchor[index], ensemble.expected[0, index]
+        mixed = Mixture()(seen, expected, exclusive=self.labels.exclusive).cpu()
+        mask = self.labels.masks(decide(members, self.labels, fusion=self.sampling.fusion, marginal=mixed).mask).astype(
+            bool
+        )
         anchor = None if ensemble.anchor is None else self._structures(ensemble.anchor[index].cpu())
         share = case.mask.float().mean(dim=0).numpy()[self.labels.foreground]  # of raters; the background is not scored
         truth = share >= 0.5

@@ -1,0 +1,49 @@
+"""What validation cases have taught of a run's ensembles: its mixture of probabilities, its intervals of sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from medsegdiff.config.base import Component
+from medsegdiff.errors import CheckpointError
+from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.io.atomic import write_json
+from medsegdiff.metrics.intervals import Stretch
+
+FILE = "calibration.json"
+"""In the folder of a run."""
+
+
+class Calibration(Component):
+    """Fitted once training is over; without validation cases enough, what is said is not calibrated."""
+
+    cases: int = 0
+    """Validation cases that it rests on; 0: none."""
+    mixture: Mixture = Mixture()
+    """Of anchor and members, for ``probability/``."""
+    stretch: Mapping[str, Stretch] = {}
+    """Of the intervals of sizes, by structure."""
+    log_scores: Mapping[str, float] = {}
+    """Near structures of those cases, in nats, lower is better: ``anchor``, ``members``, ``mixture``."""
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Calibration:
+        """Read what a run has; nothing where it has none."""
+        file = folder / FILE
+        if not file.is_file():
+            return cls()
+        try:
+            return cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, ValidationError) as error:
+            raise CheckpointError(
+                f"{file}: can't be read ({error}). Remove it to segment uncalibrated, or train with --resume, which "
+                "writes it anew."
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        """Write it into a run."""
+        write_json(folder / FILE, self.model_dump(mode="json"))

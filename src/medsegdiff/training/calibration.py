@@ -1,0 +1,140 @@
+"""Calibration at the end of training: ensembles of validation cases, and what they should have said."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.data.dataset import DataInfo, Track, no_progress
+from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.split import evenly
+from medsegdiff.data.transforms import Prepared
+from medsegdiff.fusion.mixture import fit_mixture, log_score
+from medsegdiff.inference.calibration import Calibration
+from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
+from medsegdiff.inference.members import sizes_of
+from medsegdiff.inference.request import Request
+from medsegdiff.metrics.calibration import near
+from medsegdiff.metrics.intervals import fit_stretch
+from medsegdiff.models.base import DiffusionModel
+
+log = logging.getLogger(__name__)
+
+CASES = 64
+"""Validation cases that are segmented, at most: pictures, or slices of volumes."""
+ENOUGH = 5
+"""Fewer cases calibrate nothing."""
+PIXELS = 60_000
+"""That the mixture is fitted on, at most."""
+GRID = 128 * 128
+"""Of larger grids a part of the pixels is kept, the same part of all cases."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A validation case on the model grid."""
+
+    case: str
+    """Of which volume a slice is; of a picture, its name."""
+    anchor: Float[Tensor, "k n"] | None
+    """Probabilities at some pixels near the structures."""
+    expected: Float[Tensor, "s k n"]
+    share: Float[Tensor, "k n"]
+    """Of raters."""
+    sizes: Int[np.ndarray, "m structures"]
+    """Pixels of each structure, by member."""
+    truth: Int[np.ndarray, " structures"]
+    """Of the reference: the majority of raters, a tie is foreground."""
+    times: tuple[float, ...]
+
+
+def calibrate(
+    model: DiffusionModel,
+    config: ResolvedConfig,
+    cases: PreparedCases,
+    info: DataInfo,
+    *,
+    snapshots: Sequence[DiffusionModel] = (),
+    device: torch.device,
+    track: Track = no_progress,
+) -> Calibration:
+    """Segment validation cases as the run's users will, and fit what their ensembles say to the references."""
+    chosen = _chosen(info)
+    if len(chosen) < ENOUGH:
+        log.warning("Probabilities and sizes are not calibrated: %d validation cases, %d needed.", len(chosen), ENOUGH)
+        return Calibration()
+    sampling, precision = Request.of(config).sampling, config.train.precision
+    sampler = EnsembleSampler(model, config, sampling, snapshots=snapshots, precision=precision)
+    items = [(case, item) for case, of in chosen.items() for item in of]
+    drawn = [_draw(sampler, config, case, cases[item], device) for case, item in track(items, "Calibrating")]
+    return _fitted(drawn, config)
+
+
+def _chosen(info: DataInfo) -> dict[str, tuple[str, ...]]:
+    """Choose cases evenly; volumes whole, as many as there is room for."""
+    names = info.names("val")
+    each = max(1, len(info.items("val")) // len(names))
+    return {name: info.slices.get(name, (name,)) for name in evenly(names, max(1, CASES // each))}
+
+
+def _draw(
+    sampler: EnsembleSampler, config: ResolvedConfig, case: str, prepared: Prepared, device: torch.device
+) -> Drawn:
+    """Draw an ensemble; slices of a volume share their noise, as they will where volumes are segmented."""
+    labels, seed = config.spec.labels, config.train.seed
+    assert prepared.mask is not None
+    ensemble = sampler.draw(prepared.image[None].to(device), [case], seed=seed)
+    share = prepared.mask.float().mean(dim=0)  # (k, h, w)
+    chosen = _pixels(ensemble, prepared, share, structures=labels.foreground)
+    maps = np.stack([labels.decide(member) for member in ensemble.probability[:, 0].cpu()])
+    truth = (share[labels.foreground] >= 0.5).sum(dim=(1, 2)).numpy()
+
+    def at(values: Tensor) -> Tensor:
+        return values.cpu().flatten(-2)[..., chosen]
+
+    anchor = None if ensemble.anchor is None else at(ensemble.anchor[0])
+    expected = at(ensemble.expected[:, 0])
+    return Drawn(case, anchor, expected, at(share), sizes_of(maps, labels), truth, ensemble.times)
+
+
+def _pixels(
+    ensemble: Ensemble, prepared: Prepared, share: Float[Tensor, "k h w"], *, structures: slice
+) -> Int[np.ndarray, " n"]:
+    """Choose pixels near what somebody or something drew, and that somebody labelled."""
+    seen = [share[structures] > 0, (ensemble.probability[:, 0, structures].cpu() >= 0.5).any(dim=0)]
+    around = near(*(mask.any(dim=0).numpy() for mask in seen))
+    if prepared.ignored is not None:
+        around &= ~prepared.ignored.bool().any(dim=0).numpy()
+    return np.flatnonzero(around)[:: max(1, around.size // GRID)]
+
+
+def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig) -> Calibration:
+    labels, times = config.spec.labels, drawn[0].times
+    expected, share = (torch.cat([getattr(of, name) for of in drawn], dim=-1) for name in ("expected", "share"))
+    anchors = [of.anchor for of in drawn if of.anchor is not None]
+    anchor = torch.cat(anchors, dim=-1) if anchors else None
+    if not share.shape[-1]:  # nobody drew anything, and nothing did
+        return Calibration()
+    some = evenly(range(share.shape[-1]), PIXELS)
+    expected, share = expected[..., some], share[..., some]
+    anchor = None if anchor is None else anchor[..., some]
+    mixture, score = fit_mixture(anchor, expected, share, times=times, exclusive=labels.exclusive)
+    alone = {"members": expected[mixture.nearest(times)]} | ({} if anchor is None else {"anchor": anchor})
+    scores = {name: float(log_score(p, share, exclusive=labels.exclusive)) for name, p in alone.items()}
+    names = list(dict.fromkeys(of.case for of in drawn))
+    sizes, truth = (
+        np.stack([np.sum([getattr(of, kind) for of in drawn if of.case == name], axis=0) for name in names])
+        for kind in ("sizes", "truth")
+    )
+    stretch = {name: fit_stretch(sizes[:, :, index], truth[:, index]) for index, name in enumerate(labels.structures)}
+    several = sizes.shape[1] > 1  # a single member has no interval
+    return Calibration(
+        cases=len(names), mixture=mixture, stretch=stretch if several else {}, log_scores={**scores, "mixture": score}
+    )
