@@ -44,7 +44,8 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
 
 def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Path]) -> None:
     run, _ = trained
-    expected = {BEST, LAST, "config.json", "run.json", "split.csv", "log.jsonl", "curves.png", STATE, "validation"}
+    files = ("config.json", "run.json", "split.csv", "log.jsonl", "curves.png", "calibration.json")
+    expected = {BEST, LAST, STATE, "validation", *files}
     assert {p.name for p in run.iterdir()} == expected
     described = json.loads((run / "run.json").read_text())
     assert described["cases"] == {"train": 9, "val": 1, "test": 2}

@@ -18,6 +18,7 @@ from medsegdiff import Segmenter
 from medsegdiff.config.run import Config
 from medsegdiff.errors import GeometryError
 from medsegdiff.evaluation import evaluate
+from medsegdiff.fusion.expected_dice import largest_expected_dice
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.models.base import DiffusionModel, build_model
@@ -46,6 +47,19 @@ class Threshold(DiffusionModel):
 
     def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Tensor:
         return condition.logits
+
+
+class Doubtful(DiffusionModel):
+    """Members draw what is brighter than a level of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(stride=1)
+
+    def condition(self, image: Tensor) -> Condition:
+        return Condition(image - 1)
+
+    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Tensor:
+        return condition.logits + 20 * x_t.mean(dim=(2, 3), keepdim=True)
 
 
 def identity(**values: str) -> Segmenter:
@@ -119,6 +133,25 @@ def test_a_member_starts_from_one_noise_in_all_slices_if_it_shall(tmp_path: Path
         same.append((members == members[..., :1]).mean())
     assert same[0] > 0.999
     assert same[1] < 0.99
+
+
+def test_the_mask_of_largest_expected_dice_is_that_of_the_whole_volume(tmp_path: Path) -> None:
+    """Truth: the rule on all voxels of the volume at once, which lie in memory here."""
+    voxels = np.random.default_rng(3).integers(0, 255, (18, 16, 5)).astype(np.int16)
+    path = save(tmp_path / "a.nii", voxels, np.diag([1, 1, 2, 1]))
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[x]", "sampling.members=6")
+    result = Segmenter(Doubtful(), config, device="cpu", precision="fp32")(path, fusion="dice", steps=1)
+    votes = np.stack([np.asarray(member).ravel() > 0 for member in result.members])
+    marginal = np.asarray(result.probability[0], np.float32).ravel()
+    whole = largest_expected_dice(votes, marginal).mask.reshape(voxels.shape)
+    assert (whole == result.mask).mean() > 0.995
+    by_slice = np.stack(
+        [
+            largest_expected_dice(votes.reshape(6, *voxels.shape)[..., z].reshape(6, -1), of.ravel()).mask
+            for z, of in enumerate(np.moveaxis(marginal.reshape(voxels.shape), 2, 0))
+        ]
+    )
+    assert (np.moveaxis(by_slice.reshape(5, 18, 16), 0, 2) != result.mask).mean() > 0.003
 
 
 def test_distances_are_in_millimetres(tmp_path: Path) -> None:

@@ -8,16 +8,17 @@ import torch
 
 from medsegdiff.config.data import Augmentation, DataConfig
 from medsegdiff.config.run import TrainConfig
+from medsegdiff.config.spec import Orientation
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
 from tests.makers import as_told
 
-SETS = pytest.mark.parametrize("kind", ["light", "nnunet"])
+SETS = pytest.mark.parametrize("kind", ["light", "strong", "nnunet"])
 
 
-@pytest.mark.parametrize(("kind", "share"), [("light", 0.98), ("nnunet", 0.95)])
+@pytest.mark.parametrize(("kind", "share"), [("light", 0.98), ("strong", 0.95), ("nnunet", 0.95)])
 def test_image_and_masks_of_all_raters_move_together(kind: Augmentation, share: float) -> None:
     """The image is its own mask: wherever a pixel goes, image and masks must still agree, but for coarsened borders."""
     augment = Augment(48, kind)
@@ -41,6 +42,20 @@ def test_the_same_seed_does_the_same_and_another_does_not(kind: Augmentation) ->
         assert torch.equal(a[0], b[0])
         assert torch.equal(a[1], b[1])
     assert len({a[0].numpy().tobytes() for a in first}) > 15
+
+
+@pytest.mark.parametrize("augmentation", ["light", "strong"])
+def test_images_are_shifted_and_scaled_along_both_axes(augmentation: str) -> None:
+    mask = torch.zeros(1, 1, 48, 48)
+    mask[:, :, 16:32, 16:32] = 1
+    augment = Augment(48, augmentation, Orientation(mirrors=(False, False), turn=0.0))
+    places = [augment(mask[0], mask, seed=seed)[1][0, 0].nonzero().float() for seed in range(40)]
+    centres, sides = (
+        torch.stack([of(dim=0) for of in found])
+        for found in ([place.mean for place in places], [place.std for place in places])
+    )
+    assert (centres.std(dim=0) > 0.7).all()
+    assert (sides.std(dim=0) > 0.3).all()
 
 
 @SETS

@@ -15,7 +15,7 @@ Plane = Literal["sagittal", "coronal", "axial"]
 Values = Literal["standard", "unit", "raw"]
 """Mean 0 and standard deviation 1; 8-bit values divided by 255; as in the file."""
 
-Augmentation = Literal["light", "nnunet"]
+Augmentation = Literal["light", "strong", "nnunet"]
 """Sets of random changes."""
 
 
@@ -48,11 +48,14 @@ class DataConfig(Component):
     """How channels other than CT enter the network; in the authors' code ``unit`` (pictures) or ``raw`` (volumes)."""
     window: tuple[float, float] | None = None
     """Hounsfield units that become −1 and 1, what is beyond is cut off; ``null`` takes those of the structures."""
+    orientation: Literal["auto", "free", "fixed"] = "auto"
+    """``free``: training mirrors images and turns them by any angle; ``fixed``: it turns them by 20° at most; ``auto``
+    finds out, mirror by mirror, whether images lie the same way about their structures."""
     augment: bool = True
     """Random flips, rotation, scale, shift and intensity while training."""
     augmentation: Augmentation = "light"
-    """Which changes those are: ``light``, most of them in each image, or ``nnunet``, nnU-Net's set: rarer, and blur,
-    contrast, low resolution and gamma too."""
+    """Which changes those are: ``light``, most of them in each image; ``strong``, the same with wider ranges and gamma;
+    or ``nnunet``, nnU-Net's set: rarer, and blur, contrast, low resolution and gamma too."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training cases kept for validation where the data name none."""
     test_fraction: float = Field(default=0.2, ge=0, lt=1)

@@ -82,8 +82,7 @@ class SamplingConfig(Component):
     """Entry of the registry of fusions; STAPLE in the paper."""
     views: Literal[1, 2, 4] = 1
     """Mirrors through which the image is looked at, members sharing them out: as it is; left and right turned around;
-    top and bottom; both. Each is a look of the Condition Model. For structures that may lie either way, as training
-    with ``data.augment`` takes for granted."""
+    top and bottom; both. Each is a look of the Condition Model. Mirrors that training has not used are left out."""
     raters: int | None = Field(default=None, ge=1)
     """How many raters' majority (a tie is foreground) the mask of ``fusion: dice`` shall match; ``null``: as many as
     the training data had."""

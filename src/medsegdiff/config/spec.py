@@ -14,6 +14,15 @@ from medsegdiff.labels import Labels
 from medsegdiff.types import Task
 
 
+class Orientation(Component):
+    """What may be done to images so that they still look like images of the data."""
+
+    mirrors: tuple[bool, bool] = (True, True)
+    """Whether left and right, top and bottom may be turned around."""
+    turn: float = 180.0
+    """Degrees that they may be turned by, at most."""
+
+
 class DataSpec(Component):
     """What a data set told of itself before training; nothing of it is missing."""
 
@@ -31,6 +40,8 @@ class DataSpec(Component):
     """Files per image, one per channel."""
     layout: str = ""
     """The entry of the registry of data sets that lists its files; empty for what is made on the fly."""
+    orientation: Orientation = Orientation()
+    """Mirrors and turns that training and views use."""
     raters: int = 1
     """Who drew masks of the same images."""
 

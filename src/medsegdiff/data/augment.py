@@ -27,6 +27,7 @@ from monai.transforms import (
 from torch import Tensor
 
 from medsegdiff.config.data import Augmentation
+from medsegdiff.config.spec import Orientation
 
 BOTH = ("image", "mask")
 MOVED = ("bilinear", "nearest")
@@ -36,9 +37,14 @@ MOVED = ("bilinear", "nearest")
 class Augment:
     """Changes image and masks at random, but the same for the same seed."""
 
-    def __init__(self, size: int, augmentation: Augmentation = "light") -> None:
+    def __init__(
+        self,
+        size: int,
+        augmentation: Augmentation = "light",
+        orientation: Orientation = Orientation(),  # noqa: B008 - it can't be changed
+    ) -> None:
         """Set up the transforms."""
-        self.transform = Compose(SETS[augmentation](size))
+        self.transform = Compose([*SETS[augmentation](size, orientation), *_mirrors(orientation)])
 
     def __call__(
         self, image: Float[Tensor, "c h w"], mask: Float[Tensor, "r k h w"], *, seed: int
@@ -52,26 +58,40 @@ class Augment:
         return moved["image"], moved["mask"].reshape(mask.shape)
 
 
-def _light(size: int) -> list[RandomizableTransform]:
-    """Make flips, rotation, scale, shift and intensity."""
+def _light(size: int, orientation: Orientation) -> list[RandomizableTransform]:
+    """Make rotation, scale, shift and intensity."""
     return [
-        *_mirrors(),
-        RandAffined(
-            BOTH,
-            prob=0.8,
-            rotate_range=math.pi,
-            scale_range=0.2,
-            translate_range=size / 16,
-            mode=MOVED,
-            padding_mode="reflection",
-        ),
+        _moved(size, orientation, scale=0.2),
         RandScaleIntensityd("image", prob=0.5, factors=0.2, channel_wise=True),
         RandShiftIntensityd("image", prob=0.5, offsets=0.2),
         RandGaussianNoised("image", prob=0.3, std=0.1),
     ]
 
 
-def _nnunet(size: int) -> list[RandomizableTransform]:
+def _strong(size: int, orientation: Orientation) -> list[RandomizableTransform]:
+    """Make the same with wider ranges, and gamma: for images that differ from scanner to scanner."""
+    return [
+        _moved(size, orientation, scale=0.3),
+        RandAdjustContrastd("image", prob=0.5, gamma=(0.5, 2.0)),
+        RandScaleIntensityd("image", prob=0.5, factors=0.5, channel_wise=True),
+        RandShiftIntensityd("image", prob=0.5, offsets=0.5),
+        RandGaussianNoised("image", prob=0.3, std=0.1),
+    ]
+
+
+def _moved(size: int, orientation: Orientation, *, scale: float) -> RandomizableTransform:
+    return RandAffined(
+        BOTH,
+        prob=0.8,
+        rotate_range=math.radians(orientation.turn),
+        scale_range=(scale, scale),  # of both axes: a single number is that of the first alone
+        translate_range=(size / 16, size / 16),
+        mode=MOVED,
+        padding_mode="reflection",
+    )
+
+
+def _nnunet(size: int, orientation: Orientation) -> list[RandomizableTransform]:
     """Make the set of nnU-Net, for standardised images, in its order.
 
     Deviations: outside of the image it is reflected, so that exclusive classes stay exclusive; channels are blurred,
@@ -81,7 +101,7 @@ def _nnunet(size: int) -> list[RandomizableTransform]:
     drawn as its standard deviation, as in their code.
     """
     return [
-        RandRotated(BOTH, prob=0.2, range_x=math.pi, mode=MOVED, padding_mode="reflection"),
+        RandRotated(BOTH, prob=0.2, range_x=math.radians(orientation.turn), mode=MOVED, padding_mode="reflection"),
         RandZoomd(
             BOTH, prob=0.2, min_zoom=0.7, max_zoom=1.4, mode=("bilinear", "nearest-exact"), padding_mode="reflect"
         ),
@@ -94,15 +114,20 @@ def _nnunet(size: int) -> list[RandomizableTransform]:
         ),
         RandAdjustContrastd("image", prob=0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
         RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
-        *_mirrors(),
     ]
 
 
-def _mirrors() -> list[RandomizableTransform]:
-    return [RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+def _mirrors(orientation: Orientation) -> list[RandomizableTransform]:
+    left_right, top_bottom = orientation.mirrors
+    used = [axis for axis, free in enumerate((top_bottom, left_right)) if free]
+    return [RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in used]
 
 
-SETS: dict[Augmentation, Callable[[int], list[RandomizableTransform]]] = {"light": _light, "nnunet": _nnunet}
+SETS: dict[Augmentation, Callable[[int, Orientation], list[RandomizableTransform]]] = {
+    "light": _light,
+    "strong": _strong,
+    "nnunet": _nnunet,
+}
 """For images of a size in pixels, by name."""
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medsegdiff.config.run import TrainConfig
-from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.config.spec import Orientation, ResolvedConfig
 from medsegdiff.data.augment import Augment
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
@@ -55,11 +55,12 @@ class TrainingStream(Dataset[dict[str, Any]]):
         augment: bool,
         foreground: Sequence[str] = (),
         raters: int = 1,
+        orientation: Orientation = Orientation(),  # noqa: B008 - it can't be changed
     ) -> None:
         self.cases, self.names, self.seed, self.raters = cases, list(names), seed, raters
         self.foreground = list(foreground)
         asked = cases.config.data
-        self.augment = Augment(asked.image_size, asked.augmentation) if augment else None
+        self.augment = Augment(asked.image_size, asked.augmentation, orientation) if augment else None
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         case = self.cases[self._name(position)]

@@ -56,18 +56,23 @@ FUSERS: Registry[Fuser, dict[str, Any]] = Registry("fusion", dict)
 ``whole`` names that which decides on a volume at once, not slice by slice."""
 
 
-@FUSERS.register("mean", probability="mean of the members' probabilities")
-def mean(samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False) -> Fused:
-    """Average the members.
+@FUSERS.register(
+    "mean", probability="the marginal, if it is told, else the mean of the members' probabilities", takes=("marginal",)
+)
+def mean(
+    samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False, marginal: Float[Tensor, "k h w"] | None = None
+) -> Fused:
+    """Take each pixel for what it most probably is.
 
     Args:
         samples: Probabilities or masks in [0, 1].
         exclusive: Makes no difference here.
+        marginal: Calibrated probability of each channel, of one image; ``None``: the mean of the members.
 
     Returns:
-        The mean.
+        The probability.
     """
-    return Fused(samples.float().mean(dim=0))
+    return Fused(samples.float().mean(dim=0) if marginal is None else marginal[None].float())
 
 
 @FUSERS.register("majority", probability="0 or 1")

@@ -153,7 +153,7 @@ def _fitted(
         mixed = expected if known is None else at[0] * known + (1 - at[0]) * expected
         loss = log_score(scaled(mixed, at[1 : 1 + k], at[1 + k :], exclusive=exclusive), share, exclusive=exclusive)
         (slope,) = torch.autograd.grad(loss, at)
-        return float(loss), slope.numpy()
+        return float(loss.detach()), slope.numpy()
 
     start = np.array([weight, *[1.0] * k, *[0.0] * k])
     bounds = [BOUNDS["weight"], *[BOUNDS["slope"]] * k, *[BOUNDS["offset"]] * k]

@@ -16,7 +16,7 @@ from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.spacing import table_of
-from medsegdiff.inference.walk import MIRRORS, Expectations, Moments, Walker, in_chunks
+from medsegdiff.inference.walk import Expectations, Moments, Walker, in_chunks, mirrors_of
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
 
@@ -72,9 +72,10 @@ class EnsembleSampler:
         self.process = Process.of(config)
         self.table = table_of(sampling, self.process.schedule)
         moments = [Moments(network, self.process, self.table) for network in (model, *snapshots)]
-        looks = num_looks(sampling, len(snapshots))
+        mirrors = mirrors_of(sampling, config)
+        looks = min(math.lcm(len(moments), len(mirrors)), sampling.members)
         self.walkers = [
-            Walker(of.model, of, sampling, MIRRORS[number % sampling.views], precision)
+            Walker(of.model, of, sampling, mirrors[number % len(mirrors)], precision)
             for number, of in ((number, moments[number % len(moments)]) for number in range(looks))
         ]
 
@@ -130,6 +131,6 @@ class EnsembleSampler:
             yield from zip(own, torch.cat(chunks).unflatten(0, (b, len(own))).unbind(1), strict=True)
 
 
-def num_looks(sampling: SamplingConfig, num_snapshots: int) -> int:
-    """Count how often each image is looked at: once through each pair of weights and mirror that members have."""
-    return min(math.lcm(1 + num_snapshots, sampling.views), sampling.members)
+def num_looks(sampling: SamplingConfig, config: ResolvedConfig) -> int:
+    """Count the pairs of weights and mirror that members may have."""
+    return math.lcm(1 + config.train.snapshots, len(mirrors_of(sampling, config)))

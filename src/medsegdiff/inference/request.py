@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
@@ -11,6 +10,7 @@ from medsegdiff.config.diffusion import SamplingConfig, SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.inference.ensemble import num_looks
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Request:
         FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
         if sampling.mode == "mean":
             sampling = _in_one_step(sampling, given, target=config.diffusion.target)
-            sampling = sampling.model_copy(update={"members": _looks(sampling, config)})
+            sampling = sampling.model_copy(update={"members": num_looks(sampling, config)})
         if config.train.teacher is not None and sampling.steps > 1:
             log.warning("The model was distilled into one step; %d steps were not learned.", sampling.steps)
         return cls(sampling, auto, seed, sampling.raters or config.spec.raters)
@@ -67,11 +67,6 @@ class Request:
     def members(self) -> int | Literal["auto"]:
         """What is drawn for each image."""
         return AUTO if self.auto else self.sampling.members
-
-
-def _looks(sampling: SamplingConfig, config: ResolvedConfig) -> int:
-    """Count the pairs of weights and mirror, of which the mean without members takes each once."""
-    return math.lcm(1 + config.train.snapshots, sampling.views)
 
 
 def _in_one_step(sampling: SamplingConfig, given: dict[str, Any], *, target: str) -> SamplingConfig:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.run import Precision
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.split import evenly
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import Process
@@ -24,9 +25,16 @@ from medsegdiff.types import Condition
 Mirror = tuple[int, ...]
 """Axes of an image that are turned around: -1 left and right, -2 top and bottom."""
 MIRRORS: tuple[Mirror, ...] = ((), (-1,), (-2,), (-2, -1))
-"""Those that ``sampling.views`` takes, in this order."""
+"""Those that ``sampling.views`` takes, in this order, where images may lie so."""
 KEPT = 8
 """Times of the sampler whose expectations are kept, at most."""
+
+
+def mirrors_of(sampling: SamplingConfig, config: ResolvedConfig) -> list[Mirror]:
+    """List the mirrors through which images are seen: as many as asked, but none that training has not seen."""
+    left_right, top_bottom = config.spec.orientation.mirrors
+    known = {-1: left_right and config.data.augment, -2: top_bottom and config.data.augment}
+    return [mirror for mirror in MIRRORS[: sampling.views] if all(known[axis] for axis in mirror)]
 
 
 class Expectations:

@@ -151,7 +151,7 @@ def _fixed(config: ResolvedConfig) -> dict[str, Any]:
     free |= {"batch_size", "accumulate", "gradient_checkpointing", "sharding"}  # another machine may need other values
     free |= {"teacher"}  # it may have been moved
     told = {"channels", "task", "classes", "modalities", "window", "plane", "layout"}  # compared as ``spec``
-    told |= {"cache_gb", "cache_dir", "raters"}
+    told |= {"cache_gb", "cache_dir", "raters", "orientation"}
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
     return {
         f"{'data' if section == 'spec' else section}.{key}": value

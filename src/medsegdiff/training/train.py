@@ -19,6 +19,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.orientation import in_words, looked_at, orientation_of
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import on_cpu, place
 from medsegdiff.models.base import build_model
@@ -92,6 +93,7 @@ def train(
         check_divisible(model, state.num_processes)
     cases = PreparedCases(planned.source, resolved, stride=model.stride)
     read_all(cases, info, resolved, track=track)
+    resolved = oriented(resolved, cases, info, begun=begun)
     console.print(summary(info, resolved), highlight=False)
     accelerator = make_accelerator(resolved, run, device)
     trainer = Trainer(resolved, info, cases, run, accelerator, console, StepBudget(resolved.train, clock=clock))
@@ -110,6 +112,18 @@ def train(
         return outcome
     finally:
         accelerator.end_training()
+
+
+def oriented(
+    config: ResolvedConfig, cases: PreparedCases, info: DataInfo, *, begun: ResolvedConfig | None
+) -> ResolvedConfig:
+    """Settle which mirrors and turns are used; a run that is resumed goes on with those that it ``begun`` with."""
+    if begun is not None:
+        found = begun.spec.orientation
+    else:
+        chosen = (cases[name] for name in looked_at(info.items("train")))
+        found = orientation_of(chosen, config.data, structures=config.spec.labels.foreground)
+    return config.model_copy(update={"spec": config.spec.model_copy(update={"orientation": found})})
 
 
 def calibrate_run(
@@ -150,8 +164,9 @@ def summary(info: DataInfo, config: ResolvedConfig) -> str:
     if info.slices:
         channels += f"; {shown_modalities(config.spec.modalities, config.spec.window)}"
     raters = f"; raters: {', '.join(info.raters)}" if len(info.raters) > 1 else ""
+    ways = f"; {in_words(config.spec.orientation)}" if config.data.augment else ""
     return (
-        f"{counts} cases; {channels}; {info.labels.task}: {', '.join(info.labels.classes)}{raters}; "
+        f"{counts} cases; {channels}; {info.labels.task}: {', '.join(info.labels.classes)}{raters}{ways}; "
         f"{config.data.image_size} px, {config.train.precision}"
     )
 

@@ -63,6 +63,7 @@ class Trainer:
             augment=config.data.augment,
             foreground=structured,
             raters=min(config.train.draws, len(info.raters)),
+            orientation=config.spec.orientation,
         )
         validated = [name for name in held_out if name in info.foreground] or held_out
         self.validator = Validator(config, cases, validated, accelerator)

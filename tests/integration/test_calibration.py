@@ -1,0 +1,83 @@
+"""What a run learns of its own probabilities and sizes at the end of training, and where it is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from medsegdiff import Segmenter
+from medsegdiff.errors import CheckpointError
+from medsegdiff.evaluation import evaluate
+from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.inference.calibration import FILE, Calibration
+from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.io.image import read_map
+from medsegdiff.metrics.intervals import Stretch
+from medsegdiff.training.train import train
+from tests.makers import make_folder, small_config
+
+STEPS = ("train.max_steps=8", "train.val_every=8", "train.save_every=8")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    base = tmp_path_factory.mktemp("calibrated")
+    data = make_folder(base / "data", count=30)
+    train(data, base / "run", small_config(*STEPS, "data.val_fraction=0.4"))
+    return base / "run", data
+
+
+def test_validation_cases_fit_a_mixture_that_is_not_worse_than_its_parts(run: tuple[Path, Path]) -> None:
+    found = Calibration.of_run(run[0])
+    assert found.cases >= 5
+    scores = found.log_scores
+    assert scores["mixture"] <= min(scores["anchor"], scores["members"]) + 1e-9
+    assert set(found.stretch) == {"foreground"}
+
+
+def test_results_use_it_and_tell_it(run: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = run
+    kept = (folder / FILE).read_text()
+    known = Calibration(
+        cases=9,
+        mixture=Mixture(weight=1.0, slopes=(2.0,), offsets=(-1.0,), time=999.0),
+        stretch={"foreground": Stretch(0.5, 1.0)},
+    )
+    try:
+        known.save(folder)
+        segmenter = Segmenter.from_pretrained(folder, device="cpu", precision="fp32")
+        files = find_inputs([data], split_file=folder / "split.csv", split="test")
+        segment_files(segmenter, files, tmp_path / "out", split_file=folder / "split.csv")
+        result = segmenter(files[0].images[0])
+        by_hand = expit(2 * logit(np.clip(result.anchor_probability, 1e-6, 1 - 1e-6)) - 1)
+        assert np.allclose(result.probability, by_hand, atol=1e-5)
+        written = read_map(next((tmp_path / "out" / "probability").glob(f"{files[0].name}.png")))
+        assert np.abs(written - by_hand[0]).max() < 1e-4
+        sizes = np.array([member.sum() for member in result.members], float)
+        size = result.sizes()["foreground"]
+        low, high = np.quantile(sizes, [0.05, 0.95])
+        assert size.low == pytest.approx(max(0, low - 0.5 * sizes.mean()))
+        assert size.high == pytest.approx(high + sizes.mean())
+        told = json.loads((tmp_path / "out" / "segment.json").read_text())
+        assert told["calibrated_on"] == 9
+        assert told["probability"]["weight"] == 1.0
+        words = evaluate(tmp_path / "out", data, split="test").setup.probability_is
+        assert "mix the anchor (100%) and what members expect, fitted on 9 validation cases" in words
+    finally:
+        (folder / FILE).write_text(kept)
+
+
+def test_a_damaged_calibration_is_refused_with_a_way_out(run: tuple[Path, Path]) -> None:
+    folder, _ = run
+    kept = (folder / FILE).read_text()
+    try:
+        (folder / FILE).write_text('{"mixture": {"weight": 3}}')
+        with pytest.raises(CheckpointError, match="Remove it to segment uncalibrated"):
+            Segmenter.from_pretrained(folder)
+    finally:
+        (folder / FILE).write_text(kept)
