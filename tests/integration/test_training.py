@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
-from medsegdiff.models.checkpoint import BEST, LAST, load_config
+from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
 from medsegdiff.training import distillation, trainer
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
-from medsegdiff.training.step import RunningMeans, learning_rate, moving_average, parameter_groups
+from medsegdiff.training.step import RunningMeans, learning_rate, moving_average, parameter_groups, snapshot_steps
 from medsegdiff.training.step_budget import stop_signals
 from medsegdiff.training.train import summary, train
 from tests.makers import small_config, write_png
@@ -68,13 +68,20 @@ def stopping_at(step: int) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(
-    ("step", "workers", "optimizer"),
-    [(4, 0, "adamw"), (4, 1, "adamw"), (3, 0, "adamw"), (6, 0, "adamw"), (4, 0, "sgd")],
-    ids=["", "worker", "before a validation", "at the end", "momentum"],
+    ("step", "about"),
+    [
+        (4, ()),
+        (4, ("train.num_workers=1",)),
+        (3, ()),
+        (6, ()),
+        (4, ("train.optimizer=sgd",)),
+        (4, ("train.snapshots=2", "train.draws=2")),
+    ],
+    ids=["", "worker", "before a validation", "at the end", "momentum", "snapshots and draws"],
 )
-def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, workers: int, optimizer: str) -> None:
-    """Stop in the middle and go on: weights, average, optimizer, best weights and validations are the same bits."""
-    config = small_config(*STEPS, f"train.num_workers={workers}", "train.accumulate=2", f"train.optimizer={optimizer}")
+def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, about: tuple[str, ...]) -> None:
+    """Stop in the middle and go on: weights, averages, optimizer, best weights and validations are the same bits."""
+    config = small_config(*STEPS, "train.accumulate=2", *about)
     train(folder, tmp_path / "whole", config)
     patch = stopping_at(step)
     outcome = train(folder, tmp_path / "parts", config)
@@ -83,7 +90,7 @@ def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, w
     torch.manual_seed(12345)  # nothing may depend on what the process drew before
     outcome = train(folder, tmp_path / "parts", config, resume=True)
     assert (outcome.reason, outcome.step) == ("finished", 6)
-    for file in (STATE, LAST, BEST):
+    for file in (STATE, LAST, BEST, *map(snapshot_file, range(1, 1 + config.train.snapshots))):
         assert_equal(weights(tmp_path / "whole", file), weights(tmp_path / "parts", file))
     assert progress(tmp_path / "whole") == progress(tmp_path / "parts")
     validations = [[line for line in Run(tmp_path / r).lines() if "dice" in line] for r in ("whole", "parts")]
@@ -223,6 +230,35 @@ def test_the_average_follows_the_weights_step_by_step(
     average = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert len(seen) == 6
     assert torch.allclose(average, expected, atol=1e-6)
+
+
+def test_snapshots_are_short_averages_and_members_have_them(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against an average by hand of the weights up to the step of each; the rate is held while they are taken."""
+    seen: list[torch.Tensor] = []
+    log = trainer.Trainer._log
+
+    def watch(self: trainer.Trainer, monitor: object) -> None:
+        seen.append(torch.cat([p.detach().flatten().clone() for p in self.step.model.parameters()]))
+        log(self, monitor)
+
+    monkeypatch.setattr(trainer.Trainer, "_log", watch)
+    config = small_config("train.max_steps=20", "train.val_every=20", "train.warmup_steps=0", "train.snapshots=2")
+    train(folder, tmp_path / "run", config)
+    segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu", weights="last")
+    assert snapshot_steps(2, 20) == {14: 1, 17: 2}
+    for snapshot, steps in zip(segmenter.snapshots, (14, 17), strict=True):
+        expected = seen[0]
+        for count, current in enumerate(seen[1:steps], start=1):
+            expected = expected + (1 - min(0.99, (1 + count) / (10 + count))) * (current - expected)
+        found = torch.cat([p.detach().flatten() for p in snapshot.parameters()])
+        assert torch.allclose(found, expected, atol=1e-6)
+    rates = [learning_rate(step, config.train) / config.train.learning_rate for step in range(21)]
+    assert rates[0] == 1
+    assert [rates[step] for step in (10, 14, 16)] == pytest.approx([0.25] * 3)
+    assert rates[20] == pytest.approx(0.01)
+    assert rates == sorted(rates, reverse=True)
 
 
 def test_learning_rate_rises_and_falls() -> None:

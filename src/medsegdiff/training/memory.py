@@ -21,6 +21,7 @@ from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.models.base import MODELS, DiffusionModel, budget, build_model
 from medsegdiff.models.checkpoint import load_config
@@ -196,7 +197,8 @@ def describe(what: str, *, size: int | None = None) -> dict[str, Any]:
         config = config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})
     costs = budget(config)
     sampling = config.sampling
-    ensemble = costs.condition_gmac + sampling.members * sampling.steps * costs.denoiser_gmac
+    looks = min(num_looks(sampling, config), sampling.members)
+    ensemble = looks * costs.condition_gmac + sampling.members * sampling.steps * costs.denoiser_gmac
     return {
         "description": config.description,
         "reproduces": config.reproduces,
@@ -209,6 +211,7 @@ def describe(what: str, *, size: int | None = None) -> dict[str, Any]:
             "denoiser": round(costs.denoiser_gmac, 3),
             "forward": round(costs.condition_gmac + costs.denoiser_gmac, 3),
             "ensemble": round(ensemble, 1),
+            "looks": looks,
         },
         "memory_gb": _memory(config, costs.parameters),
         "sampling": sampling.model_dump(mode="json"),

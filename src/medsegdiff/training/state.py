@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,18 @@ class Progress:
         vars(self).update(vars(saved))
 
 
-def tensors_of(
-    *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    """Collect all tensors that training goes on with."""
+NETWORKS = ("model", "average", "short")
+"""What a network is called in the file: as it is trained, its average, and the short one of snapshots, if there is."""
+
+
+def tensors_of(*, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Collect all tensors that training goes on with; networks in the order of `NETWORKS`."""
     return {
-        **{f"model.{name}": value for name, value in model.state_dict().items()},
-        **{f"average.{name}": value for name, value in average.state_dict().items()},
+        **{
+            f"{called}.{name}": value
+            for called, network in zip(NETWORKS, networks, strict=False)
+            for name, value in network.state_dict().items()
+        },
         **{f"optimizer.{name}": value for name, value in _flat(optimizer).items()},
     }
 
@@ -69,7 +74,7 @@ def save_state(file: Path, tensors: Mapping[str, Tensor], *, num_averaged: int, 
 
 
 def load_state(
-    file: Path, *, model: torch.nn.Module, average: torch.nn.Module, optimizer: torch.optim.Optimizer
+    file: Path, *, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer
 ) -> tuple[Progress, int]:
     """Restore what `save_state` saved.
 
@@ -79,8 +84,8 @@ def load_state(
         with safe_open(file, framework="pt") as stored:
             facts = stored.metadata()
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
-        model.load_state_dict(part_of(tensors, "model."))
-        average.load_state_dict(part_of(tensors, "average."))
+        for called, network in zip(NETWORKS, networks, strict=False):
+            network.load_state_dict(part_of(tensors, f"{called}."))
         _fill(optimizer, part_of(tensors, "optimizer."))
         return Progress(**json.loads(facts["progress"])), int(facts["averaged"])
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -37,11 +37,16 @@ class TrainingStep:
         if train.gradient_checkpointing:
             recompute(model)
         self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, self._averaged))
+        self.short = (
+            AveragedModel(model, multi_avg_fn=moving_average(SHORT, self._averaged)) if train.snapshots else None
+        )
         if train.sharding:
             shard(model, accelerator)
-            shard(self.average.requires_grad_(False), accelerator)
-        else:
-            self.average.to(accelerator.device)
+        for average in self.averages:
+            if train.sharding:
+                shard(average.requires_grad_(False), accelerator)
+            else:
+                average.to(accelerator.device)
         optimizer = optimizer_for(model, train)
         shard_loading(optimizer)
         split = train.sharding  # then it is on its device already, and takes no DDP around it
@@ -59,6 +64,11 @@ class TrainingStep:
     def average(self) -> DiffusionModel:
         """The network with averaged weights, which is what samples."""
         return cast(DiffusionModel, self.ema.module)
+
+    @property
+    def averages(self) -> list[DiffusionModel]:
+        """That network, and the one with the short average that snapshots are taken of, if there is one."""
+        return [cast(DiffusionModel, of.module) for of in (self.ema, self.short) if of is not None]
 
     @property
     def learning_rate(self) -> float:
@@ -85,6 +95,8 @@ class TrainingStep:
         if math.isfinite(float(whole(norm))):
             self.optimizer.step()
             self.ema.update_parameters(self.network)
+            if self.short is not None:
+                self.short.update_parameters(self.network)
             progress.skipped_in_row = 0
         else:
             progress.skipped += 1
@@ -95,6 +107,11 @@ class TrainingStep:
         """Count how often weights were averaged before; known without asking the device."""
         return self.progress.step - self.progress.skipped - 1
 
+
+SHORT = 0.99
+"""Decay of the average that snapshots are taken of."""
+HELD, HELD_RATE = (0.5, 0.85), 0.25
+"""Part of training, and of the learning rate, at which it is held while snapshots are taken; then it falls as ever."""
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 Update = Callable[[Tensors, Tensors, Tensor | int], None]
@@ -109,7 +126,22 @@ def learning_rate(step: int, config: TrainConfig, *, num_steps: int | None = Non
     done = min(step / (num_steps or config.max_steps), 1.0)
     if config.lr_schedule == "poly":
         return config.learning_rate * warm * (1 - done) ** 0.9  # Isensee et al. (2021), methods
-    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    if not config.snapshots:
+        return config.learning_rate * warm * _falling(done, 1.0, 0.01)
+    begin, end = HELD
+    fallen = _falling(min(done / begin, 1.0), 1.0, HELD_RATE)
+    return config.learning_rate * warm * (fallen if done < end else _falling((done - end) / (1 - end), HELD_RATE, 0.01))
+
+
+def _falling(done: float, start: float, end: float) -> float:
+    """Fall along half a cosine."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def snapshot_steps(number: int, total: int) -> dict[int, int]:
+    """List the steps after which a snapshot is taken, evenly while the rate is held: step → its number, from 1."""
+    begin, end = (round(part * total) for part in HELD)
+    return {begin + round((end - begin) * taken / number): taken for taken in range(1, number + 1)}
 
 
 def moving_average(decay: float, count: Callable[[], int]) -> Update:

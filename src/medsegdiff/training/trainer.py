@@ -15,10 +15,10 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
-from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights
+from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights, snapshot_file
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import gather, load_state, part_of, reshard, save_state, tensors_of
-from medsegdiff.training.step import RunningMeans, TrainingStep
+from medsegdiff.training.step import RunningMeans, TrainingStep, snapshot_steps
 from medsegdiff.training.step_budget import StepBudget, StopRequest, stop_signals
 from medsegdiff.training.validation import Monitor, Validator
 
@@ -71,15 +71,15 @@ class Trainer:
     def resume(self) -> None:
         """Go back to the checkpoint of the run."""
         step = self.step
-        progress, count = load_state(
-            self.run.state, model=step.network, average=step.average, optimizer=step.optimizer.optimizer
-        )
+        networks = [step.network, *step.averages]
+        progress, count = load_state(self.run.state, networks=networks, optimizer=step.optimizer.optimizer)
         self.progress.restore(progress)
-        step.ema.n_averaged.fill_(count)
+        for average in filter(None, (step.ema, step.short)):
+            average.n_averaged.fill_(count)
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights of another run; the optimizer starts anew."""
-        for model in (self.step.network, self.step.average):
+        for model in (self.step.network, *self.step.averages):
             load_weights(folder / BEST, model)
 
     def fit(self) -> Outcome:
@@ -98,6 +98,7 @@ class Trainer:
                 return self._outcome(reason)
             for _ in self._steps(monitor):
                 self._log(monitor)
+                self._keep_snapshot()
                 reason = self._asked_to_stop(asked)
                 if reason or self._validation_due() or progress.step % self.config.train.save_every == 0:
                     self._save()  # before a validation too, which may take longer than a launcher waits
@@ -193,7 +194,7 @@ class Trainer:
     def _save(self) -> None:
         """Save a checkpoint; the main process writes, the others give what they have a share of."""
         main, step = self.accelerator.is_main_process, self.step
-        tensors = tensors_of(model=step.network, average=step.average, optimizer=step.optimizer.optimizer)
+        tensors = tensors_of(networks=[step.network, *step.averages], optimizer=step.optimizer.optimizer)
         saved = gather(tensors, keep=main)
         if main:
             save_state(self.run.state, saved, num_averaged=int(step.ema.n_averaged), progress=self.progress)
@@ -201,6 +202,19 @@ class Trainer:
             self._save_weights(LAST, average)
             if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
                 self._save_weights(BEST, average)
+
+    def _keep_snapshot(self) -> None:
+        """Keep the short average of the weights, at some steps while the learning rate is held."""
+        if not self.config.train.snapshots:
+            return
+        number = snapshot_steps(self.config.train.snapshots, self.budget.total).get(self.progress.step)
+        if number is None:
+            return
+        short = self.step.averages[-1]
+        reshard(short)
+        weights = gather(short.state_dict(), keep=self.accelerator.is_main_process)
+        if weights:
+            self._save_weights(snapshot_file(number), weights)
 
     def _save_weights(self, file: str, weights: dict[str, Tensor], **facts: float) -> None:
         save_weights(self.run.folder / file, weights, {"step": self.progress.step, **facts})
