@@ -197,7 +197,7 @@ def counted_pass(config: ResolvedConfig, *, members: int, steps: int) -> dict[st
         model = build_model(config)
         side = config.data.grid_side(model.stride)
         image = torch.empty(1, config.image_channels, side, side)
-    sampling = config.sampling.model_copy(update={"members": members, "steps": made})
+    sampling = config.sampling.model_copy(update={"members": members, "candidates": None, "steps": made})
     with OperationCounter() as counter:
         meter = Meter(counter.read)
         with meter.watch(model, WATCHED):

@@ -110,6 +110,7 @@ def _table(result: Evaluation) -> Table:
     setup, several = result.setup, len(result.setup.structures) > 1
     groups = f", {setup.groups} groups" if setup.groups else ""
     members = f", {span(setup.members_least or 0, setup.members)} members" if setup.members else ""
+    members = f", {setup.members_are}" if setup.members_are else members
     table = Table(title=f"{len(result.scores)} cases{groups}{members}, raters {span(*(setup.raters or (1, 1)))}")
     if result.reference_is:
         table.caption = f"Reference: {result.reference_is[0].lower()}{result.reference_is[1:]}"

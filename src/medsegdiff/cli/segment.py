@@ -26,6 +26,13 @@ def segment(
             show_default=False,
         ),
     ] = None,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw so many masks, decide with all of them, and keep as members those that stand for all.",
+            show_default=False,
+        ),
+    ] = None,
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     spacing: options.Spacing = None,
@@ -85,6 +92,7 @@ def segment(
         track=track,
         noted=info,
         members=number,
+        candidates=candidates,
         steps=steps,
         sampler=sampler,
         spacing=spacing,
@@ -94,7 +102,7 @@ def segment(
         seed=seed,
     )
     info(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
-    if members == "auto" and finished.done:
+    if finished.done and (members == "auto" or finished.chosen_of):
         info(f"Members: {finished.members()}.")
     if finished.warning():
         warn(f"{finished.warning()} 'medsegdiff doctor {model}' looks closer.")

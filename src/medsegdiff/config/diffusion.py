@@ -78,6 +78,9 @@ class SamplingConfig(Component):
     """DDIM's share of ancestral noise."""
     members: int = Field(default=10, ge=1)
     """Members of the ensemble; 10 in the paper."""
+    candidates: int | None = Field(default=None, ge=1)
+    """Masks that are drawn, of which those that stand best for all are kept as members; all of them serve the
+    probability, the uncertainty and the decision. ``null``: as many as there are members."""
     fusion: str = "staple"
     """Entry of the registry of fusions; STAPLE in the paper."""
     views: Literal[1, 2, 4] = 1
@@ -93,12 +96,30 @@ class SamplingConfig(Component):
     batch_size: int = Field(default=16, ge=1)
     """Masks denoised at once; changes memory and speed, never the result."""
 
+    @property
+    def drawn(self) -> int:
+        """Masks that are drawn of each image."""
+        return self.members if self.candidates is None else self.candidates
+
+    @model_validator(mode="after")
+    def _choosable(self) -> SamplingConfig:
+        if self.candidates is not None and self.candidates < self.members:
+            raise ValueError(
+                f"candidates is {self.candidates}, members {self.members}: members are chosen among candidates. "
+                "Set candidates to as many at least, or to null"
+            )
+        if self.candidates is not None and self.mode == "mean":
+            raise ValueError("mode mean draws no members to choose: set candidates to null")
+        return self
+
 
 class SamplingOptions(TypedDict, total=False):
     """What may be asked for some images; what is left out, or ``None``, is the model's default."""
 
     members: int | Literal["auto"] | None
     """Size of the ensemble; ``auto`` adds members to each image until its fused mask is stable."""
+    candidates: int | None
+    """Masks that are drawn, among which the members are chosen; as many as members: nothing is chosen."""
     steps: int | None
     """Steps of the sampler."""
     sampler: str | None

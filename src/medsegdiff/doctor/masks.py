@@ -149,7 +149,7 @@ def _made_up(config: ResolvedConfig, count: int, stride: int) -> list[Float[Tens
 def _draw(
     segmenter: Segmenter, images: Sequence[Float[Tensor, "c h w"]], track: Track
 ) -> tuple[list[Float[Tensor, "m k h w"]], float]:
-    sampling = segmenter.config.sampling.model_copy(update={"members": MEMBERS})
+    sampling = segmenter.config.sampling.model_copy(update={"members": MEMBERS, "candidates": None})
     sampler = EnsembleSampler(segmenter.model, segmenter.config, sampling, precision=segmenter.precision)
     drawn: list[Tensor] = []
     start = time.monotonic()

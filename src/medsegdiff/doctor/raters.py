@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from jaxtyping import Bool
 
+from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import CaseFiles, Item, Listing, Track, no_progress
 from medsegdiff.data.open import detect, list_cases, matches
@@ -65,7 +66,8 @@ def examine_raters(
     files = _held_out(run, place.path, listing, config)[:count]
     with TemporaryDirectory(prefix="medsegdiff-doctor-") as folder:
         watched = _within(SECONDS, track)
-        segment_files(segmenter, files, Path(folder), save_members=True, track=watched, members=MEMBERS)
+        asked: SamplingOptions = {"members": MEMBERS, "candidates": MEMBERS}  # `expected_ged` is of independent ones
+        segment_files(segmenter, files, Path(folder), save_members=True, track=watched, **asked)
         return _compared(evaluate(Path(folder), place.path, present_only=True, data=config.data), place.name)
 
 

@@ -169,11 +169,22 @@ def _words(value: Any) -> str:
 
 def _remarks(runs: Sequence[Run]) -> tuple[str, ...]:
     """Say what to bear in mind with these runs."""
+    return (*_of_counts(runs), *_of_choice(runs))
+
+
+def _of_counts(runs: Sequence[Run]) -> tuple[str, ...]:
     counts = {run.name: run.setup.members for run in runs}
     if len({count for count in counts.values() if count is not None}) < 2:
         return ()
     told = ", ".join(f"{name} {count or 'none'}" for name, count in counts.items())
     return (f"Numbers of members differ ({told}): hm_iou and d_max rise with them, and ged and size_crps fall.",)
+
+
+def _of_choice(runs: Sequence[Run]) -> tuple[str, ...]:
+    if len({run.setup.chosen_of for run in runs if run.setup.members}) < 2:
+        return ()
+    told = ", ".join(f"{run.name}: {run.setup.members_are or 'drawn'}" for run in runs if run.setup.members)
+    return (f"Members were not chosen alike ({told}): chosen ones have a lower ged than as many independent draws.",)
 
 
 def _compared(measure: Measure, first: Run, others: Sequence[Run]) -> list[Difference]:

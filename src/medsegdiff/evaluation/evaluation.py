@@ -36,6 +36,12 @@ CONVENTIONS = {
 }
 """How the numbers come about; written with every result, and the definitions of metrics with them."""
 
+CHOSEN = (
+    "They stand for all candidates: ged, hm_iou, d_max, size_crps and agreement are those of this choice, no estimates "
+    "from as many independent draws. What a perfect sampler's independent members have (expected_ged) is no floor for "
+    "their ged."
+)
+"""What chosen members do to the metrics of ensembles."""
 FAILURE = (
     "Over cases, the most certain first: aurc is the mean, over all numbers of cases kept, of their mean 1 − Dice; "
     "excess_aurc is what exceeds the best order's; spearman the rank correlation with risk. random: cases in any order."
@@ -70,6 +76,8 @@ class Evaluation(Results):
         said |= {entry.name: definition(entry.name) for entry in METRICS}
         if setup.tolerance is not None:
             said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
+        if setup.members_are:
+            said["members"] = f"{setup.members_are}. {CHOSEN}"
         if setup.probability_is:
             said["probability"] = setup.probability_is
         if self.failure:
@@ -206,6 +214,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
         structures=pairing.labels.structures,
         members=max(counts, default=0),
         members_least=min(counts, default=0),
+        chosen_of=max((image.chosen_of or 0 for image in pairing.stated.values()), default=0) or None,
         fused_by=given.fusion if given.masks is None and given.members else "",
         raters=(min(raters), max(raters)) if several and raters else (1, 1),
         groups=len(set(pairing.groups.values())),

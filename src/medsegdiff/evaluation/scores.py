@@ -137,6 +137,8 @@ class Setup:
     members: int | None = None
     """The most of any case; 0 where none were saved."""
     members_least: int | None = None
+    chosen_of: int | None = None
+    """Candidates among which the members were chosen, so that they stand for all; ``None``: they were drawn."""
     fused_by: str = ""
     """How the members were fused here; empty where the masks were."""
     raters: tuple[int, int] | None = None
@@ -150,6 +152,15 @@ class Setup:
     """Where the foreground's probability comes from, in words."""
     reference: Consensus = "majority"
     """What several raters were taken for; earlier files knew their majority alone."""
+
+    @property
+    def members_are(self) -> str:
+        """How the members were chosen, in words; empty where they were drawn one as the other."""
+        if not self.chosen_of or not self.members:
+            return ""
+        least, most = self.members_least or self.members, self.members
+        count = str(most) if least == most else f"{least} – {most}"
+        return f"{count} members chosen of {self.chosen_of} candidates"
 
     @property
     def reference_of_several(self) -> str:

@@ -73,15 +73,15 @@ class EnsembleSampler:
         self.table = table_of(sampling, self.process.schedule)
         moments = [Moments(network, self.process, self.table) for network in (model, *snapshots)]
         mirrors = mirrors_of(sampling, config)
-        looks = min(math.lcm(len(moments), len(mirrors)), sampling.members)
+        looks = min(math.lcm(len(moments), len(mirrors)), sampling.drawn)
         self.walkers = [
             Walker(of.model, of, sampling, mirrors[number % len(mirrors)], precision)
             for number, of in ((number, moments[number % len(moments)]) for number in range(looks))
         ]
 
     def draw(self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int) -> Ensemble:
-        """Draw the ensembles of a batch of images."""
-        return next(self.rounds(image, keys, seed=seed, size=self.sampling.members))
+        """Draw the ensembles of a batch of images: all candidates, where members are chosen among them later."""
+        return next(self.rounds(image, keys, seed=seed, size=self.sampling.drawn))
 
     def rounds(
         self, image: Float[Tensor, "b c h w"], keys: Sequence[str], *, seed: int, size: int
@@ -89,8 +89,8 @@ class EnsembleSampler:
         """Draw the ensembles some members at a time, as they are asked for; the images are looked at once."""
         h, w = image.shape[-2:]
         conditions, anchor = self._looked_at(image)
-        for start in range(0, self.sampling.members, size):
-            numbers = range(start, min(start + size, self.sampling.members))
+        for start in range(0, self.sampling.drawn, size):
+            numbers = range(start, min(start + size, self.sampling.drawn))
             expected = Expectations(self.table, image.new_zeros(len(image), self.mask_channels, h, w))
             drawn = {
                 number: masks

@@ -46,7 +46,14 @@ class Finished:
     def members(self) -> str:
         """Say how many members the images have."""
         counts = [image.members or 0 for image in self.done] or [0]
+        if self.chosen_of:
+            return f"{max(counts)} chosen of {self.chosen_of} candidates, which all serve mask, probability and sizes"
         return f"mean {np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
+
+    @property
+    def chosen_of(self) -> int:
+        """Among how many candidates members were chosen; 0 where all that were drawn are members."""
+        return max((image.chosen_of or 0 for image in self.done), default=0)
 
     def warning(self) -> str:
         """Say so if the results look like those of a model that has not been trained long enough."""
@@ -136,6 +143,7 @@ def _recorded(result: Segmentation) -> ImageRecord:
         name=result.name,
         foreground=shares,
         members=len(result.members),
+        chosen_of=result.chosen_of,
         mean_entropy=float(result.uncertainty.entropy.mean()),
         agreement=result.agreement(),
         confidence=Certainty.of_array(result.probability, labels).confidence,

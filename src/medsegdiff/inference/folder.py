@@ -43,9 +43,11 @@ class ImageRecord(_Told):
     foreground: Mapping[str, float] = {}
     """Share of the pixels, by structure."""
     members: int | None = None
+    chosen_of: int | None = None
+    """Candidates among which the members were chosen, so that they stand for all; ``None``: all drawn are members."""
     mean_entropy: float | None = None
     agreement: float | None = None
-    """Mean Dice of pairs of members."""
+    """Mean Dice of pairs of members, as they were kept."""
     confidence: float | None = None
     """Soft Dice of the probability with its own mask."""
     anchor_confidence: float | None = None
@@ -53,7 +55,7 @@ class ImageRecord(_Told):
     anchor_entropy: float | None = None
     """Its mean entropy."""
     sizes: Mapping[str, Size] = {}
-    """Area or volume, by structure."""
+    """Area or volume, by structure: of all candidates, where there are some."""
 
 
 class Record(_Told):
@@ -67,7 +69,7 @@ class Record(_Told):
     layout: str = ""
     """Of the data that the model was trained on; empty where it is not told."""
     members: int | Literal["auto"] | None = None
-    """As asked, of each image."""
+    """As asked, of each image; ``sampling.candidates`` tells among how many they were chosen."""
     sampling: SamplingConfig | None = None
     seed: int = 0
     probability: Mixture | None = None

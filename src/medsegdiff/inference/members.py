@@ -1,4 +1,4 @@
-"""What is counted of the members of an image: how much they agree, and how large each draws a structure.
+"""What is counted of the members of an image: how much they agree and differ, how large each draws a structure.
 
 They are looked at a part at a time, so that those of a volume need not fit into memory.
 """
@@ -6,29 +6,55 @@ They are looked at a part at a time, so that those of a volume need not fit into
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import Labels
+from medsegdiff.metrics.pairs import dice_of, iou_of, mean_pair
 
-SLAB = 1 << 22
-"""Pixels of each member that are looked at together."""
+SLAB = 1 << 25
+"""Pixels of all members that are looked at together; sums of so many masks are exact in float32."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How members were chosen among candidates, and what is known of all of them."""
+
+    numbers: tuple[int, ...]
+    """By member: its number among the candidates, which its noise follows from."""
+    sizes: Int[np.ndarray, "c n"]
+    """Pixels, or voxels, of c candidates and n structures."""
 
 
 def agreement_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB) -> float:
     """Measure how much members agree: the mean Dice of all pairs, over structures; two empty masks agree."""
-    num = len(members)
-    shared = np.zeros((len(labels.structures), num, num))
+    return float(np.mean([mean_pair(dice_of(common)) for common in _shared(members, labels, slab)]))
+
+
+def distances_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB) -> Float[np.ndarray, "m m"]:
+    """Compute 1 − IoU of every two members, the mean over structures; two empty masks have distance 0.
+
+    Args:
+        members: Label maps, as `Labels` has them.
+        labels: What they hold.
+        slab: Pixels of all members that are looked at together.
+
+    Returns:
+        In [0, 1], with zeros on the diagonal.
+    """
+    return np.mean([1 - iou_of(common) for common in _shared(members, labels, slab)], axis=0)
+
+
+def _shared(members: UInt8[np.ndarray, "m ..."], labels: Labels, slab: int) -> Float[np.ndarray, "n m m"]:
+    """Count the pixels that two members share, by structure; sizes on the diagonal."""
+    shared = np.zeros((len(labels.structures), len(members), len(members)))
     for index, part in _slabs(members, labels, slab):
         masks = part.astype(np.float32)
         shared[index] += masks @ masks.T
-    sizes = np.diagonal(shared, axis1=1, axis2=2)
-    both = sizes[:, :, None] + sizes[:, None, :]
-    found = np.where(both > 0, 2 * shared / np.maximum(both, 1), 1.0)
-    first, second = np.triu_indices(num, k=1)
-    return float(found[:, first, second].mean()) if num > 1 else 1.0
+    return shared
 
 
 def sizes_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB) -> Int[np.ndarray, "m n"]:
@@ -37,7 +63,7 @@ def sizes_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int =
     Args:
         members: Label maps, as `Labels` has them.
         labels: What they hold.
-        slab: Pixels of each member that are looked at together.
+        slab: Pixels of all members that are looked at together.
 
     Returns:
         Pixels, or voxels, of m members and n structures.
@@ -55,7 +81,7 @@ def _slabs(
     lead = 2 if labels.task == "regions" else 1
     axis = lead + outer_axis(members[(0,) * lead])
     length = members.shape[axis]
-    step = max(1, slab * length // max(1, members.size // len(members)))
+    step = max(1, slab * length // max(1, members.size))
     for start in range(0, length, step):
         part = members[(slice(None),) * axis + (slice(start, start + step),)]
         for index in range(len(labels.structures)):

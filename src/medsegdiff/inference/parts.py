@@ -22,6 +22,7 @@ from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, unt
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
+from medsegdiff.inference.members import Choice
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.uncertainty import Uncertainty, uncertainty_of
 from medsegdiff.labels import Labels
@@ -61,6 +62,9 @@ class Part:
     """Pixels of each channel that STAPLE believes in."""
     anchor_certainty: Certainty | None = None
     """How sure the anchor is, of volumes too."""
+    choice: Choice | None = None
+    """How members were chosen among candidates, which mask, probability and uncertainty rest on; ``None``: they were
+    not."""
 
 
 class Drawing:
@@ -123,7 +127,7 @@ class Drawing:
                     raise
                 refused(case, error)
                 continue
-            if batch and (len(batch) * sampling.members >= sampling.batch_size or _differ(batch[0], item)):
+            if batch and (len(batch) * sampling.drawn >= sampling.batch_size or _differ(batch[0], item)):
                 yield batch
                 batch = []
             batch.append(item)

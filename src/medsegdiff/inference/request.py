@@ -42,11 +42,11 @@ class Request:
         seed, auto = given.pop("seed", 0), given.get("members") == AUTO
         if auto:
             given["members"] = MOST
-        for name in ("members", "steps"):
+        for name in ("members", "candidates", "steps"):
             if isinstance(number := given.get(name, 1), str) or number < 1:
                 also = f", or '{AUTO}'" if name == "members" else ""
                 raise ConfigError(f"{name} is {number!r}; it must be at least 1{also}.")
-        sampling = config.sampling.model_copy(update=given)
+        sampling = _chosen(config.sampling.model_copy(update=given), given, auto=auto)
         FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
         if sampling.mode == "mean":
             sampling = _in_one_step(sampling, given, target=config.diffusion.target)
@@ -57,7 +57,9 @@ class Request:
 
     def with_members(self, number: int) -> Request:
         """Settle the number of members."""
-        return replace(self, sampling=self.sampling.model_copy(update={"members": number}), auto=False)
+        return replace(
+            self, sampling=self.sampling.model_copy(update={"members": number, "candidates": None}), auto=False
+        )
 
     def with_fusion(self, fusion: str) -> Request:
         """Fuse otherwise."""
@@ -67,6 +69,25 @@ class Request:
     def members(self) -> int | Literal["auto"]:
         """What is drawn for each image."""
         return AUTO if self.auto else self.sampling.members
+
+
+def _chosen(sampling: SamplingConfig, given: dict[str, Any], *, auto: bool) -> SamplingConfig:
+    """Settle among how many candidates members are chosen; a model's own number gives way to what leaves no choice."""
+    if sampling.candidates is None:
+        return sampling
+    if auto or sampling.mode == "mean":
+        if "candidates" in given:
+            what = f"members {AUTO}" if auto else "mode mean"
+            raise ConfigError(
+                f"candidates with {what}: there is no number of members to choose. Leave one of them out."
+            )
+        return sampling.model_copy(update={"candidates": None})
+    if sampling.candidates < sampling.members:
+        raise ConfigError(
+            f"candidates is {sampling.candidates}, members {sampling.members}: members are chosen among candidates. "
+            "Ask for as many candidates at least."
+        )
+    return sampling
 
 
 def _in_one_step(sampling: SamplingConfig, given: dict[str, Any], *, target: str) -> SamplingConfig:

@@ -55,10 +55,11 @@ def needs_of(
     classes: int,
     members: int,
     task: Task,
+    kept: int = 0,
     batch_size: int = 16,
     dicom: bool = False,
 ) -> Needs:
-    """Estimate what segmenting a volume needs."""
+    """Estimate what segmenting a volume needs; ``kept``: members that are chosen among those drawn, and copied."""
     voxels, largest = math.prod(shape), math.prod(sorted(shape)[1:])
     image = voxels * channels * IMAGE_BYTES
     reading = image + voxels * channels * READ_BYTES
@@ -66,7 +67,7 @@ def needs_of(
     working = slices * members * classes * largest * 4 * WORKING_COPIES
     writing = image + voxels * max(WRITTEN_BYTES, dicom * max(SEGMENT_BYTES * classes, FRACTION_BYTES))
     maps = classes if task == "regions" else 1  # of labels, by member
-    disk = voxels * (MAP_BYTES * (classes + 3) + LABEL_BYTES * maps * (members + 2))
+    disk = voxels * (MAP_BYTES * (classes + 3) + LABEL_BYTES * maps * (members + kept + 2))
     return Needs(memory=int(max(reading, image + working, writing) + MARGIN), disk=disk)
 
 

@@ -81,8 +81,13 @@ class Segmentation(Part):
         write_result(Path(out), self, case, self.labels, parts={*parts, *(("members",) if members else ())})
         return Path(out)
 
+    @property
+    def chosen_of(self) -> int | None:
+        """Among how many candidates the members were chosen; ``None`` where all that were drawn are members."""
+        return None if self.choice is None else len(self.choice.sizes)
+
     def agreement(self) -> float:
-        """Measure how much members agree.
+        """Measure how much members agree: those that were kept, where they were chosen among candidates.
 
         Returns:
             Mean Dice of all pairs of members and structures; 1 for a single member.
@@ -92,12 +97,12 @@ class Segmentation(Part):
     def sizes(self) -> dict[str, Size]:
         """Measure area or volume of each structure, with an interval for the true one.
 
-        It is the interval in which 90 % of the members lie, moved outwards or inwards as validation cases ask for
-        (``stretch``): members differ less, or more, than references do, so that without it the interval does not hold
-        the true size as often as it says.
+        It is the interval in which 90 % of the members lie (of all candidates, where members were chosen among some),
+        moved outwards or inwards as validation cases ask for (``stretch``): members differ less, or more, than
+        references do, so that without it the interval does not hold the true size as often as it says.
 
         Returns:
             By structure: mean and interval, in pixels for pictures, in mL for volumes; nothing of a single member.
         """
-        counts = sizes_of(self.members, self.labels)
+        counts = sizes_of(self.members, self.labels) if self.choice is None else self.choice.sizes
         return stated_sizes(counts, self.labels.structures, self.geometry, stretch=self.stretch)

@@ -139,7 +139,8 @@ class Segmenter:
             images: Paths, arrays or tensors.
             refused: Told of images that the model can't take, which are passed over; ``None``: the first ends all.
             **options: ``members`` (a number, or ``auto``: each image gets more until its fused mask is stable,
-                `medsegdiff.inference.adaptive.until_stable`), ``steps`` and ``spacing`` of the ``sampler``, ``fusion``,
+                `medsegdiff.inference.adaptive.until_stable`), ``candidates`` (masks that are drawn and decide; members
+                are chosen among them), ``steps`` and ``spacing`` of the ``sampler``, ``fusion``,
                 ``shared_noise``, ``mode`` and ``seed``: see `medsegdiff.config.sampling.SamplingOptions`. What is left
                 out is the model's default.
 

@@ -12,17 +12,20 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from medsegdiff.config.data import Plane
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.structures import decide_volume
+from medsegdiff.inference.choice import choose
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.parts import Drawing, Part, Refused
 from medsegdiff.inference.resources import check_needs, needs_of
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.atomic import make_room, release
 from medsegdiff.io.dicom import DicomHeader
+from medsegdiff.labels import Labels
 from medsegdiff.types import Case
 
 MAPS = ("mask", "probability", "members", "anchor")
@@ -37,13 +40,15 @@ def parts_of(
     cases: Iterable[Case], drawing: Drawing, *, refused: Refused | None, noted: Callable[[str], None]
 ) -> Iterator[tuple[Case, Part]]:
     """Segment pictures and volumes in their order: neighbouring pictures together, each volume by itself."""
+    labels, sampling = drawing.config.spec.labels, drawing.request.sampling
     for volumes, group in itertools.groupby(cases, key=lambda case: case.image.ndim == 4):
         if not volumes:
-            yield from drawing.parts(group, refused=refused)
+            parts = drawing.parts(group, refused=refused)
+            yield from ((case, _members_of(part, labels, sampling)) for case, part in parts)
             continue
         for case in group:
             try:
-                found = case, segment_volume(case, drawing, noted=noted)
+                found = case, _members_of(segment_volume(case, drawing, noted=noted), labels, sampling)
             except MedSegDiffError as error:
                 if refused is None:
                     raise
@@ -53,8 +58,12 @@ def parts_of(
             del found  # it is large, and the next one is made before this name would be taken again
 
 
+def _members_of(part: Part, labels: Labels, sampling: SamplingConfig) -> Part:
+    return part if sampling.candidates is None else choose(part, labels, count=sampling.members)
+
+
 def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]) -> Part:
-    """Segment a volume slice by slice; ``noted`` hears what a large one needs."""
+    """Segment a volume slice by slice, with all candidates; ``noted`` hears what a large one needs."""
     config, sampling = drawing.config, drawing.request.sampling
     plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
     slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
@@ -63,7 +72,8 @@ def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]
         case.geometry.shape,
         channels=len(case.image),
         classes=config.mask_channels,
-        members=drawing.request.sampling.members,
+        members=drawing.request.sampling.drawn,
+        kept=0 if sampling.candidates is None else sampling.members,
         task=config.spec.labels.task,
         batch_size=sampling.batch_size,
         dicom=isinstance(case.geometry.header, DicomHeader),

@@ -57,7 +57,8 @@ def expected_ged(
     Members and raters are independent draws from one known distribution of masks. With :math:`\mu = \sum_{ij}
     w_i w_j d_{ij}`, distinct draws are :math:`\mu` apart on average, and a draw is 0 from itself, so the
     expectation is :math:`2\mu - (1 - 1/m)\mu - (1 - 1/r)\mu = \mu (1/m + 1/r)`. (Over distinct pairs it is 0.)
-    A sampler below this is lucky, or knows the raters.
+    A sampler below this is lucky, or knows the raters; or its members were chosen among more candidates
+    (`medsegdiff.fusion.herding.herd`), for which this is no floor.
 
     Args:
         masks: All masks that may be drawn.

@@ -54,9 +54,14 @@ def _ensemble(made: Record | None, config: ResolvedConfig | None) -> dict[str, S
     sampling = made.sampling or own if made is not None else own
     if sampling is None:
         return {}
-    counts = [image.members for image in made.images if image.members is not None] if made is not None else []
-    mean = sum(counts) / len(counts) if counts else float(sampling.members)
-    return {"members": Score(mean), "calls": Score(mean * sampling.steps)}
+    images = [image for image in made.images if image.members is not None] if made is not None else []
+    kept = _mean([image.members or 0 for image in images], sampling.members)
+    drawn = _mean([image.chosen_of or image.members or 0 for image in images], sampling.drawn)
+    return {"members": Score(kept), "calls": Score(drawn * sampling.steps)}
+
+
+def _mean(counts: Sequence[int], otherwise: int) -> float:
+    return sum(counts) / len(counts) if counts else float(otherwise)
 
 
 def _network(made: Record | None, config: ResolvedConfig | None) -> dict[str, Score]:

@@ -170,7 +170,7 @@ def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], pl
 
     subsets = plan.subsets()
     asked: SamplingOptions = {"members": plan.members, "steps": plan.steps, "sampler": plan.sampler, "seed": plan.seed}
-    asked["fusion"] = "majority"  # members alone are of interest
+    asked["fusion"], asked["candidates"] = "majority", plan.members  # members alone are of interest, none are chosen
     for result in segmenter.stream(images(), **asked):
         yield score_subsets(tables(result, waiting.pop(result.name)), subsets, fusion=plan.fusion)
 

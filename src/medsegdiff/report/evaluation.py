@@ -46,6 +46,8 @@ def _headline(evaluation: Evaluation) -> Section:
     if setup.raters is not None:
         facts["raters"] = span(*setup.raters)
     facts["members"] = span(setup.members_least or 0, setup.members) if setup.members else "none saved"
+    if setup.members_are:
+        facts["members"] += f", chosen of {setup.chosen_of} candidates"
     facts["structures"] = _several(setup.structures)
     if (dice := evaluation.summary.get(Measure("dice"))) is not None:
         facts["mean Dice"] = f"{dice.mean:.4f}"
@@ -73,6 +75,7 @@ def _scores(evaluation: Evaluation) -> Section:
         "Means with 95 % bootstrap intervals; the arrow points to the better side. "
         "Point at a metric for its definition, or unfold them all below."
     )
+    text += f" {evaluation.conventions['members']}" if evaluation.setup.members_are else ""
     meant = Section("How the numbers are defined, empty masks among them", terms=evaluation.conventions)
     return Section("Scores", text, tables=[summary_table(evaluation)], folded=[meant])
 

@@ -163,9 +163,10 @@ def ensemble(evaluation: Evaluation) -> Section | None:
     if curve is None:
         return None
     figure = members_curves({"majority of n members": curve})
+    chosen = f" ({evaluation.setup.members_are})" if evaluation.setup.members_are else ""
     text = (
-        f"Random subsets of the members, fused by majority, over {curve.num_cases} cases; the band is the standard "
-        "deviation over subsets. More draws, STAPLE and several runs: medsegdiff paper figure3."
+        f"Random subsets of the members{chosen}, fused by majority, over {curve.num_cases} cases; the band is the "
+        "standard deviation over subsets. More draws, STAPLE and several runs: medsegdiff paper figure3."
     )
     return Section("How many members?", text, figures=[Picture.of(figure, "Dice against the number of members")])
 

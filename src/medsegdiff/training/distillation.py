@@ -114,5 +114,5 @@ class Distillation:
 def teacher_steps(config: ResolvedConfig) -> SamplingConfig:
     """Say how the teacher walks: one deterministic member of each image."""
     wanted = {"sampler": "ddim", "eta": 0.0, "spacing": "trailing", "steps": config.train.teacher_steps}
-    alone = {"members": 1, "antithetic": False, "mode": "ensemble", "views": 1, "batch_size": config.train.batch_size}
-    return config.sampling.model_copy(update=wanted | alone)
+    alone = {"members": 1, "candidates": None, "antithetic": False, "mode": "ensemble", "views": 1}
+    return config.sampling.model_copy(update={**wanted, **alone, "batch_size": config.train.batch_size})

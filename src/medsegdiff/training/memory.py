@@ -197,8 +197,8 @@ def describe(what: str, *, size: int | None = None) -> dict[str, Any]:
         config = config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})
     costs = budget(config)
     sampling = config.sampling
-    looks = min(num_looks(sampling, config), sampling.members)
-    ensemble = looks * costs.condition_gmac + sampling.members * sampling.steps * costs.denoiser_gmac
+    looks = min(num_looks(sampling, config), sampling.drawn)
+    ensemble = looks * costs.condition_gmac + sampling.drawn * sampling.steps * costs.denoiser_gmac
     return {
         "description": config.description,
         "reproduces": config.reproduces,

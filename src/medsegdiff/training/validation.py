@@ -63,7 +63,7 @@ class Validator:
         self.config, self.cases, self.accelerator = config, cases, accelerator
         self.labels = config.spec.labels
         self.sampling = config.sampling.model_copy(
-            update={"members": train.val_members, "steps": train.val_steps, "views": 1}
+            update={"members": train.val_members, "candidates": None, "steps": train.val_steps, "views": 1}
         )
 
     def __call__(self, model: DiffusionModel, picture: Path) -> dict[str, float]:
