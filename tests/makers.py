@@ -40,6 +40,9 @@ SMALL = (
 )
 """Overrides that make a V2 of a few thousand parameters."""
 
+PLAIN = ("model.condition_patch=null", "model.diffusion_patch=null", "model.detail_channels=0")
+"""Makes a preset whose Diffusion Model works on larger cells than its Condition Model one in which both see alike."""
+
 SMALL_NETWORKS = {
     "medsegdiff-v1": (
         "model.channels=8",

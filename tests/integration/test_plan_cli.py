@@ -9,10 +9,10 @@ import pytest
 
 from medsegdiff.models.checkpoint import load_config
 from tests.integration.test_cli import call
-from tests.makers import SMALL
+from tests.makers import PLAIN, SMALL
 from tests.scans import make_scans
 
-FEW = [value for value in SMALL if not value.startswith(("data.image_size", "train.batch_size"))]
+FEW = [value for value in (*PLAIN, *SMALL) if not value.startswith(("data.image_size", "train.batch_size"))]
 SETS = [part for value in FEW for part in ("--set", value)]
 
 
@@ -20,7 +20,13 @@ def test_the_plan_of_a_ct_is_printed_and_trains(tmp_path: Path, capsys: pytest.C
     data, file, run = make_scans(tmp_path / "data"), tmp_path / "plan.yaml", tmp_path / "run"
     assert call("data", "plan", data, "--out", file, "--device", "cpu", "--memory", "2", *SETS) == 0
     shown = capsys.readouterr()
-    for words in ("ct, window 30 … 300 HU (guessed from values)", "0.5 × 0.75 × 3", "6, axial", "v2-tiny", "64 px"):
+    for words in (
+        "ct, window 30 … 300 HU (guessed from values)",
+        "0.5 × 0.75 × 3",
+        "6, axial",
+        "v2-fast-tiny",
+        "64 px",
+    ):
         assert words in shown.out
     assert f"--preset {file}" in shown.err
     steps = ["--set", "train.max_steps=2", "--set", "data.image_size=32"]

@@ -18,14 +18,14 @@ from medsegdiff.training.advise import (
     make_plan,
     suggest_batch,
     suggest_cache,
-    suggest_preset,
     suggest_size,
     write_plan,
 )
-from tests.makers import SMALL
+from medsegdiff.training.plan import config_for, default_preset
+from tests.makers import PLAIN, SMALL
 from tests.scans import make_scans
 
-TINY = [value for value in SMALL if value.startswith("model.")]
+TINY = [*PLAIN, *(value for value in SMALL if value.startswith("model."))]
 
 
 @pytest.fixture
@@ -37,9 +37,15 @@ def planned(data: Path, *overrides: str, memory: float = 8e9, preset: str | None
     return make_plan(str(data), preset=preset, memory=memory, device="cpu", overrides=[*TINY, *overrides])
 
 
-def test_the_preset_follows_the_device() -> None:
-    asked = [("cpu", 200e9), ("cuda", 8e9), ("cuda", 24e9), ("mps", 64e9)]
-    assert [suggest_preset(*device) for device in asked] == ["v2-tiny", "v2-small", "v2", "v2"]
+def test_the_preset_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_preset("cpu") == "v2-fast-tiny"
+    monkeypatch.setattr("medsegdiff.training.plan.pick_device", lambda name: torch.device(name or "cuda"))
+    assert [default_preset(device) for device in (None, "mps")] == ["v2-fast"] * 2
+
+
+def test_training_and_the_plan_of_data_take_the_same_preset(scans: Path, tmp_path: Path) -> None:
+    taken = config_for(tmp_path / "run", device="cpu")
+    assert taken.model == load_preset(make_plan(str(scans), device="cpu", memory=8e9).preset).model
 
 
 def test_images_are_as_large_as_slices_within_bounds(scans: Path) -> None:
@@ -95,7 +101,7 @@ def test_little_memory_makes_micro_batches_and_keeps_the_step(scans: Path) -> No
 
 def test_a_plan_says_what_it_rests_on_and_what_it_changes(scans: Path) -> None:
     made = planned(scans)
-    assert (made.preset, made.device, made.image_size) == ("v2-tiny", "cpu", 64)
+    assert (made.preset, made.device, made.image_size) == ("v2-fast-tiny", "cpu", 64)
     assert made.changes["data"] == {"image_size": 64, "plane": "axial", "modalities": ["ct"], "window": [30, 300]}
     assert made.to_dict()["fingerprint"]["modalities"] == ("ct",)
 
@@ -108,9 +114,9 @@ def test_the_file_is_a_preset_with_all_that_was_chosen(scans: Path, tmp_path: Pa
     config = load_preset(str(tmp_path / "plan.yaml"))
     assert (config.data.modalities, config.data.window, config.data.image_size) == (("ct",), (30, 300), 64)
     assert (config.train.batch_size, config.train.accumulate) == (made.batch_size, made.accumulate)
-    assert config.model == load_preset("v2-tiny", TINY).model
+    assert config.model == load_preset("v2-fast-tiny", TINY).model
     assert (config.data.channels, config.data.task, config.data.classes) == (None, None, None)
-    assert config.train.max_steps == load_preset("v2-tiny").train.max_steps
+    assert config.train.max_steps == load_preset("v2-fast-tiny").train.max_steps
 
 
 def test_what_the_user_fixes_is_not_chosen(scans: Path) -> None:

@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Train a model on images and masks.
 
-    Example: `medsegdiff train data/isic --out runs/isic --preset v2-tiny --set train.max_steps=2000`
+    Example: `medsegdiff train data/isic --out runs/isic --minutes 8`
 
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`;
     `--set train.sharding=true` splits the network over them.
@@ -55,7 +55,14 @@ def train(
     from medsegdiff.training.plan import config_for
 
     config = config_for(
-        out, preset=preset, changes=set_ or [], minutes=minutes, resume=resume, start=start, distill=distill
+        out,
+        preset=preset,
+        changes=set_ or [],
+        minutes=minutes,
+        resume=resume,
+        start=start,
+        distill=distill,
+        device=device,
     )
     if dry_run:
         from medsegdiff.config.schema import as_yaml

@@ -25,16 +25,15 @@ from medsegdiff.hardware import device_memory, pick_device, pick_precision
 from medsegdiff.io.atomic import write_text
 from medsegdiff.models.base import build_model
 from medsegdiff.training.memory import step_memory
+from medsegdiff.training.plan import default_preset
 
 RESERVE = 0.6e9
 """Bytes that the libraries, or the context of a GPU, take before anything is trained."""
 MADE = "# Made by 'medsegdiff data plan'"
 """How a plan file begins."""
-SMALL_GPU = 16e9
-"""Bytes below which a GPU gets the preset ``v2-small``."""
 SIZES = (64, 512)
 """Bounds of the side of images, in pixels."""
-LARGEST = {"v2-tiny": 128, "v2-small": 256, "v2": 512, "v2-paper": 256}
+LARGEST = {"v2-fast-tiny": 128, "v2-tiny": 128, "v2-small": 256, "v2-fast": 512, "v2": 512, "v2-paper": 256}
 """The largest image that a preset is advised for; the affinity of tokens grows with the fourth power of the side."""
 
 
@@ -86,7 +85,7 @@ def make_plan(
     """Look at data and machine, and choose."""
     where = pick_device(device)
     room = device_memory(where) if memory is None else memory
-    name = preset or suggest_preset(where.type, room)
+    name = preset or default_preset(device)
     given = load_preset(name, overrides)
     source = open_source(data, given.data, track=track)
     check_neighbours(source.info, given.data)
@@ -133,13 +132,6 @@ def _sized(config: Config, info: DataInfo, found: Fingerprint, *, fixed: Collect
         cache = suggest_cache(float(pixels * layers), usual=config.data.cache_gb, free=float(free))
         config = _changed(config, "data", cache_gb=cache)
     return config
-
-
-def suggest_preset(device: str, memory: float) -> str:
-    """Choose a preset by the device."""
-    if device == "cpu":
-        return "v2-tiny"
-    return "v2-small" if memory < SMALL_GPU else "v2"
 
 
 def suggest_size(found: Fingerprint, *, largest: int, stride: int) -> int:

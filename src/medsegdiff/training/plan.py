@@ -19,7 +19,7 @@ from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
-from medsegdiff.hardware import on_cpu, pick_precision
+from medsegdiff.hardware import on_cpu, pick_device, pick_precision
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
@@ -110,7 +110,11 @@ def check_sampling(config: Config) -> None:
 
 NO_LIMIT = 1_000_000_000
 """More steps than anybody makes."""
-DEFAULT = "v2-tiny"
+
+
+def default_preset(device: str | None = None) -> str:
+    """Choose a preset by the device at hand."""
+    return "v2-fast-tiny" if pick_device(device).type == "cpu" else "v2-fast"
 
 
 def config_for(
@@ -122,6 +126,7 @@ def config_for(
     resume: bool = False,
     start: Path | None = None,
     distill: bool = False,
+    device: str | None = None,
 ) -> Config:
     """Choose the configuration; ``minutes`` are the only limit of training where they are given."""
     if start and (resume or preset):
@@ -138,7 +143,7 @@ def config_for(
         return _begun(out, changes)
     if resume:
         return make_config(load_config(out).asked.model_dump(mode="json"), changes)
-    return load_preset(preset or DEFAULT, changes)
+    return load_preset(preset or default_preset(device), changes)
 
 
 def _distilled(teacher: Path) -> list[str]:

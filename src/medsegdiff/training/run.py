@@ -151,11 +151,12 @@ def _fixed(config: ResolvedConfig) -> dict[str, Any]:
     free |= {"batch_size", "accumulate", "gradient_checkpointing", "sharding"}  # another machine may need other values
     free |= {"teacher"}  # it may have been moved
     told = {"channels", "task", "classes", "modalities", "window", "plane", "layout"}  # compared as ``spec``
-    told |= {"cache_gb", "cache_dir", "raters", "orientation"}
+    told |= {"cache_gb", "cache_dir"}
+    kept = {"orientation", "raters"}  # those that the run began with, or an earlier version did not ask for
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
     return {
         f"{'data' if section == 'spec' else section}.{key}": value
         for section, part in values.items()
         for key, value in part.items()
-        if not (section == "train" and key in free) and not (section == "data" and key in told)
+        if key not in {"train": free, "data": told, "spec": kept}.get(section, set())
     }
