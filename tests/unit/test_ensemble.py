@@ -206,6 +206,17 @@ def test_members_share_out_weights_and_mirrors_and_the_anchor_is_the_mean_of_all
     assert all(torch.equal(network.shown[0].flip(-1), network.shown[1]) for network in networks[::2])
 
 
+def test_other_numbers_of_views_are_refused_with_what_is_allowed() -> None:
+    with pytest.raises(ConfigError, match="views is 3; allowed are 1, 2, 4"):
+        Request.of(CONFIG, views=3)
+
+
+def test_the_mean_without_members_takes_each_view_once() -> None:
+    model = Pixelwise()
+    result = Segmenter(model, CONFIG, device="cpu", precision="fp32")(images()[0, 0].numpy(), mode="mean", views=4)
+    assert (len(model.shown), len(result.members)) == (4, 4)
+
+
 def test_no_more_is_looked_at_than_members_need() -> None:
     model = Pixelwise()
     ensemble_sampler(model, views=4, members=2).draw(images(), KEYS, seed=0)

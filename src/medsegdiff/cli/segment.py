@@ -41,6 +41,10 @@ def segment(
         typer.Option(help="mean: the probability alone, in one step, without members.", show_default=False),
     ] = None,
     fusion: options.Fusion = None,
+    views: Annotated[
+        int | None,
+        typer.Option(help="Mirrors through which images are seen, shared out: 1, 2 or 4.", show_default=False),
+    ] = None,
     slice_noise: Annotated[
         Literal["shared", "own"] | None,
         typer.Option(help="Noise of a member in the slices of a volume: shared keeps it coherent.", show_default=False),
@@ -97,6 +101,7 @@ def segment(
         sampler=sampler,
         spacing=spacing,
         fusion=fusion,
+        views=views,
         mode=mode,
         shared_noise=None if slice_noise is None else slice_noise == "shared",
         seed=seed,

@@ -128,6 +128,8 @@ class SamplingOptions(TypedDict, total=False):
     """Entry of `SPACINGS`."""
     fusion: str | None
     """Entry of `FUSERS`."""
+    views: int | None
+    """Mirrors through which images are seen: 1, 2 or 4; those that training has not used are left out."""
     shared_noise: bool | None
     """Whether a member starts from the same noise in all slices of a volume."""
     mode: Literal["ensemble", "mean"] | None

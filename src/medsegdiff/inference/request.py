@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 AUTO: Literal["auto"] = "auto"
 """Stands for a number of members that each image decides."""
+VIEWS = (1, 2, 4)
+"""Numbers of mirrors that may be asked for."""
 MOST = 100
 """Members that an image may decide for."""
 
@@ -46,6 +48,8 @@ class Request:
             if isinstance(number := given.get(name, 1), str) or number < 1:
                 also = f", or '{AUTO}'" if name == "members" else ""
                 raise ConfigError(f"{name} is {number!r}; it must be at least 1{also}.")
+        if (views := given.get("views", 1)) not in VIEWS:
+            raise ConfigError(f"views is {views!r}; allowed are {', '.join(map(str, VIEWS))}.")
         sampling = _chosen(config.sampling.model_copy(update=given), given, auto=auto)
         FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
         if sampling.mode == "mean":
