@@ -41,6 +41,12 @@ def train(
             "--distill", help="Learn to make in one step what two steps of the run in --start make; takes a quarter."
         ),
     ] = False,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score", help="Train the run in --start, best a distilled one, on GED² of its one-step samples itself."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
     device: options.Device = None,
     as_json: options.AsJson = False,
@@ -62,6 +68,7 @@ def train(
         resume=resume,
         start=start,
         distill=distill,
+        score=score,
         device=device,
     )
     if dry_run:

@@ -72,12 +72,30 @@ class TrainConfig(Component):
     """Run whose few steps this network learns to make at once (distillation); ``null`` trains on the masks alone."""
     teacher_steps: int = Field(default=2, ge=2)
     """Steps of the teacher."""
+    score_members: int = Field(default=0, ge=0)
+    """Samples of each image, drawn in one step, by whose energy score against all raters the network learns (GED²); 0:
+    it learns by equation 3, or from a teacher."""
     num_workers: int = Field(default=0, ge=0)
     """Processes that read and augment; 0 does it in the training process."""
     seed: int = 0
     """All randomness of training follows from it."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Also log to these."""
+
+    @property
+    def one_step(self) -> str:
+        """How the network has learned to sample in one step, in words; empty where it was not taught so."""
+        if self.score_members:
+            return "trained on the energy score of one step"
+        return "" if self.teacher is None else "distilled into one step"
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> TrainConfig:
+        if self.score_members == 1:
+            raise ValueError("score_members is 1; a score needs two samples or more to compare with each other, or 0")
+        if self.score_members and self.teacher is not None:
+            raise ValueError("a network learns from a teacher or by its score: set teacher to null, or score_members=0")
+        return self
 
 
 class Config(Component):

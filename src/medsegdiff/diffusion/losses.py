@@ -109,6 +109,67 @@ def mask_loss(
     return loss + dice_weight * soft_dice(labels.activate(logits), mask, labelled=labelled)
 
 
+def jaccard_distance(
+    a: Float[Tensor, "... h w"], b: Float[Tensor, "... h w"], *, shared: float = 0.0
+) -> Float[Tensor, "..."]:
+    r"""Compute 1 − IoU of masks, which may hold values between 0 and 1.
+
+    :math:`1 - \frac{|a| + |b| - |a - b|_1}{|a| + |b| + |a - b|_1} = 1 - \frac{\sum \min(a, b)}{\sum \max(a, b)}`:
+    1 − IoU of masks of 0 and 1, and 0 for two that are equal, whatever their values. It is of negative type.
+
+    Source: Wang et al. (2023), Jaccard Metric Losses, arXiv:2302.05666.
+
+    Args:
+        a: In [0, 1].
+        b: In [0, 1]; of axes that both have or that broadcast.
+        shared: Pixels that are added to both, as if all masks had them in common: then even a mask that holds nothing
+            is near one that holds little, and the distance stays of negative type.
+
+    Returns:
+        In [0, 1]; 0 for two empty masks.
+    """
+    both = torch.minimum(a, b).sum(dim=(-2, -1))
+    either = a.sum(dim=(-2, -1)) + b.sum(dim=(-2, -1)) - both
+    return torch.where(either > 0, (either - both) / (either + shared).clamp(min=torch.finfo(a.dtype).tiny), 0.0)
+
+
+SHARED = 1.0
+"""Pixels that all masks are given in common by `energy_score`: as soft Dice adds one."""
+
+
+def energy_score(
+    samples: Float[Tensor, "b m k h w"],
+    masks: Float[Tensor, "b r k h w"],
+    *,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
+    shared: float = SHARED,
+) -> Float[Tensor, " b"]:
+    r"""Compute the energy score of samples against raters, by image, averaged over channels.
+
+    :math:`\frac{1}{mr} \sum_{k,j} d(S_k, y_j) - \frac{1}{2 m (m-1)} \sum_{k \neq l} d(S_k, S_l)`, d being
+    `jaccard_distance`. It is unbiased whatever m, and as d is of negative type, no law of samples has a lower
+    expectation than the raters' own, of each structure by itself. Twice the score is the unbiased GED² of
+    `metrics.distribution.ged`, but for the distance among raters, which no sampler changes.
+
+    Source: Gneiting & Raftery (2007), equation 22; Székely & Rizzo (2013).
+
+    Args:
+        samples: In [0, 1]; m ≥ 2 of each image, drawn independently.
+        masks: Of the raters.
+        labelled: 0 where nobody labelled.
+        shared: Pixels that all masks are given in common.
+
+    Returns:
+        The score; lower is better.
+    """
+    if labelled is not None:
+        samples, masks = samples * labelled[:, None], masks * labelled[:, None]
+    one, other = torch.triu_indices(samples.shape[1], samples.shape[1], offset=1)
+    between = jaccard_distance(samples[:, :, None], masks[:, None], shared=shared).mean(dim=(1, 2))  # (b, k)
+    within = jaccard_distance(samples[:, one], samples[:, other], shared=shared).mean(dim=1)
+    return (between - within / 2).mean(dim=1)
+
+
 WEIGHT = 0.001
 """λ of L_hybrid: Nichol & Dhariwal (2021), section 3.1."""
 

@@ -112,10 +112,10 @@ def _steps(config: ResolvedConfig) -> Finding:
     what = f"{sampling.steps} steps of {sampling.sampler}, {sampling.spacing} spacing"
     numbers = {"steps": sampling.steps, "deciding": within}
     advice = "Take more steps (segment --steps), or logsnr spacing."
-    if config.train.teacher is not None:
+    if taught := config.train.one_step:
         if sampling.steps == 1:
-            return _sampler("steps", "good", f"{what}: the model was distilled into one.", numbers=numbers)
-        found = f"{what}: the model was distilled into one step, more were not learned."
+            return _sampler("steps", "good", f"{what}: the model was {taught}.", numbers=numbers)
+        found = f"{what}: the model was {taught}, more were not learned."
         return _sampler("steps", "to look at", found, "Take one step (segment --steps 1).", numbers)
     if sampling.steps == 1:
         found = f"{what}: one step gives the mean of all masks, and members that agree where raters do not."

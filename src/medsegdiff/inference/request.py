@@ -55,8 +55,8 @@ class Request:
         if sampling.mode == "mean":
             sampling = _in_one_step(sampling, given, target=config.diffusion.target)
             sampling = sampling.model_copy(update={"members": num_looks(sampling, config)})
-        if config.train.teacher is not None and sampling.steps > 1:
-            log.warning("The model was distilled into one step; %d steps were not learned.", sampling.steps)
+        if (taught := config.train.one_step) and sampling.steps > 1:
+            log.warning("The model was %s; %d steps were not learned.", taught, sampling.steps)
         return cls(sampling, auto, seed, sampling.raters or config.spec.raters)
 
     def with_members(self, number: int) -> Request:

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.losses import mask_loss
-from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import Process
-from medsegdiff.diffusion.schedule import Level
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.ensemble import EnsembleSampler
-from medsegdiff.models.base import MODELS, Said
 from medsegdiff.models.checkpoint import load_config, load_model
 from medsegdiff.training.objective import Losses, training_losses, with_anchor
+from medsegdiff.training.one_step import asked_once, check_one_step, pure_noise
+from medsegdiff.training.scoring import Scoring
 from medsegdiff.types import Batch
 
 Objective = Callable[[nn.Module, Batch], Losses]
@@ -30,6 +29,8 @@ Objective = Callable[[nn.Module, Batch], Losses]
 
 def objective_of(config: ResolvedConfig, device: torch.device) -> Objective:
     """Find out what a network is trained for."""
+    if config.train.score_members:
+        return Scoring(config)
     if config.train.teacher is None:
         process, train = Process.of(config), config.train
         return partial(training_losses, process=process, loss=config.loss, seed=train.seed, draws=train.draws)
@@ -41,23 +42,13 @@ def check_teacher(config: ResolvedConfig) -> None:
     if config.train.teacher is None:
         return
     its = load_config(Path(config.train.teacher))
-    facts = MODELS[config.model.name].facts
-    if config.diffusion.target != "x0" or facts.kind != "diffusion" or getattr(config.model, "learn_sigma", False):
-        raise ConfigError(
-            "Distillation needs a diffusion model that predicts the mask (diffusion.target x0) and no variance; this "
-            f"one is {config.model.name} with target {config.diffusion.target}. Train one that does."
-        )
+    check_one_step(config, what="Distillation", flag="--distill")
     for part in ("diffusion", "model"):
         if getattr(config, part) != getattr(its, part):
             raise ConfigError(
                 f"Section '{part}' is not that of the teacher, {config.train.teacher}: what it says would mean "
                 f"something else here. Leave {part}.… as it is."
             )
-    if (config.sampling.steps, config.train.val_steps) != (1, 1):
-        raise ConfigError(
-            f"A distilled network samples in one step: sampling.steps is {config.sampling.steps}, "
-            f"train.val_steps {config.train.val_steps}. Set both to 1, as 'train --start RUN --distill' does."
-        )
 
 
 class Distillation:
@@ -77,7 +68,7 @@ class Distillation:
         place(teacher, device)
         self.config, self.device = config, device
         self.walker = EnsembleSampler(teacher, config, teacher_steps(config), precision=config.train.precision)
-        self.start = Level.of(self.walker.process.schedule.lam_at(self.walker.table[0].t))
+        self.t = self.walker.table[0].t
 
     def target(self, batch: Batch) -> Float[Tensor, "b k h w"]:
         """Let the teacher walk."""
@@ -86,17 +77,13 @@ class Distillation:
 
     def noise(self, batch: Batch) -> Float[Tensor, "b k h w"]:
         """Draw the noise from which the teacher walks."""
-        shape = (batch.mask.shape[1], batch.mask.shape[2], batch.mask.shape[3])
-        named = [(key, 0) for key in self._keys(batch)]
-        return MemberNoise(self.config.train.seed, named, shape, device=self.device)()
+        return pure_noise(batch, members=1, seed=self.config.train.seed)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Losses:
         """Compare what the network says at once with what the teacher comes to."""
         labels, loss = self.walker.process.labels, self.config.loss
-        t = torch.full((len(batch.image),), round(self.walker.table[0].t), device=self.device)
-        noise = self.noise(batch)
-        said = Said(*model(batch.image, noise, t.float()))
-        output = self.walker.process.completed(said.prediction.float(), said.logits, noise, self.start)
+        t = torch.full((len(batch.image),), round(self.t), device=self.device)
+        said, output = asked_once(model, batch.image, self.noise(batch), self.walker.process, t=self.t)
         l_n = mask_loss(
             output,
             self.target(batch),

@@ -134,9 +134,9 @@ def saved_bytes(
                         stack.enter_context(Autocast(on_gpu=device != "cpu"))
                 return model(*given)
 
-    batch = Batch(image, mask, tuple(range(batch_size)))
+    batch, draws = Batch(image, mask, tuple(range(batch_size))), config.train.score_members or config.train.draws
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        losses = training_losses(Cast(), batch, Process.of(config), config.loss, seed=0, draws=config.train.draws)
+        losses = training_losses(Cast(), batch, Process.of(config), config.loss, seed=0, draws=draws)
     held = sum(storage.nbytes() for storage in kept.values())
     del losses  # the graph lives until here
     return held

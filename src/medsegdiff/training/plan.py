@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from medsegdiff.config.load import load_preset, make_config
-from medsegdiff.config.run import Config
+from medsegdiff.config.run import Config, TrainConfig
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, DataSource, Track, no_progress
 from medsegdiff.data.fingerprint import check_neighbours, normalisation_of
@@ -110,6 +110,8 @@ def check_sampling(config: Config) -> None:
 
 NO_LIMIT = 1_000_000_000
 """More steps than anybody makes."""
+SCORED = 4
+"""Samples of an image that are scored together."""
 
 
 def default_preset(device: str | None = None) -> str:
@@ -126,6 +128,7 @@ def config_for(
     resume: bool = False,
     start: Path | None = None,
     distill: bool = False,
+    score: bool = False,
     device: str | None = None,
 ) -> Config:
     """Choose the configuration; ``minutes`` are the only limit of training where they are given."""
@@ -135,9 +138,13 @@ def config_for(
         raise ConfigError("--resume goes on with the run's own configuration; leave --preset out. --set may extend it.")
     if distill and not start:
         raise ConfigError("--distill learns from a trained run: name it with --start RUN.")
+    if score and (distill or not start):
+        raise ConfigError("--score goes on with a trained run, best one that was distilled: name it with --start RUN.")
     timed = [] if minutes is None else [f"train.max_minutes={minutes}", f"train.max_steps={NO_LIMIT}"]
     changes = [*changes, *timed]
     if start:
+        if score:
+            return _begun(start, [*_scored(start), *changes], one_step=True)
         return _begun(start, [*_distilled(start), *changes] if distill else changes)
     if resume and Run(out).imported:
         return _begun(out, changes)
@@ -148,13 +155,24 @@ def config_for(
 
 def _distilled(teacher: Path) -> list[str]:
     """Make a run learn from another, in a quarter of its steps."""
-    before = load_config(teacher).train
-    time = [] if before.max_minutes is None else [f"train.max_minutes={before.max_minutes / 4}"]
+    named = json.dumps(str(teacher.resolve()), ensure_ascii=False)
+    return [f"train.teacher={named}", *_in_one_step(load_config(teacher).train, share=4)]
+
+
+def _scored(start: Path) -> list[str]:
+    """Make a run learn by its score: as long as its distillation took, or a quarter of its steps."""
+    before = load_config(start).train
+    asked = [f"train.score_members={before.score_members or SCORED}", "train.teacher=null"]
+    return [*asked, *_in_one_step(before, share=1 if before.one_step else 4)]
+
+
+def _in_one_step(before: TrainConfig, *, share: int) -> list[str]:
+    """Shorten training, and sample in one step."""
+    time = [] if before.max_minutes is None else [f"train.max_minutes={before.max_minutes / share}"]
     return [
-        f"train.teacher={json.dumps(str(teacher.resolve()), ensure_ascii=False)}",
-        f"train.max_steps={max(1, before.max_steps // 4)}",
-        f"train.warmup_steps={before.warmup_steps // 4}",
-        f"train.val_every={max(1, before.val_every // 4)}",
+        f"train.max_steps={max(1, before.max_steps // share)}",
+        f"train.warmup_steps={before.warmup_steps // share}",
+        f"train.val_every={max(1, before.val_every // share)}",
         *time,
         "train.val_steps=1",
         "sampling.steps=1",
@@ -162,13 +180,15 @@ def _distilled(teacher: Path) -> list[str]:
     ]
 
 
-def _begun(start: Path, changes: Sequence[str]) -> Config:
-    """Take a run's settings, but for what its data told."""
+def _begun(start: Path, changes: Sequence[str], *, one_step: bool = False) -> Config:
+    """Take a run's settings, but for what its data told; one that samples in one step may only go on to do so."""
     config = load_config(start)
-    if config.train.teacher is not None:
+    if config.train.one_step and not one_step:
+        source = "the run that it was made of"
+        source = source if config.train.teacher is None else f"its teacher, {config.train.teacher},"
         raise ConfigError(
-            f"{start} was distilled: it has learned to sample in one step, which other training would undo. Start with "
-            f"its teacher, {config.train.teacher}, and distil what comes of it."
+            f"{start} was {config.train.one_step}: other training would undo what it has learned. Start with {source} "
+            "and distil what comes of it; or train it on with --score."
         )
     asserted = {"channels", "task", "classes", "layout", "modalities", "window"}
     values = config.asked.model_dump(mode="json", exclude={"data": asserted})

@@ -28,6 +28,7 @@ from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
+from medsegdiff.training.scoring import check_scored
 from medsegdiff.training.state import check_divisible
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.training.trainer import Outcome, Trainer
@@ -89,6 +90,7 @@ def train(
     with torch.device("meta"):
         model = build_model(resolved)
     check_teacher(resolved)
+    check_scored(resolved)
     if resolved.train.sharding:
         check_divisible(model, state.num_processes)
     cases = PreparedCases(planned.source, resolved, stride=model.stride)

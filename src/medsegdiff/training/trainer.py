@@ -62,7 +62,7 @@ class Trainer:
             seed=config.train.seed,
             augment=config.data.augment,
             foreground=structured,
-            raters=min(config.train.draws, len(info.raters)),
+            raters=len(info.raters) if config.train.score_members else min(config.train.draws, len(info.raters)),
             orientation=config.spec.orientation,
         )
         validated = [name for name in held_out if name in info.foreground] or held_out
