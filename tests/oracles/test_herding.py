@@ -39,6 +39,7 @@ def test_the_first_is_nearest_to_all_and_all_are_chosen_in_the_end() -> None:
     assert herd(d, 1) == [int(d.sum(axis=1).argmin())]
     assert sorted(herd(d, 9)) == list(range(9))
     assert herd(d, 20) == herd(d, 9)
+    assert sorted(herd(np.zeros((5, 5)), 5)) == list(range(5))  # alike, but none of them twice
 
 
 def test_ten_of_a_hundred_stand_for_the_law_much_better_than_ten() -> None:

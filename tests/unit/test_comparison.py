@@ -235,3 +235,13 @@ def test_scores_that_mean_different_things_are_refused() -> None:
         compare([a, b])
     a, b = (replace(run(name, dice=[0.1, 0.2]), setup=Setup(members=of)) for name, of in (("a", 16), ("b", 0)))
     assert "a 16, b none" in compare([a, b]).remarks[0]
+
+
+def test_chosen_members_beside_drawn_ones_are_remarked() -> None:
+    drawn, chosen = (
+        replace(run(name, ged=[0.1, 0.2]), setup=Setup(members=10, members_least=10, chosen_of=of))
+        for name, of in (("drawn", None), ("chosen", 100))
+    )
+    (remark,) = compare([drawn, chosen]).remarks
+    assert "drawn: drawn, chosen: 10 members chosen of 100 candidates" in remark
+    assert compare([drawn, replace(drawn, name="again")]).remarks == ()
