@@ -20,6 +20,7 @@ from medsegdiff.cli.console import track
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.data.split import evenly
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
@@ -45,11 +46,15 @@ def parser(about: str | None, *, data: str = "", runs: str = "") -> argparse.Arg
     return made
 
 
-def timed(work: Callable[[], object]) -> float:
+Clock = Callable[[], float]
+"""Gives seconds. `time.process_time` gives those that the processors worked, whatever else they did beside."""
+
+
+def timed(work: Callable[[], object], *, clock: Clock = time.perf_counter) -> float:
     """Give the seconds that something takes."""
-    start = time.perf_counter()
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -61,10 +66,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return lines
 
 
-def write_page(name: str, lines: Iterable[str]) -> None:
-    """Write a page beside the scripts, and print it."""
+def write_page(name: str, lines: Iterable[str], *, folder: Path = HERE) -> None:
+    """Write a page, by default beside the scripts, and print it."""
     text = "\n".join([*lines, ""])
-    (HERE / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
     print(text)
 
 
@@ -74,9 +79,9 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def learn(data: Path, run: Path, config: Config) -> None:
-    """Train from the start, in one go: what is timed is all of it."""
-    if train(data, run, config, console=Console(), track=track).reason == "interrupted":
+def learn(data: Path, run: Path, config: Config, *, clock: Clock = time.monotonic) -> None:
+    """Train from the start, in one go: what is timed is all of it; ``train.max_minutes`` goes by the clock."""
+    if train(data, run, config, console=Console(), track=track, clock=clock).reason == "interrupted":
         raise KeyboardInterrupt
 
 
@@ -130,16 +135,17 @@ class Trial:
         counts: dict[str, int] = json.loads((self.run / "run.json").read_text())["cases"]
         return counts
 
-    def learn(self, config: Config | None = None) -> None:
+    def learn(self, config: Config | None = None, *, clock: Clock = time.monotonic) -> None:
         """Train with a configuration, by default that in ``NAME.yaml``; a run that was interrupted is refused."""
         if "train" not in self.seconds:
             wanted = config or load_preset(str(HERE / f"{self.name}.yaml"))
-            self._time("train", lambda: learn(self.data, self.run, wanted))
+            self._time("train", lambda: learn(self.data, self.run, wanted, clock=clock))
 
-    def segment(self, **options: Any) -> None:
-        """Segment the test images, and save the members; what was interrupted begins anew."""
+    def segment(self, *, most: int | None = None, **options: Any) -> None:
+        """Segment the test images, or so many of them, and save the members; what was interrupted begins anew."""
         if "segment" not in self.seconds:
             files = find_inputs([self.data], split_file=self.run / "split.csv", split="test")
+            files = files if most is None else evenly(files, most)
             model = Segmenter.from_pretrained(self.run)
             work = partial(segment_files, model, files, self.out, save_members=True, overwrite=True, track=track)
             self._time("segment", partial(work, **options))
