@@ -50,7 +50,7 @@ def run_demo(
     console = console or Console(quiet=True)
     make_room(out)
     overrides = [*RECIPE, f"train.seed={seed}", f"data.split_seed={seed}"]
-    config = load_preset("v2-tiny", overrides + ([f"train.max_steps={steps}"] if steps else []))
+    config = load_preset("v2-fast-tiny", overrides + ([f"train.max_steps={steps}"] if steps else []))
     data, run, segmented = out / "data", out / "run", out / "segmented"
     console.print(f"1/4 Drawing ambiguous lesions, each with the masks of five raters, into {data}")
     write_phantom(PhantomSource(config.data), data)
@@ -92,7 +92,11 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
     names = list(fused.scores.groups)
     notes = {name: f"Dice {fused.scores.value(name, 'dice'):.3f}" for name in names[:: max(1, len(names) // 8)][:8]}
     save(case_grid(saved_rows(out / "segmented", out / "data", notes)), out / "cases.png")
-    rows = [_row("fused mask (STAPLE of 10 members)", fused), _row("one member", member), _row("anchor", anchor)]
+    rows = [
+        _row(f"fused mask (largest expected Dice of {MEMBERS} members)", fused),
+        _row("one member", member),
+        _row("anchor", anchor),
+    ]
     sections = [
         Section(
             "Scores",
@@ -110,8 +114,9 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
             "Uncertainty",
             f"Against the five raters of each image. How raters draw the phantom is known exactly, so it is known too "
             f"what {MEMBERS} members score on average that are drawn just as the raters draw: the row of the perfect "
-            "sampler. The anchor counts as an ensemble of one. Lower GED² and ECE are better; agreement is "
-            "best where it equals the perfect sampler's.",
+            "sampler. The anchor counts as an ensemble of one. Lower GED², ECE and log score are better; agreement is "
+            "best where it equals the perfect sampler's. The probability is the calibrated mix of anchor and members; "
+            "the last column tells in how many images the stated 90 % interval of the area holds that of the reference.",
             table=_uncertainty(fused, anchor, perfect),
         ),
         Section("Training", "Loss, and Dice of validation images by sampling.", picture=Run(out / "run").curves),
@@ -127,7 +132,13 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
 
 
 def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> list[dict[str, str]]:
-    columns = {"GED²": "ged", "agreement": "agreement", "ECE near the lesion": "ece_near"}
+    columns = {
+        "GED²": "ged",
+        "agreement": "agreement",
+        "ECE near the lesion": "ece_near",
+        "log score near": "nll_near",
+        "area held": "size_covered",
+    }
     ours = {title: fused.shown(metric, digits=3) for title, metric in columns.items()}
     alone = {title: anchor.shown(metric, digits=3) for title, metric in columns.items()}
     ideal = {title: f"{perfect[metric]:.3f}" if metric in perfect else "–" for title, metric in columns.items()}

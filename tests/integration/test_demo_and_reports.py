@@ -15,18 +15,18 @@ from medsegdiff.pictures.cases import CaseRow, case_grid, painted
 from medsegdiff.pictures.curves import save
 from medsegdiff.pictures.overlay import COLOURS, contour, overlay
 from medsegdiff.report.html import Section, write_report
-from tests.makers import SMALL, disc
+from tests.makers import PLAIN, SMALL, disc
 
 
 @pytest.mark.slow
 def test_the_demonstration_leads_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "RECIPE", (*SMALL, "train.max_steps=3", "train.val_every=3"))
+    monkeypatch.setattr(demo, "RECIPE", (*PLAIN, *SMALL, "train.max_steps=3", "train.val_every=3"))
     source = demo.PhantomSource
     monkeypatch.setattr(demo, "PhantomSource", lambda config: source(config, counts=(8, 2, 3)))
     result = demo.run_demo(tmp_path / "demo")
     page = result.report.read_text(encoding="utf-8")
     assert 0 <= result.fused <= 1
-    assert "fused mask (STAPLE of 10 members)" in page
+    assert "fused mask (largest expected Dice of 10 members)" in page
     assert page.count("data:image/png;base64,") == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # nothing is fetched
     again = demo.run_demo(tmp_path / "demo", steps=2)  # replaces what it made itself
