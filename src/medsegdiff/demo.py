@@ -116,7 +116,7 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
             f"what {MEMBERS} members score on average that are drawn just as the raters draw: the row of the perfect "
             "sampler. The anchor counts as an ensemble of one. Lower GED², ECE and log score are better; agreement is "
             "best where it equals the perfect sampler's. The probability is the calibrated mix of anchor and members; "
-            "the last column tells in how many images the stated 90 % interval of the area holds that of the reference.",
+            "the last column tells in how many images the 90 % interval of the area holds that of the reference.",
             table=_uncertainty(fused, anchor, perfect),
         ),
         Section("Training", "Loss, and Dice of validation images by sampling.", picture=Run(out / "run").curves),
