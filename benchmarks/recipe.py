@@ -51,7 +51,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "recycling": ("loss.recycled=0.5",),
     "image seen": ("model.see_image=true",),
     "deep supervision": ("model.deep_supervision=true",),
-    "batches of 8": ("train.batch_size=8",),
+    "batches of 16": ("train.batch_size=16",),
+    "light augmentation": ("data.augmentation=light",),
 }
 FLAT = {"recycling": 1.17}
 """Costs that a median of steps does not see: half of the batches pay one more forward pass."""
@@ -98,8 +99,8 @@ def main() -> None:
     """Train and score what is missing, and write the page."""
     asked = parser(__doc__, runs="runs/recipe")
     asked.add_argument("--seeds", default="0,1,2", help="Of training.")
-    asked.add_argument("--steps", type=int, default=500, help="Of the preset as it was; others have as much time.")
-    asked.add_argument("--lesions", type=int, default=150)
+    asked.add_argument("--steps", type=int, default=800, help="Of the preset as it was; others have as much time.")
+    asked.add_argument("--lesions", type=int, default=120)
     asked.add_argument("--recipes", default=",".join(RECIPES), help="By name.")
     given = asked.parse_args()
     torch.set_num_threads(1)
