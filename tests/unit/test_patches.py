@@ -115,7 +115,8 @@ def test_the_tiny_fast_network_learns_four_lesions_to_the_edge() -> None:
     config = load_preset(
         "v2-fast-tiny",
         [
-            *("model.condition_widths=[8, 16, 32, 48]", "model.diffusion_widths=[16, 32]", "model.anchor_levels=[0]"),
+            *("model.condition_patch=1", "model.condition_widths=[8, 16, 32, 48]", "model.diffusion_widths=[16, 32]"),
+            "model.anchor_levels=[0]",
             *("data.channels=1", "data.task=binary", "data.classes=[lesion]", "model.ss_former_dim=32"),
             *("model.ss_former_blocks=1", "model.filter_channels=8", "model.filter_blocks=2", "model.time_dim=32"),
         ],
