@@ -174,7 +174,7 @@ def score(lesion: Lesion, drawn: Ensemble, config: ResolvedConfig) -> dict[str, 
     masks, weights = lesion.distribution()
     members, labels = drawn.probability[:, 0].cpu(), config.spec.labels
     assert drawn.anchor is not None
-    anchor, expected = drawn.anchor[0], drawn.expected[0, 0]
+    anchor, expected = drawn.anchor[0], drawn.expected[0, 0].float()
     mixed = (anchor + expected) / 2
     votes = members[:, 0].numpy() >= 0.5
     fused = {kind: decide(members, labels, fusion=kind, marginal=mixed).mask for kind in ("majority", "staple", "dice")}

@@ -61,7 +61,7 @@ def test_it_stops_as_soon_as_the_rule_holds_and_not_before(fusion: str) -> None:
         masks = {n: results[index].mask > 0 for n, results in fused.items()}
         stable = [n for n in masks if n > 10 and dice(masks[n], masks[n - 10]) > 0.999]
         assert number == (stable or [100])[0]
-    assert max(found) > 15
+    assert max(found) > 15 or fusion == "mean"  # which rests on what members expect, and comes to rest at once
 
 
 def test_auto_is_exactly_as_many_members_asked_for() -> None:

@@ -186,7 +186,7 @@ def test_mirrors_are_undone_exactly(views: int) -> None:
     truth = images().sigmoid()
     assert all(torch.allclose(member, truth, atol=1e-6) for member in drawn.probability)
     assert torch.allclose(drawn.anchor, truth, atol=1e-6)
-    assert torch.allclose(drawn.expected, truth.expand_as(drawn.expected), atol=1e-5)
+    assert torch.allclose(drawn.expected, truth.double().expand_as(drawn.expected), atol=1e-5)
     ways = [images(), images().flip(-1), images().flip(-2), images().flip(-2, -1)]
     assert len(model.shown) == views
     assert all(torch.equal(shown, way) for shown, way in zip(model.shown, ways, strict=False))
@@ -201,7 +201,7 @@ def test_members_share_out_weights_and_mirrors_and_the_anchor_is_the_mean_of_all
     for member, probability in enumerate(drawn.probability):
         assert torch.allclose(probability, said[member % 3], atol=1e-6)
     assert torch.allclose(drawn.anchor, torch.stack(said).mean(dim=0), atol=1e-6)
-    assert torch.allclose(drawn.expected[0], drawn.probability.mean(dim=0), atol=1e-6)
+    assert torch.allclose(drawn.expected[0].float(), drawn.probability.mean(dim=0), atol=1e-6)
     assert [len(network.shown) for network in networks] == [2, 2, 2]
     assert all(torch.equal(network.shown[0].flip(-1), network.shown[1]) for network in networks[::2])
 

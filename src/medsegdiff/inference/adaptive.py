@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from medsegdiff.data.transforms import Placement, from_grid
 from medsegdiff.fusion.curve import CHANGE, WINDOW
-from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.overlap import dice
@@ -25,31 +22,30 @@ Masks = Bool[np.ndarray, "k *s"]
 
 
 class GrowingEnsemble:
-    """An image whose ensemble grows, round by round, as its fused masks are asked for."""
+    """An image whose ensemble grows, round by round, as its fused masks are asked for.
+
+    ``decided`` makes a label map on the native grid of an ensemble, as the result will have it.
+    """
 
     def __init__(
         self,
         ensembles: EnsembleSampler,
         image: Float[Tensor, "1 c h w"],
-        placement: Placement,
         *,
         key: str,
         seed: int,
-        fusion: str,
         labels: Labels,
+        decided: Callable[[Ensemble], UInt8[np.ndarray, "..."]],
     ) -> None:
-        self.ensembles, self.image, self.placement = ensembles, image, placement
-        self.key, self.seed, self.fusion, self.labels = key, seed, fusion, labels
+        self.ensembles, self.image, self.key, self.seed = ensembles, image, key, seed
+        self.labels, self.decided = labels, decided
         self.rounds: list[Ensemble] = []
 
     def __iter__(self) -> Iterator[Masks]:
         """Fuse after every round, on the native grid."""
-        native: list[Tensor] = []
         for drawn in self.ensembles.rounds(self.image, [self.key], seed=self.seed, size=ROUND):
             self.rounds.append(drawn)
-            native.append(from_grid(drawn.probability[:, 0], self.placement))
-            decided = decide(torch.cat(native), self.labels, fusion=self.fusion)
-            yield self.labels.masks(decided.mask).astype(bool)
+            yield self.labels.masks(self.decided(self.whole())).astype(bool)
 
     def whole(self) -> Ensemble:
         """Put the rounds together."""

@@ -16,7 +16,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared, from_grid, prepare
 from medsegdiff.errors import MedSegDiffError
-from medsegdiff.fusion.fusers import decide
+from medsegdiff.fusion.fusers import Decided, decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
 from medsegdiff.inference.certainty import Certainty
@@ -143,23 +143,29 @@ class Drawing:
         return self._part(item, growing.whole(), 0)
 
     def _growing(self, item: _Item) -> GrowingEnsemble:
-        labels, request = self.config.spec.labels, self.request
-        image, placement = item.prepared.image[None].to(self.device), item.prepared.placement
         return GrowingEnsemble(
             self.ensembles,
-            image,
-            placement,
+            item.prepared.image[None].to(self.device),
             key=item.key,
-            seed=request.seed,
-            fusion=request.sampling.fusion,
-            labels=labels,
+            seed=self.request.seed,
+            labels=self.config.spec.labels,
+            decided=lambda ensemble: self._decided(*self._seen(item, ensemble, 0)[::2]).mask,
         )
 
     def _part(self, item: _Item, ensemble: Ensemble, index: int) -> Part:
+        members, anchor, probability = self._seen(item, ensemble, index)
+        decided = self._decided(members, probability)
+        return part_of(members, anchor, probability, decided, self.config.spec.labels, name=item.case.name)
+
+    def _seen(self, item: _Item, ensemble: Ensemble, index: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Bring members and anchor to the native grid, and mix the probability there."""
         members, anchor, expected = _restored(ensemble, index, item, time=self.mixture.nearest(ensemble.times))
-        labels = self.config.spec.labels
-        probability = self.mixture(anchor, expected, exclusive=labels.exclusive)
-        return fused(members, anchor, probability, labels, request=self.request, name=item.case.name)
+        return members, anchor, self.mixture(anchor, expected, exclusive=self.config.spec.labels.exclusive)
+
+    def _decided(self, members: Float[Tensor, "m k h w"], probability: Float[Tensor, "k h w"]) -> Decided:
+        """Fuse the members."""
+        labels, fusion, raters = self.config.spec.labels, self.request.sampling.fusion, self.request.raters
+        return decide(members, labels, fusion=fusion, marginal=probability, raters=raters)
 
 
 @dataclass(frozen=True)
@@ -172,17 +178,16 @@ class _Item:
     """What its noise follows from."""
 
 
-def fused(
+def part_of(
     members: Float[Tensor, "m k h w"],
     anchor: Float[Tensor, "k h w"] | None,
     probability: Float[Tensor, "k h w"],
+    decided: Decided,
     labels: Labels,
     *,
-    request: Request,
     name: str,
 ) -> Part:
-    """Fuse the members of one image, and see where they differ."""
-    decided = decide(members, labels, fusion=request.sampling.fusion, marginal=probability, raters=request.raters)
+    """Put together what is said of one image, and see where its members differ."""
     if not decided.converged:
         log.warning("%s: STAPLE did not come to rest; look at the members.", name)
     return Part(
@@ -207,7 +212,7 @@ def _restored(ensemble: Ensemble, index: int, item: _Item, *, time: int) -> tupl
     """
     placement = item.prepared.placement
     anchor = None if ensemble.anchor is None else from_grid(ensemble.anchor[index, None], placement)[0]
-    expected = from_grid(ensemble.expected[time, index, None], placement)[0]
+    expected = from_grid(ensemble.expected[time, index, None].float(), placement)[0]
     return from_grid(ensemble.probability[:, index], placement), anchor, expected
 
 

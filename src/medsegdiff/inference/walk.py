@@ -42,12 +42,15 @@ class Expectations:
 
     def __init__(self, table: Table, like: Float[Tensor, "b k h w"]) -> None:
         self.times = tuple(evenly([row.t for row in table], KEPT))
-        self.sums = {t: torch.zeros_like(like) for t in self.times}
+        exact = (
+            like.dtype if like.device.type == "mps" else torch.float64
+        )  # so that batches and rounds make no difference
+        self.sums = {t: torch.zeros_like(like, dtype=exact) for t in self.times}
 
     def add(self, t: float, probability: Float[Tensor, "n k h w"], images: Int[Tensor, " n"]) -> None:
         """Take in what is expected of some members, each of its image."""
         if t in self.sums:
-            self.sums[t].index_add_(0, images, probability)
+            self.sums[t].index_add_(0, images, probability.to(self.sums[t].dtype))
 
     def mean(self, members: int) -> Float[Tensor, "s b k h w"]:
         """Average over the members of each image."""

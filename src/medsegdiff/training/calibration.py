@@ -97,7 +97,7 @@ def _draw(
     truth = (share[labels.foreground] >= 0.5).sum(dim=(1, 2)).numpy()
 
     def at(values: Tensor) -> Tensor:
-        return values.cpu().flatten(-2)[..., chosen]
+        return values.float().cpu().flatten(-2)[..., chosen]
 
     anchor = None if ensemble.anchor is None else at(ensemble.anchor[0])
     expected = at(ensemble.expected[:, 0])

@@ -106,7 +106,10 @@ class Validator:
         assert case.mask is not None
         members = ensemble.probability[:, index].cpu()
         masks = [self._structures(member) for member in members]
-        seen, expected = None if ensemble.anchor is None else ensemble.anchor[index], ensemble.expected[0, index]
+        seen, expected = (
+            None if ensemble.anchor is None else ensemble.anchor[index],
+            ensemble.expected[0, index].float(),
+        )
         mixed = Mixture()(seen, expected, exclusive=self.labels.exclusive).cpu()
         mask = self.labels.masks(decide(members, self.labels, fusion=self.sampling.fusion, marginal=mixed).mask).astype(
             bool
