@@ -132,7 +132,7 @@ class System:
 
 
 def condition_alone(v2: Config, data: DataSet) -> list[str]:
-    """Take over the Condition Model of V2: its widths, its augmentation, its mirrors."""
+    """Take over the Condition Model of V2: its widths, its augmentation, its mirrors and snapshots."""
     model = v2.model
     patch = model.patch if model.condition_patch is None else model.condition_patch
     return [
@@ -142,6 +142,7 @@ def condition_alone(v2: Config, data: DataSet) -> list[str]:
         f"model.deep_supervision={json.dumps(model.deep_supervision)}",
         f"data.augmentation={v2.data.augmentation}",
         f"sampling.views={v2.sampling.views}",
+        f"train.snapshots={v2.train.snapshots}",
         f"train.batch_size={v2.train.batch_size}",
         f"train.learning_rate={v2.train.learning_rate}",
     ]
@@ -152,6 +153,7 @@ def sampled_alike(v2: Config, data: DataSet) -> list[str]:
     same = ("sampler", "steps", "spacing", "members", "candidates", "fusion", "views", "batch_size")
     return [
         f"data.augmentation={v2.data.augmentation}",
+        f"train.snapshots={v2.train.snapshots}",
         *(f"sampling.{key}={json.dumps(getattr(v2.sampling, key))}" for key in same),
     ]
 
