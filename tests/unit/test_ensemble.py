@@ -7,9 +7,10 @@ from itertools import chain
 import pytest
 import torch
 
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.samplers import sample
-from medsegdiff.diffusion.schedule import schedule_of
+from medsegdiff.diffusion.schedule import Level, schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
@@ -231,3 +232,31 @@ def test_what_is_expected_of_a_mask_is_the_same_in_rounds_as_at_once(drawn_from:
     assert torch.allclose(rounds.probability, whole.probability, atol=1e-5)
     assert rounds.times == whole.times
     assert whole.times[0] == 999.0
+
+
+class _NearlyRight(DiffusionModel):
+    """Knows the mask, which is its image, and predicts noise with an error that it does not know of."""
+
+    def __init__(self, config: ResolvedConfig) -> None:
+        super().__init__(stride=16)
+        self.schedule = schedule_of(config.diffusion)
+        self.register_buffer("error", 0.1 * torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)))
+
+    def condition(self, image: torch.Tensor) -> Condition:
+        return Condition(image[:, :1])
+
+    def denoise(self, x_t: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        assert condition.logits is not None
+        at = Level.of(self.schedule.lam_at(float(time)))
+        return (x_t - at.alpha * (2 * condition.logits - 1)) / at.sigma + self.error
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_what_a_network_that_predicts_noise_expects_is_not_read_from_noise(schedule: str) -> None:
+    about = ("target=eps", f"schedule={schedule}", "signal_scale=1.0")
+    config = small_config(*(f"diffusion.{of}" for of in about), "sampling.spacing=trailing", "sampling.steps=8")
+    sampler = EnsembleSampler(_NearlyRight(config), config, config.sampling)
+    mask = torch.zeros(1, 3, 32, 32)
+    mask[..., 8:20, 4:24] = 1
+    expected = sampler.draw(mask, ["a"], seed=0).expected
+    assert (expected[0] - mask[:, :1]).abs().max() < 0.25  # 0.5 is what an error of ±1 in x_0 makes

@@ -49,6 +49,8 @@ class Target(ABC):
 
     bounded = False
     """Whether the x_0 that it gives lies in the range of masks by itself."""
+    told_from_noise = True
+    """Whether x_0 follows from an answer to nearly pure noise too."""
 
     @abstractmethod
     def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
@@ -94,6 +96,8 @@ class Target(ABC):
 
 class NoiseTarget(Target):
     """ε. Source: Ho et al. (2020), equation 14; MedSegDiff-V2, Diffusion Process."""
+
+    told_from_noise = False
 
     def truth(self, of: Noised) -> Float[Tensor, "b k h w"]:
         """Give the noise."""

@@ -16,7 +16,7 @@ from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.spacing import table_of
-from medsegdiff.inference.walk import Expectations, Moments, Walker, in_chunks, mirrors_of
+from medsegdiff.inference.walk import Expectations, Moments, Walker, in_chunks, mirrors_of, telling_times
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
 
@@ -36,7 +36,7 @@ class Ensemble:
     members were drawn (Rao–Blackwell). The last is nearly the share of votes.
     """
     times: tuple[float, ...]
-    """Of ``expected``, falling."""
+    """Of ``expected``, falling; of a network that predicts noise, none at which x_t is mostly noise."""
 
     @classmethod
     def joined(cls, rounds: Sequence[Ensemble]) -> Ensemble:
@@ -71,6 +71,7 @@ class EnsembleSampler:
         self.sampling, self.precision, self.mask_channels = sampling, precision, config.mask_channels
         self.process = Process.of(config)
         self.table = table_of(sampling, self.process.schedule)
+        self.times = telling_times(self.table, self.process)
         moments = [Moments(network, self.process, self.table) for network in (model, *snapshots)]
         mirrors = mirrors_of(sampling, config)
         looks = min(math.lcm(len(moments), len(mirrors)), sampling.drawn)
@@ -91,7 +92,7 @@ class EnsembleSampler:
         conditions, anchor = self._looked_at(image)
         for start in range(0, self.sampling.drawn, size):
             numbers = range(start, min(start + size, self.sampling.drawn))
-            expected = Expectations(self.table, image.new_zeros(len(image), self.mask_channels, h, w))
+            expected = Expectations(self.times, image.new_zeros(len(image), self.mask_channels, h, w))
             drawn = {
                 number: masks
                 for look in range(len(self.walkers))

@@ -37,11 +37,23 @@ def mirrors_of(sampling: SamplingConfig, config: ResolvedConfig) -> list[Mirror]
     return [mirror for mirror in MIRRORS[: sampling.views] if all(known[axis] for axis in mirror)]
 
 
+def telling_times(table: Table, process: Process) -> list[float]:
+    """List the times of a sampler at which a network's answer tells of the mask; the last one in any case.
+
+    Of an answer ε the mask follows as (x_t − σ ε) / α: from nearly pure noise any error is multiplied a hundredfold, so
+    times count from where signal and noise are alike.
+    """
+    times = [row.t for row in table]
+    if process.target.told_from_noise:
+        return times
+    return [t for t in times if process.schedule.lam_at(t) >= 0] or times[-1:]
+
+
 class Expectations:
     """Sums up, over the members of each image, what networks expect of the mask at some times."""
 
-    def __init__(self, table: Table, like: Float[Tensor, "b k h w"]) -> None:
-        self.times = tuple(evenly([row.t for row in table], KEPT))
+    def __init__(self, times: Sequence[float], like: Float[Tensor, "b k h w"]) -> None:
+        self.times = tuple(evenly(times, KEPT))
         exact = (
             like.dtype if like.device.type == "mps" else torch.float64
         )  # so that batches and rounds make no difference
