@@ -111,9 +111,9 @@ class Validator:
             ensemble.expected[0, index].float(),
         )
         mixed = Mixture()(seen, expected, exclusive=self.labels.exclusive).cpu()
-        mask = self.labels.masks(decide(members, self.labels, fusion=self.sampling.fusion, marginal=mixed).mask).astype(
-            bool
-        )
+        raters = self.sampling.raters or self.config.spec.raters
+        decided = decide(members, self.labels, fusion=self.sampling.fusion, marginal=mixed, raters=raters)
+        mask = self.labels.masks(decided.mask).astype(bool)
         anchor = None if ensemble.anchor is None else self._structures(ensemble.anchor[index].cpu())
         share = case.mask.float().mean(dim=0).numpy()[self.labels.foreground]  # of raters; the background is not scored
         truth = share >= 0.5
