@@ -26,7 +26,7 @@ class Calibration(Component):
     mixture: Mixture = Mixture()
     """Of anchor and members, for ``probability/``."""
     stretch: Mapping[str, Stretch] = {}
-    """Of the intervals of sizes, by structure."""
+    """Of the intervals of sizes, by structure; nothing where only slices of volumes were segmented."""
     log_scores: Mapping[str, float] = {}
     """Near structures of those cases, in nats, lower is better: ``anchor``, ``members``, ``mixture``."""
 

@@ -31,6 +31,8 @@ CASES = 64
 """Validation cases that are segmented, at most: pictures, or slices of volumes."""
 ENOUGH = 5
 """Fewer cases calibrate nothing."""
+THICK = 8
+"""Volumes of which some slices are taken, at most, where `ENOUGH` whole ones are more than can be segmented."""
 PIXELS = 60_000
 """That the mixture is fitted on, at most."""
 GRID = 128 * 128
@@ -66,7 +68,7 @@ def calibrate(
     track: Track = no_progress,
 ) -> Calibration:
     """Segment validation cases as the run's users will, and fit what their ensembles say to the references."""
-    chosen = _chosen(info)
+    chosen, whole = _chosen(info)
     if len(chosen) < ENOUGH:
         log.warning("Probabilities and sizes are not calibrated: %d validation cases, %d needed.", len(chosen), ENOUGH)
         return Calibration()
@@ -74,14 +76,19 @@ def calibrate(
     sampler = EnsembleSampler(model, config, sampling, snapshots=snapshots, precision=precision)
     items = [(case, item) for case, of in chosen.items() for item in of]
     drawn = [_draw(sampler, config, case, cases[item], device) for case, item in track(items, "Calibrating")]
-    return _fitted(drawn, config)
+    if not whole:
+        log.warning("Sizes are not calibrated: %d whole volumes are more than %d slices.", ENOUGH, CASES)
+    return _fitted(drawn, config, whole=whole)
 
 
-def _chosen(info: DataInfo) -> dict[str, tuple[str, ...]]:
-    """Choose cases evenly; volumes whole, as many as there is room for."""
+def _chosen(info: DataInfo) -> tuple[dict[str, Sequence[str]], bool]:
+    """Choose cases evenly; volumes whole, or slices from all over them; tell which."""
     names = info.names("val")
     each = max(1, len(info.items("val")) // len(names))
-    return {name: info.slices.get(name, (name,)) for name in evenly(names, max(1, CASES // each))}
+    whole = each * ENOUGH <= CASES
+    chosen = evenly(names, CASES // each if whole else THICK)
+    items = {name: info.slices.get(name, (name,)) for name in chosen}
+    return ({name: of if whole else evenly(of, CASES // len(chosen)) for name, of in items.items()}, whole)
 
 
 def _draw(
@@ -115,7 +122,7 @@ def _pixels(
     return np.flatnonzero(around)[:: max(1, around.size // GRID)]
 
 
-def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig) -> Calibration:
+def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, *, whole: bool) -> Calibration:
     labels, times = config.spec.labels, drawn[0].times
     expected, share = (torch.cat([getattr(of, name) for of in drawn], dim=-1) for name in ("expected", "share"))
     anchors = [of.anchor for of in drawn if of.anchor is not None]
@@ -134,7 +141,6 @@ def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig) -> Calibration:
         for kind in ("sizes", "truth")
     )
     stretch = {name: fit_stretch(sizes[:, :, index], truth[:, index]) for index, name in enumerate(labels.structures)}
-    several = sizes.shape[1] > 1  # a single member has no interval
-    return Calibration(
-        cases=len(names), mixture=mixture, stretch=stretch if several else {}, log_scores={**scores, "mixture": score}
-    )
+    if not whole or sizes.shape[1] < 2:  # a single member has no interval
+        stretch = {}
+    return Calibration(cases=len(names), mixture=mixture, stretch=stretch, log_scores={**scores, "mixture": score})

@@ -1,0 +1,60 @@
+"""Which validation cases a run is calibrated on, and what of them counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medsegdiff.data.dataset import DataInfo
+from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.inference.calibration import Calibration
+from medsegdiff.models.base import DiffusionModel
+from medsegdiff.training.calibration import CASES, calibrate
+from medsegdiff.types import Condition
+from tests.makers import disc, small_config
+
+SIZE = (32, 32)
+INSIDE = torch.from_numpy(disc(SIZE, (16, 16), 6))
+CONFIG = small_config("data.channels=1", "sampling.members=4", "sampling.steps=1")
+
+
+class _Drawer(DiffusionModel):
+    """Draws the disc, of every other member the lower half of the picture too."""
+
+    def condition(self, image: torch.Tensor) -> Condition:
+        return Condition(image)
+
+    def denoise(self, x_t: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        more = torch.arange(32)[:, None] >= 24
+        drawn = torch.stack([INSIDE | (more & bool(member % 2)) for member in range(len(x_t))])
+        return 40 * drawn[:, None].float() - 20
+
+
+class _Discs(PreparedCases):
+    def __init__(self, ignored: torch.Tensor | None = None) -> None:
+        self.ignored, self.asked = ignored, list[str]()
+
+    def __getitem__(self, name: str) -> Prepared:
+        self.asked.append(name)
+        mask = INSIDE[None, None].to(torch.uint8)
+        return Prepared(name, 4 * INSIDE[None].float() - 2, mask, Placement(SIZE, SIZE, SIZE), self.ignored)
+
+
+def calibrated(cases: _Discs, *, slices: int = 0, count: int = 20) -> Calibration:
+    names = [f"{number:02d}" for number in range(count)]
+    inner = {name: tuple(f"{name}/{index:04d}" for index in range(slices)) for name in names} if slices else {}
+    info = DataInfo(1, CONFIG.spec.labels, ("reference",), dict.fromkeys(names, "val"), inner)
+    return calibrate(_Drawer(stride=16), CONFIG, cases, info, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("slices", "sizes"), [(0, True), (9, True), (150, False)])
+def test_volumes_of_any_number_of_slices_calibrate_probabilities_but_only_whole_ones_sizes(
+    slices: int, sizes: bool
+) -> None:
+    cases = _Discs()
+    found = calibrated(cases, slices=slices)
+    assert found.cases >= 5
+    assert found.log_scores["mixture"] <= found.log_scores["members"]
+    assert bool(found.stretch) == sizes
+    assert len(cases.asked) <= CASES
