@@ -58,3 +58,10 @@ def test_volumes_of_any_number_of_slices_calibrate_probabilities_but_only_whole_
     assert found.log_scores["mixture"] <= found.log_scores["members"]
     assert bool(found.stretch) == sizes
     assert len(cases.asked) <= CASES
+
+
+def test_what_nobody_labelled_counts_to_no_size() -> None:
+    """Members that draw there alone are as right as those that draw what is known."""
+    unknown = (torch.arange(32)[:, None] >= 23).expand(1, *SIZE).to(torch.uint8)
+    assert calibrated(_Discs()).stretch["foreground"].above < 0  # too large, by what every other member draws
+    assert calibrated(_Discs(unknown)).stretch["foreground"] == pytest.approx((0, 0))

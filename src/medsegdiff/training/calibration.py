@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
@@ -100,8 +100,9 @@ def _draw(
     ensemble = sampler.draw(prepared.image[None].to(device), [case], seed=seed)
     share = prepared.mask.float().mean(dim=0)  # (k, h, w)
     chosen = _pixels(ensemble, prepared, share, structures=labels.foreground)
-    maps = np.stack([labels.decide(member) for member in ensemble.probability[:, 0].cpu()])
-    truth = (share[labels.foreground] >= 0.5).sum(dim=(1, 2)).numpy()
+    known = _labelled(prepared)  # elsewhere members may draw what no reference holds
+    maps = np.stack([labels.decide(member) for member in ensemble.probability[:, 0].cpu()]) * known
+    truth = ((share[labels.foreground] >= 0.5).numpy() & known).sum(axis=(1, 2))
 
     def at(values: Tensor) -> Tensor:
         return values.float().cpu().flatten(-2)[..., chosen]
@@ -117,9 +118,13 @@ def _pixels(
     """Choose pixels near what somebody or something drew, and that somebody labelled."""
     seen = [share[structures] > 0, (ensemble.probability[:, 0, structures].cpu() >= 0.5).any(dim=0)]
     around = near(*(mask.any(dim=0).numpy() for mask in seen))
-    if prepared.ignored is not None:
-        around &= ~prepared.ignored.bool().any(dim=0).numpy()
-    return np.flatnonzero(around)[:: max(1, around.size // GRID)]
+    return np.flatnonzero(around & _labelled(prepared))[:: max(1, around.size // GRID)]
+
+
+def _labelled(prepared: Prepared) -> Bool[np.ndarray, "h w"]:
+    if prepared.ignored is None:
+        return np.ones(prepared.image.shape[1:], bool)
+    return np.asarray(~prepared.ignored.bool().any(dim=0).numpy())
 
 
 def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, *, whole: bool) -> Calibration:
