@@ -81,3 +81,12 @@ def test_a_damaged_calibration_is_refused_with_a_way_out(run: tuple[Path, Path])
             Segmenter.from_pretrained(folder)
     finally:
         (folder / FILE).write_text(kept)
+
+
+def test_a_finished_run_without_a_calibration_is_calibrated_when_it_is_resumed(run: tuple[Path, Path]) -> None:
+    folder, data = run
+    kept = (folder / FILE).read_text()
+    (folder / FILE).unlink()
+    outcome = train(data, folder, small_config(*STEPS, "data.val_fraction=0.4"), resume=True)
+    assert outcome.reason == "finished already"
+    assert (folder / FILE).read_text() == kept

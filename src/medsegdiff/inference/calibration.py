@@ -40,7 +40,7 @@ class Calibration(Component):
             return cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, ValidationError) as error:
             raise CheckpointError(
-                f"{file}: can't be read ({error}). Remove it to segment uncalibrated, or train with --resume, which "
+                f"{file}: can't be read ({error}). Remove it to segment uncalibrated; train with --resume then "
                 "writes it anew."
             ) from error
 

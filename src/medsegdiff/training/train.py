@@ -22,6 +22,7 @@ from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import on_cpu, place
+from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
 from medsegdiff.training.calibration import calibrate
@@ -108,7 +109,7 @@ def train(
     accelerator.wait_for_everyone()
     try:
         outcome = trainer.fit()
-        if accelerator.is_main_process and outcome.reason in ("finished", "stopped early"):
+        if accelerator.is_main_process and to_calibrate(outcome):
             calibrate_run(run, resolved, cases, info, device=accelerator.device, track=track)
         accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it
         return outcome
@@ -126,6 +127,13 @@ def oriented(
         chosen = (cases[name] for name in looked_at(info.items("train")))
         found = orientation_of(chosen, config.data, structures=config.spec.labels.foreground)
     return config.model_copy(update={"spec": config.spec.model_copy(update={"orientation": found})})
+
+
+def to_calibrate(outcome: Outcome) -> bool:
+    """Tell whether training is over, and its weights are not calibrated: it may have been ended in between."""
+    if outcome.reason == "finished already":
+        return not (outcome.folder / CALIBRATION).is_file()
+    return outcome.reason != "interrupted"
 
 
 def calibrate_run(
