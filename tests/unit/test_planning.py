@@ -21,8 +21,8 @@ from medsegdiff.training.advise import (
     suggest_size,
     write_plan,
 )
-from medsegdiff.training.plan import config_for, default_preset
-from tests.makers import PLAIN, SMALL
+from medsegdiff.training.plan import check_sampling, config_for, default_preset
+from tests.makers import PLAIN, SMALL, small_network
 from tests.scans import make_scans
 
 TINY = [*PLAIN, *(value for value in SMALL if value.startswith("model."))]
@@ -150,3 +150,17 @@ def test_pictures_are_planned_too(folder: Path) -> None:
     assert "modalities" not in made.changes.get("data", {})
     with pytest.raises(ConfigError, match=r"data\.neighbours is 1"):
         planned(folder, "data.neighbours=1")
+
+
+@pytest.mark.parametrize("name", ["anchor", "nnunet", "segdiff", "medsegdiff-v1"])
+def test_a_residual_is_refused_where_no_fixed_anchor_is_added_to(name: str) -> None:
+    """An anchor alone would be doubled; that of V1 has seen x_t in training, and an empty mask when it samples."""
+    with pytest.raises(ConfigError, match=f"residual adds .* '{name}' has no such anchor"):
+        check_sampling(small_network(name, "diffusion.target=x0", "diffusion.residual=true"))
+    check_sampling(small_network("medsegdiff-v2", "diffusion.residual=true"))
+
+
+def test_only_predictions_of_the_mask_are_recycled() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.recycled is 0\.3, but what a network says of v"):
+        check_sampling(small_network("medsegdiff-v2", "diffusion.target=v", "loss.recycled=0.3"))
+    check_sampling(small_network("medsegdiff-v2", "loss.recycled=0.3"))

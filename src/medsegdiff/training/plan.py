@@ -20,7 +20,7 @@ from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_device, pick_precision
-from medsegdiff.models.base import MODELS
+from medsegdiff.models.base import MODELS, ModelFacts
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
 
@@ -101,11 +101,23 @@ def check_sampling(config: Config) -> None:
             f"train.draws is {config.train.draws}; the network '{config.model.name}' looks at the image anew for each "
             "noisy mask, so more of them at a look are not possible. Set train.draws=1."
         )
-    if config.diffusion.residual and (not facts.has_anchor or getattr(config.model, "learn_sigma", False)):
+    learned = getattr(config.model, "learn_sigma", False)
+    if config.diffusion.residual and (not _residual_fits(facts) or learned):
         raise ConfigError(
-            "diffusion.residual adds to what an anchor says, and to nothing else; the network "
-            f"'{config.model.name}' has no anchor, or learns the variance too. Set diffusion.residual=false."
+            "diffusion.residual adds to what an anchor says of the image alone, and to nothing else; the network "
+            f"'{config.model.name}' has no such anchor, is nothing but one, or learns the variance too. "
+            "Set diffusion.residual=false."
         )
+    if config.loss.recycled and config.diffusion.target != "x0":
+        raise ConfigError(
+            f"loss.recycled is {config.loss.recycled:g}, but what a network says of {config.diffusion.target} tells of "
+            "the mask that x_t was made of, which then is not the rater's. Set diffusion.target=x0, or loss.recycled=0."
+        )
+
+
+def _residual_fits(facts: ModelFacts) -> bool:
+    """Tell whether there is an anchor that is the same whatever x_t, and something that adds to it."""
+    return facts.has_anchor and facts.condition_cached and facts.kind == "diffusion"
 
 
 NO_LIMIT = 1_000_000_000
