@@ -9,9 +9,12 @@ import torch
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.spec import Orientation
 from medsegdiff.data.augment import Augment
+from medsegdiff.data.dataset import DataInfo
+from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.orientation import orientation_of
 from medsegdiff.data.transforms import Placement, Prepared
 from medsegdiff.inference.walk import MIRRORS, mirrors_of
+from medsegdiff.training.train import oriented
 from tests.makers import disc, small_config
 
 SIDE = 64
@@ -86,3 +89,31 @@ def test_members_see_no_mirror_that_training_has_not_used() -> None:
     assert seen((False, True)) == [(), (-2,)]
     assert seen((False, False)) == [()]
     assert mirrors_of(config.sampling, small_config("data.task=binary", "data.augment=false")) == [()]
+
+
+class _Slices(PreparedCases):
+    """One of twenty slices holds a structure."""
+
+    def __init__(self, structured: list[Prepared]) -> None:
+        self.structured = structured
+
+    def __getitem__(self, name: str) -> Prepared:
+        volume, index = map(int, name.split("/"))
+        case = self.structured[volume]
+        assert case.mask is not None
+        return case if index == 7 else Prepared(name, case.image, torch.zeros_like(case.mask), case.placement)
+
+
+def test_of_volumes_slices_with_a_structure_are_looked_at() -> None:
+    found = images([LEFT])[:20]
+    slices = {str(volume): tuple(f"{volume}/{index:02d}" for index in range(20)) for volume in range(len(found))}
+    info = DataInfo(
+        1,
+        small_config().spec.labels,
+        ("reference",),
+        dict.fromkeys(slices, "train"),
+        slices,
+        foreground=frozenset(f"{volume}/07" for volume in slices),
+    )
+    config = oriented(small_config(), _Slices(found), info, begun=None)
+    assert config.spec.orientation.mirrors == (False, True)

@@ -124,7 +124,9 @@ def oriented(
     if begun is not None:
         found = begun.spec.orientation
     else:
-        chosen = (cases[name] for name in looked_at(info.items("train")))
+        names = info.items("train")
+        seen = [name for name in names if name in info.foreground] or names  # of volumes, most slices hold nothing
+        chosen = (cases[name] for name in looked_at(seen))
         found = orientation_of(chosen, config.data, structures=config.spec.labels.foreground)
     return config.model_copy(update={"spec": config.spec.model_copy(update={"orientation": found})})
 
