@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.transforms import Placement, Prepared
@@ -20,12 +21,17 @@ CONFIG = small_config("data.channels=1", "sampling.members=4", "sampling.steps=1
 
 
 class _Drawer(DiffusionModel):
-    """Draws the disc, of every other member the lower half of the picture too."""
+    """Draws the disc, of every other member the lower part of the picture too."""
+
+    def __init__(self) -> None:
+        super().__init__(stride=16)
+        self.shown = list[torch.Tensor]()
 
     def condition(self, image: torch.Tensor) -> Condition:
         return Condition(image)
 
     def denoise(self, x_t: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        self.shown.append(x_t[0].clone())
         more = torch.arange(32)[:, None] >= 24
         drawn = torch.stack([INSIDE | (more & bool(member % 2)) for member in range(len(x_t))])
         return 40 * drawn[:, None].float() - 20
@@ -41,11 +47,13 @@ class _Discs(PreparedCases):
         return Prepared(name, 4 * INSIDE[None].float() - 2, mask, Placement(SIZE, SIZE, SIZE), self.ignored)
 
 
-def calibrated(cases: _Discs, *, slices: int = 0, count: int = 20) -> Calibration:
-    names = [f"{number:02d}" for number in range(count)]
+def calibrated(
+    cases: _Discs, *, slices: int = 0, model: _Drawer | None = None, config: ResolvedConfig = CONFIG
+) -> Calibration:
+    names = [f"{number:02d}" for number in range(20)]
     inner = {name: tuple(f"{name}/{index:04d}" for index in range(slices)) for name in names} if slices else {}
     info = DataInfo(1, CONFIG.spec.labels, ("reference",), dict.fromkeys(names, "val"), inner)
-    return calibrate(_Drawer(stride=16), CONFIG, cases, info, device=torch.device("cpu"))
+    return calibrate(model or _Drawer(), config, cases, info, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("slices", "sizes"), [(0, True), (9, True), (150, False)])
@@ -65,3 +73,11 @@ def test_what_nobody_labelled_counts_to_no_size() -> None:
     unknown = (torch.arange(32)[:, None] >= 23).expand(1, *SIZE).to(torch.uint8)
     assert calibrated(_Discs()).stretch["foreground"].above < 0  # too large, by what every other member draws
     assert calibrated(_Discs(unknown)).stretch["foreground"] == pytest.approx((0, 0))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_slices_share_their_noise_as_they_do_where_volumes_are_segmented(shared: bool) -> None:
+    model, asked = _Drawer(), CONFIG.sampling.model_copy(update={"shared_noise": shared})
+    calibrated(_Discs(), slices=9, model=model, config=CONFIG.model_copy(update={"sampling": asked}))
+    first, second = model.shown[:2]
+    assert torch.equal(first, second) == shared

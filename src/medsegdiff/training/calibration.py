@@ -75,7 +75,7 @@ def calibrate(
     sampling, precision = Request.of(config).sampling, config.train.precision
     sampler = EnsembleSampler(model, config, sampling, snapshots=snapshots, precision=precision)
     items = [(case, item) for case, of in chosen.items() for item in of]
-    drawn = [_draw(sampler, config, case, cases[item], device) for case, item in track(items, "Calibrating")]
+    drawn = [_draw(sampler, config, case, item, cases[item], device) for case, item in track(items, "Calibrating")]
     if not whole:
         log.warning("Sizes are not calibrated: %d whole volumes are more than %d slices.", ENOUGH, CASES)
     return _fitted(drawn, config, whole=whole)
@@ -92,12 +92,12 @@ def _chosen(info: DataInfo) -> tuple[dict[str, Sequence[str]], bool]:
 
 
 def _draw(
-    sampler: EnsembleSampler, config: ResolvedConfig, case: str, prepared: Prepared, device: torch.device
+    sampler: EnsembleSampler, config: ResolvedConfig, case: str, item: str, prepared: Prepared, device: torch.device
 ) -> Drawn:
-    """Draw an ensemble; slices of a volume share their noise, as they will where volumes are segmented."""
-    labels, seed = config.spec.labels, config.train.seed
+    """Draw an ensemble; slices of a volume share their noise, or don't, as they will where volumes are segmented."""
+    labels, seed, key = config.spec.labels, config.train.seed, case if config.sampling.shared_noise else item
     assert prepared.mask is not None
-    ensemble = sampler.draw(prepared.image[None].to(device), [case], seed=seed)
+    ensemble = sampler.draw(prepared.image[None].to(device), [key], seed=seed)
     share = prepared.mask.float().mean(dim=0)  # (k, h, w)
     chosen = _pixels(ensemble, prepared, share, structures=labels.foreground)
     known = _labelled(prepared)  # elsewhere members may draw what no reference holds
