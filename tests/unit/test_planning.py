@@ -87,12 +87,13 @@ def test_a_cpu_lends_half_of_the_memory() -> None:
 def test_little_memory_makes_micro_batches_and_keeps_the_step(scans: Path) -> None:
     """And what it is said to need fits, and one step further would not."""
     much = planned(scans)
-    assert (much.batch_size, much.accumulate) == (16, 1)
+    step = load_preset(much.preset).train.batch_size
+    assert (much.batch_size, much.accumulate) == (step, 1)
     assert much.fits
     room = RESERVE + (much.needed - RESERVE) * 0.6
     less = planned(scans, memory=room)
-    assert less.batch_size < 16
-    assert less.batch_size * less.accumulate == 16
+    assert less.batch_size < step
+    assert less.batch_size * less.accumulate == step
     assert less.needed <= room < planned(scans, f"train.batch_size={2 * less.batch_size}").needed
     nothing = planned(scans, memory=RESERVE)
     assert nothing.batch_size == 1
