@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit, logit
 
 from medsegdiff import Segmenter
+from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.open import open_source
 from medsegdiff.errors import CheckpointError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.calibration import FILE, Calibration
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.request import Request
 from medsegdiff.io.image import read_map
 from medsegdiff.metrics.intervals import Stretch
+from medsegdiff.models.checkpoint import load_config, load_model
+from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.train import train
 from tests.makers import make_folder, small_config
 
@@ -45,6 +54,7 @@ def test_results_use_it_and_tell_it(run: tuple[Path, Path], tmp_path: Path) -> N
     kept = (folder / FILE).read_text()
     known = Calibration(
         cases=9,
+        sampling=Request.of(load_config(folder)).sampling,
         mixture=Mixture(weight=1.0, slopes=(2.0,), offsets=(-1.0,), time=999.0),
         stretch={"foreground": Stretch(0.5, 1.0)},
     )
@@ -90,3 +100,41 @@ def test_a_finished_run_without_a_calibration_is_calibrated_when_it_is_resumed(r
     outcome = train(data, folder, small_config(*STEPS, "data.val_fraction=0.4"), resume=True)
     assert outcome.reason == "finished already"
     assert (folder / FILE).read_text() == kept
+
+
+def test_other_ensembles_are_not_called_calibrated_and_the_mean_states_no_size(
+    run: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, data = run
+    segmenter = Segmenter.from_pretrained(folder, device="cpu", precision="fp32")
+    image = next((data / "images").iterdir())
+    assert segmenter.calibration.cases >= 5
+    assert segmenter(image).stretch == segmenter.calibration.stretch
+    assert "other ensembles" not in caplog.text
+    assert segmenter(image, members=5).stretch == {}
+    assert "The run was calibrated for other ensembles" in caplog.text
+    assert segmenter(image, mode="mean", views=4).sizes() == {}
+    assert segmenter(image, fusion="staple").stretch == segmenter.calibration.stretch
+    assert Segmenter.from_pretrained(folder, weights="last").calibration == Calibration()
+
+
+def test_slow_samplers_are_calibrated_on_as_many_cases_as_the_time_allows_or_not_at_all(
+    run: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, data = run
+    model, config = load_model(folder)
+    cases = PreparedCases(open_source(data, config.data), config, stride=model.stride)
+    info = replace(cases.source.info, split=dict.fromkeys(cases.source.info.split, "val"))
+
+    def watch(seconds: float) -> Callable[[], float]:
+        times = itertools.count()
+        return lambda: seconds * next(times)
+
+    def calibrated(seconds: float) -> int:
+        found = calibrate(model, config, cases, info, device=torch.device("cpu"), clock=watch(seconds))
+        return found.cases
+
+    assert calibrated(0.0) == 30
+    assert calibrated(12.0) == 8  # the eighth ends after 96 s
+    assert calibrated(60.0) == 0
+    assert "a case takes" in caplog.text

@@ -19,8 +19,8 @@ class TrainConfig(Component):
     """Training."""
 
     snapshots: int = Field(default=0, ge=0)
-    """Further sets of weights that are kept from the last two fifths of training, short averages each: members share
-    them out."""
+    """Further sets of weights, short averages each, that are kept between the half and 85 % of training, while the
+    learning rate is held: members share them out."""
     draws: int = Field(default=1, ge=1)
     """Noise levels, noises and (where there are several) raters that the Diffusion Model learns from at each look of
     the Condition Model at an image."""
@@ -91,6 +91,8 @@ class TrainConfig(Component):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> TrainConfig:
+        if self.snapshots and self.lr_schedule != "cosine":
+            raise ValueError(f"snapshots are taken while lr_schedule cosine is held; it is {self.lr_schedule}")
         if self.score_members == 1:
             raise ValueError("score_members is 1; a score needs two samples or more to compare with each other, or 0")
         if self.score_members and self.teacher is not None:

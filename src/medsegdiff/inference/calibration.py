@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from medsegdiff.config.base import Component
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.errors import CheckpointError
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.io.atomic import write_json
@@ -27,6 +29,8 @@ class Calibration(Component):
     """Of anchor and members, for ``probability/``."""
     stretch: Mapping[str, Stretch] = {}
     """Of the intervals of sizes, by structure; nothing where only slices of volumes were segmented."""
+    sampling: SamplingConfig | None = None
+    """How those cases were segmented."""
     log_scores: Mapping[str, float] = {}
     """Near structures of those cases, in nats, lower is better: ``anchor``, ``members``, ``mixture``."""
 
@@ -44,6 +48,19 @@ class Calibration(Component):
                 "writes it anew."
             ) from error
 
+    def fits(self, sampling: SamplingConfig) -> bool:
+        """Tell whether images that are segmented so are like the cases that it rests on."""
+        return self.sampling is not None and _shaping(self.sampling) == _shaping(sampling)
+
+    def as_for(self, sampling: SamplingConfig) -> Calibration:
+        """Take what holds for images that are segmented so: intervals of sizes are those of one kind of ensemble."""
+        return self if self.fits(sampling) else self.model_copy(update={"cases": 0, "stretch": {}})
+
     def save(self, folder: Path) -> None:
         """Write it into a run."""
         write_json(folder / FILE, self.model_dump(mode="json"))
+
+
+def _shaping(sampling: SamplingConfig) -> dict[str, Any]:
+    """List what shapes an ensemble: all but the fusion of its members, and how many are drawn at once."""
+    return sampling.model_dump(exclude={"fusion", "raters", "batch_size", "shared_noise"})

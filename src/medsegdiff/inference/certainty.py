@@ -15,6 +15,8 @@ from medsegdiff.labels import Labels
 
 SLAB = 1 << 22
 """Pixels that are looked at together."""
+LEAST = 0.01
+"""What is less probable is taken for 0: calibrated it is never 0, and a background would outweigh a structure."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Certainty:
     def of(cls, probability: Float[Tensor, "k *s"], labels: Labels) -> Certainty:
         """Sum up what lies in memory."""
         p = probability[labels.foreground].double().flatten(start_dim=1)
+        p = p * (p >= LEAST)
         drawn = p >= 0.5
         total, inside, count = (of.sum(dim=1).cpu().numpy() for of in (p, p * drawn, drawn.double()))
         entropy = entropy_of(probability, exclusive=labels.exclusive)
@@ -72,7 +75,7 @@ class Certainty:
         r"""Soft Dice of the probability with its own mask, the mean over structures.
 
         :math:`2 \sum_{p \ge ½} p \,/\, (\sum p + |\{p \ge ½\}|)`: about the Dice that is expected if pixels are as
-        likely as p says. 1 where there is neither mask nor probability.
+        likely as p says. 1 where there is no mask, and no pixel with a probability of .01 or more.
         """
         both = self.total + self.drawn
         found = np.divide(2 * self.inside, both, out=np.ones_like(both), where=both > 0)

@@ -121,7 +121,8 @@ class EnsembleSampler:
         seed: int,
     ) -> Iterator[tuple[int, Float[Tensor, "b k h w"]]]:
         """Draw the members of all images that have one look."""
-        own = [number for number in numbers if number % len(self.walkers) == look]
+        pair = 1 + self.sampling.antithetic  # two with opposite noise see the same
+        own = [number for number in numbers if number // pair % len(self.walkers) == look]
         (h, w), b = next(iter(expected.sums.values())).shape[-2:], len(keys)
         shape = (self.mask_channels, h, w)
         chunks = [

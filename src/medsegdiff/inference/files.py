@@ -109,7 +109,7 @@ def segment_files(
 
 
 def _record(segmenter: Segmenter, request: Request) -> Record:
-    spec = segmenter.config.spec
+    spec, calibration = segmenter.config.spec, segmenter.calibration.as_for(request.sampling)
     return Record(
         task=spec.labels.task,
         classes=spec.labels.classes,
@@ -118,8 +118,8 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         members=request.members,
         sampling=request.sampling,
         seed=request.seed,
-        probability=segmenter.calibration.mixture,
-        calibrated_on=segmenter.calibration.cases,
+        probability=calibration.mixture,
+        calibrated_on=calibration.cases,
         plugins=tuple(plugins_of(segmenter.config)),
     )
 

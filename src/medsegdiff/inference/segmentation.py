@@ -28,8 +28,9 @@ class Segmentation(Part):
     geometry: Geometry
     labels: Labels
     """What the channels are, and the values that label maps are written with."""
-    stretch: Mapping[str, Stretch] = field(default_factory=dict)
-    """What calibrates the intervals of sizes, by structure; nothing where they are not calibrated."""
+    stretch: Mapping[str, Stretch] | None = field(default_factory=dict)
+    """What calibrates the intervals of sizes, by structure; nothing where they are not calibrated; ``None`` where no
+    size can be told, without members."""
 
     @classmethod
     def of(
@@ -51,7 +52,7 @@ class Segmentation(Part):
             image=case.image,
             geometry=case.geometry,
             labels=labels,
-            stretch=stretch or {},
+            stretch=stretch,
             **vars(part),
         )
 
@@ -102,7 +103,10 @@ class Segmentation(Part):
         references do, so that without it the interval does not hold the true size as often as it says.
 
         Returns:
-            By structure: mean and interval, in pixels for pictures, in mL for volumes; nothing of a single member.
+            By structure: mean and interval, in pixels for pictures, in mL for volumes; nothing of a single
+            member, or without members.
         """
+        if self.stretch is None:
+            return {}
         counts = sizes_of(self.members, self.labels) if self.choice is None else self.choice.sizes
         return stated_sizes(counts, self.labels.structures, self.geometry, stretch=self.stretch)

@@ -104,7 +104,7 @@ class Segmenter:
             precision=precision,
             compiled=compiled,
             origin=origin,
-            calibration=Calibration.of_run(Path(folder)),
+            calibration=Calibration.of_run(Path(folder)) if weights == "best" else Calibration(),
             snapshots=load_snapshots(folder, config),
         )
 
@@ -168,6 +168,11 @@ class Segmenter:
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
+        calibration = self.calibration.as_for(request.sampling)
+        if calibration.cases < self.calibration.cases:
+            log.warning(
+                "The run was calibrated for other ensembles; of these, probability and sizes are not calibrated."
+            )
         drawing = Drawing(
             self.model,
             self.config,
@@ -175,9 +180,10 @@ class Segmenter:
             device=self.device,
             precision=self.precision,
             snapshots=self.snapshots,
-            mixture=self.calibration.mixture,
+            mixture=calibration.mixture,
         )
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
-        joined = partial(Segmentation.of, labels=self.config.spec.labels, stretch=self.calibration.stretch)
+        stretch = None if request.sampling.mode == "mean" else calibration.stretch
+        joined = partial(Segmentation.of, labels=self.config.spec.labels, stretch=stretch)
         return itertools.starmap(joined, drawn)

@@ -34,7 +34,7 @@ def mirrors_of(sampling: SamplingConfig, config: ResolvedConfig) -> list[Mirror]
     """List the mirrors through which images are seen: as many as asked, but none that training has not seen."""
     left_right, top_bottom = config.spec.orientation.mirrors
     known = {-1: left_right and config.data.augment, -2: top_bottom and config.data.augment}
-    return [mirror for mirror in MIRRORS[: sampling.views] if all(known[axis] for axis in mirror)]
+    return [mirror for mirror in MIRRORS if all(known[axis] for axis in mirror)][: sampling.views]
 
 
 def telling_times(table: Table, process: Process) -> list[float]:
@@ -54,9 +54,7 @@ class Expectations:
 
     def __init__(self, times: Sequence[float], like: Float[Tensor, "b k h w"]) -> None:
         self.times = tuple(evenly(times, KEPT))
-        exact = (
-            like.dtype if like.device.type == "mps" else torch.float64
-        )  # so that batches and rounds make no difference
+        exact = like.dtype if like.device.type == "mps" else torch.float64  # batches and rounds change nothing
         self.sums = {t: torch.zeros_like(like, dtype=exact) for t in self.times}
 
     def add(self, t: float, probability: Float[Tensor, "n k h w"], images: Int[Tensor, " n"]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo, Track, no_progress
 from medsegdiff.data.loader import PreparedCases
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 
 CASES = 64
 """Validation cases that are segmented, at most: pictures, or slices of volumes."""
+SECONDS = 90.0
+"""After which no further case is begun."""
 ENOUGH = 5
 """Fewer cases calibrate nothing."""
 THICK = 8
@@ -66,19 +70,35 @@ def calibrate(
     snapshots: Sequence[DiffusionModel] = (),
     device: torch.device,
     track: Track = no_progress,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Calibration:
-    """Segment validation cases as the run's users will, and fit what their ensembles say to the references."""
+    """Segment validation cases as the run's users will, and fit what their ensembles say to the references.
+
+    It takes a minute or two at most: then the cases that were segmented have to do, if they are enough.
+    """
     chosen, whole = _chosen(info)
     if len(chosen) < ENOUGH:
         log.warning("Probabilities and sizes are not calibrated: %d validation cases, %d needed.", len(chosen), ENOUGH)
         return Calibration()
     sampling, precision = Request.of(config).sampling, config.train.precision
     sampler = EnsembleSampler(model, config, sampling, snapshots=snapshots, precision=precision)
-    items = [(case, item) for case, of in chosen.items() for item in of]
-    drawn = [_draw(sampler, config, case, item, cases[item], device) for case, item in track(items, "Calibrating")]
+    drawn: list[Drawn] = []
+    begun, done = clock(), 0
+    for case in track(list(chosen), "Calibrating"):
+        drawn += [_draw(sampler, config, case, item, cases[item], device) for item in chosen[case]]
+        done, spent = done + 1, clock() - begun
+        if spent > SECONDS or (done < ENOUGH and ENOUGH * spent / done > 2 * SECONDS):
+            break
+    if done < ENOUGH:
+        log.warning(
+            "Probabilities and sizes are not calibrated: a case takes %.0f s. Calibrate with fewer sampling.steps: "
+            "'train --resume' does it where calibration.json is missing.",
+            (clock() - begun) / done,
+        )
+        return Calibration()
     if not whole:
         log.warning("Sizes are not calibrated: %d whole volumes are more than %d slices.", ENOUGH, CASES)
-    return _fitted(drawn, config, whole=whole)
+    return _fitted(drawn, config, sampling, whole=whole)
 
 
 def _chosen(info: DataInfo) -> tuple[dict[str, Sequence[str]], bool]:
@@ -127,7 +147,7 @@ def _labelled(prepared: Prepared) -> Bool[np.ndarray, "h w"]:
     return np.asarray(~prepared.ignored.bool().any(dim=0).numpy())
 
 
-def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, *, whole: bool) -> Calibration:
+def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, sampling: SamplingConfig, *, whole: bool) -> Calibration:
     labels, times = config.spec.labels, drawn[0].times
     expected, share = (torch.cat([getattr(of, name) for of in drawn], dim=-1) for name in ("expected", "share"))
     anchors = [of.anchor for of in drawn if of.anchor is not None]
@@ -146,6 +166,12 @@ def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, *, whole: bool) -> C
         for kind in ("sizes", "truth")
     )
     stretch = {name: fit_stretch(sizes[:, :, index], truth[:, index]) for index, name in enumerate(labels.structures)}
-    if not whole or sizes.shape[1] < 2:  # a single member has no interval
+    if not whole or sampling.mode == "mean" or sizes.shape[1] < 2:  # without members there is no interval
         stretch = {}
-    return Calibration(cases=len(names), mixture=mixture, stretch=stretch, log_scores={**scores, "mixture": score})
+    return Calibration(
+        cases=len(names),
+        mixture=mixture,
+        stretch=stretch,
+        log_scores={**scores, "mixture": score},
+        sampling=sampling,
+    )

@@ -48,6 +48,11 @@ def plan(
     state = PartialState(cpu=on_cpu(device))
     precision = pick_precision(config.train.precision, state.device)
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+    if config.loss.recycled and state.num_processes > 1:
+        raise ConfigError(
+            f"loss.recycled is {config.loss.recycled:g}, and there are {state.num_processes} processes, which would "
+            "make different forward passes. Set loss.recycled=0, or train in one process."
+        )
     return Plan(source, resolve(source, config, where=data, begun=begun, track=track))
 
 
@@ -187,6 +192,7 @@ def _in_one_step(before: TrainConfig, *, share: int) -> list[str]:
         f"train.val_every={max(1, before.val_every // share)}",
         *time,
         "train.val_steps=1",
+        "train.snapshots=0",
         "sampling.steps=1",
         "sampling.spacing=trailing",
     ]

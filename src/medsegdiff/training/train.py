@@ -142,6 +142,9 @@ def calibrate_run(
     run: Run, config: ResolvedConfig, cases: PreparedCases, info: DataInfo, *, device: torch.device, track: Track
 ) -> None:
     """Fit probabilities and intervals of sizes to validation cases, with the weights that will segment."""
+    if config.train.sharding:  # the others hold their shares, and wait; here the whole network would have to fit
+        log.warning("Probabilities and sizes are not calibrated: the network is split over processes.")
+        return
     model, _ = load_model(run.folder)
     place(model, device)
     snapshots = load_snapshots(run.folder, config)

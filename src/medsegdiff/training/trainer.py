@@ -15,6 +15,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
+from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights, snapshot_file
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import gather, load_state, part_of, reshard, save_state, tensors_of
@@ -173,6 +174,7 @@ class Trainer:
             weights = gather(average.state_dict(), keep=self.accelerator.is_main_process)
             if weights:
                 self._save_weights(BEST, weights, dice=numbers["dice"])
+                (self.run.folder / CALIBRATION).unlink(missing_ok=True)  # it was that of other weights
         monitor.validated(step, numbers, best=best)
         self._save()
 

@@ -78,6 +78,12 @@ class V2Config(NetworkConfig):
         return self
 
     @model_validator(mode="after")
+    def _sum_has_an_anchor(self) -> V2Config:
+        if self.anchor_add and self.anchor_condition == "none":
+            raise ValueError("anchor_add adds the anchor's features; with anchor_condition none there are none")
+        return self
+
+    @model_validator(mode="after")
     def _image_is_seen(self) -> V2Config:
         anchored = self.anchor_condition != "none" and self.anchor_levels
         if not (anchored or self.semantic_condition != "none" or self.see_image or self.detail_channels):
