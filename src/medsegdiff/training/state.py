@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,12 @@ class Progress:
     validated: int = 0
     """Step of the last validation."""
     best_dice: float = -1.0
-    """Best validation Dice of the fused masks."""
+    """Validation Dice of the fused masks of the weights that are kept to segment with."""
     best_step: int = 0
+    top_dice: float = -1.0
+    """Best validation Dice so far."""
+    top_by_case: list[float] = field(default_factory=list)
+    """Dice by case at that validation."""
     worse_validations: int = 0
     """Validations in a row without a better Dice."""
     skipped: int = 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
@@ -162,13 +164,16 @@ class Trainer:
         )
 
     def _validate(self, monitor: Monitor) -> None:
-        """Draw samples, score them, keep the weights if they are the best so far, and save."""
+        """Draw samples, score them, keep the weights if none before were better, and save."""
         step, progress, average = self.progress.step, self.progress, self.step.average
         progress.validated = step
         numbers = self.validator(average, self.run.pictures(step))
         reshard(average)
-        best = numbers["dice"] > progress.best_dice
-        progress.worse_validations = 0 if best else progress.worse_validations + 1
+        by_case, dice = self.validator.by_case, numbers["dice"]
+        best = as_good(by_case, progress.top_by_case, gain=dice - progress.top_dice)
+        progress.worse_validations += 1
+        if dice > progress.top_dice:
+            progress.top_dice, progress.top_by_case, progress.worse_validations = dice, by_case, 0
         if best:
             progress.best_dice, progress.best_step = numbers["dice"], step
             weights = gather(average.state_dict(), keep=self.accelerator.is_main_process)
@@ -224,3 +229,14 @@ class Trainer:
     def _outcome(self, reason: str) -> Outcome:
         p = self.progress
         return Outcome(self.run.folder, p.step, p.best_dice, p.best_step, p.skipped, reason)
+
+
+def as_good(now: Sequence[float], top: Sequence[float], *, gain: float) -> bool:
+    """Tell whether weights are as good as the best before them, by their Dice on the same cases.
+
+    They are unless they lose more than one standard error of the differences: of weights that validation can't tell
+    apart the newer have seen more, and at a lower learning rate; the highest of several means is high by chance.
+    """
+    if gain >= 0 or len(now) != len(top) or len(now) < 2:
+        return bool(gain >= 0)
+    return bool(-gain <= np.std(np.subtract(now, top), ddof=1) / math.sqrt(len(now)))

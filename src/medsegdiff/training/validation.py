@@ -50,6 +50,7 @@ class Scored:
     agreement: float
     """Mean Dice of pairs of members."""
     row: CaseRow | None
+    name: str = ""
 
 
 class Validator:
@@ -59,7 +60,7 @@ class Validator:
         self, config: ResolvedConfig, cases: PreparedCases, names: Sequence[str], accelerator: Accelerator
     ) -> None:
         train = config.train
-        self.names = evenly(names, train.val_cases)
+        self.names, self.by_case = evenly(names, train.val_cases), list[float]()
         self.config, self.cases, self.accelerator = config, cases, accelerator
         self.labels = config.spec.labels
         self.sampling = config.sampling.model_copy(
@@ -77,6 +78,7 @@ class Validator:
         if self.accelerator.is_main_process:
             rows = sorted((case.row for case in gathered if case.row), key=lambda row: self.names.index(row.name))
             save(case_grid(rows), picture)
+        self.by_case = [case.dice for case in sorted(gathered, key=lambda case: case.name)]
         return _means(gathered)
 
     def _batches(self, world: int) -> list[list[Prepared]]:
@@ -140,6 +142,7 @@ class Validator:
             dice_anchor=None if anchor is None else _mean_dice(anchor, truth),
             agreement=float(np.mean([_mean_dice(a, b) for a, b in pairs])) if len(masks) > 1 else 1.0,
             row=row if case.name in self.names[:SHOWN] else None,
+            name=case.name,
         )
 
     def _structures(self, probability: Tensor) -> np.ndarray:
