@@ -20,7 +20,11 @@ from medsegdiff.models.base import DiffusionModel, size_of
 from medsegdiff.training.objective import Losses, training_losses
 from medsegdiff.types import Batch, Condition
 
+PLAIN = ("model.condition_patch=null", "model.diffusion_patch=null", "model.detail_channels=0")
+"""Makes a preset whose Diffusion Model works on larger cells than its Condition Model one in which both see alike."""
+
 SMALL = (
+    *PLAIN,
     "model.condition_widths=[8, 16, 16]",
     "model.diffusion_widths=[8, 16, 16]",
     "model.ss_former_dim=16",
@@ -36,12 +40,10 @@ SMALL = (
     "train.val_members=2",
     "train.val_steps=2",
     "sampling.steps=3",
+    "sampling.fusion=staple",
     "sampling.members=3",
 )
 """Overrides that make a V2 of a few thousand parameters."""
-
-PLAIN = ("model.condition_patch=null", "model.diffusion_patch=null", "model.detail_channels=0")
-"""Makes a preset whose Diffusion Model works on larger cells than its Condition Model one in which both see alike."""
 
 SMALL_NETWORKS = {
     "medsegdiff-v1": (

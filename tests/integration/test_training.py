@@ -458,7 +458,10 @@ def test_what_was_understood_of_the_data_is_said(trained: tuple[Path, Path]) -> 
     _run, data = trained
     planned = plan(data, small_config())
     said = summary(planned.source.info, planned.config)
-    assert said == "9 train, 1 val, 2 test cases; grey; binary: foreground; 32 px, fp32"
+    assert said == (
+        "9 train, 1 val, 2 test cases; grey; binary: foreground; mirrored left–right and top–bottom, turned by up to "
+        "180°; 32 px, fp32"
+    )
 
 
 @pytest.mark.parametrize("kind", ["exclusive", "regions"])

@@ -42,8 +42,8 @@ def test_a_volume_is_segmented_as_with_an_anchor_but_for_the_anchor(tmp_path: Pa
     found, other = (doubtful(model=model)(file, members=members) for model in (Blind, Doubtful))
     assert (found.anchor, found.anchor_probability) == (None, None)
     assert other.anchor is not None
-    for name in ("mask", "probability") if members == 3 else ():
-        assert np.array_equal(getattr(found, name), getattr(other, name)), name
+    if members == 3:  # the probability of one is mixed with its anchor's
+        assert np.array_equal(found.mask, other.mask)
     found.save(tmp_path / "out", members=True)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("masks", "labels", "members", "overlay", "probability", "uncertainty")

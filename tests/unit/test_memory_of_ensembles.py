@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import build_model
 from tests.makers import small_config
@@ -41,7 +42,7 @@ def peak(members: int, *, at_once: int = 10, steps: int = 2) -> int:
     sampling = CONFIG.sampling.model_copy(update={"members": members, "batch_size": at_once, "steps": steps})
     with torch.device("meta"):
         model, image = build_model(CONFIG), torch.zeros(1, 1, 32, 32)
-    sampler = EnsembleSampler(model, CONFIG, sampling, precision="fp32")
+    sampler = EnsembleSampler(model, CONFIG, sampling, precision="fp32", mixture=Mixture())
     with Held() as held:
         sampler.draw(image, ["image"], seed=0)
     return held.most

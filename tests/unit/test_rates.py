@@ -33,6 +33,7 @@ def segmentation(members: torch.Tensor, fused: Fused, task: Task, classes: tuple
         anchor_probability=None,
         sensitivity=None if fused.sensitivity is None else fused.sensitivity[:, 0].numpy(),
         specificity=None if fused.specificity is None else fused.specificity[:, 0].numpy(),
+        held=None if fused.specificity is None else fused.probability[0].double().sum(dim=(1, 2)).numpy(),
         image=np.zeros((1, *size), np.float32),
         geometry=Geometry(size, (1.0, 1.0)),
         labels=labels,

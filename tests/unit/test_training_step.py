@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.training.state import Progress
@@ -22,6 +22,7 @@ ABOUT = ("data.channels=1", "data.task=binary", "data.classes=[lesion]", "train.
 def training_step(*overrides: str) -> TrainingStep:
     config = small_config(*ABOUT, *overrides)
     AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
     return TrainingStep(config, Accelerator(cpu=True, gradient_accumulation_steps=config.train.accumulate))
 
 

@@ -16,6 +16,7 @@ from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.spacing import table_of
+from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.walk import Expectations, Moments, Walker, in_chunks, mirrors_of, telling_times
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
@@ -66,12 +67,17 @@ class EnsembleSampler:
         *,
         snapshots: Sequence[DiffusionModel] = (),
         precision: Precision = "auto",
+        mixture: Mixture | None = None,
     ) -> None:
-        """Take settings into use; ``snapshots`` are other weights of the same network."""
+        """Take settings into use; ``snapshots`` are other weights of the same network.
+
+        Of what members expect only that time is kept that the ``mixture`` asks for; without one, some of all.
+        """
         self.sampling, self.precision, self.mask_channels = sampling, precision, config.mask_channels
         self.process = Process.of(config)
         self.table = table_of(sampling, self.process.schedule)
-        self.times = telling_times(self.table, self.process)
+        told = telling_times(self.table, self.process)
+        self.times = told if mixture is None else [told[mixture.nearest(told)]]
         moments = [Moments(network, self.process, self.table) for network in (model, *snapshots)]
         mirrors = mirrors_of(sampling, config)
         looks = min(math.lcm(len(moments), len(mirrors)), sampling.drawn)

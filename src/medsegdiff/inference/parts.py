@@ -83,7 +83,9 @@ class Drawing:
     ) -> None:
         self.model, self.config, self.request, self.device = model, config, request, device
         self.snapshots, self.mixture = snapshots, mixture
-        self.ensembles = EnsembleSampler(model, config, request.sampling, snapshots=snapshots, precision=precision)
+        self.ensembles = EnsembleSampler(
+            model, config, request.sampling, snapshots=snapshots, precision=precision, mixture=mixture
+        )
 
     def parts(self, cases: Iterable[Case], *, refused: Refused | None = None) -> Iterator[tuple[Case, Part]]:
         """Make a part of each picture, in their order; ``refused`` without a hearer, the first bad one ends all."""

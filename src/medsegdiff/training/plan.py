@@ -167,7 +167,7 @@ def config_for(
         return _begun(out, changes)
     if resume:
         return make_config(load_config(out).asked.model_dump(mode="json"), changes)
-    return load_preset(preset or default_preset(device), changes)
+    return load_preset(preset or default_preset("cpu" if device == "cpu" else None), changes)
 
 
 def _distilled(teacher: Path) -> list[str]:

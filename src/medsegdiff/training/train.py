@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import AutocastKwargs, DataLoaderConfiguration
 from rich.console import Console
@@ -190,6 +190,7 @@ def fresh_state(device: str | None) -> PartialState:
     """Find out which process this is, before anything else: what follows writes, prints and picks devices."""
     if not torch.distributed.is_initialized():  # an earlier training in this process may have used another device
         AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()  # else a loader that was left early still counts as at its end
     return PartialState(cpu=on_cpu(device))
 
 

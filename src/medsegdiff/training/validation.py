@@ -72,7 +72,8 @@ class Validator:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         model.eval()
         broadcast(list(model.buffers()))  # running statistics differ between processes; the main one's are saved
-        sampler = EnsembleSampler(model, self.config, self.sampling, precision=self.config.train.precision)
+        precision = self.config.train.precision
+        sampler = EnsembleSampler(model, self.config, self.sampling, precision=precision, mixture=Mixture())
         scored = list(self._share(sampler, self._batches(world), world=world, rank=rank))
         gathered: list[Scored] = gather_object(scored) if world > 1 else scored
         if self.accelerator.is_main_process:
