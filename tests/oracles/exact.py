@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.diffusion.process import Process, encode
+from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import Denoise, Table, sample
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule
+from medsegdiff.diffusion.target import encode
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.models.denoiser import ImageCondition

@@ -9,8 +9,9 @@ import torch
 
 from medsegdiff.config.diffusion import LossConfig
 from medsegdiff.diffusion.losses import cross_entropy, soft_dice
-from medsegdiff.diffusion.process import Process, decided
+from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.schedule import make_schedule
+from medsegdiff.diffusion.target import decided
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import Said, build_model
 from medsegdiff.training.objective import anchor_weight, draw, mask_terms, training_losses, with_anchor

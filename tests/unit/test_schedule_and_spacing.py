@@ -6,10 +6,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from medsegdiff.diffusion.process import MaskTarget, NoiseTarget, Process, Target, VelocityTarget, decode, encode
+from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import Level, make_schedule, scale_signal
 from medsegdiff.diffusion.spacing import SPACINGS, make_table
+from medsegdiff.diffusion.target import MaskTarget, NoiseTarget, Target, VelocityTarget, decode, encode
 from medsegdiff.errors import ConfigError
 from medsegdiff.labels import Labels
 from tests.makers import small_config

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from medsegdiff.config.diffusion import LossConfig
 from medsegdiff.diffusion.losses import cross_entropy, soft_dice
 from medsegdiff.diffusion.philox import randint, randn
-from medsegdiff.diffusion.process import Noised, Process
+from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.schedule import NoiseSchedule
+from medsegdiff.diffusion.target import Noised
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import Said
 from medsegdiff.seeding import derive_seed
