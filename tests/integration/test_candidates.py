@@ -27,7 +27,7 @@ from tests.volumes import save
 SAME = ("mask", "probability", "anchor")
 
 
-def check(kept: Segmentation, whole: Segmentation) -> None:
+def assert_chosen(kept: Segmentation, whole: Segmentation) -> None:
     """All candidates decide; members, and what is told of each, are those chosen by brute force."""
     masks = whole.members.reshape(len(whole.members), -1) > 0
     d = np.array([[1 - (a & b).sum() / max((a | b).sum(), 1) if (a | b).any() else 0 for b in masks] for a in masks])
@@ -47,10 +47,10 @@ def check(kept: Segmentation, whole: Segmentation) -> None:
 
 def test_members_of_a_picture_are_chosen_and_all_candidates_decide() -> None:
     segmenter, images = doubtful(batch_size=7), [slope(seed) for seed in range(2)]
-    for kept, whole in zip(
-        segmenter(images, members=4, candidates=30, seed=2), segmenter(images, members=30, seed=2), strict=True
-    ):
-        check(kept, whole)
+    chosen = segmenter(images, members=4, candidates=30, seed=2)
+    assert [(len(kept.members), kept.chosen_of) for kept in chosen] == [(4, 30)] * 2
+    for kept, whole in zip(chosen, segmenter(images, members=30, seed=2), strict=True):
+        assert_chosen(kept, whole)
 
 
 @pytest.mark.parametrize("fusion", ["staple", "dice"])
@@ -59,7 +59,7 @@ def test_members_of_a_volume_are_chosen_by_its_whole_masks(tmp_path: Path, fusio
     values = phantom(size) * np.float32(90) + np.random.default_rng(0).random(size, np.float32)
     file, segmenter = save(tmp_path / "a.nii.gz", values), doubtful(batch_size=16)
     kept = segmenter(file, members=3, candidates=20, fusion=fusion)
-    check(kept, segmenter(file, members=20, fusion=fusion))
+    assert_chosen(kept, segmenter(file, members=20, fusion=fusion))
     assert isinstance(kept.members, np.memmap)  # it lies in a file, as it would not fit into memory
 
 

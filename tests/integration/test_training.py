@@ -211,10 +211,8 @@ def test_moving_average_by_hand() -> None:
         assert average[0].item() == pytest.approx(expected)
 
 
-def test_the_average_follows_the_weights_step_by_step(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Against the average of the weights of every step, taken by hand; the first step is taken as it is."""
+def weights_by_step(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Weights after each step of the trainings to come."""
     seen: list[torch.Tensor] = []
     log = trainer.Trainer._log
 
@@ -223,6 +221,14 @@ def test_the_average_follows_the_weights_step_by_step(
         log(self, monitor)
 
     monkeypatch.setattr(trainer.Trainer, "_log", watch)
+    return seen
+
+
+def test_the_average_follows_the_weights_step_by_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the average of the weights of every step, taken by hand; the first step is taken as it is."""
+    seen = weights_by_step(monkeypatch)
     train(folder, tmp_path / "run", small_config(*STEPS, "train.warmup_steps=0"))
     expected, *later = seen
     for count, current in enumerate(later, start=1):
@@ -237,14 +243,7 @@ def test_snapshots_are_short_averages_and_members_have_them(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against an average by hand of the weights up to the step of each; the rate is held while they are taken."""
-    seen: list[torch.Tensor] = []
-    log = trainer.Trainer._log
-
-    def watch(self: trainer.Trainer, monitor: object) -> None:
-        seen.append(torch.cat([p.detach().flatten().clone() for p in self.step.model.parameters()]))
-        log(self, monitor)
-
-    monkeypatch.setattr(trainer.Trainer, "_log", watch)
+    seen = weights_by_step(monkeypatch)
     config = small_config("train.max_steps=20", "train.val_every=20", "train.warmup_steps=0", "train.snapshots=2")
     train(folder, tmp_path / "run", config)
     segmenter = Segmenter.from_pretrained(tmp_path / "run", device="cpu", weights="last")
