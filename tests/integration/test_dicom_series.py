@@ -20,7 +20,8 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_seg import read_segmentation
-from medsegdiff.io.image import image_name, images_in
+from medsegdiff.io.image import image_name
+from medsegdiff.io.listing import list_images
 from tests.dicom_makers import OBLIQUE, make_slices, write_slices
 from tests.integration.test_cli import call
 from tests.integration.test_volumes import identity
@@ -61,7 +62,7 @@ def test_probabilities_are_fractional_segments(series: tuple[Path, np.ndarray], 
 def test_a_folder_of_series_is_several_images(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     write_slices(tmp_path / "all" / "b", make_slices(series[1]))
     write_slices(tmp_path / "all" / "a", make_slices(series[1]))
-    assert [image_name(path) for path in images_in(tmp_path / "all")] == ["a", "b"]
+    assert [image_name(path) for path in list_images(tmp_path / "all").images] == ["a", "b"]
     assert image_name(write_slices(tmp_path / "patient.7", make_slices(series[1]))) == "patient.7"
     assert len(find_inputs([tmp_path / "all"])) == 2
     (tmp_path / "all" / "b" / "IM0.dcm").write_bytes(b"damaged")

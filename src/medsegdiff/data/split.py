@@ -18,7 +18,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
-from medsegdiff.io.image import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES
 from medsegdiff.seeding import derive_seed
 
 Item = TypeVar("Item")

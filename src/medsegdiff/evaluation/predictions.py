@@ -20,7 +20,8 @@ from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.atomic import file_name
-from medsegdiff.io.image import images_in, read_geometry, read_map
+from medsegdiff.io.image import read_geometry, read_map
+from medsegdiff.io.listing import list_images
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 
@@ -209,7 +210,7 @@ def find_predictions(
         return Predictions(folder, labels, members=tuple(map(masks_in, parts)), fusion=fusion)
     if not (folder / "masks").is_dir() and not (folder / "labels").is_dir():
         only = next((part for part in ("members", "probability") if (folder / part).is_dir()), "")
-        if only and not images_in(folder):
+        if only and not list_images(folder).images:
             raise DataError(f"{folder}: holds no masks, but {only}/. Score {folder / only}.")
     maps, uncertainty = folder / "probability", folder / "uncertainty"
     one = Labels("binary", ("uncertainty",))

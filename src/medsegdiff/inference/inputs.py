@@ -18,7 +18,8 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, ShapeError, some
-from medsegdiff.io.image import SUFFIXES, image_name, images_in, is_series, read_channels
+from medsegdiff.io.image import image_name, read_channels
+from medsegdiff.io.listing import SUFFIXES, is_series, list_images
 from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
 
@@ -63,7 +64,7 @@ def _cases(path: Path, like: ResolvedConfig | None) -> list[CaseFiles]:
     if path.is_file() or is_series(path):
         return _grouped([path], spec)
     folder = path / "images" if (path / "images").is_dir() else path
-    pictures = images_in(folder)
+    pictures = list_images(folder).images
     if not pictures:
         raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}.")
     return _grouped(pictures, spec)
@@ -92,7 +93,7 @@ def _grouped(paths: Iterable[Path], spec: DataSpec | None) -> list[CaseFiles]:
 def _numbered(folder: Path) -> dict[str, list[Path]]:
     """List the channels of all cases of a folder, in the order of their numbers."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in images_in(folder):
+    for path in list_images(folder).images:
         if match := NUMBERED.fullmatch(image_name(path)):
             found[match["name"]].append(path)
     return found

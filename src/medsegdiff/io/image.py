@@ -14,28 +14,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.io import dicom, nifti, raster
-from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
-from medsegdiff.io.dicom_file import is_dicom
 from medsegdiff.types import Geometry
-
-SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
-"""Endings of images that are read, in small letters."""
-
-
-def images_in(folder: Path) -> list[Path]:
-    """List the images of a folder: files, and sub-folders with a DICOM series."""
-    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(p for p in shown if (p.name.lower().endswith(SUFFIXES) and p.is_file()) or is_series(p))
-
-
-def is_series(path: Path) -> bool:
-    """Tell whether a folder holds DICOM files, by their names."""
-    if not path.is_dir():
-        return False
-    files = sorted(inner for inner in path.iterdir() if inner.is_file() and not inner.name.startswith("."))
-    if any(inner.suffix.lower() in DICOM_SUFFIXES for inner in files):
-        return True
-    return bool(files) and files[0].suffix.lower() not in SUFFIXES and is_dicom(files[0])
 
 
 def is_volume(path: Path) -> bool:

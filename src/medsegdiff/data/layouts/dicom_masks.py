@@ -20,7 +20,8 @@ from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.io.dicom import read_series_geometry
 from medsegdiff.io.dicom_file import SUFFIXES, damage_named, open_dicom
 from medsegdiff.io.dicom_seg import read_segmentation, segment_names
-from medsegdiff.io.image import is_series, read_geometry
+from medsegdiff.io.image import read_geometry
+from medsegdiff.io.listing import is_series
 from medsegdiff.io.nifti import write_labels
 from medsegdiff.io.rtstruct import read_rtstruct
 from medsegdiff.labels import Labels

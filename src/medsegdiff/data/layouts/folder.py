@@ -12,7 +12,8 @@ from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.masks import Kind, Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import SUFFIXES, image_name, images_in
+from medsegdiff.io.image import image_name
+from medsegdiff.io.listing import SUFFIXES, list_images
 
 
 def _match(root: Path) -> bool:
@@ -25,7 +26,7 @@ def _list(root: Path, config: DataConfig) -> Listing:
     folder = root / "images"
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder.")
-    paths = images_in(folder) if folder.is_dir() else []
+    paths = list_images(folder).images if folder.is_dir() else []
     if not paths:
         seen = folder if folder.is_dir() else root
         here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
@@ -69,8 +70,8 @@ def mask_folder(
     """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures."""
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; masks are expected there.")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and images_in(p))
-    flat = images_in(root)
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and list_images(p).images)
+    flat = list_images(root).images
     if flat and folders:
         raise DataError(
             f"{root}: holds both pictures ({flat[0].name}, …) and folders of pictures "
@@ -81,7 +82,7 @@ def mask_folder(
         raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
     if flat:
         return Masks({"": by_name(flat, names)}, kind="flat", where=root)
-    files = {folder.name: by_name(images_in(folder), names) for folder in folders}
+    files = {folder.name: by_name(list_images(folder).images, names) for folder in folders}
     return Masks(files, kind=kind_of(files) if kind == "auto" else kind, where=root)
 
 

@@ -18,7 +18,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.atomic import file_name
-from medsegdiff.io.image import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES
 
 NAMES = ("manifest.csv", "manifest.json")
 """What a manifest is called where a folder is given."""

@@ -12,7 +12,8 @@ from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expect
 from medsegdiff.data.masks import Masks, whole
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import SUFFIXES, image_name, is_volume
+from medsegdiff.io.image import image_name, is_volume
+from medsegdiff.io.listing import SUFFIXES
 from medsegdiff.labels import Labels
 
 PARTS = {"training": "train", "validation": "val", "test": "test"}

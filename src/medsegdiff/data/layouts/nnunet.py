@@ -23,7 +23,7 @@ from medsegdiff.data.layouts.msd import (
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES
 from medsegdiff.labels import Labels
 
 NAMED = re.compile(r"Dataset\d{3}_.+")

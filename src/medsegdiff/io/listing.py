@@ -1,0 +1,139 @@
+"""Which entries of a folder are images, and why the others are not: nothing is passed over without a reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+from medsegdiff.errors import some
+from medsegdiff.io import nifti, raster
+from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
+from medsegdiff.io.dicom_file import is_dicom
+
+SUFFIXES = (*raster.SUFFIXES, *nifti.SUFFIXES)
+"""Endings of images that are read, in small letters."""
+DOCUMENT = re.compile(
+    r"\.(txt|md|rst|json|csv|tsv|xml|ya?ml|toml|html?|pdf|docx?|xlsx?|log|ini|inf|py|exe|sh|bat|md5|sha256)",
+    re.IGNORECASE,
+)
+"""Ending of what lies beside images and is none."""
+NOT_SHOWN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found", "#recycle", "@recycle")
+"""What systems and file servers leave behind without a dot before it, in small letters."""
+
+
+class Reason(StrEnum):
+    """Why an entry of a folder is not among its images."""
+
+    DANGLING = "a link that leads nowhere"
+    FORMAT = "of a format that is not read"
+    SLICE = "DICOM, whose series need a folder each"
+    FOLDER = "a folder, which is not searched"
+    LOCKED = "may not be opened"
+    SPECIAL = "neither file nor folder"
+    UNNAMED = "not named by what describes the data set"
+    DOCUMENT = "a document"
+    HIDDEN = "hidden"
+
+
+QUIET = frozenset({Reason.DOCUMENT, Reason.HIDDEN})
+"""Reasons that go without saying."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An entry of a folder that is not taken."""
+
+    path: Path
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds."""
+
+    images: tuple[Path, ...] = ()
+    """Files that are read, and folders with a DICOM series."""
+    left_out: tuple[LeftOut, ...] = ()
+    """All the rest."""
+
+
+def list_images(folder: Path) -> Contents:
+    """List the images of a folder and what else is in it, each sorted by name."""
+    reasons = {path: _reason(path) for path in sorted(folder.iterdir())}
+    images = tuple(path for path, reason in reasons.items() if reason is None)
+    return Contents(images, tuple(LeftOut(path, reason) for path, reason in reasons.items() if reason is not None))
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """List the folders in a folder; none that are hidden."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path))
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell by its name whether an entry is no data of the user's."""
+    return path.name.startswith(".") or path.name.lower() in NOT_SHOWN
+
+
+def is_image_file(path: Path) -> bool:
+    """Tell by its name whether a file is an image that is read."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def is_series(path: Path) -> bool:
+    """Tell whether a folder holds a DICOM series: DICOM files, and not more pictures than these."""
+    if not path.is_dir():
+        return False
+    files = [inner for inner in path.iterdir() if inner.is_file() and not is_hidden(inner)]
+    others = [file for file in files if not is_image_file(file)]
+    enough = max(1, len(files) - len(others))
+    return len(list(islice(filter(_holds_dicom, others), enough))) == enough
+
+
+def in_words(left_out: Iterable[LeftOut], *, most: int = 3) -> str:
+    """Say in a line what was left out and why; nothing of what goes without saying."""
+    told = [entry for entry in left_out if entry.reason not in QUIET]
+    if not told:
+        return ""
+    reasons = dict.fromkeys(entry.reason for entry in told)
+    parts = [f"{some(_names(told, reason), most=most)} ({reason})" for reason in reasons]
+    return f"Left out of {_where(told)}: {'; '.join(parts)}."
+
+
+def _names(told: Sequence[LeftOut], reason: Reason) -> list[str]:
+    return [entry.path.name for entry in told if entry.reason == reason]
+
+
+def _where(told: Sequence[LeftOut]) -> str:
+    folders = list(dict.fromkeys(str(entry.path.parent) for entry in told))
+    return f"{some(folders, most=2)}, {len(told)} entries" if len(told) > 1 else folders[0]
+
+
+def _reason(path: Path) -> Reason | None:
+    """Find out why an entry is no image; ``None`` of an image."""
+    if is_hidden(path):
+        return Reason.HIDDEN
+    try:
+        if path.is_dir():
+            return None if is_series(path) else Reason.FOLDER
+        if not path.is_file():
+            return Reason.DANGLING if path.is_symlink() else Reason.SPECIAL
+        return None if is_image_file(path) else _reason_of_file(path)
+    except PermissionError:
+        return Reason.LOCKED
+
+
+def _reason_of_file(path: Path) -> Reason:
+    if DOCUMENT.fullmatch(path.suffix):
+        return Reason.DOCUMENT
+    return Reason.SLICE if _holds_dicom(path) else Reason.FORMAT
+
+
+def _holds_dicom(file: Path) -> bool:
+    """Tell whether a file is DICOM: its ending promises it, or its content says so."""
+    if file.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    return not DOCUMENT.fullmatch(file.suffix) and is_dicom(file)
