@@ -24,6 +24,7 @@ from medsegdiff.io.raster import read_map
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.curves import save
 from medsegdiff.pictures.overlay import COLOURS, colour_of, coloured, outlined, overlay, panel_size, plain, to_rgb
+from medsegdiff.pictures.text import literal
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 """Colours of the reference beside the prediction, on dark images and on bright ones."""
@@ -204,10 +205,10 @@ def _grid(
             axis.set_axis_off()
             continue
         axis.imshow(panel.pixels)
-        axis.set_title(panel.title, fontsize=7)
+        axis.set_title(literal(panel.title), fontsize=7)
         axis.set_xlabel(panel.note, fontsize=7)
     for axis, head in zip(grid[0], heads, strict=False):
         axis.set_title(head, fontsize=9)
     for axis, name in zip(grid[:, 0], names, strict=False):
-        axis.set_ylabel(name, fontsize=7)
+        axis.set_ylabel(literal(name), fontsize=7)
     return figure

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from medsegdiff.fusion.curve import Curve, convergence
 from medsegdiff.io.atomic import atomic_path
+from medsegdiff.pictures.text import literal
 
 REAL, CHANCE, POINTS = "#b2182b", "#4d4d4d", "#92b5d6"
 """Colours: of a real difference, of one that may be chance, of cases."""
@@ -56,12 +58,12 @@ def members_curves(curves: Mapping[str, Curve]) -> Figure:
     Source: Wu et al. (2024), figure 3.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axis = figure.subplots()
-    for number, (name, curve) in enumerate(curves.items()):
+    axis, lines = figure.subplots(), list[Line2D]()
+    for number, curve in enumerate(curves.values()):
         colour = f"C{number % 10}"
         low, high = curve.mean - curve.spread, curve.mean + curve.spread
         axis.fill_between(curve.num_members, low, high, color=colour, alpha=0.2, linewidth=0)
-        axis.plot(curve.num_members, curve.mean, ".-", color=colour, markersize=4, linewidth=1.2, label=name)
+        lines += axis.plot(curve.num_members, curve.mean, ".-", color=colour, markersize=4, linewidth=1.2)
         enough = convergence(curve)
         if enough is not None:
             axis.plot(
@@ -70,7 +72,7 @@ def members_curves(curves: Mapping[str, Curve]) -> Figure:
     axis.set(xlabel="members", ylabel="mean Dice")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right")
+    axis.legend(lines, [literal(name) for name in curves], fontsize=8, loc="lower right")
     figure.suptitle("fused mask of n members; ring: the last ten changed Dice by less than 0.1 %", fontsize=9)
     return figure
 
@@ -98,7 +100,7 @@ def differences(panels: Mapping[str, Mapping[str, Gain]], *, against: str) -> Fi
         _panel(axis, metric, of_runs)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    figure.suptitle(f"difference to {against} by case, mean with 95 % interval; red: real", fontsize=9)
+    figure.suptitle(f"difference to {literal(against)} by case, mean with 95 % interval; red: real", fontsize=9)
     return figure
 
 
@@ -112,8 +114,8 @@ def _panel(axis: Axes, metric: str, of_runs: Mapping[str, Gain]) -> None:
         if gain.interval is not None:
             axis.plot(gain.interval, (height, height), color=colour, linewidth=2.5)
         axis.plot(gain.mean, height, "o", color=colour, markersize=5)
-    axis.set_title(metric, fontsize=9)
-    names = [name if len(name) <= 22 else f"…{name[-21:]}" for name in of_runs]
+    axis.set_title(literal(metric), fontsize=9)
+    names = [literal(name, most=22) for name in of_runs]
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.tick_params(axis="x", labelsize=7)

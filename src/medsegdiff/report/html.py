@@ -43,7 +43,7 @@ class Picture:
             with mpl.rc_context({"svg.hashsalt": "medsegdiff", "svg.fonttype": "path"}):
                 shown.savefig(content, format="svg", dpi=160, metadata={"Date": None})
             return cls(_data_uri(content.getvalue(), "image/svg+xml"), alt, caption)
-        Image.fromarray(shown).save(content, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
+        Image.fromarray(shown).save(content, "JPEG", quality=QUALITY, subsampling=0)
         return cls(_data_uri(content.getvalue(), "image/jpeg"), alt, caption)
 
 

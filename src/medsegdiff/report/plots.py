@@ -14,6 +14,7 @@ from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
 from medsegdiff.pictures.curves import members_curves
+from medsegdiff.pictures.text import literal
 from medsegdiff.report.html import Picture, Section, columns_of, label
 
 SPREAD = ("dice", "iou", "hd95", "nsd", "ged")
@@ -58,8 +59,8 @@ def _strips(values: Mapping[str, Sequence[float]], title: str) -> Figure:
         shown = np.asarray(column, dtype=float)
         if len(shown := shown[np.isfinite(shown)]):
             _strip(axis, shown, height, rng)
-    axis.set_title(title, fontsize=10)
-    axis.set_yticks(range(len(values)), [_short(name) for name in values], fontsize=9)
+    axis.set_title(literal(title), fontsize=10)
+    axis.set_yticks(range(len(values)), [literal(name, most=16) for name in values], fontsize=9)
     axis.set_ylim(len(values) - 0.4, -0.6)
     axis.tick_params(axis="x", labelsize=8)
     axis.grid(axis="x", alpha=0.3)
@@ -75,10 +76,6 @@ def _strip(axis: Axes, shown: np.ndarray, height: int, rng: np.random.Generator)
     scatter = height + rng.uniform(-0.25, 0.25, len(shown))
     axis.plot(shown, scatter, ".", color=POINTS, markersize=4, alpha=0.6, markeredgewidth=0, rasterized=True)
     axis.plot(shown.mean(), height, "D", color=MEAN, markersize=4.5)
-
-
-def _short(name: str, *, most: int = 16) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def reliability(evaluation: Evaluation) -> Section | None:
@@ -110,7 +107,8 @@ def _reliability_diagram(pool: Pool, name: str) -> Picture:
         width = 1 / len(curve.weight)
         middle = (curve.edges[:-1] + curve.edges[1:]) / 2 + shift * width
         lower.bar(middle[used], curve.weight[used], width=0.38 * width, color=colour)
-    upper.set_title(f"{name}: ECE {pool.calibration.ece():.4f}, near the masks {pool.near.ece():.4f}", fontsize=10)
+    errors = f"ECE {pool.calibration.ece():.4f}, near the masks {pool.near.ece():.4f}"
+    upper.set_title(f"{literal(name, most=16)}: {errors}", fontsize=10)
     upper.set_ylabel("how often it was there (observed)", fontsize=9)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     lower.set(yscale="log", xlim=(-0.01, 1.01))
@@ -146,7 +144,7 @@ def _risk_plot(selection: Selection, name: str) -> Picture:
     axis.plot(coverage, ideal, ":", color=IDEAL, linewidth=1.8, label="ideal")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     area = aurc(risk)
-    axis.set_title(f"{name}: AURC {area:.5f}, ideal {area - excess_aurc(risk):.5f}", fontsize=10)
+    axis.set_title(f"{literal(name, most=16)}: AURC {area:.5f}, ideal {area - excess_aurc(risk):.5f}", fontsize=10)
     axis.set_xlabel("coverage: share of pixels kept, the most certain first", fontsize=9)
     axis.set_ylabel("error rate of the pixels kept", fontsize=9)
     axis.set_xlim(low, 1 + 0.02 * (1 - low))
