@@ -52,12 +52,12 @@ def run_demo(
     overrides = [*RECIPE, f"train.seed={seed}", f"data.split_seed={seed}"]
     config = load_preset("v2-fast-tiny", overrides + ([f"train.max_steps={steps}"] if steps else []))
     data, run, segmented = out / "data", out / "run", out / "segmented"
-    console.print(f"1/4 Drawing ambiguous lesions, each with the masks of five raters, into {data}")
+    console.print(f"1/4 Drawing ambiguous lesions, each with the masks of five raters, into {data}", markup=False)
     write_phantom(PhantomSource(config.data), data)
-    console.print(f"2/4 Training a small MedSegDiff-V2 for {config.train.max_steps} steps")
+    console.print(f"2/4 Training a small MedSegDiff-V2 for {config.train.max_steps} steps", markup=False)
     if train(data, run, config, console=console, track=track).reason == "interrupted":
         raise KeyboardInterrupt
-    console.print(f"3/4 Segmenting the test images, {MEMBERS} members each")
+    console.print(f"3/4 Segmenting the test images, {MEMBERS} members each", markup=False)
     files = find_inputs([data], split_file=run / "split.csv", split="test")
     segmenter = Segmenter.from_pretrained(run)
     segment_files(segmenter, files, segmented, save_members=True, track=track, members=MEMBERS, seed=seed)

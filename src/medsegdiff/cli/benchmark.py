@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli import command, options
@@ -80,7 +79,7 @@ def show_preset(name: str, preset: dict[str, Any]) -> None:
         f"{preset['parameters'] / 1e6:.1f} M parameters, {preset['precision']}"
         f"{', compiled' if preset['compiled'] else ''}"
     )
-    table = Table(title=escape(title))
+    table = Table(title=title)
     table.add_column("stage")
     for heading in ("GFLOP", "seconds"):
         table.add_column(heading, justify="right")
@@ -147,7 +146,7 @@ def train(
 
 def show_training(presets: dict[str, dict[str, Any]]) -> None:
     """Print what was measured, a column per preset."""
-    table = Table("", *map(escape, presets))
+    table = Table("", *presets)
     rows: dict[str, Callable[[dict[str, Any]], str]] = {
         "image size": lambda p: f"{p['size']} px",
         "batch": lambda p: str(p["batch"]),

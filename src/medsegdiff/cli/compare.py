@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli import options
@@ -61,7 +60,7 @@ def show(found: Comparison) -> None:
 
     groups = f" in {found.num_groups} groups" if found.num_groups < found.num_cases else ""
     table = Table(
-        title=f"{found.num_cases} cases{groups}, compared with {escape(found.runs[0])}",
+        title=f"{found.num_cases} cases{groups}, compared with {found.runs[0]}",
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
@@ -73,7 +72,7 @@ def show(found: Comparison) -> None:
     for row in found.differences:
         interval = "–" if row.ci95 is None else "{:+.4f}…{:+.4f}".format(*row.ci95)
         numbers = (f"{row.mean:+.4f}", interval, f"{row.p:.3g}", f"{row.p_holm:.3g}")
-        table.add_row(escape(row.metric), escape(row.run), *numbers, escape(row.verdict))
+        table.add_row(row.metric, row.run, *numbers, row.verdict)
     out.print(table)
     for remark in found.remarks:
         info(f"Note: {remark}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli import command, complete, options
@@ -53,9 +52,9 @@ def diff(first: What, second: What, as_json: options.AsJson = False) -> None:
         result(to_json(found))
         return
     if found:
-        table = Table("key", escape(first), escape(second))
+        table = Table("key", first, second)
         for key, values in found.items():
-            table.add_row(key, *("–" if value is None else escape(str(value)) for value in values))
+            table.add_row(key, *("–" if value is None else str(value) for value in values))
         out.print(table)
 
 

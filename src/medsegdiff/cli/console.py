@@ -13,10 +13,11 @@ from medsegdiff.progress import Mode, ProgressConsole, tracked
 
 Item = TypeVar("Item")
 
-out = Console(soft_wrap=True, emoji=False)
-err = ProgressConsole(stderr=True, soft_wrap=True, emoji=False)
+# names of users are printed as they are: brackets and colons mean nothing
+out = Console(soft_wrap=True, emoji=False, markup=False)
+err = ProgressConsole(stderr=True, soft_wrap=True, emoji=False, markup=False)
 """For warnings and errors, which nobody can turn off."""
-people = ProgressConsole(stderr=True, soft_wrap=True, emoji=False)
+people = ProgressConsole(stderr=True, soft_wrap=True, emoji=False, markup=False)
 """For all other words, which ``--quiet`` turns off."""
 
 
@@ -40,12 +41,12 @@ def track(items: Sequence[Item], description: str) -> Iterable[Item]:
 
 def info(text: str) -> None:
     """Tell a person something."""
-    people.print(text, highlight=False, markup=False)
+    people.print(text, highlight=False)
 
 
 def warn(text: str) -> None:
     """Warn a person, however quiet it shall be."""
-    err.print(f"Warning: {text}", highlight=False, markup=False)
+    err.print(f"Warning: {text}", highlight=False)
 
 
 def fail(text: str, *, code: int) -> None:
@@ -53,10 +54,10 @@ def fail(text: str, *, code: int) -> None:
     if err.progress == "json":
         err.event("error", text=text, exit=code)
         return
-    err.print("[bold red]Error:[/]", end=" ")
-    err.print(text, highlight=False, markup=False)
+    err.print("Error:", style="bold red", end=" ")
+    err.print(text, highlight=False)
 
 
 def result(text: str) -> None:
     """Print a result that a program may read."""
-    out.print(text, highlight=False, markup=False)
+    out.print(text, highlight=False)

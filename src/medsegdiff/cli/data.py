@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli import command, complete, options
@@ -170,9 +169,9 @@ def plan(
     if as_json:
         result(to_json(made.to_dict()))
     else:
-        table = Table(show_header=False, title=escape(made.data))
+        table = Table(show_header=False, title=made.data)
         for key, value in made.rows().items():
-            table.add_row(key, escape(value))
+            table.add_row(key, value)
         stdout.print(table)
     if not made.fits:
         info(f"A single image needs about {made.needed / 1e9:.1f} GB. Choose a smaller --preset or data.image_size.")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from medsegdiff.cli import command, options
 from medsegdiff.cli.console import info, out, result, track
@@ -57,10 +57,10 @@ def show(made: Diagnosis) -> None:
     for heading in ("", "verdict", "found → what to do"):
         table.add_column(heading, no_wrap=heading == "verdict")
     for finding in made.findings:
-        verdict = f"[{COLOURS[finding.verdict]}]{finding.verdict}[/]"
+        verdict = Text(finding.verdict, style=COLOURS[finding.verdict])
         what = f"{finding.group}: {finding.name}"
         advice = f"\n→ {finding.advice}" if finding.advice else ""
-        table.add_row(escape(what), verdict, escape(finding.found + advice))
+        table.add_row(what, verdict, finding.found + advice)
     out.print(table)
     verdicts = [finding.verdict for finding in made.findings]
     counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in COLOURS if verdict in verdicts)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from medsegdiff.cli import complete, options
@@ -41,7 +40,7 @@ def info(
     for key, value in facts.items():
         if key != "config":
             shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-            table.add_row(key, escape(shown))
+            table.add_row(key, shown)
     out.print(table)
 
 
@@ -85,7 +84,7 @@ def facts_table(rows: Sequence[dict[str, Any]], *, title: str) -> Table:
     table = Table("name", "facts", title=title)
     for row in rows:
         facts = "\n".join(f"{k}: {shown(v)}" for k, v in row.items() if k != "name" and v not in ("", None))
-        table.add_row(row["name"], escape(facts))
+        table.add_row(row["name"], facts)
     return table
 
 
@@ -100,7 +99,7 @@ def models_table(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         table.add_row(
             row["name"],
-            escape(short(row)),
+            short(row),
             row.get("kind", ""),
             f"{row['parameters'] / 1e6:.1f} M",
             f"{row['gmac']['condition']:.1f} + {row['gmac']['denoiser']:.1f}",
@@ -113,7 +112,7 @@ def references(rows: Sequence[dict[str, Any]]) -> Table:
     """Lay out the papers of models in full."""
     table = Table.grid(padding=(0, 2))
     for row in rows:
-        table.add_row(row["name"], escape(f"{row.get('paper', '')}, {row.get('year', '')}"))
+        table.add_row(row["name"], f"{row.get('paper', '')}, {row.get('year', '')}")
     return table
 
 

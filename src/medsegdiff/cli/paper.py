@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -213,7 +212,7 @@ def show(found: EnsembleBenchmark) -> None:
 def _written(value: object) -> str:
     if value is None:
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _lay_out(name: str, results: list[str], format_: options.Format, file: Path | None) -> None:

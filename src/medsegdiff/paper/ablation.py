@@ -89,7 +89,8 @@ def ablate(
         if job.done:
             continue
         left = f"about {minutes_left(jobs, plan):.0f} min left"
-        console.print(f"Run {number} of {len(jobs)}: {job.variant.name}, seed {job.seed}; {left}", highlight=False)
+        told = f"Run {number} of {len(jobs)}: {job.variant.name}, seed {job.seed}; {left}"
+        console.print(told, highlight=False, markup=False)
         try:
             perform(job, plan, data, device=device, console=console, track=track)
         except TrainingError as error:

@@ -80,7 +80,7 @@ def train(
     run.check_resumable() if resume else run.check_new()
     if resume and run.imported:
         told = f"{run.folder} was imported: training begins at step 0, with its weights and a fresh optimizer."
-        console.print(told, highlight=False, soft_wrap=True)
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
         resume, start = False, run.folder
     begun = load_config(run.folder) if resume else None
     planned = plan(data, config, device=device, begun=begun, track=track)
@@ -97,7 +97,7 @@ def train(
     cases = PreparedCases(planned.source, resolved, stride=model.stride)
     read_all(cases, info, resolved, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
-    console.print(summary(info, resolved), highlight=False)
+    console.print(summary(info, resolved), highlight=False, markup=False)
     accelerator = make_accelerator(resolved, run, device)
     trainer = Trainer(resolved, info, cases, run, accelerator, console, StepBudget(resolved.train, clock=clock))
     if resume:

@@ -199,7 +199,7 @@ class Monitor:
         if self.active:
             self.bar.update(total=total)
             self.run.append({"step": step, "settled": total, "step_seconds": step_seconds})
-            self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False)
+            self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False, markup=False)
 
     def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
         """Report a validation and draw the curves."""
@@ -213,6 +213,7 @@ class Monitor:
                 f"step {step:>6} · validation Dice {numbers['dice']:.4f} fused, "
                 f"{numbers['dice_member']:.4f} one member{anchor} "
                 f"· IoU {numbers['iou']:.4f} · agreement {numbers['agreement']:.3f}"
-                + (" · best so far" if best else "")
+                + (" · best so far" if best else ""),
+                markup=False,
             )
         self._seen, self._since = 0, time.monotonic()  # sampling is not training time
