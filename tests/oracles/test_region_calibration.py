@@ -41,6 +41,13 @@ def test_five_steps_give_a_region_of_any_size_about_its_probability(n: int, p: f
     assert share_of_foreground(SCHEDULE, n, p, steps=8, spacing="regions") == pytest.approx(p, abs=0.025)
 
 
+@pytest.mark.parametrize(("steps", "least"), [(2, 0.02), (3, 0.18), (4, 0.21)])
+def test_fewer_steps_give_every_region_a_part_of_its_probability(steps: int, least: float) -> None:
+    """Too little, which is said where they are asked for; but no size is left out."""
+    shares = [share_of_foreground(SCHEDULE, n, 0.3, steps=steps, spacing="regions") for n in SIZES]
+    assert least < min(shares) < max(shares) < 0.3
+
+
 def test_five_steps_spread_over_all_of_the_schedule_do_not() -> None:
     """What the spacing is for: elsewhere the share depends on the size of the region, and is far too small."""
     for spacing in ("logsnr", "trailing", "linspace"):
@@ -53,11 +60,12 @@ def test_five_steps_spread_over_all_of_the_schedule_do_not() -> None:
 @pytest.mark.parametrize("zero", [False, True])
 def test_times_fall_and_end_where_regions_are_settled(schedule: str, scale: float, zero: bool) -> None:
     made = make_schedule(schedule, signal_scale=scale, zero_terminal_snr=zero)
-    for steps in (1, 2, 5, 8):
+    for steps in (1, 2, 3, 4, 5, 8):
         times = SPACINGS["regions"](made, steps)
         assert len(times) == steps
         assert times[0] == 999
         assert all(a > b for a, b in pairwise(times))
+        assert all(made.lam_at(t) <= REGION_RANGE[1] + 1e-3 for t in times)
     assert made.lam_at(times[-1]) == pytest.approx(min(REGION_RANGE[1], float(made.lam[0])), abs=1e-3)
     levels = [made.lam_at(t) for t in times[1:]]
     steps_in_lam = [b - a for a, b in pairwise(levels)]

@@ -160,6 +160,17 @@ def test_the_mean_takes_no_members_steps_or_fusion(unwanted: dict[str, object]) 
     assert Request.of(small_config(), mode="mean", members=None).members == 1
 
 
+@pytest.mark.parametrize(
+    ("steps", "spacing", "told"), [(1, "logsnr", "mean"), (3, "regions", "rare"), (4, "regions", "")]
+)
+def test_too_few_steps_are_said(steps: int, spacing: str, told: str, caplog: pytest.LogCaptureFixture) -> None:
+    Request.of(small_config(f"sampling.spacing={spacing}"), steps=steps)
+    assert (told in caplog.text) if told else not caplog.text
+    caplog.clear()
+    Request.of(small_config(f"sampling.spacing={spacing}"), mode="mean")  # it needs one
+    assert not caplog.text
+
+
 def test_the_mean_can_not_be_read_from_noise() -> None:
     with pytest.raises(ConfigError, match="target x0 or v"):
         Request.of(small_config("diffusion.target=eps"), mode="mean")

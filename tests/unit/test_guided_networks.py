@@ -101,7 +101,14 @@ def test_the_condition_of_v1_is_gated_by_the_noisy_mask_and_its_time() -> None:
     image, x_t = torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32)
     early, late = (model(image, x_t, torch.tensor([t]))[1] for t in (10.0, 900.0))
     assert not torch.allclose(early, late, atol=1e-6)
-    nothing = model(image, torch.zeros_like(x_t), torch.tensor([999.0]))[1]
+
+
+@pytest.mark.parametrize("steps", [1000, 100])
+def test_the_anchor_of_v1_is_drawn_where_x_t_is_pure_noise(steps: int) -> None:
+    """At the last step of the process, however many there are: later ones were never trained."""
+    model = randomised(build_model(small_network("medsegdiff-v1", f"diffusion.num_train_timesteps={steps}")))
+    image = torch.randn(1, 3, 32, 32)
+    nothing = model(image, torch.zeros(1, 1, 32, 32), torch.tensor([steps - 1.0]))[1]
     assert torch.equal(nothing, model.condition(image).logits)
 
 

@@ -23,7 +23,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS
 from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.diffusion.schedule import schedule_of
-from medsegdiff.diffusion.spacing import COVERING, table_of
+from medsegdiff.diffusion.spacing import COVERING, FEWEST_REGIONS, table_of
 from medsegdiff.doctor.report import Finding
 from medsegdiff.errors import DataError
 from medsegdiff.hardware import pick_precision
@@ -34,8 +34,6 @@ DECIDED = (-2.5, 0.5)
 """λ between which a pixel becomes foreground or background."""
 FEWEST = 2
 """Steps that must lie there, so that members come out as often as they should."""
-FEWEST_REGIONS = 4
-"""Steps that the spacing ``regions`` was made for, at least."""
 
 _data, _sampler, _machine = (partial(Finding, group) for group in ("data", "sampler", "machine"))
 

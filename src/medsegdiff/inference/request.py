@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack
 
 from medsegdiff.config.diffusion import SamplingConfig, SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.diffusion.spacing import FEWEST_REGIONS
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.ensemble import num_looks
@@ -55,8 +56,8 @@ class Request:
         if sampling.mode == "mean":
             sampling = _in_one_step(sampling, given, target=config.diffusion.target)
             sampling = sampling.model_copy(update={"members": num_looks(sampling, config)})
-        if (taught := config.train.one_step) and sampling.steps > 1:
-            log.warning("The model was %s; %d steps were not learned.", taught, sampling.steps)
+        if told := _doubt(sampling, config.train.one_step):
+            log.warning("%s", told)
         return cls(sampling, auto, seed, sampling.raters or config.spec.raters)
 
     def with_members(self, number: int) -> Request:
@@ -73,6 +74,20 @@ class Request:
     def members(self) -> int | Literal["auto"]:
         """What is drawn for each image."""
         return AUTO if self.auto else self.sampling.members
+
+
+def _doubt(sampling: SamplingConfig, taught: str) -> str:
+    """Say what is wrong with a number of steps; ``taught`` tells of a model that has learned to make one."""
+    steps = sampling.steps
+    if taught:
+        return f"The model was {taught}; {steps} steps were not learned." if steps > 1 else ""
+    if sampling.mode == "mean":
+        return ""
+    if steps == 1:
+        return "1 step gives the mean of all masks: members that agree where raters do not. Take more steps."
+    if sampling.spacing == "regions" and steps < FEWEST_REGIONS:
+        return f"{steps} steps draw what is rare too rarely, so members agree too much. Take {FEWEST_REGIONS} or more."
+    return ""
 
 
 def _chosen(sampling: SamplingConfig, given: dict[str, Any], *, auto: bool) -> SamplingConfig:

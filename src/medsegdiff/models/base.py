@@ -64,6 +64,9 @@ class DiffusionModel(nn.Module, ABC):
     fewest_cells = 1
     """Pixels of an image on the coarsest grid, at least: two where they are normalised by image."""
 
+    last_time: float = 999.0
+    """Where x_t is pure noise: T − 1 of the process, which `build_model` tells."""
+
     def __init__(self, *, stride: int) -> None:
         super().__init__()
         self.stride = stride
@@ -185,6 +188,7 @@ def build_model(config: ResolvedConfig) -> DiffusionModel:
     model: DiffusionModel = MODELS.build(
         config.model.name, config.model, image_channels=config.image_channels, mask_channels=config.mask_channels
     )
+    model.last_time = float(config.diffusion.num_train_timesteps - 1)
     if config.diffusion.residual:
         model.begin_with_nothing()
     return model

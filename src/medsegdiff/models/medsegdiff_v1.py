@@ -13,9 +13,6 @@ from medsegdiff.models.base import MODELS, Said, size_of
 from medsegdiff.models.denoiser import GuidedModel, ImageCondition, make_denoiser
 from medsegdiff.nn.ff_parser import ContextUNet, FFParser
 
-ANCHOR_TIME = 999.0
-"""The last step of the authors' process: where the anchor is drawn, from a mask without noise or signal."""
-
 
 class DynamicGate(nn.Module):
     """Weighs features of the image by what the denoiser sees at the moment.
@@ -79,7 +76,7 @@ class MedSegDiffV1(GuidedModel):
         """Draw the anchor from an empty mask; each step looks at the image anew."""
         self.check_size(image)
         empty = image.new_zeros(len(image), self.mask_channels, *size_of(image))
-        _, bottom, skips = self._encode(image, empty, self.at(image.new_tensor([ANCHOR_TIME]), size_of(image)))
+        _, bottom, skips = self._encode(image, empty, self.at(image.new_tensor([self.last_time]), size_of(image)))
         return ImageCondition(self._anchor(bottom, skips), image)
 
     def denoise(
