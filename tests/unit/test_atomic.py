@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from medsegdiff.io import atomic
 from medsegdiff.io.atomic import atomic_path, to_json, write_json, write_text
+from medsegdiff.io.raster import write_mask
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_parts(tmp_path: Path) -> None:
@@ -40,6 +44,59 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="No space left"):
         write_text(file, "new")
     assert file.read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_told_with_a_way_out_whoever_says_so(tmp_path: Path, error: Exception) -> None:
+    with (
+        pytest.raises(OSError, match="a.bin: No space left.*another disk"),
+        atomic_path(tmp_path / "a.bin"),
+    ):
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_files_may_be_read_by_whom_the_umask_lets(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "a")
+        write_mask(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
+
+
+def test_a_share_that_takes_no_permissions_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refused)
+    write_text(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "a"
+
+
+def test_long_names_leave_room_for_those_of_neighbours(tmp_path: Path) -> None:
+    path = tmp_path / ("𝒳" * 62 + ".nii.gz")  # 255 bytes
+    with atomic_path(path) as part:
+        assert part.name.endswith(".nii.gz")
+    assert path.is_file()
+
+
+def test_only_what_can_not_be_made_again_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network each wait takes tens of milliseconds, and a picture has a dozen files."""
+    waited: list[str] = []
+    monkeypatch.setattr(atomic, "flush", lambda path: waited.append(path.suffix))
+    write_mask(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+    write_json(tmp_path / "a.json", {})
+    assert waited == [".json"]
 
 
 def test_folders_are_made_and_json_is_strict(tmp_path: Path) -> None:

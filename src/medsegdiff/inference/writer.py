@@ -117,11 +117,20 @@ Colour = tuple[int, int, int]
 
 
 def write_label_tables(folder: Path, labels: Mapping[str, tuple[int, Colour]]) -> None:
-    """Write a label description for ITK-SNAP (``itk-snap.txt``) and a colour table for 3D Slicer (``slicer.ctbl``)."""
+    """Write a label description for ITK-SNAP (``itk-snap.txt``) and a colour table for 3D Slicer (``slicer.ctbl``).
+
+    Those that are there already stay: all images of a folder have the same.
+    """
     named = sorted((value, name, colour) for name, (value, colour) in labels.items())
     rows = [(0, "background", (0, 0, 0)), *named]
-    write_text(folder / ITK_SNAP, "\n".join(["# IDX  R  G  B  A  VIS  MSH  LABEL", *map(_itk_snap, rows), ""]))
-    write_text(folder / SLICER, "\n".join([f"# Color table file, {len(rows)} values", *map(_slicer, rows), ""]))
+    tables = {
+        ITK_SNAP: ["# IDX  R  G  B  A  VIS  MSH  LABEL", *map(_itk_snap, rows), ""],
+        SLICER: [f"# Color table file, {len(rows)} values", *map(_slicer, rows), ""],
+    }
+    for name, lines in tables.items():
+        file, text = folder / name, "\n".join(lines)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_text(file, text)
 
 
 def _itk_snap(row: tuple[int, str, Colour]) -> str:

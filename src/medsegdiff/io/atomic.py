@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import mmap
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,27 +18,46 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+KEPT = 50
+"""Letters of a file's name that the name of its neighbour keeps: with an ending, both must fit into 255 bytes."""
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Write to a neighbour of a path and move it there when all went well; on any error nothing has changed."""
+def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Write to a neighbour of a path and move it there when all went well; on any error nothing has changed.
+
+    The file may be read by whom the umask lets. ``durable`` waits until it is on the disk, so that it outlasts a loss
+    of power: that takes long on a network, and what can be made again need not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix  # .nii.gz is one ending
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name.removesuffix(ending)}-", suffix=ending)
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f".{path.name.removesuffix(ending)[:KEPT]}-{secrets.token_hex(4)}{ending}")
+    part.touch(exist_ok=False)  # made with its permissions: to change them later is not allowed everywhere
     try:
         yield part
-        flush(part)
-        part.chmod(0o644)
+        if durable:
+            flush(part)
         part.replace(path)
+    except Exception as error:
+        if is_full(error):
+            way_out = "What was there before is unchanged. Free some room, or choose a folder on another disk."
+            raise OSError(errno.ENOSPC, f"{path}: {os.strerror(errno.ENOSPC)}. {way_out}") from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 
 
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether a disk is full, or a quota used up; libraries that are not Python's say so in words alone."""
+    return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    with atomic_path(path) as part:
+    """Write a text file, atomically, so that it is on the disk."""
+    with atomic_path(path, durable=True) as part:
         part.write_text(text, encoding="utf-8")
 
 

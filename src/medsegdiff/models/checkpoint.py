@@ -78,11 +78,12 @@ def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, An
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     header = {key: str(value) for key, value in (facts or {}).items()}
     try:
-        with atomic_path(file) as part:
+        with atomic_path(file, durable=True) as part:
             save_file(tensors, part, metadata={"format": "pt", **header})
     except (OSError, SafetensorError) as error:
+        reason = error.__cause__ or error
         raise CheckpointError(
-            f"{file}: can't be written ({error}). What was there before is unchanged; free some space and resume."
+            f"{file}: can't be written ({reason}). What was there before is unchanged; free some space and resume."
         ) from error
 
 
