@@ -34,13 +34,13 @@ def check(
     from medsegdiff.io.atomic import to_json
     from medsegdiff.pictures.cases import preview
 
-    if out is not None:
-        if out.suffix.lower() != ".png":
-            raise ConfigError(f"--out is {out}; it names the preview picture and ends in .png.")
-        out.unlink(missing_ok=True)  # that of another folder would mislead
+    if out is not None and out.suffix.lower() != ".png":
+        raise ConfigError(f"--out is {out}; it names the preview picture and ends in .png.")
     found = inspect_folder(folder, load_preset("v2-tiny", set_ or []).data, track=track)
-    if out is not None and found.drawn is not None:
+    if out is not None and found.drawn is not None and found.shown:
         preview(found.shown, found.drawn, out)
+    elif out is not None:
+        out.unlink(missing_ok=True)  # that of another folder would mislead
     if as_json:
         result(to_json(found.to_dict()))
     else:
