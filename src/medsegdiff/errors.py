@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class MedSegDiffError(Exception):
@@ -32,6 +33,34 @@ class CheckpointError(MedSegDiffError, ValueError):
 
 class TrainingError(MedSegDiffError, RuntimeError):
     """Training can't go on: the loss stays non-finite, say."""
+
+
+class OutOfMemoryError(MedSegDiffError, MemoryError):
+    """There is not enough memory for what was asked."""
+
+
+LACKING = ("allocate memory", "not enough memory", "out of memory", "alloc_failed", "bad_alloc")
+"""Words, in small letters, in which libraries say so: PyTorch on CPU and GPU, cuDNN and its like, C++."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether memory did not suffice, in whichever of many ways a library says so."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, (RuntimeError, OSError)) and any(words in said for words in LACKING)
+    )
+
+
+@contextmanager
+def memory_worded(what: str, *, way_out: str) -> Iterator[None]:
+    """Turn all those ways into one error that says what to do."""
+    try:
+        yield
+    except (RuntimeError, OSError, MemoryError) as error:
+        if isinstance(error, OutOfMemoryError) or not lacks_memory(error):
+            raise
+        asked = next((line.strip() for line in str(error).splitlines() if "allocate" in line), type(error).__name__)
+        raise OutOfMemoryError(f"{what}: there is not enough memory ({asked.rstrip('.')}). {way_out}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

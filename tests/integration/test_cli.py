@@ -132,7 +132,7 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
     assert sorted(Path(p).name for p in done["failed"]) == ["bad.png", "cut.nii.gz", "flat.png"]
     assert any("nothing to see" in reason for reason in done["failed"].values())
     assert any("cut off or damaged" in reason for reason in done["failed"].values())
-    assert "3 files could not be read" in shown.err
+    assert "3 images could not be segmented" in shown.err
 
 
 @pytest.mark.parametrize(

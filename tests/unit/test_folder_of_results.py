@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegdiff.errors import DataError
+from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.inference import RECORD
 from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
 from medsegdiff.labels import Labels
@@ -53,7 +53,8 @@ def test_a_model_that_lay_nowhere_is_no_folder(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     record = Record(task="binary", classes=("lesion",), model=Origin("runs/a, b", "best"), members=4, seconds=1.5)
-    SegmentationFolder(tmp_path).begin(record, None)
+    with SegmentationFolder(tmp_path).renewed(record, None):
+        pass
     assert json.loads((tmp_path / RECORD).read_text())["format"] == 2
     assert SegmentationFolder.around(tmp_path / "members" / "00").read() == record
 
@@ -75,3 +76,78 @@ def test_a_folder_of_nobody_tells_nothing(tmp_path: Path) -> None:
 def test_what_is_not_understood_is_named(tmp_path: Path, value: object, words: str) -> None:
     with pytest.raises(DataError, match=words):
         told(tmp_path, value)
+
+
+RECORD_OF_NOW = Record(task="binary", classes=("lesion",))
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> SegmentationFolder:
+    """Results of an earlier time."""
+    folder = SegmentationFolder(tmp_path / "out")
+    with folder.renewed(RECORD_OF_NOW, None):
+        for part in ("masks", "members/00/masks"):
+            (folder.root / part).mkdir(parents=True)
+            (folder.root / part / "a.png").write_text("old")
+    return folder
+
+
+def files_of(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_results_beside_which_images_were_laid_are_kept(earlier: SegmentationFolder) -> None:
+    """Somebody makes a data set of them, with masks that were corrected by hand."""
+    (earlier.root / "images").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="holds images, so its masks may be your references. Choose another"):
+            earlier.check_room(overwrite=overwrite)
+
+
+def test_what_is_to_be_read_does_not_go_with_earlier_results(earlier: SegmentationFolder, tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to(earlier.root / "masks" / "a.png")
+    (tmp_path / "way").symlink_to(earlier.root / "masks")
+    for inside in (earlier.root / "masks" / "a.png", tmp_path / "link.png", tmp_path / "way" / "a.png"):
+        with pytest.raises(ConfigError, match="to be read, among the results to be replaced"):
+            earlier.check_room(overwrite=True, inputs=[tmp_path / "b.png", inside])
+    earlier.check_room(overwrite=True, inputs=[tmp_path / "b.png", earlier.root / "c.png"])
+
+
+def test_earlier_results_are_back_where_new_ones_can_not_be_written(earlier: SegmentationFolder) -> None:
+    before = files_of(earlier.root)
+    with pytest.raises(OSError, match="full"), earlier.renewed(RECORD_OF_NOW, None):
+        (earlier.root / "masks").mkdir()
+        (earlier.root / "masks" / "b.png").write_text("ne")
+        (earlier.root / "labels").mkdir()
+        raise OSError("full")
+    assert files_of(earlier.root) == before
+    assert not (earlier.root / "labels").exists()
+
+
+def test_earlier_results_are_gone_when_there_are_new_ones(earlier: SegmentationFolder) -> None:
+    (earlier.root / "notes.txt").write_text("mine")
+    with earlier.renewed(RECORD_OF_NOW, None):
+        (earlier.root / "labels").mkdir()
+        (earlier.root / "labels" / "b.png").write_text("new")
+    assert set(files_of(earlier.root)) == {RECORD, "notes.txt", "labels/b.png"}
+
+
+def test_a_linked_folder_of_results_loses_its_link_alone(earlier: SegmentationFolder, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "c.png").write_text("mine")
+    (earlier.root / "overlay").symlink_to(tmp_path / "mine")
+    with earlier.renewed(RECORD_OF_NOW, None):
+        pass
+    assert (tmp_path / "mine" / "c.png").read_text() == "mine"
+    assert not (earlier.root / "overlay").exists()
+
+
+def test_half_of_a_result_is_removed_and_that_of_others_stays(earlier: SegmentationFolder) -> None:
+    for name in ("a[1].png", "a_b.png"):
+        (earlier.root / "masks" / name).write_text("new")
+    (earlier.root / "dicom-seg").mkdir()
+    (earlier.root / "dicom-seg" / "a_probability_x.dcm").write_text("new")
+    earlier.forget("a")
+    assert set(files_of(earlier.root)) == {RECORD, "masks/a[1].png", "masks/a_b.png"}
+    earlier.forget("a[1]")
+    assert set(files_of(earlier.root)) == {RECORD, "masks/a_b.png"}

@@ -224,7 +224,7 @@ def sample(argv: Sequence[str] | None = None) -> None:
     if finished.done:
         result(str(flags.out))
     if finished.failed:
-        warn(f"{len(finished.failed)} of {len(files)} images could not be read; the reasons are above.")
+        warn(f"{len(finished.failed)} of {len(files)} images could not be segmented; the reasons are above.")
         sys.exit(Exit.SOME_FAILED if finished.done else Exit.FAILED)
 
 

@@ -118,7 +118,7 @@ def segment(
         info(" · ".join(f"{name}: {out / part}" for part, name in SHOWN.items() if part in parts))
         result(str(out))
     if finished.failed:
-        warn(f"{len(finished.failed)} files could not be read; the reasons are above.")
+        warn(f"{len(finished.failed)} images could not be segmented; the reasons are above.")
     command.ended(failed=len(finished.failed), done=len(finished.done))
 
 

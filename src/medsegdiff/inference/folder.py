@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
+import os
+import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,30 +133,58 @@ class SegmentationFolder:
         require(record.plugins, where=self.root)
         return record
 
-    def check_room(self, *, overwrite: bool) -> None:
-        """Make sure that results overwrite nothing but results, and those only when told to."""
-        guarded = ("images", *PARTS, RATES) if self._is_run else ("images", *PARTS, RATES, SPLIT)
-        taken = [part for part in guarded if (self.root / part).exists()]
+    def check_room(self, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+        """Make sure that results overwrite nothing but results, and those only when told to.
+
+        ``inputs`` are files that are read: they must not go with the earlier results.
+        """
+        taken = [part for part in ("images", *self._cleared) if (self.root / part).exists()]
         if taken and not self.exists:
             raise ConfigError(
                 f"{self.root} holds {some(taken)} that 'medsegdiff segment' did not write, perhaps your data. "
                 "Choose another --out."
             )
+        if "images" in taken:
+            raise ConfigError(f"{self.root} holds images, so its masks may be your references. Choose another --out.")
         if taken and not overwrite:
             raise ConfigError(
                 f"{self.root} holds results already. Add --overwrite to replace them, or choose another --out."
             )
+        if inside := self._among_cleared(inputs) if taken else []:
+            raise ConfigError(
+                f"{self.root} holds {some(inside)}, to be read, among the results to be replaced. Choose another --out."
+            )
 
-    def begin(self, record: Record, split_file: Path | None) -> None:
-        """Remove the results of an earlier time, and nothing else; mark the folder as ours."""
-        if self.exists:
-            for part in PARTS:
-                shutil.rmtree(self.root / part, ignore_errors=True)
-            for file in (RATES,) if self._is_run else (RATES, SPLIT):
-                (self.root / file).unlink(missing_ok=True)
-        self._tell(record)
-        if split_file is not None and not self._is_run:
-            shutil.copyfile(split_file, self.root / SPLIT)
+    @contextmanager
+    def renewed(self, record: Record, split_file: Path | None) -> Iterator[None]:
+        """Write the first new result: when it is there, those of an earlier time are gone; if not, they are back."""
+        split = None if split_file is None or self._is_run else split_file.read_text(encoding="utf-8")
+        ours = (RECORD, *self._cleared)
+        earlier = [name for name in ours if os.path.lexists(self.root / name)]
+        aside = self.root / f".earlier-{secrets.token_hex(4)}"
+        try:
+            _move(earlier, self.root, aside)
+            self._tell(record)
+            if split is not None:
+                write_text(self.root / SPLIT, split)
+            yield
+        except BaseException:  # a full disk, an interruption
+            moved = [name for name in earlier if os.path.lexists(aside / name)]
+            for name in {*ours} - {*earlier} | {*moved}:
+                _remove(self.root / name)
+            _move(moved, aside, self.root)
+            with suppress(OSError):
+                aside.rmdir()
+            raise
+        _remove(aside)
+
+    def forget(self, name: str) -> None:
+        """Remove what was written of an image that could not be written whole."""
+        files = {f"{name}{ending}" for ending in (".png", ".nii.gz", ".dcm")}
+        for part in PARTS:
+            for file in (self.root / part).rglob(f"{glob.escape(name)}*"):
+                if file.name in files or (part == "dicom-seg" and file.name.startswith(f"{name}_probability")):
+                    file.unlink()
 
     def finish(self, record: Record, rates: Sequence[Mapping[str, str]]) -> None:
         """Tell what became of the images; rates of members, if there are any, get a table."""
@@ -168,9 +200,35 @@ class SegmentationFolder:
         write_json(self.root / RECORD, record.model_dump(mode="json", exclude_none=True))
 
     @property
+    def _cleared(self) -> tuple[str, ...]:
+        """What goes when results are replaced."""
+        return (*PARTS, RATES) if self._is_run else (*PARTS, RATES, SPLIT)
+
+    def _among_cleared(self, files: Iterable[Path]) -> list[str]:
+        """Find the files that would go, under the name they have or behind a link."""
+        cleared = {(self.root / part).resolve() for part in self._cleared}
+        known = ((path, path.parent.resolve() / path.name, path.resolve()) for path in files)
+        return [str(path) for path, *places in known if any(cleared & {at, *at.parents} for at in places)]
+
+    @property
     def _is_run(self) -> bool:
         """Whether a training run lives here, whose split is its own; results may lie beside it."""
         return (self.root / CONFIG).is_file()
+
+
+def _move(names: Iterable[str], source: Path, target: Path) -> None:
+    """Move parts of a folder into another one on the same disk, made if need be."""
+    for name in names:
+        target.mkdir(parents=True, exist_ok=True)
+        (source / name).rename(target / name)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder, or a link, but not what it leads to; fine where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _of_today(told: dict[str, Any]) -> dict[str, Any]:

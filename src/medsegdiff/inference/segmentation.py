@@ -83,6 +83,12 @@ class Segmentation(Part):
         return Path(out)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays, in memory or in temporary files."""
+        arrays = (*vars(self).values(), *vars(self.uncertainty).values())
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+    @property
     def chosen_of(self) -> int | None:
         """Among how many candidates the members were chosen; ``None`` where all that were drawn are members."""
         return None if self.choice is None else len(self.choice.sizes)

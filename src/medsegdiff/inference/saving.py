@@ -1,0 +1,160 @@
+"""Results on their way into a folder: read, written image by image, and told of at the end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medsegdiff.config.spec import DataSpec
+from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.transforms import check_channels
+from medsegdiff.errors import MedSegDiffError, memory_worded
+from medsegdiff.inference.certainty import Certainty
+from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
+from medsegdiff.inference.inputs import check_files, read_case
+from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.writer import rates_of
+from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
+from medsegdiff.types import Case
+
+log = logging.getLogger(__name__)
+
+CLOSE = "Close other programs, or make the image smaller."
+OF_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+"""What a system says of names that it does not take."""
+
+
+@dataclass
+class Finished:
+    """What became of the files."""
+
+    done: list[ImageRecord] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Path → why."""
+    seconds: float = 0.0
+    seen: list[Appearance] = field(default_factory=list)
+    """By image: what its mask looks like."""
+    rates: list[dict[str, str]] = field(default_factory=list)
+    """Rows of what STAPLE says of the members."""
+
+    def members(self) -> str:
+        """Say how many members the images have."""
+        counts = [image.members or 0 for image in self.done] or [0]
+        if self.chosen_of:
+            return f"{max(counts)} chosen of {self.chosen_of} candidates, which all serve mask, probability and sizes"
+        return f"mean {np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
+
+    @property
+    def chosen_of(self) -> int:
+        """Among how many candidates members were chosen; 0 where all that were drawn are members."""
+        return max((image.chosen_of or 0 for image in self.done), default=0)
+
+    def warning(self) -> str:
+        """Say so if the results look like those of a model that has not been trained long enough."""
+        return warning_of(self.seen)
+
+    def add(self, result: Segmentation) -> None:
+        """Look at a result that was saved."""
+        image = _recorded(result)
+        self.done.append(image)
+        self.seen.append(_appearance(result, image))
+        self.rates += rates_of(result.name, result, result.labels)
+
+
+class Saving:
+    """Reads files and writes results, and lists those with which it did not succeed: the others go on."""
+
+    def __init__(
+        self,
+        folder: SegmentationFolder,
+        record: Record,
+        files: Sequence[CaseFiles],
+        *,
+        parts: Collection[str],
+        split_file: Path | None,
+    ) -> None:
+        self.folder, self.record, self.parts, self.split_file = folder, record, parts, split_file
+        self.finished = Finished()
+        self._paths = {file.name: str(file.images[0]) for file in files}
+
+    def readable(self, files: Iterable[CaseFiles], spec: DataSpec) -> Iterator[Case]:
+        """Read cases, and pass over those that can't be read."""
+        for file in files:
+            try:
+                check_files(file, spec)
+                with memory_worded(str(file.images[0]), way_out=CLOSE):
+                    case = read_case(file)
+                check_channels(case, spec.channels)
+            except Exception as error:  # noqa: BLE001 - whatever a library makes of a file, the others are read
+                self.refused(file, error)
+                continue
+            yield case
+            del case
+
+    def write(self, result: Segmentation) -> None:
+        """Write a result, whole or not at all; those of an earlier time stay until there is a new one."""
+        first = not self.finished.done
+        try:
+            with (
+                self.folder.renewed(self.record, self.split_file) if first else nullcontext(),
+                memory_worded(result.name, way_out=CLOSE),
+            ):
+                result.save(self.folder.root, parts=self.parts)
+                self.finished.add(result)
+        except Exception as error:
+            self.folder.forget(result.name)
+            if isinstance(error, OSError) and error.errno not in OF_NAME:  # a full disk, say: so it is for all
+                raise
+            self.refused(result, error)
+
+    def refused(self, case: Case | CaseFiles | Segmentation, error: Exception) -> None:
+        """Note why an image was passed over."""
+        ours = isinstance(error, MedSegDiffError)
+        told = str(error) if ours else f"{self._paths[case.name]}: {type(error).__name__}: {error}"
+        log.warning("%s", told)
+        log.debug("%s", case.name, exc_info=error)
+        self.finished.failed[self._paths[case.name]] = told
+
+    def finish(self, *, seconds: float) -> Finished:
+        """Tell in the folder what became of the images."""
+        finished = self.finished
+        finished.seconds = seconds
+        if finished.done:
+            ended = {"seconds": seconds, "images": tuple(finished.done), "failed": finished.failed}
+            self.folder.finish(self.record.model_copy(update=ended), finished.rates)
+        return finished
+
+
+def _recorded(result: Segmentation) -> ImageRecord:
+    labels, anchor = result.labels, result.anchor_certainty
+    shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
+    return ImageRecord(
+        name=result.name,
+        foreground=shares,
+        members=len(result.members),
+        chosen_of=result.chosen_of,
+        mean_entropy=float(result.uncertainty.entropy.mean()),
+        agreement=result.agreement(),
+        confidence=Certainty.of_array(result.probability, labels).confidence,
+        anchor_confidence=None if anchor is None else anchor.confidence,
+        anchor_entropy=None if anchor is None else anchor.entropy,
+        sizes=result.sizes(),
+    )
+
+
+def _appearance(result: Segmentation, image: ImageRecord) -> Appearance:
+    """Look at the structure that members draw largest."""
+    labels = result.labels
+    shares = [
+        np.mean([labels.mask(member, index).mean() for member in result.members])
+        for index in range(len(labels.structures))
+    ]
+    largest = int(np.argmax(shares))
+    mask = labels.mask(result.mask, largest)
+    return appearance_of(mask, agreement=image.agreement or 0.0, members=float(shares[largest]))
