@@ -20,8 +20,8 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_seg import read_segmentation
-from medsegdiff.io.image import image_name
 from medsegdiff.io.listing import list_images
+from medsegdiff.io.names import image_name
 from tests.dicom_makers import OBLIQUE, make_slices, write_slices
 from tests.integration.test_cli import call
 from tests.integration.test_volumes import identity

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from medsegdiff.errors import DataError
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.io.raster import picture_size, read_map, read_mask
@@ -68,6 +70,20 @@ def test_a_binary_result_is_saved(tmp_path: Path) -> None:
     assert np.abs(read_map(tmp_path / "probability" / "x.png") - binary.probability[0]).max() < 1e-4
     assert picture_size(tmp_path / "overlay" / "x.png") == (6, 8)
     assert (tmp_path / "uncertainty" / "x.png").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/medsegdiff-evil", "..", "", "a/b"])
+def test_a_result_is_saved_in_its_folder_or_not_at_all(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="its results are files of that name"):
+        replace(result("binary"), name=name).save(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_never_overwrite_each_other(tmp_path: Path) -> None:
+    twins = replace(result("regions"), labels=Labels("regions", ("left/right", "left-right")))
+    with pytest.raises(DataError, match="would share the folder 'left-right'"):
+        twins.save(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_classes_and_regions_get_a_folder_each(tmp_path: Path) -> None:

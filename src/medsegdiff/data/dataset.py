@@ -11,6 +11,7 @@ from medsegdiff.config.data import DataConfig, Modality, Plane
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.image import is_volume
+from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 from medsegdiff.registry import Registry
 from medsegdiff.types import Case
@@ -102,6 +103,10 @@ class CaseFiles:
     """``train``, ``val`` or ``test``; empty where the data set does not say."""
     group: str = ""
     """Cases of one group (a patient, say) stay together; empty: each case by itself."""
+
+    def __post_init__(self) -> None:
+        """Give the case its name, whoever told it."""
+        object.__setattr__(self, "name", case_name(self.name, where=self.images[0] if self.images else "The data set"))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, UInt8
 
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_geometry, read_mask
+from medsegdiff.io.names import composed
 from medsegdiff.labels import TWO_VALUES, Labels, labels_of, strange_values
 from medsegdiff.types import Geometry, Task
 
@@ -74,7 +75,7 @@ class Masks:
         self.reader = reader or MaskReader()
         self.kind: Kind = kind
         self.root, self.declared = where, declared
-        self._files = {folder: dict(of_cases) for folder, of_cases in files.items()}
+        self._files = {folder: _named(of_cases) for folder, of_cases in files.items()}
         self.folders = tuple(self._files)
         self.names = sorted({name for of_cases in self._files.values() for name in of_cases})
 
@@ -167,6 +168,16 @@ class Masks:
     def read(self, name: str, labels: Labels) -> UInt8[np.ndarray, "r k *s"]:
         """Read the masks of a case."""
         return self.coded(self.stored(name), labels)
+
+
+def _named(files: Mapping[str, MaskFile]) -> dict[str, MaskFile]:
+    """Write the names of cases as those of images are written."""
+    found: dict[str, MaskFile] = {}
+    for given, file in files.items():
+        if (name := composed(given)) in found:
+            raise DataError(f"{found[name]} and {file} are both named '{name}'. Keep one of them.")
+        found[name] = file
+    return found
 
 
 def missing_structures(incomplete: Mapping[str, Sequence[str]]) -> list[str]:

@@ -16,6 +16,7 @@ from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
 from medsegdiff.io.image import check_same_grid, read_geometry
+from medsegdiff.io.names import class_folders
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
@@ -79,7 +80,10 @@ class Scan:
 
     def labels(self, config: DataConfig) -> Labels:
         """Say what mask values mean."""
-        return self.listing.masks.labels(self.values, task=config.task, classes=config.classes)
+        found = self.listing.masks.labels(self.values, task=config.task, classes=config.classes)
+        if len(found.classes) > 1:
+            class_folders(found.classes)  # what is learned has to be written some day
+        return found
 
 
 def scan(

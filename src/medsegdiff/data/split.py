@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import random
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.atomic import write_text
 from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.names import composed
 from medsegdiff.seeding import derive_seed
 
 Item = TypeVar("Item")
@@ -99,7 +99,7 @@ def read_split(file: Path) -> list[Entry]:
 
 def resolve(name: str, known: Collection[str]) -> str:
     """Find the case that a row means: tables often name files, with their endings."""
-    given = unicodedata.normalize("NFC", name)
+    given = composed(name)
     if given in known:
         return given
     ending = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if given.lower().endswith(s)), "")

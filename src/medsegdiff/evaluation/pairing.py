@@ -19,6 +19,7 @@ from medsegdiff.evaluation.predictions import Predictions, find_predictions, inn
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
 from medsegdiff.io.image import check_same_grid
+from medsegdiff.io.names import folder_name
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 
@@ -81,7 +82,7 @@ def pair(
     reference = found.masks
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     asked = None if asked is None else [resolve(name, reference.names) for name in asked]
-    what = KINDS.get(predictions.resolve().name, "masks") if kind == "auto" else kind
+    what = KINDS.get(folder_name(predictions), "masks") if kind == "auto" else kind
     labels = _labels(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
         predictions, what, labels, names=reference.names, cases=found.cases, fusion=fusion, checked=data.task is None

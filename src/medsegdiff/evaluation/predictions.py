@@ -19,9 +19,9 @@ from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import read_geometry, read_map
 from medsegdiff.io.listing import list_images
+from medsegdiff.io.names import class_folders, folder_name
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
 
@@ -112,7 +112,7 @@ class Predictions:
 
     def _told_of_maps(self) -> str:
         made = SegmentationFolder.around(self.root).read()
-        if made is None or self.root.resolve().name == "anchor":
+        if made is None or folder_name(self.root) == "anchor":
             return ""
         if made.probability is not None:
             fitted = f", fitted on {made.calibrated_on} validation cases" if made.calibrated_on else ", not calibrated"
@@ -237,7 +237,7 @@ def _find_maps(folder: Path, labels: Labels, *, names: Collection[str]) -> Maps:
     }
     if len(labels.classes) == 1 and set(by_folder) == {""}:
         return Maps(folder, (by_folder[""],))
-    wanted = [file_name(name) for name in labels.classes]
+    wanted = list(class_folders(labels.classes))
     optional = {wanted[0]} if labels.exclusive else set()
     if missing := [name for name in wanted if name not in by_folder and name not in optional]:
         raise DataError(
@@ -275,7 +275,7 @@ def _find_masks(
 
 def _regions(found: Masks, labels: Labels) -> Masks:
     """Put the folders of regions into the order of the classes."""
-    folders = [file_name(name) for name in labels.classes]
+    folders = list(class_folders(labels.classes))
     if set(found.folders) != set(folders):
         raise DataError(
             f"{found.root} holds {some([folder or 'masks' for folder in found.folders])}; the references hold the "

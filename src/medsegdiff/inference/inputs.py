@@ -18,8 +18,9 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, ShapeError, some
-from medsegdiff.io.image import image_name, read_channels
+from medsegdiff.io.image import read_channels
 from medsegdiff.io.listing import SUFFIXES, is_series, list_images
+from medsegdiff.io.names import image_name
 from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
 

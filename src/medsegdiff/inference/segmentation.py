@@ -13,6 +13,7 @@ from medsegdiff.inference.members import agreement_of, sizes_of
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.sizes import Size, stated_sizes
 from medsegdiff.inference.writer import USUAL, write_result
+from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.types import Case, Geometry
@@ -77,8 +78,10 @@ class Segmentation(Part):
 
         Raises:
             ConfigError: If the folder holds images: its masks may be references. If there is no such part.
+            DataError: If the name of the case, or that of a class, can't be that of a file in the folder.
         """
-        case = Case(self.name, self.image, None, self.geometry)
+        name = case_name(self.name, where="A result")
+        case = Case(name, self.image, None, self.geometry)
         write_result(Path(out), self, case, self.labels, parts={*parts, *(("members",) if members else ())})
         return Path(out)
 

@@ -12,10 +12,11 @@ from jaxtyping import UInt8
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.inference.folder import PARTS
 from medsegdiff.inference.parts import Part
-from medsegdiff.io.atomic import file_name, release, write_text
+from medsegdiff.io.atomic import release, write_text
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
 from medsegdiff.io.image import write_labels, write_map, write_mask
+from medsegdiff.io.names import class_folders, file_name
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.overlay import colour_of, overlay, sheet
@@ -76,9 +77,9 @@ def _write_labels(
     out: Path, label_map: UInt8[np.ndarray, "..."], case: Case, labels: Labels, *, parts: Collection[str] = PARTS
 ) -> None:
     structures = labels.structures
-    for index, name in enumerate(structures if "masks" in parts else ()):
-        folder = out / "masks" if len(structures) == 1 else out / "masks" / file_name(name)
-        write_mask(folder, case.name, labels.mask(label_map, index), case.geometry)
+    folders = class_folders(structures) if len(structures) > 1 else ("",)
+    for index, folder in enumerate(folders if "masks" in parts else ()):
+        write_mask(out / "masks" / folder, case.name, labels.mask(label_map, index), case.geometry)
     written = labels.write(label_map) if "labels" in parts else None
     if written is None:
         return
@@ -89,9 +90,9 @@ def _write_labels(
 
 
 def _write_maps(folder: Path, values: np.ndarray, case: Case, labels: Labels) -> None:
-    for name, of_class in zip(labels.classes, values, strict=True):
-        inner = folder if len(labels.classes) == 1 else folder / file_name(name)
-        write_map(inner, case.name, of_class, case.geometry)
+    folders = class_folders(labels.classes) if len(labels.classes) > 1 else ("",)
+    for inner, of_class in zip(folders, values, strict=True):
+        write_map(folder / inner, case.name, of_class, case.geometry)
         release(values)
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, arrays that lie in temporary files, and the names that files may have."""
+"""Files that are whole or not there at all, and arrays that lie in temporary files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 import mmap
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -83,15 +82,6 @@ def flush(path: Path) -> None:
     """Wait until a file is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-REFUSED = re.compile(r'[\\/:*?"<>|]+')
-"""What some file system does not allow in a name."""
-
-
-def file_name(name: str) -> str:
-    """Make a name that every file system takes."""
-    return REFUSED.sub("-", name)
 
 
 def make_room(shape: tuple[int, ...], dtype: np.dtype[np.generic], *, outer: int = 0) -> Shaped[np.ndarray, "..."]:

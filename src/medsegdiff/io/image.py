@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -20,17 +19,6 @@ from medsegdiff.types import Geometry
 def is_volume(path: Path) -> bool:
     """Tell whether an image has three axes of space."""
     return nifti.is_volume(path) or path.is_dir()
-
-
-def image_name(path: Path) -> str:
-    """Name a case after its file."""
-    return unicodedata.normalize("NFC", _name(path))  # file systems write umlauts in two ways
-
-
-def _name(path: Path) -> str:
-    if path.is_dir():
-        return path.resolve().name
-    return nifti.volume_name(path) if nifti.is_volume(path) else path.stem
 
 
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:

@@ -17,6 +17,7 @@ from medsegdiff.data.open import detect
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.atomic import write_json
+from medsegdiff.io.names import folder_name
 
 PLAN, DATA, PHANTOM = "plan.json", "data", "phantom"
 RECIPE = ("train.max_steps=1000000000", "train.val_every=1000000000", "train.val_cases=8")
@@ -139,7 +140,7 @@ class AblationPlan:
         asked = load_preset(self.preset, self.changes).data.layout
         layout = detect(folder) if asked == "auto" else asked
         benchmark = layout is not None and DATASETS[layout].facts.get("kind") == "benchmark"
-        return str(layout) if benchmark else folder.resolve().name
+        return str(layout) if benchmark else folder_name(folder)
 
 
 def _comparable(values: dict[str, Any]) -> dict[str, Any]:

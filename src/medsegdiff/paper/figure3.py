@@ -24,6 +24,7 @@ from medsegdiff.fusion.vote_table import VoteTable, tabulate
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.io.names import folder_name
 from medsegdiff.pictures.curves import members_curves, save
 from medsegdiff.types import Case
 
@@ -138,8 +139,8 @@ def titles(runs: Sequence[Path]) -> list[str]:
     """Name runs by their folders, or by their whole paths where folders have the same name."""
     if len(set(runs)) < len(runs):
         raise ConfigError(f"A run is given twice: {some([str(run) for run in runs])}. Give each once.")
-    found = Counter(run.resolve().name for run in runs)
-    return [run.resolve().name if found[run.resolve().name] == 1 else str(run) for run in runs]
+    found = Counter(folder_name(run) for run in runs)
+    return [folder_name(run) if found[folder_name(run)] == 1 else str(run) for run in runs]
 
 
 def source_of(data: Path, config: DataConfig, *, track: Track = no_progress) -> DataSource:

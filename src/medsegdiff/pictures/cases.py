@@ -18,8 +18,8 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import evenly
-from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import read_image
+from medsegdiff.io.names import class_folders
 from medsegdiff.io.raster import read_map
 from medsegdiff.labels import Labels
 from medsegdiff.pictures.curves import save
@@ -184,7 +184,7 @@ def _masks(folder: Path, name: str, labels: Labels) -> np.ndarray:
     """Read the foreground masks of a case (k h w), one per structure, in the order of the classes."""
     found = mask_folder(folder / "masks", kind="structures")
     if found.kind == "structures":
-        found = found.ordered([file_name(structure) for structure in labels.structures])
+        found = found.ordered(class_folders(labels.structures))
     return np.stack([found.reader.values(path) > 0 for path in found.files(name)])
 
 

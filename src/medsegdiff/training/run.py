@@ -17,6 +17,7 @@ from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
 from medsegdiff.errors import CheckpointError, ConfigError, some
 from medsegdiff.io.atomic import to_json, write_json, write_text
+from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, load_config, save_config
 from medsegdiff.training.state import STATE
 
@@ -94,7 +95,7 @@ class Run:
     def keep_split(self, info: DataInfo) -> DataInfo:
         """Go on with the split that the run began with, whatever has been added to the data since."""
         with self.split.open(newline="", encoding="utf-8") as file:
-            split = {row["id"]: row["split"] for row in csv.DictReader(file)}
+            split = {composed(row["id"]): row["split"] for row in csv.DictReader(file)}
         gone = sorted(set(split) - set(info.split))
         if gone:
             raise CheckpointError(f"{self.folder} was trained on cases that are gone: {some(gone)}. Bring them back.")

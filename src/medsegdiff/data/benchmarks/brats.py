@@ -15,6 +15,7 @@ from medsegdiff.data.benchmarks.spec import Benchmark, Found, register
 from medsegdiff.data.dataset import CaseFiles, expected
 from medsegdiff.data.split import SPLIT_WORDS
 from medsegdiff.errors import DataError
+from medsegdiff.io.names import folder_name
 from medsegdiff.io.nifti import is_volume, volume_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Task
@@ -92,7 +93,7 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
     release = _release_of(root, words)
     found: list[tuple[CaseFiles, tuple[Path, ...]]] = []
     for folder, files in words.items():
-        name = _name(folder)
+        name = folder_name(folder)
         several = TIME_POINT.fullmatch(name)
         paths = _in_order(files, release, folder, f"{name}{release.separator}*.nii.gz or .nii")
         found.append((CaseFiles(name, (), group=several[1] if several else ""), paths))
@@ -100,18 +101,14 @@ def _find(spec: Benchmark, root: Path, config: DataConfig) -> Found:
 
 
 def _is_case(folder: Path) -> bool:
-    return CASE.fullmatch(_name(folder)) is not None
-
-
-def _name(folder: Path) -> str:
-    return folder.name or folder.resolve().name
+    return CASE.fullmatch(folder_name(folder)) is not None
 
 
 def _words(folder: Path, paths: Iterable[Path]) -> list[Word]:
     """Tell what the files of a case are."""
     if not _is_case(folder):
         return []
-    name = _name(folder).lower()
+    name = folder_name(folder).lower()
     stems = [(volume_name(path).lower(), path) for path in paths]
     words = [(stem[len(name) + 1 :] if stem.startswith((f"{name}_", f"{name}-")) else "", path) for stem, path in stems]
     known = [(word, path) for word, path in words if word in {*UNTIL_2021.words, *SINCE_2023.words, "seg"}]
@@ -120,7 +117,9 @@ def _words(folder: Path, paths: Iterable[Path]) -> list[Word]:
 
 def _release_of(root: Path, found: Mapping[Path, Sequence[Word]]) -> Release:
     """Find out how labels are called, from names alone."""
-    new = [f for f, files in found.items() if TIME_POINT.fullmatch(_name(f)) or {*dict(files)} & {*SINCE_2023.words}]
+    new = [
+        f for f, files in found.items() if TIME_POINT.fullmatch(folder_name(f)) or {*dict(files)} & {*SINCE_2023.words}
+    ]
     if new and len(new) < len(found):
         old = next(folder for folder in found if folder not in new)
         raise DataError(

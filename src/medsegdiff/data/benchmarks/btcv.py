@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, in_parts, register
-from medsegdiff.io.image import image_name
+from medsegdiff.io.names import image_name
 from medsegdiff.labels import Labels
 
 # 1 … 13

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medsegdiff.data.benchmarks.spec import Benchmark, Part, register
 from medsegdiff.data.dataset import SPLITS
-from medsegdiff.io.image import image_name
+from medsegdiff.io.names import image_name
 from medsegdiff.labels import Labels
 
 CROPS = "LIDC-IDRI-*"

@@ -17,8 +17,8 @@ from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expect
 from medsegdiff.data.layouts.folder import by_name
 from medsegdiff.data.masks import MaskFile, MaskReader, Masks
 from medsegdiff.data.split import assign
-from medsegdiff.io.image import image_name
 from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.names import image_name
 from medsegdiff.labels import Labels
 
 READABLE = (*SUFFIXES, ".bmp")

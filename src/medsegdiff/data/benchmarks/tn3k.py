@@ -17,7 +17,8 @@ from medsegdiff.data.dataset import CaseFiles, Listing
 from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef, whole
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import image_name, read_mask
+from medsegdiff.io.image import read_mask
+from medsegdiff.io.names import image_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 

@@ -25,7 +25,7 @@ from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.data.split import Entry
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.io.atomic import atomic_path, write_text
-from medsegdiff.io.image import image_name
+from medsegdiff.io.names import folder_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
@@ -70,16 +70,11 @@ def safe(name: str) -> str:
     return re.sub(r'[\\/:*?"<>|\s]+', "_", name)
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse cases whose files would overwrite each other."""
+def check_names(names: Iterable[str], *, of: str = "cases") -> None:
+    """Refuse cases whose files would overwrite each other, or classes or raters whose folders would."""
     count = Counter(safe(name) for name in names)
     if twice := sorted(name for name, times in count.items() if times > 1):
-        raise DataError(f"Several cases would be written as {some(twice)}. Rename them.")
-
-
-def ending_of(path: Path) -> str:
-    """Split the ending from a file."""
-    return path.name[len(image_name(path)) :]
+        raise DataError(f"Several {of} would be written as {some(twice)}. Rename them.")
 
 
 def copy(path: Path, where: Path) -> None:
@@ -230,4 +225,4 @@ def survey(listing: Listing, config: DataConfig, *, only_foreground: bool, track
 
 def source_name(path: Path) -> str:
     """Name a data set after its folder or file."""
-    return path.resolve().stem if path.is_file() else path.resolve().name
+    return path.stem if path.is_file() else folder_name(path)

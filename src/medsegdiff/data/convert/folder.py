@@ -16,8 +16,8 @@ from medsegdiff.data.convert.files import (
     CaseOutput,
     Survey,
     Target,
+    check_names,
     copy,
-    ending_of,
     safe,
     write_picture,
 )
@@ -30,6 +30,7 @@ from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import DataError
 from medsegdiff.io import nifti, raster
 from medsegdiff.io.image import read_channels, write_labels, write_mask
+from medsegdiff.io.names import ending_of
 from medsegdiff.types import Geometry
 
 
@@ -80,6 +81,10 @@ def check_kept(found: Survey) -> None:
         )
     if coding is not None and coding.task == "regions" and found.listing.masks.kind == "raters":
         raise DataError(f"{root}: several raters drew regions; a plain folder holds one or the other. Write 'nnunet'.")
+    if found.listing.masks.kind == "raters":
+        check_names(map(_rater_folder, found.listing.masks.folders), of="raters")
+    elif coding is not None and coding.task == "regions":
+        check_names(coding.classes, of="classes")
 
 
 def notes_on_classes(found: Survey) -> list[str]:
@@ -110,10 +115,13 @@ def layers_of(found: Survey, case: CaseFiles) -> Iterator[Layer]:
 def _below_masks(found: Survey, name: str) -> str:
     """Name a sub-folder so that it is understood: raters by a word for one."""
     if found.listing.masks.kind == "raters":
-        name = name if name.lower().startswith(RATER_WORDS) else f"rater_{name}"
-        return f"masks/{safe(name)}"
+        return f"masks/{safe(_rater_folder(name))}"
     regions = found.labels is not None and found.labels.task == "regions"
     return f"masks/{safe(name)}" if regions else "masks"
+
+
+def _rater_folder(name: str) -> str:
+    return name if name.lower().startswith(RATER_WORDS) else f"rater_{name}"
 
 
 def _write_image(case: CaseFiles, output: CaseOutput, name: str, *, volumes: bool) -> None:

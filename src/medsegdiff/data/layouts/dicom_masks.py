@@ -21,7 +21,8 @@ from medsegdiff.io.dicom import read_series_geometry
 from medsegdiff.io.dicom_file import SUFFIXES, damage_named, open_dicom
 from medsegdiff.io.dicom_seg import read_segmentation, segment_names
 from medsegdiff.io.image import read_geometry
-from medsegdiff.io.listing import is_series
+from medsegdiff.io.listing import is_hidden, is_series
+from medsegdiff.io.names import image_name
 from medsegdiff.io.nifti import write_labels
 from medsegdiff.io.rtstruct import read_rtstruct
 from medsegdiff.labels import Labels
@@ -33,14 +34,14 @@ def dicom_mask_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     found = {}
-    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+    for path in sorted(p for p in folder.iterdir() if not is_hidden(p)):
         if is_series(path):
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not is_hidden(p))
             if len(files) > 1:
                 raise DataError(f"{path}: holds {len(files)} DICOM files; expected one DICOM-SEG or RTSTRUCT per case.")
-            found[path.name] = files[0]
+            found[image_name(path)] = files[0]
         elif path.suffix.lower() in SUFFIXES:
-            found[path.stem] = path
+            found[image_name(path)] = path
         else:
             return {}
     return found
@@ -127,7 +128,7 @@ def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:
     """Write the structures of a file as NIfTI, a folder each, as `masks/` of a data folder has them."""
     geometry = read_series_geometry(series)
     names, masks = read_masks(file, geometry)
-    paths = [out / folder / f"{series.resolve().name}.nii.gz" for folder in folder_names(names)]
+    paths = [out / folder / f"{image_name(series)}.nii.gz" for folder in folder_names(names)]
     if there := [str(path) for path in paths if path.exists()]:
         raise ConfigError(f"{some(there)}: there already. Move it away, or choose another --out.")
     if len(set(paths)) < len(paths):

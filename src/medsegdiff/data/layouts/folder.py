@@ -12,8 +12,8 @@ from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.masks import Kind, Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import image_name
 from medsegdiff.io.listing import SUFFIXES, list_images
+from medsegdiff.io.names import image_name
 
 
 def _match(root: Path) -> bool:

@@ -17,8 +17,8 @@ from medsegdiff.data.layouts.msd import read_json
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
 from medsegdiff.errors import DataError, nearest, some
-from medsegdiff.io.atomic import file_name
 from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.names import case_name, file_name
 
 NAMES = ("manifest.csv", "manifest.json")
 """What a manifest is called where a folder is given."""
@@ -154,6 +154,7 @@ def _check(rows: Sequence[Row], file: Path) -> None:
     for row in rows:
         if not row.name:
             raise DataError(f"{row.where}: has no id. Give each case a name of its own.")
+        case_name(row.name, where=row.where)
         if row.name in seen:
             raise DataError(f"{row.where}: '{row.name}' stands in {seen[row.name].where} already. Keep one of them.")
         if tuple(row.images) != tuple(rows[0].images):

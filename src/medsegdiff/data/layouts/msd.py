@@ -12,8 +12,9 @@ from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expect
 from medsegdiff.data.masks import Masks, whole
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.image import image_name, is_volume
+from medsegdiff.io.image import is_volume
 from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.names import ending_of, image_name
 from medsegdiff.labels import Labels
 
 PARTS = {"training": "train", "validation": "val", "test": "test"}
@@ -79,7 +80,7 @@ def _there(root: Path, path: str, key: str) -> Path:
         raise DataError(f"{root / FILE}: {key} names {path}; allowed are {', '.join(SUFFIXES)}. Convert the file.")
     if file.is_file():
         return file
-    numbered = file.with_name(f"{image_name(file)}_0000{file.name[len(image_name(file)) :]}")
+    numbered = file.with_name(f"{file.name.removesuffix(ending_of(file))}_0000{ending_of(file)}")
     hint = (
         f"there is {numbered.name}, as in nnU-Net v1: convert it by nnUNetv2_convert_old_nnUNet_dataset."
         if numbered.is_file()

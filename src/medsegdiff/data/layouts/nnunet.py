@@ -24,6 +24,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 
 NAMED = re.compile(r"Dataset\d{3}_.+")
@@ -131,7 +132,8 @@ def _labels_in(folder: Path, ending: str) -> dict[str, Path]:
 
 def _listed_cases(told: Mapping[str, Any], root: Path) -> Iterator[CaseFiles]:
     for name, entry in _entries(told, root).items():
-        yield CaseFiles(name, tuple(_there(root, path, name) for path in entry["images"]), part="train")
+        checked = case_name(name, where=root / FILE)
+        yield CaseFiles(checked, tuple(_there(root, path, name) for path in entry["images"]), part="train")
 
 
 def _listed_labels(told: Mapping[str, Any], root: Path) -> dict[str, Path]:
