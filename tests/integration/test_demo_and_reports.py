@@ -10,7 +10,7 @@ import pytest
 
 from medsegdiff import demo
 from medsegdiff.errors import ConfigError
-from medsegdiff.io.raster import picture_size
+from medsegdiff.io.picture import header_of
 from medsegdiff.pictures.cases import CaseRow, case_grid, painted
 from medsegdiff.pictures.curves import save
 from medsegdiff.pictures.overlay import COLOURS, contour, overlay
@@ -88,5 +88,5 @@ def test_a_grid_shows_every_case(tmp_path: Path) -> None:
     doubt = mask[0].astype("f")
     row = CaseRow("a", np.random.rand(3, 20, 20).astype("f"), [], mask, doubt, members=[mask, mask], anchor=mask)
     save(case_grid([row, row, row]), tmp_path / "grid.png")
-    h, w = picture_size(tmp_path / "grid.png")
+    h, w = header_of(tmp_path / "grid.png")[0]
     assert w > h > 300

@@ -17,7 +17,8 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.request import Request
-from medsegdiff.io.raster import picture_size, read_map, read_mask
+from medsegdiff.io.picture import header_of
+from medsegdiff.io.raster import read_map, read_mask
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import Origin
 from tests.makers import randomised, small_config, write_png
@@ -155,7 +156,7 @@ def test_a_run_is_loaded_and_saves_what_it_sees(trained: tuple[Path, Path], tmp_
     segmenter = Segmenter.from_pretrained(run, device="cpu")
     result = segmenter(data / "images" / "case00.png", members=2, steps=2)
     result.save(tmp_path / "out")
-    assert picture_size(tmp_path / "out" / "masks" / "case00.png") == (40, 32)
+    assert header_of(tmp_path / "out" / "masks" / "case00.png")[0] == (40, 32)
 
 
 def test_arrays_are_named_by_what_is_in_them(segmenter: Segmenter) -> None:

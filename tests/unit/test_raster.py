@@ -7,7 +7,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from medsegdiff.errors import DataError
-from medsegdiff.io.raster import picture_channels, picture_size, read_image, read_map, read_mask, write_map, write_mask
+from medsegdiff.io.picture import header_of
+from medsegdiff.io.raster import read_image, read_map, read_mask, write_map, write_mask
 from tests.makers import write_png
 
 RNG = np.random.default_rng(0)
@@ -25,7 +26,7 @@ def test_pictures_come_back_exactly(tmp_path: Path, pixels: np.ndarray, suffix: 
     expected = (pixels if pixels.ndim == 3 else pixels[..., None]).transpose(2, 0, 1) / np.float32(top)
     assert np.allclose(image, expected, atol=1e-6)
     assert geometry.shape == (7, 5)
-    assert picture_channels(path) == len(expected)
+    assert header_of(path)[1] == len(expected)
 
 
 def test_jpeg_is_read(tmp_path: Path) -> None:
@@ -70,7 +71,7 @@ def test_photographs_are_turned_as_they_are_shown(tmp_path: Path) -> None:
     exif[ExifTags.Base.Orientation] = 6  # a quarter turn clockwise
     Image.fromarray(COLOUR).save(tmp_path / "turned.png", exif=exif)
     image, geometry = read_image(tmp_path / "turned.png")
-    assert geometry.shape == picture_size(tmp_path / "turned.png") == (5, 7)
+    assert geometry.shape == header_of(tmp_path / "turned.png")[0] == (5, 7)
     assert np.allclose(image.transpose(1, 2, 0) * 255, np.rot90(COLOUR, -1), atol=1e-3)
 
 
@@ -128,7 +129,7 @@ def test_a_turned_picture_has_one_size(tmp_path: Path, suffix: str) -> None:
     exif[ExifTags.Base.Orientation] = 6
     path = tmp_path / f"turned{suffix}"
     Image.fromarray(COLOUR).save(path, exif=exif)
-    assert read_image(path)[1].shape == picture_size(path)
+    assert read_image(path)[1].shape == header_of(path)[0]
 
 
 def test_a_photograph_with_a_preview_is_a_photograph(tmp_path: Path) -> None:
@@ -140,3 +141,85 @@ def test_a_photograph_with_a_preview_is_a_photograph(tmp_path: Path) -> None:
 def test_grey_levels_of_a_jpeg_mask_are_not_taken_for_a_halo(tmp_path: Path) -> None:
     levels = np.repeat(np.array([0, 127, 255], np.uint8), 16)[None].repeat(48, axis=0)
     assert 120 < np.median(read_mask(write_png(tmp_path / "a.jpg", levels))) < 135
+
+
+MASK = (RNG.random((7, 5)) < 0.4).astype(np.uint8)
+
+
+def write_palette(path: Path, indices: np.ndarray, colours: list[list[int]], **options: object) -> Path:
+    picture = Image.fromarray(indices.astype(np.uint8))
+    picture.putpalette([level for colour in colours for level in colour])
+    picture.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_black_and_white_of_a_palette_are_what_is_shown_in_either_order(tmp_path: Path, suffix: str) -> None:
+    black, white = [0] * 3, [255] * 3
+    assert np.array_equal(read_mask(write_palette(tmp_path / f"a{suffix}", MASK, [black, white])), MASK)
+    assert np.array_equal(read_mask(write_palette(tmp_path / f"b{suffix}", 1 - MASK, [white, black])), MASK)
+    everything = read_mask(write_palette(tmp_path / f"c{suffix}", 0 * MASK, [white, black]))
+    assert everything.all()
+
+
+def test_a_palette_of_greys_gives_the_grey_levels(tmp_path: Path) -> None:
+    order = np.random.default_rng(1).permutation(256)
+    path = write_palette(tmp_path / "a.png", np.argsort(order)[GREY8], [[level] * 3 for level in order.tolist()])
+    assert np.array_equal(read_mask(path), GREY8)
+
+
+RED, GREEN, BLACK, WHITE = [255, 0, 0], [0, 255, 0], [0, 0, 0], [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("colours", "fine"),
+    [
+        ([BLACK, RED, GREEN], True),
+        ([WHITE, RED, GREEN], True),
+        ([RED, BLACK, GREEN], False),
+        ([RED, WHITE, GREEN], False),
+        ([WHITE, BLACK, RED], False),
+    ],
+)
+def test_indices_of_a_coloured_palette_are_classes_where_its_first_colour_may_be_the_background(
+    tmp_path: Path, colours: list[list[int]], fine: bool
+) -> None:
+    path = write_palette(tmp_path / "a.png", GREY8 % 3, colours)
+    if fine:
+        assert np.array_equal(read_mask(path), GREY8 % 3)
+    else:
+        with pytest.raises(DataError, match=r"a\.png: the palette of the mask shows \{0: .* so 0 can't be"):
+            read_mask(path)
+
+
+def test_only_the_background_of_a_palette_may_be_transparent(tmp_path: Path) -> None:
+    path = write_palette(tmp_path / "a.png", GREY8 % 3, [BLACK, RED, GREEN], transparency=0)
+    assert np.array_equal(read_mask(path), GREY8 % 3)
+    for transparency in (1, bytes([255, 255, 9])):
+        with pytest.raises(DataError, match="parts of the mask are transparent"):
+            read_mask(write_palette(path, GREY8 % 3, [BLACK, RED, GREEN], transparency=transparency))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_jpeg_mask_is_known_by_what_it_holds(tmp_path: Path, name: str) -> None:
+    """Under any ending; here one that has been renamed to the other."""
+    drawn = np.kron(MASK, np.ones((13, 13), np.uint8)) * 255
+    Image.fromarray(drawn).save(tmp_path / name, format="JPEG", quality=60)
+    assert not np.isin(np.asarray(Image.open(tmp_path / name)), [0, 255]).all()
+    assert np.array_equal(read_mask(tmp_path / name), drawn)
+
+
+@pytest.mark.parametrize("top", [1, 2, 9])
+def test_class_indices_are_not_taken_from_a_jpeg(tmp_path: Path, top: int) -> None:
+    labels = np.random.default_rng(0).integers(0, top + 1, (32, 32)).astype(np.uint8)
+    with pytest.raises(DataError, match=r"a\.jpg: the brightest value of the mask is .* does not keep class indices"):
+        read_mask(write_png(tmp_path / "a.jpg", labels))
+    assert not read_mask(write_png(tmp_path / "empty.jpg", 0 * labels)).any()
+
+
+def test_a_small_grey_structure_in_a_jpeg_is_not_an_edge(tmp_path: Path) -> None:
+    """Of three values, the one between covers a hundredth of the mask, and must not become one of the others."""
+    drawn = np.zeros((80, 80), np.uint8)
+    drawn[:40], drawn[60:68, 60:68] = 255, 127
+    found = read_mask(write_png(tmp_path / "a.jpg", drawn))
+    assert abs(int(found[64, 64]) - 127) < 8

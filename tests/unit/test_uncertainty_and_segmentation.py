@@ -11,7 +11,8 @@ import torch
 from medsegdiff.errors import DataError
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
-from medsegdiff.io.raster import picture_size, read_map, read_mask
+from medsegdiff.io.picture import header_of
+from medsegdiff.io.raster import read_map, read_mask
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
@@ -68,7 +69,7 @@ def test_a_binary_result_is_saved(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(tmp_path / "members" / "01" / "masks" / "x.png"), binary.mask * 255)
     assert np.array_equal(read_mask(tmp_path / "anchor" / "masks" / "x.png"), binary.mask * 255)
     assert np.abs(read_map(tmp_path / "probability" / "x.png") - binary.probability[0]).max() < 1e-4
-    assert picture_size(tmp_path / "overlay" / "x.png") == (6, 8)
+    assert header_of(tmp_path / "overlay" / "x.png")[0] == (6, 8)
     assert (tmp_path / "uncertainty" / "x.png").exists()
 
 

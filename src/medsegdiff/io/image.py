@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped, UInt8
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from medsegdiff.errors import DataError, GeometryError, size
-from medsegdiff.io import dicom, nifti, raster
+from medsegdiff.io import dicom, nifti, picture, raster
 from medsegdiff.types import Geometry
 
 
@@ -87,8 +87,8 @@ def read_geometry(path: Path) -> tuple[Geometry, int]:
         return dicom.read_series_geometry(path), 1
     if nifti.is_volume(path):
         return nifti.read_geometry(path)
-    shape = raster.picture_size(path)
-    return Geometry(shape=shape, spacing=(1.0, 1.0)), raster.picture_channels(path)
+    shape, channels = picture.header_of(path)
+    return Geometry(shape=shape, spacing=(1.0, 1.0)), channels
 
 
 TOLERANCE = 0.1

@@ -1,79 +1,60 @@
-"""Pictures: PNG, JPEG and TIFF in, PNG out, through Pillow."""
+"""Pictures as images, masks and maps: PNG, JPEG and TIFF in, PNG out. How files are decoded is in `picture`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from medsegdiff.errors import DataError
 from medsegdiff.io.atomic import atomic_path
+from medsegdiff.io.picture import Palette, Picture, read_picture
 from medsegdiff.types import Geometry
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-"""Endings of pictures that are read, in small letters."""
-GREY_MODES = ("1", "L", "LA", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's names for pictures of one channel."""
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """Read height and width from the header alone."""
-    with _opened(path) as picture:
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter turn, as it is shown
-        width, height = picture.size
-        if isinstance(picture, TiffImagePlugin.TiffImageFile):  # whose size may or may not be turned already
-            width, height = picture.tag_v2[256], picture.tag_v2[257]
-        return (width, height) if turned else (height, width)
-
-
-def picture_channels(path: Path) -> int:
-    """Tell from the header whether a picture is grey or coloured."""
-    with _opened(path) as picture:
-        return 1 if picture.mode in GREY_MODES else 3
+HALO = 64
+"""How far JPEG may move black and white, in grey levels; what lies between is an edge, or a class."""
+MOST_EDGES = 0.05
+"""Share of the pixels of a mask that may be edges."""
 
 
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c h w"], Geometry]:
-    """Read a grey or colour picture of 8 or 16 bits, or of floating point numbers.
+    """Read a grey or colour picture of 8 or 16 bits, or of floating point numbers, as a viewer shows it.
 
     Whole numbers are scaled by the range of their type to 0 … 1. A palette is resolved, an opaque alpha channel
-    dropped, a photograph turned as its camera says it is to be shown. Of 16-bit colour, Pillow gives the upper
-    8 bits.
+    dropped, a photograph turned as its camera says it is to be shown.
     """
-    with _opened(path) as picture:
-        pixels = _channels(ImageOps.exif_transpose(picture), path)
-    image = scale_by_type(pixels).transpose(2, 0, 1)
+    picture = read_picture(path)
+    if picture.transparent:
+        raise DataError(f"{path}: parts of the picture are transparent. Flatten it onto a background first.")
+    image = scale_by_type(picture.values).transpose(2, 0, 1)
     check_image(image, str(path))
     return image, Geometry(shape=image.shape[1:], spacing=(1.0, 1.0))
 
 
 def read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Read the values of a mask as they are stored; of a palette picture, the indices.
+    """Read the values of a mask: the grey levels that are shown, or the indices of a coloured palette.
 
-    A JPEG does not keep values: where nearly all are close to 0 or 255, they are taken to be 0 and 255.
+    Where a pixel is black or white and nothing else, in files of one bit or with a palette of these two, they are 0
+    and 1. A JPEG does not keep values: where all but thin edges is close to 0 or 255, they are taken to be that.
     """
-    with _opened(path) as picture:
-        values = np.asarray(ImageOps.exif_transpose(picture))
-    if values.ndim == 3:
-        values = _grey(values, path)
-    if values.dtype == bool:
-        return values.astype(np.uint8)
+    picture = read_picture(path)
+    values = _grey(picture, path) if picture.palette is None else _indexed(picture.palette, path)
+    if picture.one_bit:
+        return (values > 0).astype(np.uint8)
     if values.min() < 0 or values.max() > 255 or (values != np.floor(values)).any():
         raise DataError(
             f"{path}: mask values go from {values.min()} to {values.max()}; allowed are whole numbers 0 … 255. "
             "Save class indices, or 0 and 255."
         )
-    lossy = path.suffix.lower() in (".jpg", ".jpeg") and np.mean(np.abs(values - 127.5) > 64) > 0.95
-    return (values > 127).astype(np.uint8) * 255 if lossy and values.max() > 127 else values.astype(np.uint8)
+    return _cleaned(values, path) if picture.lossy else values.astype(np.uint8)
 
 
 def read_map(path: Path) -> Float[np.ndarray, "h w"]:
     """Read what `write_map` wrote."""
-    with _opened(path) as picture:
-        return scale_by_type(np.asarray(picture))
+    return scale_by_type(_grey(read_picture(path), path))
 
 
 def write_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> None:
@@ -115,49 +96,46 @@ def scale_by_type(pixels: np.ndarray) -> Float[np.ndarray, ...]:
     return (pixels / np.float32(top)).astype(np.float32)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture and turn whatever goes wrong while reading into one kind of error that names the file."""
-    try:
-        with Image.open(path) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1 and picture.format != "MPO":  # a photograph with a preview
-                raise DataError(
-                    f"{path}: holds {pages} pages, a volume perhaps. Save each page as a picture of its own."
-                )
-            yield picture
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{path}: can't be read as a picture ({error}). Allowed: {', '.join(SUFFIXES)}; re-export the file."
-        ) from error
-
-
-def _channels(picture: Image.Image, path: Path) -> np.ndarray:
-    """Bring a picture to (h, w, 1 or 3)."""
-    if picture.mode in ("P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "1"):
-        opaque = picture.mode != "PA" and "transparency" not in picture.info
-        picture = picture.convert("L" if picture.mode == "1" else "RGB" if opaque else "RGBA")
-    pixels = np.asarray(picture)
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    if pixels.shape[2] in (2, 4):
-        if pixels[..., -1].min() < 255:
-            raise DataError(f"{path}: parts of the picture are transparent. Flatten it onto a background first.")
-        return pixels[..., :-1]
-    return pixels
-
-
-def _grey(values: np.ndarray, path: Path) -> np.ndarray:
-    if values.shape[2] in (2, 4) and values[..., -1].min() != values[..., -1].max():
+def _grey(picture: Picture, path: Path) -> Shaped[np.ndarray, "h w"]:
+    """Take the one channel of a mask."""
+    if picture.transparent:
         raise DataError(
             f"{path}: the mask is drawn in the transparency. Save class indices, or 0 and 255, in one channel."
         )
-    colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
-    if (colours != colours[..., :1]).any():
+    if (picture.values != picture.values[..., :1]).any():
         raise DataError(f"{path}: the mask is coloured. Save class indices, or 0 and 255, in one channel.")
-    first: np.ndarray = colours[..., 0]
-    return first
+    grey: np.ndarray = picture.values[..., 0]
+    return grey
+
+
+def _indexed(palette: Palette, path: Path) -> Shaped[np.ndarray, "h w"]:
+    """Read a mask with a palette: grey ones are shades of what is shown, coloured ones names of classes."""
+    used = set(np.unique(palette.indices).tolist())
+    levels = palette.colours[:, 0]
+    grey = bool((palette.colours == levels[:, None]).all())
+    black, white = ({i for i in used if (palette.colours[i] == level).all()} for level in (0, 255))
+    if used & palette.transparent - (black if grey else {0}):
+        raise DataError(f"{path}: parts of the mask are transparent. Save class indices, or 0 and 255, in one channel.")
+    if grey:
+        two = set(levels.tolist()) == {0, 255}
+        return (levels > 0)[palette.indices].astype(np.uint8) if two else levels[palette.indices]
+    first = palette.colours[0]
+    if (first.any() and black - {0}) or (first.min() < first.max() and white - {0}):
+        shown = {index: tuple(palette.colours[index].tolist()) for index in sorted({0, *used})}
+        raise DataError(
+            f"{path}: the palette of the mask shows {shown}, so 0 can't be the background. Save class indices in one "
+            "channel, without a palette, 0 for the background."
+        )
+    return palette.indices
+
+
+def _cleaned(values: Shaped[np.ndarray, "h w"], path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Undo what JPEG does to black and white; grey levels stay for those who know what they mean."""
+    if 0 < values.max() <= 127:
+        raise DataError(
+            f"{path}: the brightest value of the mask is {values.max()}, and its format (JPEG, or alike) does not keep "
+            "class indices. Save them as PNG; of a mask with one structure, 0 and 255."
+        )
+    between = np.abs(values - 127.5) < HALO
+    edges = between.mean() <= MOST_EDGES and not binary_erosion(between, np.ones((3, 3), bool)).any()
+    return (values > 127).astype(np.uint8) * 255 if edges else values.astype(np.uint8)
