@@ -198,6 +198,24 @@ def test_padding_and_position_make_no_difference() -> None:
     assert surface_scores(*wide, spacing=(1.0, 2.0)) == pytest.approx(surface_scores(a, b, spacing=(1.0, 2.0)))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("shape", [(14, 11), (1, 9)])
+def test_a_volume_of_one_slice_is_scored_as_the_picture_that_it_is(shape: tuple[int, int], axis: int) -> None:
+    """Whatever its thickness; where a mask is missing, too."""
+    masks = [blob(3, shape), blob(4, shape, share=0.25), np.zeros(shape, bool), np.ones(shape, bool)]
+    spacing, thick = (1.5, 0.7), [1.5, 0.7]
+    thick.insert(axis, 5.0)
+    for a in masks:
+        for b in masks:
+            slices = [np.expand_dims(mask, axis) for mask in (a, b)]
+            assert all_scores(*slices, spacing=tuple(thick)) == pytest.approx(all_scores(a, b, spacing=spacing))
+
+
+def test_a_mask_that_is_missing_costs_something_on_a_grid_of_one_pixel() -> None:
+    one = np.ones((1, 1), bool)
+    assert assd(one, ~one, spacing=(2.0, 1.0)) == assd(one[..., None], ~one[..., None], spacing=(2.0, 1.0, 5.0)) == 2
+
+
 @pytest.mark.parametrize("shape", [(7,), (6, 5), (4, 5, 6), (1, 5), (2, 2)])
 def test_borders_equal_brute_force(shape: tuple[int, ...]) -> None:
     for mask in (blob(1, shape, share=0.8), np.ones(shape, bool)):

@@ -43,6 +43,9 @@ def border_distances(
     distance transform of the box around both masks (12 bytes and about 0.15 µs per pixel of the box). The tree alone
     takes 4 times as long for masks that nearly agree, and 50 to 100 times for the noise of an untrained network.
 
+    Axes along which the grid has one pixel are left out, for every pixel has the outside beside it there: a volume of
+    one slice is a picture. Of a volume of two slices every pixel is border, and distances are those of whole masks.
+
     Args:
         a: A mask with a foreground.
         b: Another.
@@ -52,6 +55,9 @@ def border_distances(
     Returns:
         Distances from a to b, and from b to a, in no particular order.
     """
+    wide = [axis for axis, length in enumerate(a.shape) if length > 1] or [0]
+    spacing = tuple(spacing[axis] for axis in wide)
+    a, b = (mask.reshape([mask.shape[axis] for axis in wide]) for mask in (a, b))
     box = _box(a | b)  # what lies outside of both changes nothing
     borders = [border(mask[box]) for mask in (a, b)]
     everywhere = dense * max(np.count_nonzero(edge) for edge in borders) > borders[0].size

@@ -168,5 +168,6 @@ def _scores(
     if all(holds.values()):
         distances = Distances(*border_distances(prediction, reference, spacing=spacing))
         return {of.name: of.formula(distances, tolerance) for of in surfaces}
-    diagonal = math.dist([0.0] * len(spacing), [n * s for n, s in zip(prediction.shape, spacing, strict=True)])
+    sides = [n * s for n, s in zip(prediction.shape, spacing, strict=True)]
+    diagonal = math.hypot(*(side for side, n in zip(sides, prediction.shape, strict=True) if n > 1)) or sides[0]
     return {of.name: (empty.get(of.name) or of.empty(diagonal)).value(**holds) for of in surfaces}
