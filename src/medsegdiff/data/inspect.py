@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
+from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
@@ -21,9 +21,6 @@ from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import read_channels
-
-ALIKE = 0.95
-"""Correlation of edges at 32×32 from which two images are near-duplicates."""
 
 
 @dataclass
@@ -100,6 +97,8 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     if split := _split(listing, config, found):
         found.leaks = leaks(listing.cases, split)
         found.near_duplicates = near_duplicates(thumbnails, split)
+        if len(found.near_duplicates) >= MOST:
+            found.remarks.append(f"There are {MOST} near-duplicates or more: the most alike are listed.")
     found.shown = [listing.cases[name] for name in sorted(thumbnails) if name in masks.names]
     found.drawn = masks
     return found
@@ -185,32 +184,3 @@ def leaks(cases: Mapping[str, CaseFiles], split: Mapping[str, str]) -> list[str]
     for name, part in split.items():
         parts[cases[name].group or name].add(part)
     return [f"{group} ({', '.join(sorted(held))})" for group, held in sorted(parts.items()) if len(held) > 1]
-
-
-def thumbnail(image: np.ndarray) -> torch.Tensor:
-    """Reduce an image to its edges at 32×32, normalised, so that a dot product is a correlation."""
-    grey = torch.from_numpy(image).mean(dim=0)
-    small = F.interpolate(grey[None, None], size=(33, 33), mode="bilinear", antialias=True)[0, 0]
-    edges = torch.stack([small[1:, :-1] - small[:-1, :-1], small[:-1, 1:] - small[:-1, :-1]]).flatten()
-    return F.normalize(edges - edges.mean(), dim=0)
-
-
-def near_duplicates(thumbnails: dict[str, torch.Tensor], split: dict[str, str]) -> list[dict[str, Any]]:
-    """Find pairs of images in different splits that look the same."""
-    names = [name for name in thumbnails if name in split]
-    if len(names) < 2:
-        return []
-    stack = torch.stack([thumbnails[name] for name in names])
-    pairs = []
-    for i, row in enumerate(stack @ stack.T):
-        for j in torch.nonzero(row[:i] > ALIKE).flatten().tolist():
-            if split[names[i]] != split[names[j]]:
-                pairs.append(
-                    {
-                        "a": names[j],
-                        "b": names[i],
-                        "correlation": float(row[j]),
-                        "splits": [split[names[j]], split[names[i]]],
-                    }
-                )
-    return sorted(pairs, key=lambda pair: -float(pair["correlation"]))
