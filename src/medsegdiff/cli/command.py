@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from medsegdiff.cli import console
-from medsegdiff.errors import ConfigError, MedSegDiffError
+from medsegdiff.errors import ConfigError, MedSegDiffError, memory_worded
 from medsegdiff.progress import Mode
 from medsegdiff.registry import load_installed, load_plugin
 
@@ -100,6 +100,9 @@ def _shared(function: Callable[..., None], names: list[str]) -> Callable[..., No
     return run
 
 
+LESS = "Close other programs, or ask for less at a time: smaller images, fewer members, a lower batch size."
+
+
 def ended(*, failed: int, done: int) -> None:
     """End a command that passed over what it could not do."""
     if failed:
@@ -109,7 +112,7 @@ def ended(*, failed: int, done: int) -> None:
 def guard(run: Callable[[], None]) -> None:
     """Run a program, say what went wrong, and end as `Exit` says."""
     try:
-        with _terminable():
+        with _terminable(), memory_worded("The command", way_out=LESS):
             run()
     except (MedSegDiffError, OSError) as error:  # OSError: a full disk, a path that can't be written
         code = Exit.USAGE if isinstance(error, ConfigError) else Exit.FAILED

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,12 @@ from medsegdiff.data.augment import Augment
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.transforms import Prepared, prepare
+from medsegdiff.errors import TrainingError
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
+
+PATIENCE = 600
+"""Seconds to wait for a batch from a process that loads."""
 
 
 class PreparedCases:
@@ -118,8 +124,33 @@ def training_loader(
         num_workers=config.num_workers,
         persistent_workers=config.num_workers > 0,
         pin_memory=pin_memory,
+        timeout=PATIENCE if config.num_workers else 0,
         collate_fn=collate,
     )
+
+
+ENDED = ("exited unexpectedly", "killed by signal", "timed out after")
+"""What PyTorch says of processes that load."""
+
+
+@contextmanager
+def loading_worded(num_workers: int) -> Iterator[None]:
+    """Turn the end of a process that loads, or its silence, into an error that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader" not in str(error) or not any(words in str(error) for words in ENDED):
+            raise
+        for process in multiprocessing.active_children():
+            with suppress(RuntimeError):  # PyTorch raises one more where such a process is killed
+                if process.daemon:  # one that hangs would not let this one end
+                    process.kill()
+                    process.join()
+        raise TrainingError(
+            f"A process that loads data has died, or has not answered for {PATIENCE} s ({str(error).splitlines()[0]}). "
+            "Was it killed for its memory, or do the data lie on a disk that is gone? Lower train.num_workers "
+            f"({num_workers}; 0 loads in this process), and go on with --resume."
+        ) from error
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

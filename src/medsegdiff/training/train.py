@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,9 +19,9 @@ from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import shown_modalities
-from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
-from medsegdiff.errors import ConfigError, some
+from medsegdiff.errors import ConfigError, memory_worded, some
 from medsegdiff.hardware import on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.base import build_model
@@ -108,13 +109,29 @@ def train(
         run.describe(resolved, info, str(data))
     accelerator.wait_for_everyone()
     try:
-        outcome = trainer.fit()
+        with lack_worded(resolved):
+            outcome = trainer.fit()
         if accelerator.is_main_process and to_calibrate(outcome):
             calibrate_run(run, resolved, cases, info, device=accelerator.device, track=track)
         accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it
         return outcome
     finally:
         accelerator.end_training()
+
+
+@contextmanager
+def lack_worded(config: ResolvedConfig) -> Iterator[None]:
+    """Say what to lower where memory does not suffice, and what to look at where loading ends."""
+    batch, side = config.train.batch_size, config.data.image_size
+    with (
+        loading_worded(config.train.num_workers),
+        memory_worded(
+            f"Training on {batch} images of {side} px at once",
+            way_out=f"Lower train.batch_size ({batch}; train.accumulate makes up for it) or data.image_size ({side}), "
+            "or set train.gradient_checkpointing=true. 'medsegdiff data plan' tells what fits.",
+        ),
+    ):
+        yield
 
 
 def oriented(
