@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.fusion.cells import LEVELS, Cells, candidates, places_of
 
-SIZES = 33
+SIZES = 5
 """Sizes of the mask that are tried first, evenly spaced."""
 SLACK = 1e-10
 """What the best expected Dice may be missed by: rounding."""
