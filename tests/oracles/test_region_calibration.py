@@ -14,7 +14,7 @@ import torch
 
 from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, make_schedule
-from medsegdiff.diffusion.spacing import REGION_RANGE, SPACINGS, make_table
+from medsegdiff.diffusion.spacing import REGION_RANGE, SPACINGS, make_table, tells_nothing
 
 SCHEDULE = make_schedule("cosine", signal_scale=0.1)
 SIZES = (64, 256, 1024, 4096, 16384)
@@ -53,6 +53,21 @@ def test_five_steps_spread_over_all_of_the_schedule_do_not() -> None:
     for spacing in ("logsnr", "trailing", "linspace"):
         shares = [share_of_foreground(SCHEDULE, n, 0.3, steps=5, spacing=spacing) for n in SIZES]
         assert min(shares) < 0.2
+
+
+@pytest.mark.parametrize("pixels", SIZES)
+@pytest.mark.parametrize("p", [0.02, 0.3, 0.5])
+def test_where_noise_tells_nothing_the_exact_prediction_is_that_of_the_image_alone(pixels: int, p: float) -> None:
+    """Even of a region that is as large as the image; of noise that is a little weaker it is not."""
+    y = torch.special.ndtri((torch.arange(4000, dtype=torch.float64) + 0.5) / 4000)
+
+    def told(lam: float) -> torch.Tensor:
+        now = Level.of(lam)
+        return torch.tanh(now.alpha * math.sqrt(pixels) * y / now.sigma**2 + 0.5 * math.log(p / (1 - p)))
+
+    last = max(lam for lam in torch.arange(-20, 0, 0.01).tolist() if tells_nothing(lam, pixels))
+    assert told(last).std() / 2 < 0.01
+    assert told(last + 4).std() / 2 > 0.01
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

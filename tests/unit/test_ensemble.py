@@ -191,6 +191,48 @@ class Pixelwise(DiffusionModel):
         return condition.logits
 
 
+class Watched(Pixelwise):
+    """Sees the noise as well, and remembers how many members it was asked about at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def denoise(self, x_t: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        self.asked.append(len(x_t))
+        return condition.logits + x_t
+
+
+def asked_of(watched: Watched, *overrides: str, batch_size: int = 16) -> tuple[list[int], torch.Tensor]:
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]", *overrides)
+    sampling = config.sampling.model_copy(update={"members": 6, "batch_size": batch_size})
+    drawn = EnsembleSampler(watched, config, sampling, precision="fp32").draw(images()[:2], KEYS[:2], seed=3)
+    return watched.asked, drawn.probability
+
+
+def test_noise_that_tells_nothing_is_looked_at_once_for_all_members_of_an_image() -> None:
+    few = ("sampling.steps=4", "sampling.sampler=dpmpp-2m", "sampling.spacing=regions")
+    asked, drawn = asked_of(Watched(), *few)
+    assert asked == [2, 12, 12, 12]
+    in_chunks_of_four, by_fours = asked_of(Watched(), *few, batch_size=4)
+    assert in_chunks_of_four == [1, 4, 4, 4, 1, 2, 2, 2] * 2
+    assert torch.allclose(drawn, by_fours, atol=1e-6)  # whatever the chunk, it is the same noise
+    assert drawn.std(dim=0).mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ("sampling.spacing=regions", "sampling.steps=1"),  # all that members differ in
+        ("sampling.spacing=regions", "diffusion.schedule=linear", "diffusion.signal_scale=1", "sampling.steps=4"),
+        ("sampling.spacing=logsnr", "sampling.steps=4"),  # as its paper says
+    ],
+)
+def test_noise_that_tells_something_is_looked_at_by_every_member(told: tuple[str, ...]) -> None:
+    asked, _ = asked_of(Watched(), *told)
+    assert set(asked) == {12}
+
+
 @pytest.mark.parametrize("views", [1, 2, 4])
 def test_mirrors_are_undone_exactly(views: int) -> None:
     model = Pixelwise()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from medsegdiff.diffusion.schedule import NoiseSchedule
@@ -21,6 +21,10 @@ class Denoised(NamedTuple):
     share: Float[Tensor, "n k h w"] | None = None
     """By pixel: 0 for the noise of `Row.noise`, 1 for that of `Row.widest`, between them their logarithms; ``None``
     from a network that did not learn the variance of the ancestral sampler."""
+
+    def select(self, index: Int[Tensor, " m"]) -> Denoised:
+        """Give some members, also several times."""
+        return Denoised(self.x_0[index], None if self.share is None else self.share[index])
 
 
 Denoise = Callable[[Tensor, float], Tensor | Denoised]

@@ -76,6 +76,26 @@ def regions(schedule: NoiseSchedule, num_steps: int) -> list[float]:
     return [last, *(schedule.t_of(float(lam)) for lam in grid)]
 
 
+UNREADABLE = 4.0
+"""By how much λ has to lie below that at which the largest region is decided."""
+
+
+def tells_nothing(lam: float, pixels: int) -> bool:
+    r"""Tell whether x_t holds next to nothing of any region of an image, not even of all of it.
+
+    The evidence of n pixels has the standard deviation :math:`\sqrt n\, e^\lambda` (see `regions`), here below
+    :math:`e^{-4}`: the best prediction of x_0 is then what is expected of the mask, whatever the noise.
+
+    Args:
+        lam: Half-log-SNR of x_t; −∞ … ∞.
+        pixels: Of the image.
+
+    Returns:
+        Whether all members may share one prediction.
+    """
+    return bool(lam < -0.5 * math.log(pixels) - UNREADABLE)
+
+
 SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
     "trailing": trailing,
     "linspace": linspace,

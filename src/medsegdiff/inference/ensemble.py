@@ -78,7 +78,7 @@ class EnsembleSampler:
         self.table = table_of(sampling, self.process.schedule)
         told = telling_times(self.table, self.process)
         self.times = told if mixture is None else [told[mixture.nearest(told)]]
-        moments = [Moments(network, self.process, self.table) for network in (model, *snapshots)]
+        moments = [Moments(network, self.process, sampling) for network in (model, *snapshots)]
         mirrors = mirrors_of(sampling, config)
         looks = min(math.lcm(len(moments), len(mirrors)), sampling.drawn)
         self.walkers = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import Denoised, Table, sample
 from medsegdiff.diffusion.schedule import Level
+from medsegdiff.diffusion.spacing import table_of, tells_nothing
 from medsegdiff.hardware import autocast
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
@@ -74,13 +76,18 @@ class Moment:
     level: Level
     time: Any
     """What the network made of it."""
+    shared: bool
+    """Whether all members of an image share what the network says: their noise tells nothing yet."""
 
 
 class Moments:
     """What depends on the time alone, computed once for each network and size of image."""
 
-    def __init__(self, model: DiffusionModel, process: Process, table: Table) -> None:
-        self.model, self.process, self.table = model, process, table
+    def __init__(self, model: DiffusionModel, process: Process, sampling: SamplingConfig) -> None:
+        self.model, self.process = model, process
+        self.table = table_of(sampling, process.schedule)
+        # of a single step x_T makes the mask; other spacings have many steps, and go on as their papers say
+        self.begins_together = sampling.spacing == "regions" and len(self.table) > 1
         self._by_time: dict[tuple[int, int], dict[float, Moment]] = {}  # of the last image size
 
     def of(self, size: tuple[int, int], device: torch.device) -> dict[float, Moment]:
@@ -90,7 +97,10 @@ class Moments:
         return self._by_time[size]
 
     def _moment(self, t: float, size: tuple[int, int], device: torch.device) -> Moment:
-        return Moment(Level.of(self.process.schedule.lam_at(t)), self.model.at(torch.tensor([t], device=device), size))
+        level = Level.of(self.process.schedule.lam_at(t))
+        first = self.begins_together and bool(t == self.table[0].t)
+        shared = first and tells_nothing(level.lam, math.prod(size))
+        return Moment(level, self.model.at(torch.tensor([t], device=device), size), shared)
 
 
 @dataclass(frozen=True)
@@ -126,22 +136,32 @@ class Walker:
     ) -> Float[Tensor, "n k h w"]:
         """Draw some members, (number, index of the image) each, together; ``shape`` is that of a mask."""
         device, process = condition.device, self.moments.process
-        images = torch.tensor([index for _, index in members], device=device)
-        own = _of(condition, [index for _, index in members])
+        of_image = [index for _, index in members]
+        images, own = torch.tensor(of_image, device=device), _of(condition, of_image)
         named = [(keys[index], number) for number, index in members]
         noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
         moments = self.moments.of((shape[1], shape[2]), device)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             now = moments[t]
-            output = self.model.denoise(x_t, now.time, own).float()
-            found = process.denoised(process.completed(output, own.logits, x_t, now.level), x_t, now.level)
+            if now.shared:  # by all members of an image, those in other chunks too: noise of the first one
+                looked = list(dict.fromkeys(of_image))
+                first = MemberNoise(seed, [(keys[index], 0) for index in looked], shape, device=device)
+                places = torch.tensor([looked.index(index) for index in of_image], device=device)
+                found = self._answer(first(), now, _of(condition, looked)).select(places)
+            else:
+                found = self._answer(x_t, now, own)
             expected.add(t, self._turned(process.probability(found.x_0)), images)
             return found
 
         with autocast(self.precision, device):
             drawn = sample(denoise, noise(), self.moments.table, noise=noise)
         return self._turned(process.probability(drawn))
+
+    def _answer(self, x_t: Float[Tensor, "n k h w"], now: Moment, condition: Condition) -> Denoised:
+        process = self.moments.process
+        output = self.model.denoise(x_t, now.time, condition).float()
+        return process.denoised(process.completed(output, condition.logits, x_t, now.level), x_t, now.level)
 
     def _turned(self, values: Tensor) -> Tensor:
         return values.flip(self.mirror) if self.mirror else values
