@@ -229,8 +229,15 @@ def labels_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] 
     if classes is not None:
         return Labels("exclusive", classes)
     if values and values[-1] < MAX_CLASSES and (1 in values or task == "exclusive"):
-        return Labels("exclusive", ("background", *(f"class_{i}" for i in range(1, values[-1] + 1))))
+        return _occurring([value for value in values if value])
     raise DataError(strange_values(values, where, "set data.task=binary; if these are class indices, set data.classes"))
+
+
+def _occurring(values: list[int]) -> Labels:
+    """Make a class of each value; one that is nowhere would be scored as perfect, for nothing agrees with nothing."""
+    classes = ("background", *(f"class_{value}" for value in values))
+    counted = values == list(range(1, len(classes)))
+    return Labels("exclusive", classes, values=() if counted else ((0,), *((value,) for value in values)))
 
 
 def strange_values(values: Iterable[int], where: Path, way_out: str) -> str:

@@ -118,8 +118,12 @@ def test_a_wrong_class_is_a_wrong_prediction_not_an_error(tmp_path: Path) -> Non
     predicted = np.zeros((20, 20), np.uint8)
     predicted[2:8], predicted[12:14] = 1, 3
     write_png(tmp_path / "pred" / "a.png", predicted)
-    case = numbers(evaluate(tmp_path / "pred", tmp_path / "data", split="test"))
-    assert (case["dice/class_1"], case["dice/class_2"], case["dice/class_3"]) == (1, 1, 0)
+    found = evaluate(tmp_path / "pred", tmp_path / "data", split="test")
+    case = numbers(found)
+    assert (case["dice/class_1"], case["dice/class_2"]) == (1, 1)
+    assert "dice/class_3" not in case  # no reference has it
+    assert "No reference holds class_3" in found.warnings[0]
+    assert "No scored reference holds class_2" in found.warnings[1]
 
 
 def test_probabilities_and_several_predictions_are_not_taken_for_a_mask(two: tuple[Path, Path]) -> None:

@@ -52,7 +52,7 @@ def near_duplicates(
     """Find pairs of images in different parts that look the same, the most alike first.
 
     Every pair is compared; most of them by a few numbers, from which no correlation can be larger. 100,000 images take
-    a minute or two on one core, and a gigabyte, nearly all of it their thumbnails.
+    a few minutes on one core; what is kept beside their thumbnails is small.
     """
     named = [name for name in thumbnails if name in split]
     blocks = _blocks(named, split, block)

@@ -39,6 +39,8 @@ class CaseScores:
     numbers: Mapping[Measure, float]
     empty: tuple[str, ...]
     """Which of prediction and reference is empty, by structure and reference."""
+    held: frozenset[str]
+    """Structures that a reference holds."""
     pools: dict[str, Pool]
     """Sums over pixels by structure; none without probabilities."""
     seen: Appearance
@@ -73,7 +75,7 @@ class Structure:
 def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     """Score a case."""
     geometry = common_grid(name, pairing)
-    numbers, empty, pools, seen = [], [], {}, []
+    numbers, empty, held, pools, seen = [], [], set(), {}, []
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
         truths, predicted = structure.references(), structure.predicted
         found = [all_scores(predicted, truth, spacing=geometry.spacing, tolerance=tolerance) for truth in truths]
@@ -82,14 +84,16 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
             pools[structure.name], of_pixels = _of_pixels(structure, structure.probability, truths)
             values |= _measures(of_pixels)
         numbers.append(values | _measures(_sizes(name, structure, truths, pairing, geometry)))
+        held |= {structure.name} if truths.any() else set()
         empty += [EMPTY[bool(predicted.any()), bool(truth.any())] for truth in truths]
         seen.append(_appearance(structure, values.get(Measure("agreement"))))
     largest = max(seen, key=lambda of: of.foreground)
     return CaseScores(
         name,
         pairing.groups.get(name, ""),
-        _over_structures(numbers, pairing.labels.structures),
+        _over_structures(numbers, pairing.structures.names),
         tuple(empty),
+        frozenset(held),
         pools,
         largest,
     )
@@ -159,16 +163,14 @@ def structures_of(name: str, pairing: Pairing) -> Iterator[Structure]:
     counted = None if ignored is None else np.asarray(~ignored.any(axis=0))
     predictions, maps = pairing.predictions.reader(name), pairing.predictions.uncertainty
     doubt = None if maps is None else maps.read(name, 0)
-    for number, index in enumerate(pairing.channels):
+    for structure, index in zip(pairing.structures.names, pairing.structures.scored, strict=True):
         raters = pairing.reference.channel(drawn, pairing.labels, index).astype(bool)
         predicted, members, p = predictions(index)
         if counted is not None:
             raters, predicted = raters & counted, predicted & counted
             members = None if members is None else members & counted
         masks = dict(zip(who, raters, strict=True))
-        yield Structure(
-            pairing.labels.structures[number], masks, predicted, members, p, doubt, counted, pairing.consensus
-        )
+        yield Structure(structure, masks, predicted, members, p, doubt, counted, pairing.consensus)
 
 
 def _appearance(structure: Structure, agreement: float | None) -> Appearance:

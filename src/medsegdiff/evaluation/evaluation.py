@@ -173,7 +173,7 @@ def evaluate(
         pools=_pooled(scored),
         correlation=_correlation(scores),
         failure=failures(scores, pairing.stated),
-        warnings=tuple(filter(None, [warning_of([case.seen for case in scored if "both" not in case.empty])])),
+        warnings=_doubts(scored, pairing),
         curve=_curve(pairing, track),
         pairing=pairing,
     )
@@ -191,6 +191,13 @@ def _scored(pairing: Pairing, tolerance: float, track: Track) -> list[CaseScores
 
 def _volumes(pairing: Pairing) -> bool:
     return bool(pairing.names) and len(grid_of(pairing.names[0], pairing.reference).shape) > 2
+
+
+def _doubts(scored: Sequence[CaseScores], pairing: Pairing) -> tuple[str, ...]:
+    """Say what looks wrong with the masks, and which structures make scores better than they are."""
+    masks = warning_of([case.seen for case in scored if "both" not in case.empty])
+    held = frozenset[str]().union(*(case.held for case in scored))
+    return tuple(filter(None, [masks, *pairing.structures.doubts(held)]))
 
 
 def _pooled(scored: Sequence[CaseScores]) -> dict[str, Pool]:
@@ -211,7 +218,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
     return Setup(
         predictions=str(predictions),
         references=str(references),
-        structures=pairing.labels.structures,
+        structures=pairing.structures.names,
         members=max(counts, default=0),
         members_least=min(counts, default=0),
         chosen_of=max((image.chosen_of or 0 for image in pairing.stated.values()), default=0) or None,

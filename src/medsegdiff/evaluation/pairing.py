@@ -16,11 +16,12 @@ from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.consensus import Consensus
 from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner
+from medsegdiff.evaluation.structures import Structures, structures_of
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
 from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.names import folder_name
-from medsegdiff.labels import TWO_VALUES, Labels
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 Kind = Literal["auto", "masks", "probabilities", "members"]
@@ -45,7 +46,8 @@ class Pairing:
     names: tuple[str, ...]
     reference: Masks
     predictions: Predictions
-    labels: Labels
+    structures: Structures
+    """What the values mean, and which structures are scored."""
     groups: Mapping[str, str]
     """Case → group (patient), where there is one."""
     cases: Mapping[str, CaseFiles] = field(default_factory=dict)
@@ -56,9 +58,9 @@ class Pairing:
     """What ``segment.json`` says of each case."""
 
     @property
-    def channels(self) -> range:
-        """The channels that are scored; the background is not."""
-        return range(len(self.labels.classes))[self.labels.foreground]
+    def labels(self) -> Labels:
+        """The label space."""
+        return self.structures.labels
 
 
 def pair(
@@ -83,15 +85,21 @@ def pair(
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     asked = None if asked is None else [resolve(name, reference.names) for name in asked]
     what = KINDS.get(folder_name(predictions), "masks") if kind == "auto" else kind
-    labels = _labels(reference, predictions, data, track, indices=what == "masks")
+    structures = structures_of(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
-        predictions, what, labels, names=reference.names, cases=found.cases, fusion=fusion, checked=data.task is None
+        predictions,
+        what,
+        structures.labels,
+        names=reference.names,
+        cases=found.cases,
+        fusion=fusion,
+        checked=data.task is None,
     )
     names = reference.names if asked is None else asked
     if present_only:
         names = [name for name in names if name in given.names]
     _check_names(names, given, reference)
-    return Pairing(tuple(names), reference, given, labels, _groups(names, found, places), found.cases)
+    return Pairing(tuple(names), reference, given, structures, _groups(names, found, places), found.cases)
 
 
 def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
@@ -136,27 +144,6 @@ def _groups(names: Collection[str], found: _References, places: Sequence[Path]) 
             known = found.masks.names
             groups = {resolve(entry.name, known): entry.group for entry in read_split(file) if entry.group}
     return {name: groups[name] for name in names if name in groups}
-
-
-def _labels(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> Labels:
-    """Say what the values of references and predicted masks mean: from all of them, not from those scored alone."""
-    task, classes = data.task, data.classes
-    if reference.declared is not None:
-        return reference.labels((), task=task, classes=classes)
-    values = reference.values(track(reference.names, "Reading references"))
-    made = SegmentationFolder.around(predictions).read()
-    if made is not None and reference.kind != "structures" and task is None:
-        if made.labels.task != "regions":
-            task, classes = made.labels.task, classes or made.labels.classes
-    elif indices and task is None and reference.kind != "structures" and values not in TWO_VALUES:
-        predicted = mask_folder(inner(predictions, "labels", "masks"))
-        if classes is not None and (beyond := sorted(predicted.values() - set(range(len(classes))))):
-            raise DataError(
-                f"{predicted.root}: predicted value {beyond[-1]} is out of range; data.classes names {len(classes)}: "
-                f"{some(classes, most=20)}."
-            )
-        values |= predicted.values()
-    return reference.labels(values, task=task, classes=classes)
 
 
 def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> None:

@@ -54,6 +54,7 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
     return Record(
         task=spec.labels.task,
         classes=spec.labels.classes,
+        values=spec.labels.values,
         model=segmenter.origin,
         layout=spec.layout,
         members=request.members,

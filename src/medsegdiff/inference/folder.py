@@ -68,6 +68,8 @@ class Record(_Told):
     format: int = FORMAT
     task: Task
     classes: tuple[str, ...]
+    values: tuple[tuple[int, ...], ...] = ()
+    """What label maps hold for each class, as in `Labels`; empty: its index."""
     model: Origin | None = None
     """Where the weights lay."""
     layout: str = ""
@@ -92,7 +94,7 @@ class Record(_Told):
     @property
     def labels(self) -> Labels:
         """What the masks hold."""
-        return Labels(self.task, self.classes)
+        return Labels(self.task, self.classes, values=self.values)
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ class SegmentationFolder:
 
     @classmethod
     def around(cls, part: Path) -> SegmentationFolder:
-        """Find the folder of which this may be a part: ``anchor``, ``members/00``."""
-        upwards = (part, *part.resolve().parents[:2])
-        return next((folder for place in upwards if (folder := cls(place)).exists), cls(part))
+        """Find the folder of which this is a part: ``anchor``, ``members/00``. What else lies in it is not ours."""
+        whole = part.resolve()
+        upwards = [above for above in whole.parents[:2] if whole.relative_to(above).parts[0] in PARTS]
+        return next((folder for place in (part, *upwards) if (folder := cls(place)).exists), cls(part))
 
     @property
     def exists(self) -> bool:

@@ -54,8 +54,8 @@ def _card(row: CaseRow, numbers: Mapping[Measure, float]) -> Card:
 
 def swatches(pairing: Pairing) -> dict[str, str]:
     """Tell what the colours of contours mean."""
-    if len(pairing.labels.structures) > 1:
-        shown = {name: colour_of(index) for index, name in enumerate(pairing.labels.structures)}
+    if len(pairing.structures.names) > 1:
+        shown = {name: colour_of(index) for index, name in enumerate(pairing.structures.names)}
     else:
         raters = pairing.reference.folders if pairing.reference.kind == "raters" else ("reference",)
         shown = {"prediction": colour_of(0)} | {name: colour_of(index + 1) for index, name in enumerate(raters)}
@@ -104,7 +104,7 @@ def _best_slice(name: str, pairing: Pairing, slicing: Slicing) -> int:
         return pairing.predictions.reader(name)(channel)[0]
 
     for masks in (references, predicted):
-        areas = sum(slicing.areas(masks(channel)) for channel in pairing.channels)
+        areas = sum(slicing.areas(masks(channel)) for channel in pairing.structures.scored)
         if np.any(areas):
             return int(np.argmax(areas))
     return slicing.middle
