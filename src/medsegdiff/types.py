@@ -35,7 +35,8 @@ class Case:
 
     name: str
     image: Float[np.ndarray, "c *s"]
-    """As read, in the file's own units, float32; two axes of space, or three for a volume."""
+    """As read, float32: pictures 0 … 1, the share of white in the type of their file; volumes and their slices in the
+    file's own units. Two axes of space, or three for a volume."""
     mask: UInt8[np.ndarray, "r k *s"] | None
     """0 and 1 by rater and channel; ``None`` for an image without reference."""
     geometry: Geometry

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,11 +14,13 @@ from torch import Tensor
 from medsegdiff.authors import import_checkpoint
 from medsegdiff.authors.architecture import infer
 from medsegdiff.config.run import Config
+from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import CheckpointError, ConfigError
+from medsegdiff.inference.inputs import read_case
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.models.checkpoint import load_model
 from tests.authors import in_their_names
-from tests.makers import randomised, small_network
+from tests.makers import randomised, small_network, write_png
 
 OVERRIDES = {
     "medsegdiff-v1": ("model.num_blocks=2", "model.num_heads=1"),
@@ -61,6 +64,8 @@ def test_a_run_made_of_their_checkpoint_computes_what_theirs_did(
     assert its_config.model.model_copy(update={"dropout": 0.0}) == config.model
     assert (its_config.diffusion.target, its_config.diffusion.coding) == ("eps", "unit")
     assert (its_config.data.channels, its_config.data.values, its_config.data.classes) == (3, "unit", ("foreground",))
+    case = read_case(write_png(tmp_path / "white.png", np.eye(32, dtype=np.uint8)[..., None].repeat(3, 2) * 255))
+    assert prepare(case, its_config, stride=8).image.max() == 1  # their transform, ToTensor, gives 0 … 1
     assert bool(done.made_anew) == (config.model.name == "medsegdiff-v1")
     kept = {name: value for name, value in loaded.state_dict().items() if name not in done.made_anew}
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in kept.items())

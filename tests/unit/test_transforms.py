@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,11 @@ from hypothesis import strategies as st
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.transforms import from_grid, grid_mask, match_channels, normalise, place, prepare, to_grid
-from medsegdiff.errors import DataError
+from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.volume import slices_of
 from medsegdiff.types import Case, Geometry
-from tests.makers import as_told, disc
+from tests.makers import as_told, disc, write_png
 
 sizes = st.tuples(st.integers(5, 90), st.integers(5, 90))
 
@@ -75,15 +80,49 @@ def test_normalised_channels_have_mean_0_and_deviation_1_and_constant_ones_are_0
     assert out.std(dim=(1, 2)).tolist() == pytest.approx([1, 0], abs=1e-5)
 
 
-def test_values_may_enter_as_the_authors_code_lets_them() -> None:
-    image = np.array([[[0.0, 51.0], [102.0, 255.0]]])
-    assert normalise(image, values="unit").flatten().tolist() == pytest.approx([0, 0.2, 0.4, 1])
-    assert normalise(image, values="raw").flatten().tolist() == [0, 51, 102, 255]
-    ct = normalise(image, values="raw", modalities=("ct",), window=(0.0, 102.0))
+def test_values_may_enter_as_the_authors_code_lets_them(tmp_path: Path) -> None:
+    """Their loaders divide pictures by 255, in whatever file these lie, and give volumes in their own units."""
+    levels = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
+    share = torch.from_numpy(levels / np.float32(255))
+    deep = write_png(tmp_path / "deep.png", levels.astype(np.uint16) * 257)
+    bright = np.dstack([levels] * 3)
+    files = [write_png(tmp_path / f"a{suffix}", levels) for suffix in (".png", ".tif")]
+    pictures = (*files, deep, bright, levels / 255)
+    nib.Nifti1Image(levels[..., None], np.diag([-1, -1, 5, 1])).to_filename(tmp_path / "v.nii")
+    volume = read_case(tmp_path / "v.nii")
+    (cut,) = slices_of(volume, "axial", shared_noise=False)
+    for source, unit, raw in (*((p, share, share) for p in pictures), (cut, share, share * 255)):
+        case = read_case(source)
+        for values, expected in (("unit", unit), ("raw", raw)):
+            config = as_told(data(resize="none", values=values), channels=len(case.image))
+            found = prepare(case, config, stride=1).image
+            expected = expected.flatten().sort().values  # in any order: a slice is turned
+            assert all(torch.allclose(channel.flatten().sort().values, expected) for channel in found), source
+
+
+def test_what_has_another_white_is_not_taken_for_shares_of_it() -> None:
+    config = as_told(data(resize="none", values="unit"), channels=1)
+    levels = np.array([[[0, 51], [102, 255]]], np.float32)
+    picture = Case("a", levels, None, Geometry((2, 2), (1.0, 1.0)))
+    with pytest.raises(DataError, match=r"a: the values go from 0 to 255; data\.values is 'unit', .* 1 is white"):
+        prepare(picture, config, stride=1)
+    slice_of_ct = replace(picture, image=levels * 8 - 1000, intensity=np.array([[0, 1]], np.float32))
+    with pytest.raises(DataError, match="the values go from -1000 to 1040; .* 255 is white"):
+        prepare(slice_of_ct, config, stride=1)
+
+
+def test_ct_enters_by_its_window_whatever_the_others_do() -> None:
+    ct = normalise(np.array([[[0.0, 51.0, 102.0, 255.0]]]), values="raw", modalities=("ct",), window=(0.0, 102.0))
     assert ct.flatten().tolist() == [-1, 0, 1, 1]
-    case = Case("a", image.astype("f"), None, Geometry((2, 2), (1.0, 1.0)))
-    config = data(resize="none", values="unit")
-    assert prepare(case, as_told(config, channels=1), stride=1).image.max() == 1
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused() -> None:
+    image, config = np.random.rand(1, 6, 4).astype("f"), as_told(data(image_size=8), channels=1)
+    case = Case("a", image, np.ones((1, 1, 6, 4), np.uint8), Geometry((6, 4), (1.0, 1.0)))
+    assert prepare(case, config, stride=8).mask is not None
+    object.__setattr__(case, "mask", np.ones((1, 1, 4, 6), np.uint8))  # outside tests, shapes are not checked
+    with pytest.raises(GeometryError, match="a: the image is 6×4 but its mask is 4×6"):
+        prepare(case, config, stride=8)
 
 
 def test_grey_becomes_colour_and_colour_becomes_grey_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,14 +14,15 @@ from torch.nn import functional as F
 
 from medsegdiff.config.data import DataConfig, Modality, Values, next_multiple
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.errors import DataError
+from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
 
 DEFAULT_WINDOW = (-160.0, 240.0)
 """Hounsfield units of soft tissue: centre 40, width 400."""
-_DIVISOR = {"unit": 255.0, "raw": 1.0}
+BYTE = 255.0
+"""White of a volume with 8 bits. Pictures are read 0 … 1, whatever their type (`scale_by_type`)."""
 LUMINANCE = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
 
 
@@ -108,13 +109,18 @@ def normalise(
     window: tuple[float, float] | None = None,
     values: Values = "standard",
 ) -> Float[Tensor, "c h w"]:
-    """Normalise by modality: CT by its window, everything else as ``values`` says."""
+    """Normalise by modality: CT by its window, everything else as ``values`` says.
+
+    A slice of a volume has an ``intensity`` and its file's own units; a picture has none, and 0 … 1 from black to
+    white: here alone it is known what that means for ``unit``.
+    """
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
     if intensity is not None:
         mean, std = torch.from_numpy(np.tile(intensity, (len(image) // len(intensity), 1))).T[..., None, None]
-    standard = values == "standard"
-    scaled = (tensor - mean) / torch.where(std > 0, std, 1.0) if standard else tensor / _DIVISOR[values]
+    scaled = (tensor - mean) / torch.where(std > 0, std, 1.0) if values == "standard" else tensor.clone()
+    if values == "unit" and intensity is not None:
+        scaled = tensor / BYTE
     for channel in _ct_channels(modalities, len(image)):
         low, high = window or DEFAULT_WINDOW
         scaled[channel] = ((tensor[channel] - low) / (high - low)).clamp(0, 1) * 2 - 1
@@ -136,6 +142,27 @@ def check_channels(case: Case, channels: int) -> None:
             f"{case.name}: the {what} has {len(case.image)} channels; the model expects {channels}. Give the channels "
             "that it was trained on, in their order."
         )
+
+
+def check_unit(case: Case) -> None:
+    """Refuse values that are no shares of white; resampling may overshoot a little."""
+    white = 1.0 if case.intensity is None else BYTE
+    low, high = float(case.image.min()), float(case.image.max())
+    if low < -white or high > 2 * white:
+        raise DataError(
+            f"{case.name}: the values go from {low:g} to {high:g}; data.values is 'unit', for which 0 is black and "
+            f"{white:g} is white. Scale the image so, or set data.values=raw if the model was trained on its units."
+        )
+
+
+def check_mask(case: Case) -> None:
+    """Refuse a mask of another size than its image."""
+    for what, mask in (("mask", case.mask), ("map of what nobody labelled", case.ignored)):
+        if mask is not None and mask.shape[-2:] != case.image.shape[-2:]:
+            raise GeometryError(
+                f"{case.name}: the image is {size(case.image.shape[-2:])} but its {what} is {size(mask.shape[-2:])} "
+                "(height×width). They must lie on the same grid: turn or resample one of them."
+            )
 
 
 def match_channels(image: Float[np.ndarray, "c h w"], channels: int, name: str) -> Float[np.ndarray, "d h w"]:
@@ -170,6 +197,9 @@ def prepare(case: Case, config: ResolvedConfig, *, stride: int) -> Prepared:
     spec, channels = config.spec, config.image_channels
     placement = place((case.image.shape[1], case.image.shape[2]), config.data, stride, spacing=case.geometry.spacing)
     check_channels(case, channels)
+    check_mask(case)
+    if config.data.values == "unit" and "ct" not in spec.modalities:
+        check_unit(case)
     if "ct" in spec.modalities and case.intensity is None:
         raise DataError(
             f"{case.name}: the model was trained on CT, and a picture or an array holds no Hounsfield units. Give "

@@ -89,11 +89,14 @@ def check_image(image: Float[np.ndarray, "c h w"], name: str) -> None:
 
 
 def scale_by_type(pixels: np.ndarray) -> Float[np.ndarray, ...]:
-    """Scale whole numbers by the range of their type; leave floating point numbers as they are."""
-    if np.issubdtype(pixels.dtype, np.floating):
+    """Scale whole numbers by the range of their type to 0 … 1; leave floating point numbers as they are.
+
+    Of wider types than 16 bits, the range is that of 8 bits if these hold all values, else that of 16.
+    """
+    if np.issubdtype(pixels.dtype, np.floating) or pixels.dtype == bool:
         return pixels.astype(np.float32)
-    top = 65535 if pixels.dtype.itemsize > 1 else 255
-    return (pixels / np.float32(top)).astype(np.float32)
+    wide = pixels.dtype.itemsize > 1 and (pixels.dtype.itemsize == 2 or pixels.max(initial=0) > 255)
+    return (pixels / np.float32(65535 if wide else 255)).astype(np.float32)
 
 
 def _grey(picture: Picture, path: Path) -> Shaped[np.ndarray, "h w"]:
