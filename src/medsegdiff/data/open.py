@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from jaxtyping import Float
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, DataSource, Layout, Listing, Track, no_progress
 from medsegdiff.data.masks import Stored, missing_structures
-from medsegdiff.data.scan import scan, unlabelled
+from medsegdiff.data.scan import check_grids, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.transforms import intensity_of
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.image import read_channels
 from medsegdiff.registry import Entry
-from medsegdiff.types import Case
+from medsegdiff.types import Case, Geometry
 
 
 def open_source(where: str | Path, config: DataConfig, *, track: Track = no_progress) -> DataSource:
@@ -115,13 +114,21 @@ class ListedSource:
 
     def load(self, name: str) -> Case:
         """Read a case."""
-        image, geometry = read_channels(self.listing.cases[name].images)
-        if name not in self.labelled:
+        image, geometry, stored = self.read(name)
+        if not stored:
             return Case(name, image, None, geometry)
-        stored = self.masks.stored(name)
         labels = self.info.labels
         mask, ignored = self.masks.coded(stored, labels), self.masks.ignored(stored, labels)
         return Case(name, image, mask, geometry, ignored=ignored)
+
+    def read(self, name: str) -> tuple[Float[np.ndarray, "c *s"], Geometry, Stored]:
+        """Read image and masks of a case, and make sure that pixels, not headers alone, lie on each other."""
+        path, *_ = images = self.listing.cases[name].images
+        image, geometry = read_channels(images)
+        stored = self.masks.stored(name)
+        read = [(mask, replace(self.masks.reader.geometry(mask), shape=values.shape)) for mask, values in stored]
+        check_grids([(path, replace(geometry, shape=image.shape[1:])), *read])
+        return image, geometry, stored
 
     def _check_pairs(self) -> None:
         missing = unlabelled(self.listing)
@@ -159,9 +166,7 @@ class VolumeSource(ListedSource):
         slices = {name: Slicing(grid, self.plane).names(name) for name, grid in self.scan.grids.items()}
         self._keys = {item: (name, index) for name, items in slices.items() for index, item in enumerate(items)}
         held = [slices[name][index] for name, case in self.scan.cases.items() for index in case.foreground]
-        self.info: DataInfo = dataclasses.replace(
-            self.info, plane=self.plane, slices=slices, foreground=frozenset(held)
-        )
+        self.info: DataInfo = replace(self.info, plane=self.plane, slices=slices, foreground=frozenset(held))
 
     @property
     def scanned(self) -> Iterable[str]:
@@ -179,11 +184,11 @@ class VolumeSource(ListedSource):
         stored = [(path, slicing.cut(values, index)) for path, values in whole.masks]
         labels = self.info.labels
         mask, ignored = self.masks.coded(stored, labels), self.masks.ignored(stored, labels)
-        return dataclasses.replace(case, mask=mask, ignored=ignored)
+        return replace(case, mask=mask, ignored=ignored)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019  (slices are asked for volume by volume; the source lives as long)
     def volume(self, name: str) -> Volume:
         """Read a whole volume."""
-        image, geometry = read_channels(self.listing.cases[name].images)
+        image, geometry, stored = self.read(name)
         slicing = Slicing(geometry, self.plane)
-        return Volume(image, self.masks.stored(name), slicing, intensity_of(slicing.turned(image)))
+        return Volume(image, stored, slicing, intensity_of(slicing.turned(image)))

@@ -120,7 +120,7 @@ def _head(case: CaseFiles) -> CaseScan:
     try:
         found = {path: read_geometry(path) for path in case.images}
         grids = [(path, geometry) for path, (geometry, _) in found.items()]
-        _check_grids(grids)
+        check_grids(grids)
     except MedSegDiffError as error:
         return CaseScan(problem=error)
     return CaseScan(grids[0][1], sum(channels for _, channels in found.values()))
@@ -134,7 +134,7 @@ def _with_masks(
     masks = whole.listing.masks
     try:
         of_masks = [(path, masks.reader.geometry(path)) for path in masks.files(case.name)]
-        _check_grids([(case.images[0], head.geometry), *of_masks])
+        check_grids([(case.images[0], head.geometry), *of_masks])
         stored = masks.stored(case.name)
         found = replace(head, counts=_counts(stored, masks.by_folder(case.name)))
         if whole.plane:
@@ -159,7 +159,7 @@ def _foreground(stored: Stored, masks: Masks, slicing: Slicing) -> tuple[int, ..
     return tuple(np.flatnonzero(areas).tolist()) if stored else ()
 
 
-def _check_grids(files: Sequence[tuple[MaskFile, Geometry]]) -> None:
+def check_grids(files: Sequence[tuple[MaskFile, Geometry]]) -> None:
     """Make sure that the channels of an image, or an image and its masks, lie on one grid."""
     (first, geometry), *others = files
     for path, other in others:
