@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.run import Config
@@ -220,3 +221,14 @@ def test_a_source_of_ones_own_has_a_fingerprint(tmp_path: Path) -> None:
     found = fingerprint(source, DataConfig())
     assert (found.kind, found.sampled, found.size.median) == ("pictures", 100, (32, 32))
     assert found.spacing is None
+
+
+def test_grey_and_coloured_pictures_are_measured_alike(folder: Path) -> None:
+    """A grey picture has three equal channels among coloured ones, as in training."""
+    grey = read_case(folder / "images" / "case00.png").image[0]
+    for path in sorted((folder / "images").iterdir())[1:]:
+        write_png(path, np.dstack([np.asarray(Image.open(path))] * 3))
+    found = taken(folder)
+    assert (found.channels, found.modalities) == (3, ("natural",) * 3)
+    assert found.intensity[0] == found.intensity[1] == found.intensity[2]
+    assert found.intensity[0][0] <= np.median(grey) <= found.intensity[0][2]

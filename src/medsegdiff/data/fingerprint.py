@@ -13,7 +13,7 @@ from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, no_progress
 from medsegdiff.data.open import VolumeSource
 from medsegdiff.data.split import evenly
-from medsegdiff.data.transforms import DEFAULT_WINDOW
+from medsegdiff.data.transforms import DEFAULT_WINDOW, match_channels
 from medsegdiff.errors import ConfigError
 from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed
@@ -134,11 +134,12 @@ def _sample(source: DataSource, name: str) -> _Sample:
         return _measured(name, image, inside, (*size, len(whole.slicing)), whole.slicing.canonical.spacing)
     items = source.info.slices.get(name, (name,))
     case = source.load(items[len(items) // 2])
+    image = match_channels(case.image, source.info.channels, name)  # some may be grey and others coloured
     shape = case.image.shape[1:]
     inside = np.zeros(shape, dtype=bool)
     if case.mask is not None:
         inside[case.mask[:, labels.foreground].any(axis=(0, 1))] = True
-    return _measured(name, case.image, inside, (*shape, len(items)), ())
+    return _measured(name, image, inside, (*shape, len(items)), ())
 
 
 def _measured(
