@@ -230,7 +230,7 @@ def labels_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] 
         return Labels("exclusive", classes)
     if values and values[-1] < MAX_CLASSES and (1 in values or task == "exclusive"):
         return _occurring([value for value in values if value])
-    raise DataError(strange_values(values, where, "set data.task=binary; if these are class indices, set data.classes"))
+    raise DataError(strange_values(values, where, "; if these are class indices, set data.classes"))
 
 
 def _occurring(values: list[int]) -> Labels:
@@ -240,12 +240,12 @@ def _occurring(values: list[int]) -> Labels:
     return Labels("exclusive", classes, values=() if counted else ((0,), *((value,) for value in values)))
 
 
-def strange_values(values: Iterable[int], where: Path, way_out: str) -> str:
+def strange_values(values: Iterable[int], where: Path, other_way: str = "") -> str:
     """Word the error about values that fit no coding."""
     return (
         f"{where}: mask values are {some([str(v) for v in values], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
-        "indices from 0. Grey edges come from JPEG or resizing: save masks as PNG. If every value above 0 is "
-        f"foreground, {way_out}."
+        "indices from 0. Grey edges come from JPEG or resizing: set data.mask_threshold=128 if foreground is what is "
+        f"at least half white (1: all that is not black){other_way}."
     )
 
 

@@ -207,6 +207,17 @@ def test_all_foreground_as_one_is_scored_as_one(tmp_path: Path) -> None:
         assert not any("/" in name for name in scored)
 
 
+def test_grey_references_are_not_widened_because_the_results_have_one_structure(tmp_path: Path) -> None:
+    write_png(tmp_path / "pred" / "masks" / "a.png", square(3))
+    (tmp_path / "pred" / "segment.json").write_text('{"task": "binary", "classes": ["foreground"]}')
+    soft = square(3).astype(int)
+    soft[:, :3], soft[:, 13:] = 40, 100
+    write_png(tmp_path / "ref" / "a.png", soft.astype(np.uint8))
+    with pytest.raises(DataError, match=r"0, 40, 100, 255.*set data\.mask_threshold=128"):
+        evaluate(tmp_path / "pred", tmp_path / "ref")
+    assert numbers(evaluate(tmp_path / "pred", tmp_path / "ref", data=DataConfig(mask_threshold=128)))["dice"] == 1
+
+
 def test_classes_saved_from_python_are_scored_by_their_labels(tmp_path: Path) -> None:
     labels = np.zeros((20, 20), np.uint8)
     labels[2:8], labels[12:18] = 1, 2

@@ -97,9 +97,35 @@ def test_class_indices_are_exclusive_classes(folder: Path) -> None:
 
 def test_grey_values_in_masks_are_refused_with_a_way_out(folder: Path) -> None:
     write_png(folder / "masks" / "case05.png", np.full((40, 32), 128, np.uint8))
-    with pytest.raises(DataError, match=r"0, 128, 255.*data\.task=binary"):
+    with pytest.raises(DataError, match=r"0, 128, 255.*set data\.mask_threshold=128"):
         source(folder)
-    assert source(folder, task="binary").info.labels.task == "binary"
+    assert source(folder, mask_threshold=128).load("case05").mask.all()
+    assert not source(folder, mask_threshold=129).load("case05").mask.any()
+    assert source(folder, task="binary").load("case05").mask.all()
+
+
+@pytest.mark.parametrize("kind", ["flat", "structures"])
+def test_grey_edges_are_cut_where_the_threshold_says(folder: Path, kind: str) -> None:
+    drawn = {}
+    for path in sorted((folder / "masks").iterdir()):
+        small = Image.open(path).resize((8, 10), Image.Resampling.BILINEAR).resize((32, 40), Image.Resampling.BILINEAR)
+        drawn[path.stem] = np.asarray(small)
+        target = path if kind == "flat" else folder / "masks" / "lesion" / path.name
+        path.unlink()
+        write_png(target, drawn[path.stem])
+    with pytest.raises(DataError, match=r"set data\.mask_threshold=128"):
+        source(folder)
+    for threshold in (1, 128):
+        read = source(folder, mask_threshold=threshold)
+        assert all(np.array_equal(read.load(name).mask[0, 0], drawn[name] >= threshold) for name in drawn)
+
+
+def test_pixels_that_do_not_fit_are_refused_when_a_case_is_loaded(folder: Path) -> None:
+    """Though the headers fitted when the data were looked through."""
+    read = source(folder)
+    write_png(folder / "masks" / "case02.png", np.zeros((32, 40), np.uint8))
+    with pytest.raises(GeometryError, match=r"images/case02\.png is 40×32 but .*masks/case02\.png is 32×40"):
+        read.load("case02")
 
 
 def test_masks_that_are_all_empty_are_refused(folder: Path) -> None:

@@ -13,7 +13,8 @@ Modality = Literal["ct", "mr", "natural"]
 Plane = Literal["sagittal", "coronal", "axial"]
 """Cut across the axis to the right, to the front, upwards."""
 Values = Literal["standard", "unit", "raw"]
-"""Mean 0 and standard deviation 1; 8-bit values divided by 255; as in the file."""
+"""Mean 0 and standard deviation 1; 0 … 1, which pictures are as read, volumes divided by 255; as read: pictures 0 … 1,
+volumes in the units of their file."""
 
 Augmentation = Literal["light", "strong", "nnunet"]
 """Sets of random changes."""
@@ -34,6 +35,9 @@ class DataConfig(Component):
     """Folder of the masks beside ``images/``."""
     mask_folders: Literal["auto", "raters", "structures"] = "auto"
     """What sub-folders of ``masks/`` are; ``auto`` goes by their names."""
+    mask_threshold: int | None = Field(default=None, ge=1, le=255)
+    """Grey level from which on a pixel of a mask is foreground: 128 is from half on, 1 is above black; ``null``: masks
+    hold 0/1, 0/255 or class indices."""
     image_size: int = Field(default=256, ge=8)
     """Side in pixels of the model grid; 256 in the paper."""
     resize: Literal["fit", "stretch", "none"] = "fit"

@@ -48,6 +48,23 @@ class MaskReader:
         return read_geometry(whole(path))[0]
 
 
+@dataclass(frozen=True)
+class ThresholdReader(MaskReader):
+    """Reads grey levels of another reader as 0 and 1."""
+
+    levels: MaskReader
+    threshold: int
+    """The lowest level that is foreground."""
+
+    def values(self, path: MaskFile) -> UInt8[np.ndarray, " *s"]:
+        """Read a mask, 0 and 1."""
+        return (self.levels.values(path) >= self.threshold).astype(np.uint8)
+
+    def geometry(self, path: MaskFile) -> Geometry:
+        """Find out where a mask lies."""
+        return self.levels.geometry(path)
+
+
 def whole(path: MaskFile) -> Path:
     """Name the file that holds a mask."""
     return path.file if isinstance(path, MaskRef) else path
@@ -83,6 +100,17 @@ class Masks:
         """Put structures into another order."""
         files = {folder: self._files[folder] for folder in folders}
         return Masks(files, kind=self.kind, where=self.root, declared=self.declared, reader=self.reader)
+
+    def above(self, threshold: int | None) -> Masks:
+        """Read these masks as grey levels, foreground from ``threshold`` on; ``None``: as labels, as they are."""
+        if threshold is None:
+            return self
+        if self.declared is not None:
+            raise DataError(
+                f"{self.root}: the data set says what its mask values mean ({some(self.declared.classes, most=20)}). "
+                "Leave data.mask_threshold out: it is for masks of grey levels."
+            )
+        return Masks(self._files, kind=self.kind, where=self.root, reader=ThresholdReader(self.reader, threshold))
 
     def has(self, name: str) -> bool:
         """Tell whether there is any mask of a case."""
@@ -127,7 +155,7 @@ class Masks:
                 "Leave data.task and data.classes out; if the folders are raters, set data.mask_folders=raters."
             )
         if task is None and set(values) not in TWO_VALUES:
-            raise DataError(strange_values(sorted(set(values)), self.root, "set data.task=regions"))
+            raise DataError(strange_values(sorted(set(values)), self.root))
         return Labels("regions", self.folders)
 
     def _as_declared(self, declared: Labels, task: Task | None, classes: tuple[str, ...] | None) -> Labels:

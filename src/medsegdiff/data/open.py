@@ -53,7 +53,7 @@ def list_cases(root: Path, config: DataConfig) -> Listing:
     listing: Listing = entry.factory(root, config)
     if not listing.cases:
         raise DataError(f"{root}: the layout '{entry.name}' finds no case here.")
-    return listing
+    return replace(listing, masks=listing.masks.above(config.mask_threshold))
 
 
 def detect(root: Path) -> str | None:

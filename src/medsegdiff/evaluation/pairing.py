@@ -116,7 +116,8 @@ def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[
         listing = list_cases(whole, data)
         if listing.masks.names:
             return _References(listing.masks, listing.cases)
-    return _References(mask_folder(root, kind=data.mask_folders, names=known), {})
+    masks = mask_folder(root, kind=data.mask_folders, names=known)
+    return _References(masks.above(data.mask_threshold), {})
 
 
 def _listed(split: str, places: Sequence[Path]) -> list[str] | None:

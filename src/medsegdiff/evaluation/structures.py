@@ -13,7 +13,7 @@ from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.predictions import inner
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.labels import TWO_VALUES, Labels
+from medsegdiff.labels import MAX_CLASSES, TWO_VALUES, Labels, strange_values
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,8 @@ def structures_of(reference: Masks, predictions: Path, data: DataConfig, track: 
 
 def _of_the_model(labels: Labels, values: set[int], reference: Masks, classes: tuple[str, ...] | None) -> Structures:
     """Take the label space of the model that made the predictions, if the references fit into it."""
+    if max(values, default=0) >= MAX_CLASSES and values not in TWO_VALUES and labels.task == "binary":
+        raise DataError(strange_values(sorted(values), reference.root))  # grey, whatever the model was trained on
     if labels.task == "binary" or classes is not None:
         return Structures.declared(reference.labels(values, task=labels.task, classes=classes or labels.classes))
     if strange := sorted(value for value in values if not labels.table[:, value].any()):

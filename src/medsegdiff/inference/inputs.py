@@ -61,7 +61,8 @@ def _cases(path: Path, like: ResolvedConfig | None) -> list[CaseFiles]:
     layout = _layout_of(path, spec)
     if layout not in (None, "folder"):
         data = DataConfig() if like is None else like.reading
-        return list(list_cases(path, data.model_copy(update={"layout": layout})).cases.values())
+        images = {"layout": layout, "mask_threshold": None}  # masks are not read
+        return list(list_cases(path, data.model_copy(update=images)).cases.values())
     if path.is_file() or is_series(path):
         return _grouped([path], spec)
     folder = path / "images" if (path / "images").is_dir() else path
