@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,6 +75,17 @@ def test_what_nobody_labelled_counts_to_no_size() -> None:
     unknown = (torch.arange(32)[:, None] >= 23).expand(1, *SIZE).to(torch.uint8)
     assert calibrated(_Discs()).stretch["foreground"].above < 0  # too large, by what every other member draws
     assert calibrated(_Discs(unknown)).stretch["foreground"] == pytest.approx((0, 0))
+
+
+def test_the_size_of_what_was_lost_on_the_model_grid_calibrates_nothing() -> None:
+    """It is not known there: 0 would be taken for a size that members hit."""
+
+    class Lost(_Discs):
+        def __getitem__(self, name: str) -> Prepared:
+            found = super().__getitem__(name)
+            return replace(found, mask=0 * found.mask, lost=torch.ones(1, dtype=torch.uint8))
+
+    assert calibrated(Lost()).stretch == {}
 
 
 @pytest.mark.parametrize("shared", [True, False])

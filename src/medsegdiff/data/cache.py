@@ -17,7 +17,7 @@ import torch
 
 from medsegdiff.data.transforms import Placement, Prepared
 
-DTYPES = {"image": np.float32, "mask": np.uint8, "ignored": np.uint8}
+DTYPES = {"image": np.float32, "mask": np.uint8, "ignored": np.uint8, "lost": np.uint8}
 ALIGNED = 64
 """Cases begin at multiples of this many bytes."""
 
@@ -75,7 +75,9 @@ class CaseFile:
             part: torch.from_numpy(np.frombuffer(self._mapped(), DTYPES[part], math.prod(shape), offset).reshape(shape))
             for part, (offset, shape) in record.parts.items()
         }
-        return Prepared(name, parts["image"], parts.get("mask"), record.placement, parts.get("ignored"))
+        image, mask, ignored, lost = (parts.get(part) for part in DTYPES)
+        assert image is not None
+        return Prepared(name, image, mask, record.placement, ignored, lost)
 
     def _mapped(self) -> mmap.mmap:
         """Map the file as far as it has been written: privately, so that nobody can spoil it.

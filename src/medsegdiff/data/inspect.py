@@ -19,6 +19,7 @@ from medsegdiff.data.open import list_cases
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
+from medsegdiff.data.vanishing import lost_in_words, vanishes
 from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import read_channels
 
@@ -85,15 +86,18 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
     known = {*listing.cases, *listing.unlisted}
     found.remarks += [f"{name}: the mask has no image" for name in masks.names if name not in known]
-    thumbnails: dict[str, torch.Tensor] = {}
+    thumbnails, vanishing = dict[str, torch.Tensor](), list[str]()
 
     def shrink(case: CaseFiles, stored: Stored) -> None:
         thumbnails[case.name] = thumbnail(_picture(case))
+        if any(vanishes(values, masks, masks.reader.geometry(path), config) for path, values in stored):
+            vanishing.append(case.name)
 
     read = scan(listing, config, track=track, also=shrink)
     found.problems += _problems(listing, read)
     _describe(read, found)
     _understand(read, config, found)
+    found.remarks += [lost_in_words(vanishing, len(read.cases), config)] if vanishing else []
     if split := _split(listing, config, found):
         found.leaks = leaks(listing.cases, split)
         found.near_duplicates = near_duplicates(thumbnails, split)

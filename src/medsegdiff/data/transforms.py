@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -190,6 +190,8 @@ class Prepared:
     placement: Placement
     ignored: UInt8[Tensor, "r gh gw"] | None = None
     """1 by rater where nobody labelled."""
+    lost: UInt8[Tensor, " k"] | None = None
+    """1 by channel that the reference holds on the native grid, and no more on this one; ``None``: none is."""
 
 
 def prepare(case: Case, config: ResolvedConfig, *, stride: int) -> Prepared:
@@ -215,7 +217,8 @@ def prepare(case: Case, config: ResolvedConfig, *, stride: int) -> Prepared:
     )
     mask = None if case.mask is None else grid_mask(case.mask, placement, exclusive=spec.labels.exclusive)
     ignored = None if case.ignored is None else grid_mask(case.ignored[:, None], placement, exclusive=False)[:, 0]
-    return Prepared(case.name, to_grid(normalised, placement), mask, placement, ignored)
+    lost = None if case.mask is None or mask is None else _lost(_held(case.mask, case.ignored), _held(mask, ignored))
+    return Prepared(case.name, to_grid(normalised, placement), mask, placement, ignored, lost)
 
 
 def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> UInt8[Tensor, "r k gh gw"]:
@@ -225,3 +228,17 @@ def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> UIn
     if not exclusive:
         return (share >= 0.5).to(torch.uint8)
     return F.one_hot(share.argmax(dim=1), k).movedim(-1, 1).to(torch.uint8)
+
+
+def _held(mask: Any, ignored: Any) -> Bool[np.ndarray, " k"]:
+    """Tell which channels the reference holds: the majority of the raters, where somebody labelled."""
+    drawn = np.asarray(mask)
+    majority = drawn[0] > 0 if len(drawn) == 1 else 2 * drawn.sum(axis=0, dtype=np.uint16) >= len(drawn)
+    if ignored is not None:
+        majority = majority & (np.asarray(ignored).max(axis=0) == 0)
+    return np.asarray(majority.any(axis=(1, 2)))
+
+
+def _lost(before: Bool[np.ndarray, " k"], after: Bool[np.ndarray, " k"]) -> UInt8[Tensor, " k"] | None:
+    gone = before & ~after
+    return torch.from_numpy(gone.astype(np.uint8)) if gone.any() else None

@@ -59,6 +59,8 @@ class Drawn:
     truth: Int[np.ndarray, " structures"]
     """Of the reference: the majority of raters, a tie is foreground."""
     times: tuple[float, ...]
+    lost: Bool[np.ndarray, " structures"]
+    """What the reference holds, and the model grid does not: its size is not known there."""
 
 
 def calibrate(
@@ -129,7 +131,8 @@ def _draw(
 
     anchor = None if ensemble.anchor is None else at(ensemble.anchor[0])
     expected = at(ensemble.expected[:, 0])
-    return Drawn(case, anchor, expected, at(share), sizes_of(maps, labels), truth, ensemble.times)
+    lost = np.zeros(len(truth), bool) if prepared.lost is None else prepared.lost.numpy()[labels.foreground] > 0
+    return Drawn(case, anchor, expected, at(share), sizes_of(maps, labels), truth, ensemble.times, lost)
 
 
 def _pixels(
@@ -161,11 +164,16 @@ def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, sampling: SamplingCo
     alone = {"members": expected[mixture.nearest(times)]} | ({} if anchor is None else {"anchor": anchor})
     scores = {name: float(log_score(p, share, exclusive=labels.exclusive)) for name, p in alone.items()}
     names = list(dict.fromkeys(of.case for of in drawn))
-    sizes, truth = (
+    sizes, truth, lost = (
         np.stack([np.sum([getattr(of, kind) for of in drawn if of.case == name], axis=0) for name in names])
-        for kind in ("sizes", "truth")
+        for kind in ("sizes", "truth", "lost")
     )
-    stretch = {name: fit_stretch(sizes[:, :, index], truth[:, index]) for index, name in enumerate(labels.structures)}
+    known = (lost == 0) | (truth > 0)
+    stretch = {
+        name: fit_stretch(sizes[kept, :, index], truth[kept, index])
+        for index, (name, kept) in enumerate(zip(labels.structures, known.T, strict=True))
+        if kept.sum() >= ENOUGH
+    }
     if not whole or sampling.mode == "mean" or sizes.shape[1] < 2:  # without members there is no interval
         stretch = {}
     return Calibration(

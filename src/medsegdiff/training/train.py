@@ -21,6 +21,7 @@ from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
+from medsegdiff.data.vanishing import lost_in_words
 from medsegdiff.errors import ConfigError, memory_worded, some
 from medsegdiff.hardware import on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
@@ -36,6 +37,9 @@ from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.training.trainer import Outcome, Trainer
 
 log = logging.getLogger(__name__)
+
+MANY = 0.1
+"""Share of the slices with a structure from which it is said that they lose it."""
 
 
 def train(
@@ -173,13 +177,20 @@ def calibrate_run(
 
 def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, track: Track) -> None:
     """Read every case that training will see."""
-    names = info.items("train") + info.items("val")
-    shapes = {tuple(cases[name].image.shape[1:]) for name in track(names, "Reading images")}
+    names, structures = info.items("train") + info.items("val"), config.spec.labels.foreground
+    shapes, lost, left = set(), list[str](), False
+    for name in track(names, "Reading images"):
+        case = cases[name]
+        shapes.add(tuple(case.image.shape[1:]))
+        lost += [name] if case.lost is not None and case.lost[structures].any() else []
+        left = left or (case.mask is not None and bool(case.mask[:, structures].any()))
     if len(shapes) > 1 and config.train.batch_size > 1:
         raise ConfigError(
             f"data.resize={config.data.resize} leaves images of {len(shapes)} sizes, which can't be stacked. "
             "Set train.batch_size=1 (and train.accumulate), or data.resize=fit."
         )
+    held = [name for name in names if name in info.foreground] or names
+    say_lost(lost, len(held), config, nothing_left=not left, slices=bool(info.slices))
     if cases.num_kept < len(names):
         log.warning(
             "%d of %d cases fit into data.cache_gb=%g; the others are read anew each time, which is slow. Raise it.",
@@ -187,6 +198,14 @@ def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, tr
             len(names),
             config.data.cache_gb,
         )
+
+
+def say_lost(lost: list[str], held: int, config: ResolvedConfig, *, nothing_left: bool, slices: bool) -> None:
+    """Say which of the images that hold structures lose some; of slices, those where a structure ends always do."""
+    if lost and nothing_left:
+        raise ConfigError(lost_in_words(lost, held, config.data))
+    if lost and (not slices or len(lost) > MANY * held):
+        log.warning("%s", lost_in_words(lost, held, config.data))
 
 
 def summary(info: DataInfo, config: ResolvedConfig) -> str:

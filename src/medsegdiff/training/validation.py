@@ -24,7 +24,7 @@ from medsegdiff.fusion.fusers import decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.uncertainty import uncertainty_of
-from medsegdiff.metrics.overlap import dice, iou
+from medsegdiff.metrics.overlap import Overlap, dice, iou
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.pictures.cases import CaseRow, case_grid
 from medsegdiff.pictures.curves import save, training_curves
@@ -125,7 +125,8 @@ class Validator:
             mask, truth, masks = mask & known, truth & known, [m & known for m in masks]
             anchor = None if anchor is None else anchor & known
         pairs = itertools.combinations(masks, 2)
-        score = _mean_dice(mask, truth)
+        lost = None if case.lost is None else case.lost.bool().numpy()[self.labels.foreground]
+        score = _mean(dice, mask, truth, lost)
         row = CaseRow(
             name=case.name,
             image=case.image.numpy(),
@@ -138,10 +139,10 @@ class Validator:
         )
         return Scored(
             dice=score,
-            iou=float(np.mean([iou(p, r) for p, r in zip(mask, truth, strict=True)])),
-            dice_member=float(np.mean([_mean_dice(m, truth) for m in masks])),
-            dice_anchor=None if anchor is None else _mean_dice(anchor, truth),
-            agreement=float(np.mean([_mean_dice(a, b) for a, b in pairs])) if len(masks) > 1 else 1.0,
+            iou=_mean(iou, mask, truth, lost),
+            dice_member=float(np.mean([_mean(dice, m, truth, lost) for m in masks])),
+            dice_anchor=None if anchor is None else _mean(dice, anchor, truth, lost),
+            agreement=float(np.mean([_mean(dice, a, b) for a, b in pairs])) if len(masks) > 1 else 1.0,
             row=row if case.name in self.names[:SHOWN] else None,
             name=case.name,
         )
@@ -156,8 +157,10 @@ def _means(scored: Sequence[Scored]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in columns.items() if None not in values}
 
 
-def _mean_dice(prediction: np.ndarray, reference: np.ndarray) -> float:
-    return float(np.mean([dice(p, r) for p, r in zip(prediction, reference, strict=True)]))
+def _mean(metric: Overlap, prediction: np.ndarray, reference: np.ndarray, lost: np.ndarray | None = None) -> float:
+    """Average over structures. One whose reference was lost on the way is missed, whatever is drawn."""
+    gone = np.zeros(len(reference), bool) if lost is None else lost
+    return float(np.mean(np.where(gone, 0.0, [metric(p, r) for p, r in zip(prediction, reference, strict=True)])))
 
 
 class Monitor:
