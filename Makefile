@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadscope --no-loadscope-reorder
 
-.PHONY: demo test check bench docs format clean
+.PHONY: demo test coverage check bench docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsegdiff demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadscope --no-loadscope-reorder --cov --cov-report=term
+	$(BIN)/pytest $(PARALLEL)
+
+coverage: $(VENV)/.installed-dev
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
