@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.layouts.folder import case_name, mask_folder
+from medsegdiff.data.mask_folder import mask_folder, without_mark
 from medsegdiff.data.open import ListedSource, open_source
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.io.raster import read_mask
@@ -42,7 +42,7 @@ def test_masks_may_say_that_they_are_masks(folder: Path, ending: str) -> None:
     for path in (folder / "masks").iterdir():
         path.rename(path.with_name(path.stem + ending + ".png"))
     assert source(folder).load("case00").mask is not None
-    assert case_name(f"case00{ending}") == "case00"
+    assert without_mark(f"case00{ending}") == "case00"
 
 
 def test_raters_and_structures_are_told_apart_by_name(folder: Path) -> None:

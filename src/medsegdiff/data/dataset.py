@@ -11,6 +11,7 @@ from medsegdiff.config.data import DataConfig, Modality, Plane
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.image import is_volume
+from medsegdiff.io.listing import LeftOut
 from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 from medsegdiff.registry import Registry
@@ -57,6 +58,8 @@ class DataInfo:
     """Of the image channels, where the data set tells."""
     channel_files: int = 1
     """Files per image, one per channel."""
+    passed_over: tuple[str, ...] = ()
+    """What of its files is not used and why, in sentences."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
 
@@ -125,6 +128,8 @@ class Listing:
     """Of the image channels, where they are told."""
     unlisted: tuple[str, ...] = ()
     """Images that the split of the data set does not name; they are not used."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What else is in the folders of its images."""
     remarks: tuple[str, ...] = field(default=())
     """What the data set is known for, and its user should know."""
 

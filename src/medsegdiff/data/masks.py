@@ -12,6 +12,7 @@ from jaxtyping import Bool, UInt8
 
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_geometry, read_mask
+from medsegdiff.io.listing import LeftOut
 from medsegdiff.io.names import composed
 from medsegdiff.labels import TWO_VALUES, Labels, labels_of, strange_values
 from medsegdiff.types import Geometry, Task
@@ -87,11 +88,12 @@ class Masks:
         where: Path,
         declared: Labels | None = None,
         reader: MaskReader | None = None,
+        left_out: Sequence[LeftOut] = (),
     ) -> None:
-        """Take files as they were found."""
+        """Take files as they were found, and what else is in their folders."""
         self.reader = reader or MaskReader()
         self.kind: Kind = kind
-        self.root, self.declared = where, declared
+        self.root, self.declared, self.left_out = where, declared, tuple(left_out)
         self._files = {folder: _named(of_cases) for folder, of_cases in files.items()}
         self.folders = tuple(self._files)
         self.names = sorted({name for of_cases in self._files.values() for name in of_cases})
@@ -99,7 +101,14 @@ class Masks:
     def ordered(self, folders: Sequence[str]) -> Masks:
         """Put structures into another order."""
         files = {folder: self._files[folder] for folder in folders}
-        return Masks(files, kind=self.kind, where=self.root, declared=self.declared, reader=self.reader)
+        return Masks(
+            files,
+            kind=self.kind,
+            where=self.root,
+            declared=self.declared,
+            reader=self.reader,
+            left_out=self.left_out,
+        )
 
     def above(self, threshold: int | None) -> Masks:
         """Read these masks as grey levels, foreground from ``threshold`` on; ``None``: as labels, as they are."""
@@ -110,7 +119,8 @@ class Masks:
                 f"{self.root}: the data set says what its mask values mean ({some(self.declared.classes, most=20)}). "
                 "Leave data.mask_threshold out: it is for masks of grey levels."
             )
-        return Masks(self._files, kind=self.kind, where=self.root, reader=ThresholdReader(self.reader, threshold))
+        reader = ThresholdReader(self.reader, threshold)
+        return Masks(self._files, kind=self.kind, where=self.root, reader=reader, left_out=self.left_out)
 
     def has(self, name: str) -> bool:
         """Tell whether there is any mask of a case."""

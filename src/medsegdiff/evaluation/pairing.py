@@ -9,7 +9,7 @@ from typing import Literal
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles, Track
-from medsegdiff.data.layouts.folder import mask_folder
+from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks, missing_structures
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve

@@ -13,14 +13,14 @@ from jaxtyping import Bool, Float
 
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
-from medsegdiff.data.layouts.folder import mask_folder
+from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import MaskFile, Masks, Stored, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.image import read_geometry, read_map
-from medsegdiff.io.listing import list_images
+from medsegdiff.io.listing import folders_in, list_images
 from medsegdiff.io.names import class_folders, folder_name
 from medsegdiff.labels import TWO_VALUES, Labels
 from medsegdiff.types import Geometry
@@ -225,7 +225,7 @@ def find_predictions(
 
 
 def _members(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return folders_in(folder) if folder.is_dir() else []
 
 
 def _find_maps(folder: Path, labels: Labels, *, names: Collection[str]) -> Maps:

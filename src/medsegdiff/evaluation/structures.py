@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track
-from medsegdiff.data.layouts.folder import mask_folder
+from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.predictions import inner

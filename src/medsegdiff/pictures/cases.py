@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles
-from medsegdiff.data.layouts.folder import mask_folder
+from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import evenly
 from medsegdiff.io.image import read_image
+from medsegdiff.io.listing import folders_in
 from medsegdiff.io.names import class_folders
 from medsegdiff.io.raster import read_map
 from medsegdiff.labels import Labels
@@ -164,15 +165,16 @@ def saved_rows(
     reference = listing.masks
     values = reference.values()
     labels = reference.labels(values, classes=None if config is None else config.classes)
-    members = sorted(path for path in (segmented / "members").glob("*") if path.is_dir())
+    anchor = segmented / "anchor"
+    members = folders_in(segmented / "members") if (segmented / "members").is_dir() else []
     return [
         CaseRow(
             name=name,
             image=read_image(listing.cases[name].images[0])[0],
             raters=list(reference.read(name, labels)[:, labels.foreground]),
-            members=[_masks(folder, name, labels) for folder in members],
-            fused=_masks(segmented, name, labels),
-            anchor=_masks(segmented / "anchor", name, labels) if (segmented / "anchor").is_dir() else None,
+            members=[_masks(folder, name, labels, known=listing.cases) for folder in members],
+            fused=_masks(segmented, name, labels, known=listing.cases),
+            anchor=_masks(anchor, name, labels, known=listing.cases) if anchor.is_dir() else None,
             uncertainty=read_map(segmented / "uncertainty" / f"{name}.png"),
             note=note,
         )
@@ -180,9 +182,9 @@ def saved_rows(
     ]
 
 
-def _masks(folder: Path, name: str, labels: Labels) -> np.ndarray:
+def _masks(folder: Path, name: str, labels: Labels, *, known: Collection[str]) -> np.ndarray:
     """Read the foreground masks of a case (k h w), one per structure, in the order of the classes."""
-    found = mask_folder(folder / "masks", kind="structures")
+    found = mask_folder(folder / "masks", kind="structures", names=known)
     if found.kind == "structures":
         found = found.ordered(class_folders(labels.structures))
     return np.stack([found.reader.values(path) > 0 for path in found.files(name)])

@@ -15,6 +15,7 @@ from medsegdiff.data.benchmarks.spec import Benchmark, Found, register
 from medsegdiff.data.dataset import CaseFiles, expected
 from medsegdiff.data.split import SPLIT_WORDS
 from medsegdiff.errors import DataError
+from medsegdiff.io.listing import is_hidden
 from medsegdiff.io.names import folder_name
 from medsegdiff.io.nifti import is_volume, volume_name
 from medsegdiff.labels import Labels
@@ -74,7 +75,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
         for folder in level:
             try:
                 with os.scandir(folder) as entries:
-                    shown = sorted((e.name, e.is_dir()) for e in entries if not e.name.startswith("."))
+                    shown = sorted((e.name, e.is_dir()) for e in entries if not is_hidden(Path(e.name)))
             except OSError:  # a file, or a folder of somebody else
                 continue
             yield folder, [folder / name for name, is_folder in shown if not is_folder and is_volume(Path(name))]

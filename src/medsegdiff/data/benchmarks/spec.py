@@ -14,10 +14,10 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected, indexed
-from medsegdiff.data.layouts.folder import by_name
+from medsegdiff.data.mask_folder import by_name
 from medsegdiff.data.masks import MaskFile, MaskReader, Masks
 from medsegdiff.data.split import assign
-from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES, is_hidden
 from medsegdiff.io.names import image_name
 from medsegdiff.labels import Labels
 
@@ -174,10 +174,11 @@ def in_parts(spec: Benchmark, root: Path, config: DataConfig) -> Found:
 
 
 def files_in(spec: Benchmark, root: Path, globs: str) -> Iterator[Path]:
-    """Find images or masks; no hidden files, which archives from a Mac bring along."""
+    """Find images or masks; none that are hidden, as archives from a Mac bring along."""
     for place in (root, *(root / folder for folder in spec.around)):
         for path in (path for glob in globs.split("|") if glob for path in place.glob(glob)):
-            if path.name.lower().endswith(READABLE) and not path.name.startswith("."):
+            inner = path.relative_to(place)
+            if path.name.lower().endswith(READABLE) and not any(map(is_hidden, (inner, *inner.parents[:-1]))):
                 yield path
 
 

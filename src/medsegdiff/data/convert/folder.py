@@ -23,7 +23,7 @@ from medsegdiff.data.convert.files import (
 )
 from medsegdiff.data.convert.nnunet import write_volume
 from medsegdiff.data.dataset import CaseFiles
-from medsegdiff.data.layouts.folder import RATER_WORDS
+from medsegdiff.data.mask_folder import RATER_WORDS
 from medsegdiff.data.masks import MaskReader, whole
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import DEFAULT_WINDOW

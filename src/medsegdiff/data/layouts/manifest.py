@@ -12,8 +12,8 @@ from typing import Any
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected
-from medsegdiff.data.layouts.folder import kind_of
 from medsegdiff.data.layouts.msd import read_json
+from medsegdiff.data.mask_folder import kind_of
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
 from medsegdiff.errors import DataError, nearest, some
@@ -61,7 +61,7 @@ def _list(root: Path, config: DataConfig) -> Listing:
         cases[row.name] = CaseFiles(row.name, paths, part=part, group=row.group)
         for folder, path in row.masks.items():
             masks[folder][row.name] = _there(path, file, row)
-    kind = "flat" if set(masks) <= {""} else kind_of(masks) if config.mask_folders == "auto" else config.mask_folders
+    kind = "flat" if set(masks) <= {""} else kind_of(masks, file, asked=config.mask_folders)
     channels = tuple(rows[0].images) if "" not in rows[0].images else ()
     return Listing(root, "manifest", cases, Masks(masks, kind=kind, where=file), channels)
 

@@ -1,0 +1,85 @@
+"""Folders of masks: which file is of which case, and whether sub-folders stand for raters or for structures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Literal
+
+from medsegdiff.data.masks import Kind, Masks
+from medsegdiff.errors import DataError, some
+from medsegdiff.io.listing import folders_in, list_images
+from medsegdiff.io.names import composed, image_name
+
+MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
+"""What people append to an image's name to name its mask."""
+RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
+
+
+def mask_folder(
+    root: Path,
+    *,
+    kind: Literal["auto", "raters", "structures"] = "auto",
+    names: Collection[str] = (),
+) -> Masks:
+    """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures."""
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; masks are expected there.")
+    whole = list_images(root)
+    folders = {folder: held for folder in folders_in(root) if (held := list_images(folder)).images}
+    if whole.images and folders:
+        raise DataError(
+            f"{root}: holds both pictures ({whole.images[0].name}, …) and folders of pictures "
+            f"({some([folder.name for folder in folders])}). "
+            "Masks lie either here or in one folder per rater or structure; move the others away."
+        )
+    if not whole.images and not folders:
+        raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
+    left_out = [entry for entry in whole.left_out if entry.path not in folders]
+    left_out += [entry for held in folders.values() for entry in held.left_out]
+    if whole.images:
+        return Masks({"": by_name(whole.images, names)}, kind="flat", where=root, left_out=left_out)
+    files = {composed(folder.name): by_name(held.images, names) for folder, held in folders.items()}
+    return Masks(files, kind=kind_of(files, root, asked=kind), where=root, left_out=left_out)
+
+
+def by_name(
+    paths: Iterable[Path], names: Collection[str] = (), *, name_of: Callable[[Path], str] = image_name
+) -> dict[str, Path]:
+    """Index files by case name: the stem, without what marks it as a mask.
+
+    Where it is not known which cases there are, a mark that tells two files apart is part of their names.
+    """
+    stems = {path: name_of(path) for path in paths}
+    short = {path: stem if stem in names else without_mark(stem) for path, stem in stems.items()}
+    shared = {name for name, count in Counter(short.values()).items() if count > 1}
+    found: dict[str, Path] = {}
+    for path, stem in stems.items():
+        name = stem if short[path] in shared - {*names} else short[path]
+        if name in found:
+            raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
+        found[name] = path
+    return found
+
+
+def without_mark(stem: str) -> str:
+    """Drop the ending that marks a file as a mask: ``a_Segmentation`` → ``a``."""
+    for ending in MASK_ENDINGS:
+        if stem.lower().endswith(ending) and len(stem) > len(ending):
+            return stem[: -len(ending)]
+    return stem
+
+
+def kind_of(folders: Collection[str], where: Path, *, asked: Literal["auto", "raters", "structures"] = "auto") -> Kind:
+    """Tell raters from structures by their names; where these contradict each other, the user has to say."""
+    if asked != "auto":
+        return asked
+    raters = [name for name in folders if name.lower().startswith(RATER_WORDS)]
+    if raters and len(raters) < len(folders):
+        others = [name for name in folders if name not in raters]
+        raise DataError(
+            f"{where}: {some(raters)} are named as raters, {some(others)} not. Say what all of them are with "
+            "data.mask_folders=raters or data.mask_folders=structures, or move away those that are neither."
+        )
+    return "raters" if raters else "structures"
