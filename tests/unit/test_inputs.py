@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.open import list_cases
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import check_files, find_inputs, read_case
@@ -51,10 +52,60 @@ def test_a_missing_channel_is_named_when_the_case_is_read(tmp_path: Path) -> Non
     make_channels(tmp_path, "a", 4)
     make_channels(tmp_path, "b", 4)
     (tmp_path / "a_0001.nii.gz").unlink()
-    broken, whole = find_inputs([tmp_path], like=FOUR)
+    *broken, whole = find_inputs([tmp_path], like=FOUR)
     check_files(whole, FOUR.spec)
-    with pytest.raises(DataError, match=r"a: the model was trained on 4 files per case.*found a_0000\.nii\.gz, a_0002"):
-        check_files(broken, FOUR.spec)
+    assert [case.name for case in broken] == ["a_0000", "a_0002", "a_0003"]
+    for case in broken:
+        with pytest.raises(
+            DataError, match=rf"{case.name}: .* 4 files per case.*found a_0000\.nii\.gz, a_0002.*a_0003"
+        ):
+            check_files(case, FOUR.spec)
+
+
+def test_numbers_of_a_camera_and_dates_are_no_channels(tmp_path: Path) -> None:
+    one, two = (as_told(DataConfig(), layout="nnunet", channel_files=count) for count in (1, 2))
+    for name in ("IMG_0000", "IMG_0001", "IMG_0002", "p1_2021", "p1_2022", "q_0001", "r_0000", "r_0001", "s_0000"):
+        write_png(tmp_path / f"{name}.png", np.eye(8, dtype=np.uint8))
+
+    def found(like: ResolvedConfig, *paths: Path) -> dict[str, int]:
+        return {case.name: len(case.images) for case in find_inputs(paths or [tmp_path], like=like)}
+
+    own = {"IMG_0000": 1, "IMG_0001": 1, "IMG_0002": 1, "p1_2021": 1, "p1_2022": 1, "q_0001": 1}
+    assert found(one) == {**own, "r_0000": 1, "r_0001": 1, "s": 1}
+    assert found(two) == {**own, "r": 2, "s_0000": 1}
+    assert found(one, tmp_path / "IMG_0001.png") == {"IMG_0001": 1}
+    assert found(two, tmp_path / "p1_2021.png") == {"p1_2021": 1}
+    assert found(two, tmp_path / "r_0000.png", tmp_path / "r_0001.png") == {"r": 2}
+
+
+def test_a_file_that_holds_all_channels_may_end_in_digits(tmp_path: Path) -> None:
+    save(tmp_path / "scan_2021.nii.gz", np.ones((3, 4, 2, 4), np.int16), AFFINE)
+    (case,) = find_inputs([tmp_path], like=FOUR)
+    check_files(case, FOUR.spec)
+    assert read_case(case).image.shape == (4, 3, 4, 2)
+
+
+def test_a_case_and_a_channel_of_its_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    for name in ("a", "a_0000"):
+        write_png(tmp_path / f"{name}.png", np.eye(8, dtype=np.uint8))
+    with pytest.raises(DataError, match="Several images are named a;"):
+        find_inputs([tmp_path], like=as_told(DataConfig(), layout="nnunet"))
+
+
+def test_what_is_not_segmented_is_noted(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", np.eye(8, dtype=np.uint8))
+    (tmp_path / "b.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "c.bmp").write_bytes(b"x")
+    (tmp_path / "split.csv").write_text("id,split\na,test\nd,test\ne,train\n")
+    noted: list[str] = []
+    find_inputs([tmp_path], split_file=tmp_path / "split.csv", split="test", noted=noted.append)
+    assert noted == [
+        f"Left out of {tmp_path}, 2 entries: b.png (a link that leads nowhere); c.bmp (of a format that is not read).",
+        "1 of 2 cases of the split 'test' are not among the images: d.",
+    ]
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(DataError, match=r"holds no images\..*Left out of .*b\.png"):
+        find_inputs([tmp_path])
 
 
 def test_what_lies_beside_the_channels_is_none_of_them(tmp_path: Path) -> None:

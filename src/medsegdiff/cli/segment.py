@@ -85,7 +85,10 @@ def segment(
         parts = (*parts, "members")
     segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, compiled=compiled, weights=weights)
     split_file = model / "split.csv" if split else None
-    files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split)
+    passed_over: list[str] = []
+    files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split, noted=passed_over.append)
+    for line in passed_over:
+        warn(line)
     finished = segment_files(
         segmenter,
         files,
@@ -113,7 +116,8 @@ def segment(
         warn(f"{finished.warning()} 'medsegdiff doctor {model}' looks closer.")
     if as_json:
         done = [image.model_dump() for image in finished.done]
-        result(to_json({"out": str(out), "done": done, "failed": finished.failed, "seconds": finished.seconds}))
+        told = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}
+        result(to_json({**told, "seconds": finished.seconds}))
     elif finished.done:
         info(" · ".join(f"{name}: {out / part}" for part, name in SHOWN.items() if part in parts))
         result(str(out))

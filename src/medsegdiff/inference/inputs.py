@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, ShapeError, some
-from medsegdiff.io.image import read_channels
-from medsegdiff.io.listing import SUFFIXES, is_series, list_images
+from medsegdiff.io.image import read_channels, read_geometry
+from medsegdiff.io.listing import SUFFIXES, LeftOut, in_words, is_series, list_images
 from medsegdiff.io.names import image_name
 from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
+
+log = logging.getLogger(__name__)
 
 ImageLike = str | Path | np.ndarray | Tensor | CaseFiles | Case
 """A file, an array (h w), (h w 3) or (c h w), the files of a case, or a case that was read already."""
@@ -36,15 +39,15 @@ def find_inputs(
     like: ResolvedConfig | None = None,
     split_file: Path | None = None,
     split: str | None = None,
+    noted: Callable[[str], None] = log.warning,
 ) -> list[CaseFiles]:
-    """List the images that a user means; those of a data set ``like`` those that a model was trained on."""
-    found = [case for path in paths for case in _cases(path, like)]
+    """List the images that a user means; those of a data set ``like`` those that a model was trained on.
+
+    What is not among them, though it lies in the folders or is in the split, is ``noted`` in a sentence.
+    """
+    found = list(dict.fromkeys(case for path in paths for case in _cases(path, like, noted)))
     if split is not None and split_file is not None:
-        known = {case.name for case in found}
-        members = {resolve(name, known) for name in names_in(split_file, split)}
-        found = [case for case in found if case.name in members]
-        if not found:
-            raise DataError(f"None of the images is in the split '{split}' of {split_file}.")
+        found = _in_split(found, split_file, split, noted)
     twice = [name for name, count in Counter(case.name for case in found).items() if count > 1]
     if twice:
         raise DataError(
@@ -54,7 +57,22 @@ def find_inputs(
     return found
 
 
-def _cases(path: Path, like: ResolvedConfig | None) -> list[CaseFiles]:
+def _in_split(
+    cases: Sequence[CaseFiles], split_file: Path, split: str, noted: Callable[[str], None]
+) -> list[CaseFiles]:
+    """Choose the cases of a part, and say which of the part are not there."""
+    known = {case.name for case in cases}
+    members = {resolve(name, known) for name in names_in(split_file, split)}
+    if members.isdisjoint(known):
+        raise DataError(f"None of the images is in the split '{split}' of {split_file}.")
+    if missing := sorted(members - known):
+        noted(
+            f"{len(missing)} of {len(members)} cases of the split '{split}' are not among the images: {some(missing)}."
+        )
+    return [case for case in cases if case.name in members]
+
+
+def _cases(path: Path, like: ResolvedConfig | None, noted: Callable[[str], None]) -> list[CaseFiles]:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder.")
     spec = None if like is None else like.spec
@@ -62,14 +80,23 @@ def _cases(path: Path, like: ResolvedConfig | None) -> list[CaseFiles]:
     if layout not in (None, "folder"):
         data = DataConfig() if like is None else like.reading
         images = {"layout": layout, "mask_threshold": None}  # masks are not read
-        return list(list_cases(path, data.model_copy(update=images)).cases.values())
+        listing = list_cases(path, data.model_copy(update=images))
+        _tell(listing.left_out, noted)
+        return list(listing.cases.values())
     if path.is_file() or is_series(path):
         return _grouped([path], spec)
     folder = path / "images" if (path / "images").is_dir() else path
-    pictures = list_images(folder).images
-    if not pictures:
-        raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}.")
-    return _grouped(pictures, spec)
+    held = list_images(folder)
+    if not held.images:
+        told = in_words(held.left_out)
+        raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}. {told}".rstrip())
+    _tell(held.left_out, noted)
+    return _grouped(held.images, spec)
+
+
+def _tell(left_out: Iterable[LeftOut], noted: Callable[[str], None]) -> None:
+    if line := in_words(left_out):
+        noted(line)
 
 
 def _layout_of(path: Path, spec: DataSpec | None) -> str | None:
@@ -77,38 +104,45 @@ def _layout_of(path: Path, spec: DataSpec | None) -> str | None:
     return spec.layout if spec is not None and matches(spec.layout, path, asked=True) else detect(path)
 
 
-def _grouped(paths: Iterable[Path], spec: DataSpec | None) -> list[CaseFiles]:
+def _grouped(paths: Sequence[Path], spec: DataSpec | None) -> list[CaseFiles]:
     """Group files by case: ``CASE_0000``, ``CASE_0001`` … are channels, where the model was trained on such files."""
     if spec is None or (spec.channel_files == 1 and spec.layout != "nnunet"):
         return [CaseFiles(image_name(path), (path,)) for path in paths]
-    wanted = list(paths)
-    numbered = {folder: _numbered(folder) for folder in {path.parent for path in wanted}}
-    cases: dict[tuple[Path, str], tuple[Path, ...]] = {}
-    for path in wanted:
-        match = NUMBERED.fullmatch(image_name(path))
-        name = match["name"] if match else image_name(path)
-        files = numbered[path.parent].get(name, [path]) if match else [path]
-        cases[path.parent, name] = tuple(files)
-    return [CaseFiles(name, files) for (_, name), files in sorted(cases.items())]
+    channels = {folder: _channels_in(folder, spec.channel_files) for folder in {path.parent for path in paths}}
+    cases = (channels[path.parent].get(path, CaseFiles(image_name(path), (path,))) for path in paths)
+    return list(dict.fromkeys(cases))
 
 
-def _numbered(folder: Path) -> dict[str, list[Path]]:
-    """List the channels of all cases of a folder, in the order of their numbers."""
-    found: dict[str, list[Path]] = defaultdict(list)
+def _channels_in(folder: Path, count: int) -> dict[Path, CaseFiles]:
+    """Find cases whose files are numbered 0000 … ``count`` − 1: other numbers are dates, or pictures of a camera."""
+    numbered: dict[str, list[Path]] = defaultdict(list)
     for path in list_images(folder).images:
         if match := NUMBERED.fullmatch(image_name(path)):
-            found[match["name"]].append(path)
-    return found
+            numbered[match["name"]].append(path)
+    expected = [f"{number:04d}" for number in range(count)]
+    return {
+        path: CaseFiles(name, tuple(files))
+        for name, files in numbered.items()
+        if [image_name(file)[-4:] for file in files] == expected
+        for path in files
+    }
 
 
 def check_files(case: CaseFiles, spec: DataSpec) -> None:
     """Refuse a case that has not as many files as those that the model was trained on."""
-    if spec.channel_files > 1 and len(case.images) not in (1, spec.channel_files):
-        names = some([path.name for path in case.images])
-        raise DataError(
-            f"{case.name}: the model was trained on {spec.channel_files} files per case, one per channel; found "
-            f"{names}. Give all channels, numbered alike ({case.name}_0000 …)."
-        )
+    count, match, found = spec.channel_files, NUMBERED.fullmatch(case.name), case.images
+    if count in (1, len(found)):
+        return
+    if len(found) == 1:
+        if match is None or read_geometry(found[0])[1] >= count:  # a file may hold all channels
+            return
+        numbered = re.compile(re.escape(match["name"]) + r"_\d{4}")
+        found = tuple(p for p in list_images(found[0].parent).images if numbered.fullmatch(image_name(p)))
+    name = match["name"] if match else case.name
+    raise DataError(
+        f"{case.name}: the model was trained on {count} files per case, one per channel; found "
+        f"{some([path.name for path in found])}. Give all channels, numbered {name}_0000 … {name}_{count - 1:04d}."
+    )
 
 
 def read_case(image: ImageLike, number: int = 0) -> Case:
