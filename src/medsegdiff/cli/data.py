@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from medsegdiff.cli import command, complete, options
-from medsegdiff.cli.console import info, result, track
+from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.cli.console import out as stdout
 from medsegdiff.errors import ConfigError, some
 
@@ -132,6 +132,8 @@ def convert(
         raise ConfigError(f"--plane and --only-foreground are for --to slices; --to is '{to}'. Leave them out.")
     config = load_preset("v2-tiny", [*(set_ or []), *([f"data.plane={plane}"] if plane else [])]).data
     done = run(source, out, to=to, config=config, only_foreground=only_foreground, track=track)
+    for line in done.passed_over:
+        warn(line)
     for note in done.notes:
         info(note)
     for name, reason in done.failed.items():

@@ -16,12 +16,13 @@ from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.open import list_cases
-from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
+from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled, without_image
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.vanishing import lost_in_words, vanishes
 from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import read_channels
+from medsegdiff.io.listing import in_words
 
 
 @dataclass
@@ -84,8 +85,7 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     found.layout, found.images, found.remarks = listing.layout, len(listing.cases), list(listing.remarks)
     found.unlisted = len(listing.unlisted)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
-    known = {*listing.cases, *listing.unlisted}
-    found.remarks += [f"{name}: the mask has no image" for name in masks.names if name not in known]
+    _left_out(listing, found)
     thumbnails, vanishing = dict[str, torch.Tensor](), list[str]()
 
     def shrink(case: CaseFiles, stored: Stored) -> None:
@@ -106,6 +106,17 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     found.shown = [listing.cases[name] for name in sorted(thumbnails) if name in masks.names]
     found.drawn = masks
     return found
+
+
+def _left_out(listing: Listing, found: Inspection) -> None:
+    """Tell what lies in the folders and is not used; it is a problem where a mask waits for it."""
+    for name, entry in without_image(listing).items():
+        if entry is None:
+            found.remarks.append(f"{name}: the mask has no image")
+        else:
+            found.problems.append(f"{name}: the mask has no image, for {entry.path} is {entry.reason}")
+    told = (in_words(listing.left_out), in_words(listing.masks.left_out))
+    found.remarks += [line for line in told if line]
 
 
 def _problems(listing: Listing, read: Scan) -> list[str]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, DataSource, Layout, Listing, Track, no_progress
 from medsegdiff.data.masks import Stored, missing_structures
-from medsegdiff.data.scan import check_grids, scan, unlabelled
+from medsegdiff.data.scan import check_grids, passed_over, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.transforms import intensity_of
@@ -105,6 +105,7 @@ class ListedSource:
             layout=listing.layout,
             modalities=listing.modalities,
             channel_files=files.pop() if len(files) == 1 else 1,
+            passed_over=tuple(passed_over(listing)),
         )
 
     @property

@@ -16,7 +16,8 @@ from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
 from medsegdiff.io.image import check_same_grid, read_geometry
-from medsegdiff.io.names import class_folders
+from medsegdiff.io.listing import LeftOut, Reason, in_words, list_images
+from medsegdiff.io.names import class_folders, image_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
@@ -176,6 +177,30 @@ def unlabelled(listing: Listing) -> list[str]:
     """List the cases that should have a mask and have none; of a test set it may be secret."""
     known = set(listing.masks.names)
     return sorted(name for name, case in listing.cases.items() if case.part != "test" and name not in known)
+
+
+def without_image(listing: Listing) -> dict[str, LeftOut | None]:
+    """Find the masks to which there is no image, with the entry of a folder that may be it and was left out."""
+    known = {*listing.cases, *listing.unlisted}
+    alone = [name for name in listing.masks.names if name not in known]
+    waiting = _by_case(listing.left_out) if alone else {}
+    return {name: waiting.get(name) for name in alone}
+
+
+def _by_case(left_out: Sequence[LeftOut]) -> dict[str, LeftOut]:
+    """Index what was left out by the cases that it may be, or hold."""
+    found: dict[str, LeftOut] = {}
+    for entry in left_out:
+        below = list_images(entry.path).images if entry.reason is Reason.FOLDER else ()
+        found |= {image_name(path): entry for path in (entry.path, *below)}
+    return found
+
+
+def passed_over(listing: Listing) -> list[str]:
+    """Say which files of a data set are not used, in a line for images, for masks and for masks without an image."""
+    alone = list(without_image(listing))
+    said = f"{len(alone)} masks have no image and are not used: {some(alone)}." if alone else ""
+    return [line for line in (in_words(listing.left_out), in_words(listing.masks.left_out), said) if line]
 
 
 def check_channels_alike(found: Scan) -> None:

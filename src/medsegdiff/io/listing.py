@@ -34,7 +34,7 @@ class Reason(StrEnum):
     FOLDER = "a folder, which is not searched"
     LOCKED = "may not be opened"
     SPECIAL = "neither file nor folder"
-    UNNAMED = "not named by what describes the data set"
+    UNNAMED = "dataset.json does not tell of it"
     DOCUMENT = "a document"
     HIDDEN = "hidden"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import shutil
 import tempfile
@@ -26,6 +27,8 @@ from medsegdiff.io.atomic import write_text
 from medsegdiff.models.base import build_model
 from medsegdiff.training.memory import step_memory
 from medsegdiff.training.plan import default_preset
+
+log = logging.getLogger(__name__)
 
 RESERVE = 0.6e9
 """Bytes that the libraries, or the context of a GPU, take before anything is trained."""
@@ -88,6 +91,8 @@ def make_plan(
     name = preset or default_preset(device)
     given = load_preset(name, overrides)
     source = open_source(data, given.data, track=track)
+    for line in source.info.passed_over:
+        log.warning("%s", line)
     check_neighbours(source.info, given.data)
     found = fingerprint(source, given.data, track=track)
     precision = pick_precision(given.train.precision, where)

@@ -90,6 +90,8 @@ def train(
     begun = load_config(run.folder) if resume else None
     planned = plan(data, config, device=device, begun=begun, track=track)
     resolved, info = planned.config, planned.source.info
+    for line in info.passed_over if main else ():
+        log.warning("%s", line)
     if resume:
         run.check_same(resolved)
         info = run.keep_split(info)

@@ -12,6 +12,7 @@ from medsegdiff.data.convert.folder import to_folder, to_slices
 from medsegdiff.data.convert.nnunet import check_name, to_msd, to_nnunet
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.open import list_cases
+from medsegdiff.data.scan import passed_over
 from medsegdiff.data.split import Entry
 from medsegdiff.errors import ConfigError, DataError, MedSegDiffError, nearest
 
@@ -33,6 +34,8 @@ class Conversion:
     """Cases of the source."""
     failed: dict[str, str] = field(default_factory=dict)
     """Case → why it is not there."""
+    passed_over: list[str] = field(default_factory=list)
+    """What of the files of the source is not used and why, in sentences."""
     notes: list[str] = field(default_factory=list)
     """What the new layout can't hold, or holds otherwise."""
 
@@ -55,7 +58,7 @@ def convert(
     listing = list_cases(source, config or DataConfig())
     check_names(listing.cases)
     found = survey(listing, config or DataConfig(), only_foreground=only_foreground, track=track)
-    result = Conversion(out, failed=dict(found.broken))
+    result = Conversion(out, failed=dict(found.broken), passed_over=passed_over(listing))
     target = TARGETS[to](found, out)
     rows = []
     for case in track(found.cases, "Converting"):

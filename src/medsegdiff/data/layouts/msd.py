@@ -13,7 +13,7 @@ from medsegdiff.data.masks import Masks, whole
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.image import is_volume
-from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES, LeftOut, Reason, in_words, list_images
 from medsegdiff.io.names import ending_of, image_name
 from medsegdiff.labels import Labels
 
@@ -36,10 +36,11 @@ def _list(root: Path, config: DataConfig) -> Listing:
         raise expected("training cases in dataset.json", root)
     files = {case.name: label for case, label in pairs if label is not None}
     masks = Masks({"": files}, kind="flat", where=root / "labelsTr", declared=labels_in(told["labels"], root / FILE))
+    left_out = beside(cases, root)
     kept = assign(cases, root / "split.csv")
     modalities = modalities_of(channels, volumes=are_volumes(cases))
     unlisted = tuple(name for name in cases if name not in kept)
-    return Listing(root, "msd", kept, masks, channels, modalities, unlisted=unlisted)
+    return Listing(root, "msd", kept, masks, channels, modalities, unlisted=unlisted, left_out=left_out)
 
 
 def labels_in(labels: Any, file: Path) -> Labels:
@@ -165,14 +166,22 @@ def classes_labels(names: Mapping[int, str], *, ignore: int | None = None) -> La
     return Labels("exclusive", classes, values=tuple((value,) for value in values), ignore=ignore)
 
 
-def check_labels_have_images(masks: Masks, cases: Mapping[str, CaseFiles]) -> None:
-    """Refuse labels to which there is no image: it was forgotten, or named otherwise."""
+def check_labels_have_images(masks: Masks, cases: Mapping[str, CaseFiles], left_out: Sequence[LeftOut]) -> None:
+    """Refuse labels to which there is no image: it was forgotten, named otherwise, or can't be read."""
     if alone := [name for name in masks.names if name not in cases]:
         file = whole(masks.files(alone[0])[0])
         raise DataError(
             f"{masks.root}: {len(alone)} labels have no image: {some(alone)} ({file.name}, say). "
-            "Add the images, or remove the labels."
+            f"Add the images, or remove the labels. {in_words(left_out)}".rstrip()
         )
+
+
+def beside(cases: Mapping[str, CaseFiles], root: Path) -> tuple[LeftOut, ...]:
+    """Find what lies in the folders of images and is of no case."""
+    taken = {path.resolve() for case in cases.values() for path in case.images}
+    held = [list_images(folder) for short in ("Tr", "Ts") if (folder := root / f"images{short}").is_dir()]
+    unnamed = [LeftOut(p, Reason.UNNAMED) for of in held for p in of.images if p.resolve() not in taken]
+    return (*(entry for of in held for entry in of.left_out), *unnamed)
 
 
 def are_volumes(cases: Mapping[str, CaseFiles]) -> bool:

@@ -13,6 +13,7 @@ from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expect
 from medsegdiff.data.layouts.msd import (
     FILE,
     are_volumes,
+    beside,
     check_labels_have_images,
     classes_labels,
     in_order,
@@ -23,7 +24,7 @@ from medsegdiff.data.layouts.msd import (
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES, list_images
 from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 
@@ -54,11 +55,12 @@ def _list(root: Path, config: DataConfig) -> Listing:
     masks = Masks(
         {"": files | _labels_in(root / "labelsTs", ending)}, kind="flat", where=root / "labelsTr", declared=labels
     )
-    check_labels_have_images(masks, cases)
+    left_out = beside(cases, root)
+    check_labels_have_images(masks, cases, left_out)
     kept = assign(cases, root / "split.csv")
     modalities = modalities_of(channels, volumes=are_volumes(cases))
     unlisted = tuple(name for name in cases if name not in kept)
-    return Listing(root, "nnunet", kept, masks, channels, modalities, unlisted=unlisted)
+    return Listing(root, "nnunet", kept, masks, channels, modalities, unlisted=unlisted, left_out=left_out)
 
 
 def labels_in(labels: Any, order: Any, file: Path) -> Labels:
@@ -106,13 +108,16 @@ def _ending(ending: Any, file: Path) -> str:
 def _cases_in(root: Path, short: str, ending: str) -> Iterator[CaseFiles]:
     """Group ``imagesTr/CASE_0000.png``, ``CASE_0001.png``, … by case."""
     found: dict[str, dict[int, Path]] = defaultdict(dict)
-    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}")
+    pattern = re.compile(r"(.+)_(\d{4})")
     for path in _files(root / f"images{short}", ending):
-        if not (match := pattern.fullmatch(path.name)):
+        if not (match := pattern.fullmatch(path.name[: -len(ending)])):
             raise DataError(
                 f"{path}: expected a name such as CASE_0000{ending}, the number of the channel at its end. Rename it."
             )
-        found[match[1]][int(match[2])] = path
+        name, number = match[1], int(match[2])
+        if number in found[name]:
+            raise DataError(f"{found[name][number]} and {path} are the same channel of '{name}'. Keep one of them.")
+        found[name][number] = path
     for name, files in found.items():
         if sorted(files) != list(range(len(files))):
             missing = next(number for number in range(len(files)) if number not in files)
@@ -121,13 +126,14 @@ def _cases_in(root: Path, short: str, ending: str) -> Iterator[CaseFiles]:
 
 
 def _files(folder: Path, ending: str) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith("."))
+    """List the files with an ending, in capitals or not."""
+    images = list_images(folder).images if folder.is_dir() else ()
+    return [path for path in images if path.name.lower().endswith(ending.lower())]
 
 
 def _labels_in(folder: Path, ending: str) -> dict[str, Path]:
-    return {path.name.removesuffix(ending): path for path in _files(folder, ending)}
+    cases = (CaseFiles(path.name[: -len(ending)], (path,)) for path in _files(folder, ending))
+    return {name: case.images[0] for name, case in indexed(cases, folder).items()}
 
 
 def _listed_cases(told: Mapping[str, Any], root: Path) -> Iterator[CaseFiles]:
