@@ -72,7 +72,7 @@ def test_a_stretch_is_relative_to_the_mean_and_ends_at_nothing() -> None:
     assert narrow.low <= narrow.high  # ends that passed each other
 
 
-@pytest.mark.parametrize("count", [1, 5, 18, 19, 20, 38, 39, 40, 137])
+@pytest.mark.parametrize("count", [1, 19, 20, 38, 39, 40, 137])
 def test_the_fitted_ends_are_the_scores_of_their_rank(count: int) -> None:
     sizes, truth = cases(count, seed=count)
     below, above = [], []
@@ -84,6 +84,27 @@ def test_the_fitted_ends_are_the_scores_of_their_rank(count: int) -> None:
     expected = (sorted(below)[rank], sorted(above)[rank])
     assert fit_stretch(sizes, truth) == pytest.approx(expected)
     assert fit_stretch(sizes, truth, ["", *(f"p{i}" for i in range(1, count))]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [3, 5, 10, 18])
+def test_of_few_cases_too_the_ends_hold_new_cases_about_as_often_as_they_say(count: int) -> None:
+    """With the largest score alone, two ends of n = 5 hold 1 − 2/6 of them."""
+    found = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        truth = 1000 * (1 + 0.2 * rng.standard_normal(count + 50))
+        sizes = 1000 * (1 + 0.02 * rng.standard_normal((count + 50, 6)))
+        stretch = fit_stretch(sizes[:count], truth[:count])
+        found.append(held(sizes[count:], truth[count:], stretch))
+    assert 0.87 < np.mean(found) < 0.96
+    assert 1 - 2 / (count + 1) < np.mean(found)
+
+
+def test_groups_of_one_case_each_are_cases() -> None:
+    sizes, truth = cases(7, seed=1)
+    assert fit_stretch(sizes, truth, list("abcdefg")) == pytest.approx(fit_stretch(sizes, truth))
+    twice = fit_stretch(np.repeat(sizes, 2, axis=0), np.repeat(truth, 2), [*"aabbccddeeffgg"])
+    assert twice == pytest.approx(fit_stretch(sizes, truth))  # a case that is there twice says nothing new
 
 
 def test_new_cases_are_held_as_often_as_the_intervals_say() -> None:

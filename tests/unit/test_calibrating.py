@@ -50,11 +50,17 @@ class _Discs(PreparedCases):
 
 
 def calibrated(
-    cases: _Discs, *, slices: int = 0, model: _Drawer | None = None, config: ResolvedConfig = CONFIG
+    cases: _Discs,
+    *,
+    slices: int = 0,
+    model: _Drawer | None = None,
+    config: ResolvedConfig = CONFIG,
+    patients: int = 0,
 ) -> Calibration:
     names = [f"{number:02d}" for number in range(20)]
     inner = {name: tuple(f"{name}/{index:04d}" for index in range(slices)) for name in names} if slices else {}
-    info = DataInfo(1, CONFIG.spec.labels, ("reference",), dict.fromkeys(names, "val"), inner)
+    groups = {name: str(min(int(name), patients)) for name in names} if patients else {}
+    info = DataInfo(1, CONFIG.spec.labels, ("reference",), dict.fromkeys(names, "val"), inner, groups=groups)
     return calibrate(model or _Drawer(), config, cases, info, device=torch.device("cpu"))
 
 
@@ -75,6 +81,19 @@ def test_what_nobody_labelled_counts_to_no_size() -> None:
     unknown = (torch.arange(32)[:, None] >= 23).expand(1, *SIZE).to(torch.uint8)
     assert calibrated(_Discs()).stretch["foreground"].above < 0  # too large, by what every other member draws
     assert calibrated(_Discs(unknown)).stretch["foreground"] == pytest.approx((0, 0))
+
+
+def test_cases_of_one_patient_count_as_one() -> None:
+    """The last twelve are smaller than what is drawn, all of them a single patient's."""
+
+    class Smaller(_Discs):
+        def __getitem__(self, name: str) -> Prepared:
+            found = super().__getitem__(name)
+            smaller = torch.from_numpy(disc(SIZE, (16, 16), 4))[None, None].to(torch.uint8)
+            return replace(found, mask=smaller) if int(name) >= 8 else found
+
+    alone, together = (calibrated(Smaller(), patients=of).stretch["foreground"] for of in (0, 8))
+    assert together.above > alone.above + 0.1  # 9 patients are too few for a rank, 20 are not
 
 
 def test_the_size_of_what_was_lost_on_the_model_grid_calibrates_nothing() -> None:

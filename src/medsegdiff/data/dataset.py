@@ -62,6 +62,8 @@ class DataInfo:
     """What of its files is not used and why, in sentences."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Case → its group (a patient, say), where the data set tells."""
 
     def names(self, split: str) -> list[str]:
         """List the cases of a part."""

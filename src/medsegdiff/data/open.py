@@ -102,6 +102,7 @@ class ListedSource:
             labels=self.scan.labels(config),
             raters=self.masks.folders if self.masks.kind == "raters" else ("reference",),
             split=make_split(listing.cases, config),
+            groups={name: case.group for name, case in listing.cases.items() if case.group},
             layout=listing.layout,
             modalities=listing.modalities,
             channel_files=files.pop() if len(files) == 1 else 1,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import t as student_t
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.metrics.base import ENSEMBLE_METRICS
@@ -72,10 +73,11 @@ def fit_stretch(
     stretched by the :math:`\lceil (n + 1)\,(1 + \mathrm{coverage}) / 2 \rceil`-th smallest of n. A new case, which is
     like those of validation, is then held at least that often, whatever the model. With groups (patients), the cases
     of a group share the weight of one, and a new group is meant. Of fewer than 19 groups (for 90 %) that rank is
-    beyond the last: the largest score is taken, and nothing is guaranteed.
+    beyond the last: the bound of a further normal score, :math:`\bar x + t_{n-1}\, s \sqrt{1 + 1/n}`, or the largest
+    of the n, whichever is more. It holds as often as stated where scores are normal; nothing is guaranteed.
 
     Source: Romano, Patterson & Candès (2019), arXiv:1905.03222, for each end by itself; for groups Lee, Barber &
-    Willett (2023), arXiv:2306.06342.
+    Willett (2023), arXiv:2306.06342; of few Hahn & Meeker (1991), Statistical Intervals, section 4.7.
 
     Args:
         sizes: By case and member, in pixels.
@@ -109,10 +111,20 @@ def _weights(groups: Sequence[str]) -> Float[np.ndarray, " c"]:
 
 
 def _quantile(scores: Float[np.ndarray, " c"], weights: Float[np.ndarray, " c"], level: float) -> float:
-    """Take the smallest score up to which there is weight enough, with a new group beyond all; else the largest."""
+    """Take the smallest score up to which there is weight enough, with a new group beyond all."""
     order = np.argsort(scores, kind="stable")
     enough = np.cumsum(weights[order]) >= level * (weights.sum() + 1) - 1e-9
-    return float(scores[order][np.argmax(enough) if enough.any() else -1])
+    return float(scores[order][np.argmax(enough)]) if enough.any() else _bound(scores, weights, level)
+
+
+def _bound(scores: Float[np.ndarray, " c"], weights: Float[np.ndarray, " c"], level: float) -> float:
+    """Bound a further score where there are too few for a rank: as if they were normal, but not below the largest."""
+    largest, n = float(scores.max()), float(weights.sum())
+    if n < 2:
+        return largest
+    mean = np.average(scores, weights=weights)
+    std = np.sqrt(np.average((scores - mean) ** 2, weights=weights) * n / (n - 1))
+    return max(largest, float(mean + student_t.ppf(level, n - 1) * std * np.sqrt(1 + 1 / n)))
 
 
 @ENSEMBLE_METRICS.register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,7 @@ def calibrate(
         return Calibration()
     if not whole:
         log.warning("Sizes are not calibrated: %d whole volumes are more than %d slices.", ENOUGH, CASES)
-    return _fitted(drawn, config, sampling, whole=whole)
+    return _fitted(drawn, config, sampling, groups=info.groups, whole=whole)
 
 
 def _chosen(info: DataInfo) -> tuple[dict[str, Sequence[str]], bool]:
@@ -150,7 +150,14 @@ def _labelled(prepared: Prepared) -> Bool[np.ndarray, "h w"]:
     return np.asarray(~prepared.ignored.bool().any(dim=0).numpy())
 
 
-def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, sampling: SamplingConfig, *, whole: bool) -> Calibration:
+def _fitted(
+    drawn: Sequence[Drawn],
+    config: ResolvedConfig,
+    sampling: SamplingConfig,
+    *,
+    groups: Mapping[str, str],
+    whole: bool,
+) -> Calibration:
     labels, times = config.spec.labels, drawn[0].times
     expected, share = (torch.cat([getattr(of, name) for of in drawn], dim=-1) for name in ("expected", "share"))
     anchors = [of.anchor for of in drawn if of.anchor is not None]
@@ -168,9 +175,9 @@ def _fitted(drawn: Sequence[Drawn], config: ResolvedConfig, sampling: SamplingCo
         np.stack([np.sum([getattr(of, kind) for of in drawn if of.case == name], axis=0) for name in names])
         for kind in ("sizes", "truth", "lost")
     )
-    known = (lost == 0) | (truth > 0)
+    known, of_patient = (lost == 0) | (truth > 0), np.array([groups.get(name, "") for name in names])
     stretch = {
-        name: fit_stretch(sizes[kept, :, index], truth[kept, index])
+        name: fit_stretch(sizes[kept, :, index], truth[kept, index], of_patient[kept].tolist())
         for index, (name, kept) in enumerate(zip(labels.structures, known.T, strict=True))
         if kept.sum() >= ENOUGH
     }
