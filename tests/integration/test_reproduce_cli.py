@@ -14,7 +14,7 @@ import pytest
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
 from medsegdiff.errors import ConfigError, TrainingError
-from medsegdiff.evaluation.scores import read_results
+from medsegdiff.evaluation.results import read_results
 from medsegdiff.models.base import budget
 from medsegdiff.paper import ablation
 from medsegdiff.paper.ablation import extended, interval, jobs_of, minutes_left

@@ -14,7 +14,8 @@ from scipy.stats import wilcoxon
 
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation.compare import Comparison, Run, compare, paired, read_run
-from medsegdiff.evaluation.scores import Measure, Scores, Setup
+from medsegdiff.evaluation.results import Setup
+from medsegdiff.evaluation.scores import Measure, Scores
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank
 
 

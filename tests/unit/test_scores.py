@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from medsegdiff.errors import ConfigError
-from medsegdiff.evaluation.scores import Mean, Measure, Results, Score, Scores, Setup, read_results
+from medsegdiff.evaluation.results import Results, Setup, read_results
+from medsegdiff.evaluation.scores import Mean, Measure, Score, Scores
 
 DICE, CUP, ODD, ANNA = (
     Measure("dice"),

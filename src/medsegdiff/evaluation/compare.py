@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
-from medsegdiff.evaluation.scores import METRICS_FILE, Measure, Scores, Setup, read_results
+from medsegdiff.evaluation.results import METRICS_FILE, Setup, read_results
+from medsegdiff.evaluation.scores import Measure, Scores
 from medsegdiff.io.atomic import write_json
 from medsegdiff.metrics.base import better
 from medsegdiff.metrics.paired import bootstrap_interval, holm, signed_rank

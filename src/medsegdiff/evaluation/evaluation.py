@@ -17,7 +17,8 @@ from medsegdiff.evaluation.case import CaseScores, score_case, structures_of
 from medsegdiff.evaluation.consensus import Consensus, check_consensus, in_words
 from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.pool import Pool
-from medsegdiff.evaluation.scores import Results, Scores, Setup
+from medsegdiff.evaluation.results import Results, Setup
+from medsegdiff.evaluation.scores import Scores
 from medsegdiff.evaluation.stated import failures, stated_of
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition

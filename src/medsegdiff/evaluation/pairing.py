@@ -15,7 +15,8 @@ from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.consensus import Consensus
-from medsegdiff.evaluation.predictions import Predictions, find_predictions, inner
+from medsegdiff.evaluation.files import find_predictions, inner
+from medsegdiff.evaluation.predictions import Predictions
 from medsegdiff.evaluation.structures import Structures, structures_of
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder

@@ -11,7 +11,7 @@ from medsegdiff.data.dataset import Track
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
-from medsegdiff.evaluation.predictions import inner
+from medsegdiff.evaluation.files import inner
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.labels import MAX_CLASSES, TWO_VALUES, Labels, strange_values
 

@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.errors import DataError, TrainingError
 from medsegdiff.evaluation import Measure, evaluate
-from medsegdiff.evaluation.scores import read_results
+from medsegdiff.evaluation.results import read_results
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsegdiff.errors import ConfigError, DataError, nearest, some
-from medsegdiff.evaluation.scores import METRICS_FILE, Mean, Measure, read_results
+from medsegdiff.evaluation.results import METRICS_FILE, read_results
+from medsegdiff.evaluation.scores import Mean, Measure
 from medsegdiff.inference import RECORD
 from medsegdiff.paper.tables import Column, PaperTable
 
