@@ -53,11 +53,15 @@ class Fuser(Protocol):
 
 FUSERS: Registry[Fuser, dict[str, Any]] = Registry("fusion", dict)
 """The fact ``takes`` names what a fuser takes of what `decide` is told beside the members; the others ignore it.
-``whole`` names that which decides on a volume at once, not slice by slice."""
+``whole`` names that which decides on a volume at once, not slice by slice; ``each`` those that decide each pixel by
+itself, so that an image may come part by part."""
 
 
 @FUSERS.register(
-    "mean", probability="the marginal, if it is told, else the mean of the members' probabilities", takes=("marginal",)
+    "mean",
+    probability="the marginal, if it is told, else the mean of the members' probabilities",
+    takes=("marginal",),
+    each=True,
 )
 def mean(
     samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False, marginal: Float[Tensor, "k h w"] | None = None
@@ -75,7 +79,7 @@ def mean(
     return Fused(samples.float().mean(dim=0) if marginal is None else marginal[None].float())
 
 
-@FUSERS.register("majority", probability="0 or 1")
+@FUSERS.register("majority", probability="0 or 1", each=True)
 def majority(samples: Float[Tensor, "m b k h w"], *, exclusive: bool = False) -> Fused:
     """Let the members vote. A tie is foreground; among classes, the first of those with most votes.
 

@@ -23,13 +23,25 @@ START = 0.99999
 class Estimate:
     """The hidden truth, and how well each sample sees it."""
 
-    posterior: Float[Tensor, "k n"]
-    """Probability of each channel at each pixel."""
+    of_votes: Float[Tensor, "k p"]
+    """Probability of each channel where samples vote so."""
+    votes: Votes
+    """What they vote, and at which pixels."""
     sensitivity: Float[Tensor, "m k"]
     specificity: Float[Tensor, "m k"]
     converged: bool
     steps: int
     """Of expectation-maximisation."""
+
+    @property
+    def posterior(self) -> Float[Tensor, "k n"]:
+        """Probability of each channel at each pixel."""
+        return self.of_votes.index_select(1, self.votes.of_pixel)
+
+    @property
+    def held(self) -> Float[Tensor, " k"]:
+        """Pixels of each channel, by its probability."""
+        return self.of_votes.double() @ self.votes.count
 
 
 def binary_staple(
@@ -76,7 +88,7 @@ def binary_staple(
         rates, converged, steps = next_rates, bool(moved <= tolerance), steps + 1
     w = torch.sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
     sensitivity, specificity = rates[..., None]
-    return Estimate(w.float().index_select(0, packed.of_pixel)[None], sensitivity, specificity, converged, steps)
+    return Estimate(w.float()[None], packed, sensitivity, specificity, converged, steps)
 
 
 def _log_ratios(rates: Tensor) -> Tensor:
@@ -129,7 +141,7 @@ def multi_label_staple(
         next_theta = _confusion(packed, w)
         moved = (next_theta - theta).abs().max()
         theta, converged, steps = next_theta, bool(moved <= tolerance), steps + 1
-    return Estimate(w.float().index_select(1, packed.of_pixel), *_rates(theta, w @ packed.count / n), converged, steps)
+    return Estimate(w.float(), packed, *_rates(theta, w @ packed.count / n), converged, steps)
 
 
 def _confusion(packed: Votes, w: Tensor) -> Tensor:

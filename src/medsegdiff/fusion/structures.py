@@ -56,6 +56,7 @@ def decide_volume(
     marginal: Float[np.ndarray, "k *s"] | None = None,
     raters: int = 1,
     slab: int = SLAB,
+    by_rows: bool = False,
 ) -> None:
     """Decide on the masks of largest expected Dice of a whole volume, which need not fit into memory.
 
@@ -66,6 +67,8 @@ def decide_volume(
         marginal: Calibrated probability of each channel, 0 … 1; ``None``: the share of members.
         raters: How many make the reference.
         slab: Voxels that are looked at together.
+        by_rows: Whether pixels come in the order of their indices, however they lie in memory: of some that are equally
+            good, the first ones are taken.
 
     Raises:
         ShapeError: If the grids differ.
@@ -79,7 +82,7 @@ def decide_volume(
             f"{members.shape} of {len(labels.classes)} classes need a mask {members.shape[1:]} and a marginal "
             f"{wanted}. Give all on one grid."
         )
-    axis = outer_axis(members[(0,) * (1 + lead)])
+    axis = 0 if by_rows else outer_axis(members[(0,) * (1 + lead)])
     step = max(1, slab * shape[axis] // max(1, members[(0,) * (1 + lead)].size))
     inner = (slice(None),) * (len(shape) - 1 - axis)
     parts: list[tuple[Any, ...]] = [(..., slice(start, start + step), *inner) for start in range(0, shape[axis], step)]

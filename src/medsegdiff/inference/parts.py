@@ -9,23 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.split import evenly
-from medsegdiff.data.transforms import Prepared, from_grid, prepare
+from medsegdiff.data.transforms import Prepared, prepare
 from medsegdiff.errors import MedSegDiffError
-from medsegdiff.fusion.fusers import Decided, decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.members import Choice
+from medsegdiff.inference.native import Canvas, Fusing, Restored, drawn, fused_mask
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.uncertainty import Uncertainty, uncertainty_of
-from medsegdiff.labels import Labels
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Case
 
@@ -86,6 +84,7 @@ class Drawing:
         self.ensembles = EnsembleSampler(
             model, config, request.sampling, snapshots=snapshots, precision=precision, mixture=mixture
         )
+        self.fusing = Fusing(config.spec.labels, fusion=request.sampling.fusion, raters=request.raters)
 
     def parts(self, cases: Iterable[Case], *, refused: Refused | None = None) -> Iterator[tuple[Case, Part]]:
         """Make a part of each picture, in their order; ``refused`` without a hearer, the first bad one ends all."""
@@ -151,23 +150,15 @@ class Drawing:
             key=item.key,
             seed=self.request.seed,
             labels=self.config.spec.labels,
-            decided=lambda ensemble: self._decided(*self._seen(item, ensemble, 0)[::2]).mask,
+            decided=lambda ensemble: fused_mask(self._restored(item, ensemble, 0), self.fusing),
         )
 
     def _part(self, item: _Item, ensemble: Ensemble, index: int) -> Part:
-        members, anchor, probability = self._seen(item, ensemble, index)
-        decided = self._decided(members, probability)
-        return part_of(members, anchor, probability, decided, self.config.spec.labels, name=item.case.name)
+        return part_of(self._restored(item, ensemble, index), self.fusing, name=item.case.name)
 
-    def _seen(self, item: _Item, ensemble: Ensemble, index: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _restored(self, item: _Item, ensemble: Ensemble, index: int) -> Restored:
         """Bring members and anchor to the native grid, and mix the probability there."""
-        members, anchor, expected = _restored(ensemble, index, item, time=self.mixture.nearest(ensemble.times))
-        return members, anchor, self.mixture(anchor, expected, exclusive=self.config.spec.labels.exclusive)
-
-    def _decided(self, members: Float[Tensor, "m k h w"], probability: Float[Tensor, "k h w"]) -> Decided:
-        """Fuse the members."""
-        labels, fusion, raters = self.config.spec.labels, self.request.sampling.fusion, self.request.raters
-        return decide(members, labels, fusion=fusion, marginal=probability, raters=raters)
+        return Restored(ensemble, index, item.prepared.placement, self.config.spec.labels, self.mixture)
 
 
 @dataclass(frozen=True)
@@ -180,42 +171,31 @@ class _Item:
     """What its noise follows from."""
 
 
-def part_of(
-    members: Float[Tensor, "m k h w"],
-    anchor: Float[Tensor, "k h w"] | None,
-    probability: Float[Tensor, "k h w"],
-    decided: Decided,
-    labels: Labels,
-    *,
-    name: str,
-) -> Part:
+def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
     """Put together what is said of one image, and see where its members differ."""
+    labels, canvas, certainty = restored.labels, Canvas(restored.placement.native[1]), None
+    for strip in restored.strips():
+        anchor, maps = strip.anchor, uncertainty_of(strip.members, exclusive=labels.exclusive)
+        canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, labels), **vars(maps))
+        if anchor is not None:
+            canvas.paste(strip.columns, anchor=labels.decide(anchor), anchor_probability=anchor.cpu().numpy())
+            sure = Certainty.of(anchor, labels)
+            certainty = sure if certainty is None else certainty + sure
+    decided = fusing.of_all(restored, canvas)
     if not decided.converged:
         log.warning("%s: STAPLE did not come to rest; look at the members.", name)
     return Part(
         mask=decided.mask,
-        probability=probability.cpu().numpy(),
-        uncertainty=uncertainty_of(members, exclusive=labels.exclusive),
-        members=np.stack([labels.decide(member) for member in members]),
-        anchor=None if anchor is None else labels.decide(anchor),
-        anchor_probability=None if anchor is None else anchor.cpu().numpy(),
-        anchor_certainty=None if anchor is None else Certainty.of(anchor, labels),
-        sensitivity=None if decided.sensitivity is None else decided.sensitivity.numpy(),
-        specificity=None if decided.specificity is None else decided.specificity.numpy(),
-        held=None if decided.sensitivity is None else decided.probability.double().sum(dim=(1, 2)).numpy(),
+        probability=canvas["probability"],
+        uncertainty=Uncertainty(canvas["std"], canvas["entropy"], canvas["disagreement"]),
+        members=canvas["members"],
+        anchor=canvas.arrays.get("anchor"),
+        anchor_probability=canvas.arrays.get("anchor_probability"),
+        anchor_certainty=certainty,
+        sensitivity=decided.sensitivity,
+        specificity=decided.specificity,
+        held=decided.held,
     )
-
-
-def _restored(ensemble: Ensemble, index: int, item: _Item, *, time: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Bring members (m k h w), anchor (k h w), if there is one, and expectation of an image to its native grid.
-
-    Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
-    members is the saved mask, and contours keep the precision of the members' continuous values.
-    """
-    placement = item.prepared.placement
-    anchor = None if ensemble.anchor is None else from_grid(ensemble.anchor[index, None], placement)[0]
-    expected = from_grid(ensemble.expected[time, index, None].float(), placement)[0]
-    return from_grid(ensemble.probability[:, index], placement), anchor, expected
 
 
 def _differ(a: _Item, b: _Item) -> bool:
