@@ -50,6 +50,14 @@ def segment(
         typer.Option(help="Noise of a member in the slices of a volume: shared keeps it coherent.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same members.")] = 0,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Masks drawn at once, of one image or several; default: 16, on a GPU what fits. Changes no result.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     split: options.Split = None,
     write: Annotated[
         list[str] | None,
@@ -108,6 +116,7 @@ def segment(
         mode=mode,
         shared_noise=None if slice_noise is None else slice_noise == "shared",
         seed=seed,
+        batch_size=batch_size,
     )
     info(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
     if finished.done and (members == "auto" or finished.chosen_of):

@@ -134,5 +134,7 @@ class SamplingOptions(TypedDict, total=False):
     """Whether a member starts from the same noise in all slices of a volume."""
     mode: Literal["ensemble", "mean"] | None
     """``mean`` gives the probability alone, in one step."""
+    batch_size: int | None
+    """Masks denoised at once, of one image or of several of one size; changes memory and speed, never the result."""
     seed: int
     """Noise follows from the seed, the image's pixels and the member's number alone; 0 where it is left out."""

@@ -118,7 +118,7 @@ def normalise(
     mean, std = tensor.mean(dim=(1, 2), keepdim=True), tensor.std(dim=(1, 2), keepdim=True)
     if intensity is not None:
         mean, std = torch.from_numpy(np.tile(intensity, (len(image) // len(intensity), 1))).T[..., None, None]
-    scaled = (tensor - mean) / torch.where(std > 0, std, 1.0) if values == "standard" else tensor.clone()
+    scaled = (tensor - mean).div_(torch.where(std > 0, std, 1.0)) if values == "standard" else tensor.clone()
     if values == "unit" and intensity is not None:
         scaled = tensor / BYTE
     for channel in _ct_channels(modalities, len(image)):

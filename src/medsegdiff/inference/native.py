@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
 from medsegdiff.data.transforms import Placement, from_grid
-from medsegdiff.fusion.fusers import FUSERS, decide
+from medsegdiff.fusion.fusers import FUSERS, Decided, decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.fusion.whole import WHOLE, DecidedWhole
 from medsegdiff.inference.ensemble import Ensemble
@@ -78,12 +78,12 @@ class Restored:
         """Give all of it at once, for fusions that know no other way."""
         strips = list(self.strips())
         anchors = [strip.anchor for strip in strips if strip.anchor is not None]
-        members, probability = (
-            torch.cat([of(strip) for strip in strips], dim=-1)
-            for of in (lambda strip: strip.members, lambda strip: strip.probability)
+        return Strip(
+            slice(0, self.placement.native[1]),
+            torch.cat([strip.members for strip in strips], dim=-1),
+            torch.cat(anchors, dim=-1) if anchors else None,
+            torch.cat([strip.probability for strip in strips], dim=-1),
         )
-        columns = slice(0, self.placement.native[1])
-        return Strip(columns, members, torch.cat(anchors, dim=-1) if anchors else None, probability)
 
 
 def cut(native: tuple[int, int], *, per_pixel: int) -> list[slice]:
@@ -135,24 +135,24 @@ class Fusing:
 
     def of_strip(self, strip: Strip) -> UInt8[np.ndarray, " *shape"] | None:
         """Decide some columns, by a fusion that decides each pixel by itself."""
-        if not self.each:
-            return None
-        told = {"fusion": self.fusion, "marginal": strip.probability, "raters": self.raters}
-        return decide(strip.members, self.labels, **told).mask
+        return self._decided(strip).mask if self.each else None
 
     def of_all(self, restored: Restored, canvas: Canvas) -> DecidedWhole:
         """Decide all of a picture, whose members and probability are on a canvas."""
         if self.each:
             return DecidedWhole(canvas["mask"])
         if self.fusion in WHOLE:
-            return WHOLE[self.fusion](
-                canvas["members"], self.labels, marginal=canvas["probability"], raters=self.raters
-            )
-        strip = restored.whole()
-        decided = decide(strip.members, self.labels, fusion=self.fusion, marginal=strip.probability, raters=self.raters)
-        rates = (None if rate is None else rate.numpy() for rate in (decided.sensitivity, decided.specificity))
-        held = None if decided.sensitivity is None else decided.probability.double().sum(dim=(1, 2)).numpy()
-        return DecidedWhole(decided.mask, *rates, held=held, converged=decided.converged)
+            fuse = WHOLE[self.fusion]
+            return fuse(canvas["members"], self.labels, marginal=canvas["probability"], raters=self.raters)
+        found = self._decided(restored.whole())
+        if found.sensitivity is None or found.specificity is None:
+            return DecidedWhole(found.mask, converged=found.converged)
+        held = found.probability.double().sum(dim=(1, 2)).numpy()
+        return DecidedWhole(found.mask, found.sensitivity.numpy(), found.specificity.numpy(), held, found.converged)
+
+    def _decided(self, strip: Strip) -> Decided:
+        told = strip.probability
+        return decide(strip.members, self.labels, fusion=self.fusion, marginal=told, raters=self.raters)
 
 
 def fused_mask(restored: Restored, fusing: Fusing) -> UInt8[np.ndarray, " *shape"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +16,10 @@ from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared, prepare
-from medsegdiff.errors import MedSegDiffError
+from medsegdiff.errors import MedSegDiffError, OutOfMemoryError, memory_worded
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
+from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
@@ -31,6 +34,11 @@ log = logging.getLogger(__name__)
 
 Refused = Callable[[Case, MedSegDiffError], None]
 """Told of an image that the model can't take."""
+Made = TypeVar("Made")
+
+TOGETHER = 1 << 22
+"""Native pixels of images that go together: larger ones go alone."""
+LESS = "Draw fewer members, make the image smaller, or close other programs."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +88,59 @@ class Drawing:
         mixture: Mixture = Mixture(),  # noqa: B008 - it can't be changed
     ) -> None:
         self.model, self.config, self.request, self.device = model, config, request, device
-        self.snapshots, self.mixture = snapshots, mixture
-        self.ensembles = EnsembleSampler(
-            model, config, request.sampling, snapshots=snapshots, precision=precision, mixture=mixture
-        )
+        self.precision, self.snapshots, self.mixture = precision, snapshots, mixture
+        self._ensembles: EnsembleSampler | None = None
+        self.batch = BatchSize(request.sampling.batch_size, device, asked=request.batch_asked)
         self.fusing = Fusing(config.spec.labels, fusion=request.sampling.fusion, raters=request.raters)
+
+    @property
+    def ensembles(self) -> EnsembleSampler:
+        """Draws members, as many at once as the batch size says by now."""
+        if self._ensembles is None or self._ensembles.sampling.batch_size != self.batch.size:
+            sampling = self.request.sampling.model_copy(update={"batch_size": self.batch.size})
+            self._ensembles = EnsembleSampler(
+                self.model,
+                self.config,
+                sampling,
+                snapshots=self.snapshots,
+                precision=self.precision,
+                mixture=self.mixture,
+            )
+        return self._ensembles
 
     def parts(self, cases: Iterable[Case], *, refused: Refused | None = None) -> Iterator[tuple[Case, Part]]:
         """Make a part of each picture, in their order; ``refused`` without a hearer, the first bad one ends all."""
         for batch in self._batches(cases, refused):
+            yield from self._parts(batch, refused)
+
+    def _parts(self, batch: Sequence[_Item], refused: Refused | None) -> Iterator[tuple[Case, Part]]:
+        """Make the parts of a batch; where memory does not suffice, with fewer images and masks at once."""
+        drawn = _lacking(lambda: self._drawn(batch), batch[0])
+        if not isinstance(drawn, OutOfMemoryError):
+            for index, item in enumerate(batch):
+                part = _lacking(partial(self._part, item, drawn, index), item)
+                if isinstance(part, OutOfMemoryError):
+                    _refuse(item.case, part, refused)
+                else:
+                    yield item.case, part
+                del part
+            return
+        smaller, half = self.batch.halve(), len(batch) // 2
+        if not smaller and not half:
+            _refuse(batch[0].case, drawn, refused)
+            return
+        for piece in (batch[:half], batch[half:]) if half else (batch,):
+            yield from self._parts(piece, refused)
+
+    def _drawn(self, batch: Sequence[_Item]) -> Ensemble:
+        """Draw the members of a batch of images; of one that decides how many it needs, until it has them."""
+        with self.batch.watched(len(batch) * self.request.sampling.drawn):
             if self.request.auto:
-                yield from ((item.case, self._grown(item)) for item in batch)
-                continue
+                (item,) = batch
+                until_stable(growing := self._growing(item))
+                return growing.whole()
             image = torch.stack([item.prepared.image for item in batch]).to(self.device)
-            ensemble = self.ensembles.draw(image, [item.key for item in batch], seed=self.request.seed)
-            yield from ((item.case, self._part(item, ensemble, index)) for index, item in enumerate(batch))
+            return self.ensembles.draw(image, [item.key for item in batch], seed=self.request.seed)
 
     def settled(self, slices: Callable[[], Iterator[Case]]) -> Drawing:
         """Decide how many members a volume needs: by slices in which the anchor sees something, else by all."""
@@ -107,28 +153,29 @@ class Drawing:
 
     def asked(self, request: Request) -> Drawing:
         """Answer another request in the same way."""
-        return Drawing(
+        other = Drawing(
             self.model,
             self.config,
             request,
             device=self.device,
-            precision=self.ensembles.precision,
+            precision=self.precision,
             snapshots=self.snapshots,
             mixture=self.mixture,
         )
+        other.batch = self.batch
+        return other
 
     def _batches(self, cases: Iterable[Case], refused: Refused | None) -> Iterator[list[_Item]]:
         """Put images of one size together, so that the members of a batch fill the sampler."""
-        sampling, batch = self.request.sampling, list[_Item]()
+        drawn, batch = self.request.sampling.drawn, list[_Item]()
         for case in cases:
             try:
                 item = self._item(case)
             except MedSegDiffError as error:
-                if refused is None:
-                    raise
-                refused(case, error)
+                _refuse(case, error, refused)
                 continue
-            if batch and (len(batch) * sampling.drawn >= sampling.batch_size or _differ(batch[0], item)):
+            full = len(batch) * drawn >= self.batch.size or sum(map(_pixels, batch)) >= TOGETHER
+            if batch and (full or self.request.auto or _differ(batch[0], item)):
                 yield batch
                 batch = []
             batch.append(item)
@@ -136,12 +183,8 @@ class Drawing:
             yield batch
 
     def _item(self, case: Case) -> _Item:
-        return _Item(case, prepare(case, self.config, stride=self.model.stride), case.key or image_key(case.image))
-
-    def _grown(self, item: _Item) -> Part:
-        growing = self._growing(item)
-        until_stable(growing)
-        return self._part(item, growing.whole(), 0)
+        with memory_worded(case.name, way_out=LESS):
+            return _Item(case, prepare(case, self.config, stride=self.model.stride), case.key or image_key(case.image))
 
     def _growing(self, item: _Item) -> GrowingEnsemble:
         return GrowingEnsemble(
@@ -200,3 +243,22 @@ def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
 
 def _differ(a: _Item, b: _Item) -> bool:
     return a.prepared.image.shape != b.prepared.image.shape
+
+
+def _pixels(item: _Item) -> int:
+    return item.case.image[0].size
+
+
+def _lacking(work: Callable[[], Made], item: _Item) -> Made | OutOfMemoryError:
+    """Do some work; where memory does not suffice, give the error, without what it holds on to."""
+    try:
+        with memory_worded(item.case.name, way_out=LESS):
+            return work()
+    except OutOfMemoryError as error:
+        return OutOfMemoryError(str(error))
+
+
+def _refuse(case: Case, error: MedSegDiffError, refused: Refused | None) -> None:
+    if refused is None:
+        raise error
+    refused(case, error)

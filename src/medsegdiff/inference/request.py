@@ -34,6 +34,8 @@ class Request:
     seed: int = 0
     raters: int = 1
     """Whose majority the mask shall match."""
+    batch_asked: bool = False
+    """Whether the size of batches was asked for; else a GPU takes what fits."""
 
     @classmethod
     def of(cls, config: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
@@ -45,7 +47,7 @@ class Request:
         seed, auto = given.pop("seed", 0), given.get("members") == AUTO
         if auto:
             given["members"] = MOST
-        for name in ("members", "candidates", "steps"):
+        for name in ("members", "candidates", "steps", "batch_size"):
             if isinstance(number := given.get(name, 1), str) or number < 1:
                 also = f", or '{AUTO}'" if name == "members" else ""
                 raise ConfigError(f"{name} is {number!r}; it must be at least 1{also}.")
@@ -58,7 +60,7 @@ class Request:
             sampling = sampling.model_copy(update={"members": num_looks(sampling, config)})
         if told := _doubt(sampling, config.train.one_step):
             log.warning("%s", told)
-        return cls(sampling, auto, seed, sampling.raters or config.spec.raters)
+        return cls(sampling, auto, seed, sampling.raters or config.spec.raters, "batch_size" in given)
 
     def with_members(self, number: int) -> Request:
         """Settle the number of members."""

@@ -1,4 +1,4 @@
-"""What the machine gives: memory and room for temporary files, told before a volume is segmented; compiled steps."""
+"""What the machine gives: memory and room for temporary files, told before they are needed; compiled steps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from medsegdiff.errors import DataError
+from medsegdiff.inference.native import LARGE, STRIP
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.nn.nbp_filter import distinct_radii
 from medsegdiff.nn.ss_former import positions
@@ -31,9 +32,11 @@ WRITTEN_BYTES = 8
 """By voxel: of a map while it is written."""
 SEGMENT_BYTES, FRACTION_BYTES = 4, 18
 """By voxel and structure of a DICOM-SEG file of masks, and by voxel of one of probabilities (measured: 3.4 and 14)."""
+FUSED_BYTES, SHOWN_BYTES = 12, 27
+"""By pixel of a picture: of its votes, beside the members, while they are fused; of its overlay while it is drawn."""
 MARGIN = 0.5e9
 """What libraries, caches and pictures take besides, in bytes."""
-TOLD = 2e9
+TOLD = 1e9
 """Needs above this many bytes are told."""
 FFT_STAYS = "Torchinductor does not support code generation for complex operators"
 """What the compiler says of the SS-Former, whose Fourier transforms it leaves to the library."""
@@ -71,8 +74,22 @@ def needs_of(
     return Needs(memory=int(max(reading, image + working, writing) + MARGIN), disk=disk)
 
 
+def needs_of_picture(
+    shape: tuple[int, ...], *, channels: int, classes: int, members: int, task: Task, rows: int
+) -> Needs:
+    """Estimate what segmenting a picture needs, whose model grid has so many rows."""
+    pixels, maps = math.prod(shape), classes if task == "regions" else 1
+    image, drawn = pixels * channels * IMAGE_BYTES, pixels * members * maps * LABEL_BYTES
+    arrays = [drawn, *2 * [pixels * classes * IMAGE_BYTES], *2 * [pixels * maps], *3 * [pixels * IMAGE_BYTES]]
+    disk = sum(size for size in arrays if size > LARGE)
+    values = members * classes
+    restoring = (values * rows * shape[1] + WORKING_COPIES * min(values * pixels, STRIP)) * IMAGE_BYTES
+    most = max(restoring, drawn + pixels * FUSED_BYTES, pixels * SHOWN_BYTES)
+    return Needs(memory=int(image + max(2 * image, sum(arrays) - disk + most) + MARGIN), disk=disk)
+
+
 def check_needs(name: str, needs: Needs, *, memory: float | None = None) -> str:
-    """Word what a large volume needs, or nothing of a small one; refuse it if temporary files would not fit.
+    """Word what a large image needs, or nothing of a small one; refuse it if temporary files would not fit.
 
     ``memory``: bytes of the machine; ``None`` asks it.
     """

@@ -15,13 +15,13 @@ from medsegdiff.config.data import Plane
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
-from medsegdiff.errors import MedSegDiffError
+from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.structures import decide_volume
 from medsegdiff.inference.choice import choose
 from medsegdiff.inference.inputs import image_key
-from medsegdiff.inference.parts import Drawing, Part, Refused
-from medsegdiff.inference.resources import check_needs, needs_of
+from medsegdiff.inference.parts import LESS, Drawing, Part, Refused
+from medsegdiff.inference.resources import check_needs, needs_of, needs_of_picture
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.atomic import make_room, release
 from medsegdiff.io.dicom import DicomHeader
@@ -43,12 +43,13 @@ def parts_of(
     labels, sampling = drawing.config.spec.labels, drawing.request.sampling
     for volumes, group in itertools.groupby(cases, key=lambda case: case.image.ndim == 4):
         if not volumes:
-            parts = drawing.parts(group, refused=refused)
+            parts = drawing.parts(_told(group, drawing, refused=refused, noted=noted), refused=refused)
             yield from ((case, _members_of(part, labels, sampling)) for case, part in parts)
             continue
         for case in group:
             try:
-                found = case, _members_of(segment_volume(case, drawing, noted=noted), labels, sampling)
+                with memory_worded(case.name, way_out=LESS):
+                    found = case, _members_of(segment_volume(case, drawing, noted=noted), labels, sampling)
             except MedSegDiffError as error:
                 if refused is None:
                     raise
@@ -60,6 +61,32 @@ def parts_of(
 
 def _members_of(part: Part, labels: Labels, sampling: SamplingConfig) -> Part:
     return part if sampling.candidates is None else choose(part, labels, count=sampling.members)
+
+
+def _told(
+    pictures: Iterable[Case], drawing: Drawing, *, refused: Refused | None, noted: Callable[[str], None]
+) -> Iterator[Case]:
+    """Tell of each picture what it needs, if that is much, before it is segmented."""
+    config = drawing.config
+    for case in pictures:
+        needs = needs_of_picture(
+            case.image.shape[1:],
+            channels=len(case.image),
+            classes=config.mask_channels,
+            members=drawing.request.sampling.drawn,
+            task=config.spec.labels.task,
+            rows=config.data.image_size,
+        )
+        try:
+            told = check_needs(case.name, needs)
+        except MedSegDiffError as error:
+            if refused is None:
+                raise
+            refused(case, error)
+            continue
+        if told:
+            noted(told)
+        yield case
 
 
 def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]) -> Part:

@@ -109,7 +109,8 @@ def _write_dicom(folder: Path, found: Part, case: Case, labels: Labels) -> None:
 
 def _overlay(found: Part, case: Case, labels: Labels) -> UInt8[np.ndarray, "h w 3"]:
     if case.geometry.affine is None:
-        return overlay(case.image, labels.masks(found.mask), found.uncertainty.entropy)
+        masks = (labels.mask(found.mask, index) for index in range(len(labels.structures)))
+        return overlay(case.image, masks, found.uncertainty.entropy)
     return sheet(case.image, found.mask, found.uncertainty.entropy, case.geometry, split=labels.masks)
 
 

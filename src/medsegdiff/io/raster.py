@@ -96,7 +96,7 @@ def scale_by_type(pixels: np.ndarray) -> Float[np.ndarray, ...]:
     if np.issubdtype(pixels.dtype, np.floating) or pixels.dtype == bool:
         return pixels.astype(np.float32)
     wide = pixels.dtype.itemsize > 1 and (pixels.dtype.itemsize == 2 or pixels.max(initial=0) > 255)
-    return (pixels / np.float32(65535 if wide else 255)).astype(np.float32)
+    return (pixels / np.float32(65535 if wide else 255)).astype(np.float32, copy=False)
 
 
 def _grey(picture: Picture, path: Path) -> Shaped[np.ndarray, "h w"]:

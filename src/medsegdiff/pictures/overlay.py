@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -23,14 +23,26 @@ GLOW = np.array([255, 0, 80], dtype=np.float32)
 """Colour of uncertainty."""
 COLUMNS, ROWS = 4, 3
 """Of the slices of a volume."""
+BAND = 1 << 20
+"""Pixels that are coloured together."""
 TILE = 192
 """Slices smaller than half of this many pixels are enlarged."""
 
 
 def to_rgb(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w 3"]:
     """Show an image of any range and number of channels in colours."""
+    return _scaled(image, *_limits(image))
+
+
+def _limits(image: Float[np.ndarray, "c h w"]) -> tuple[float, float]:
+    """Find what is shown black, and what white."""
     shown = image if image.shape[0] == 3 else np.repeat(image[:1], 3, axis=0)
     low, high = np.percentile(shown, [0.5, 99.5])
+    return low, high
+
+
+def _scaled(image: Float[np.ndarray, "c h w"], low: float, high: float) -> Float[np.ndarray, "h w 3"]:
+    shown = image if image.shape[0] == 3 else np.repeat(image[:1], 3, axis=0)
     scaled = np.clip((shown - low) / max(high - low, 1e-6), 0, 1) * 255
     return scaled.transpose(1, 2, 0).astype(np.float32)
 
@@ -51,17 +63,22 @@ def contour(mask: UInt8[np.ndarray, "h w"]) -> np.ndarray:
 
 def overlay(
     image: Float[np.ndarray, "c h w"],
-    masks: UInt8[np.ndarray, "k h w"],
+    masks: Iterable[UInt8[np.ndarray, "h w"]],
     uncertainty: Float[np.ndarray, "h w"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw the contour of each structure on the image, with uncertain places glowing red."""
-    rgb = to_rgb(image)
-    if uncertainty is not None:
-        weight = 0.65 * np.clip(uncertainty, 0, 1)[..., None]
-        rgb = (1 - weight) * rgb + weight * GLOW
+    """Draw the contour of each structure on the image, with uncertain places glowing red; a band at a time."""
+    height, width = image.shape[1:]
+    limits, step = _limits(image), max(1, BAND // width)
+    drawn = np.empty((height, width, 3), np.uint8)
+    for rows in (slice(start, start + step) for start in range(0, height, step)):
+        rgb = _scaled(image[:, rows], *limits)
+        if uncertainty is not None:
+            weight = 0.65 * np.clip(uncertainty[rows], 0, 1)[..., None]
+            rgb = (1 - weight) * rgb + weight * GLOW
+        drawn[rows] = np.clip(rgb, 0, 255).astype(np.uint8)
     for index, mask in enumerate(masks):
-        rgb[contour(mask)] = colour_of(index)
-    return np.clip(rgb, 0, 255).astype(np.uint8)
+        drawn[contour(mask)] = colour_of(index)
+    return drawn
 
 
 def sheet(
