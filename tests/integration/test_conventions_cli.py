@@ -18,7 +18,7 @@ import typer
 
 import medsegdiff
 from medsegdiff.cli import app
-from medsegdiff.cli.command import Exit
+from medsegdiff.cli.command import Exit, guard
 from tests.integration.test_cli import SETS, call
 
 ONE = ("--members", "1", "--steps", "1", "--device", "cpu")
@@ -122,6 +122,17 @@ def test_a_signal_ends_a_command_with_its_code(
     _, said = running.communicate(timeout=60)
     assert running.returncode == code
     assert b"Traceback" not in said
+
+
+def test_ctrl_c_reaches_a_command_that_a_script_started_in_the_background() -> None:
+    """A shell without job control starts it with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(SystemExit, match=str(Exit.INTERRUPTED.value)):
+            guard(lambda: signal.raise_signal(signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -26,7 +27,7 @@ from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
 from medsegdiff.training.step import RunningMeans, learning_rate, moving_average, parameter_groups, snapshot_steps
-from medsegdiff.training.step_budget import stop_signals
+from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
 from medsegdiff.training.trainer import as_good
 from tests.makers import small_config, write_png
@@ -398,6 +399,23 @@ def test_signals_ask_and_only_a_second_ctrl_c_insists(monkeypatch: pytest.Monkey
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_comes_while_processes_ask_each_other_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, signals = [False], [signal.SIGTERM]
+
+    def ask(self: Accelerator) -> bool:
+        known = told[0]  # when they began to wait for each other
+        if signals:
+            signal.raise_signal(signals.pop())
+        return known
+
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    monkeypatch.setattr(Accelerator, "set_trigger", lambda self: told.__setitem__(0, True))
+    monkeypatch.setattr(Accelerator, "check_trigger", ask)
+    accelerator = Accelerator(cpu=True)
+    with stop_signals() as request:
+        assert [asked_anywhere(request, accelerator) for _ in range(2)] == [False, True]
 
 
 def test_runs_are_not_overwritten_and_not_mixed(trained: tuple[Path, Path], tmp_path: Path) -> None:

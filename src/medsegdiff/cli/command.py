@@ -112,7 +112,7 @@ def ended(*, failed: int, done: int) -> None:
 def guard(run: Callable[[], None]) -> None:
     """Run a program, say what went wrong, and end as `Exit` says."""
     try:
-        with _terminable(), memory_worded("The command", way_out=LESS):
+        with _stoppable(), memory_worded("The command", way_out=LESS):
             run()
     except (MedSegDiffError, OSError) as error:  # OSError: a full disk, a path that can't be written
         code = Exit.USAGE if isinstance(error, ConfigError) else Exit.FAILED
@@ -124,18 +124,24 @@ def guard(run: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the program as an exception does, so that half-written files are removed."""
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end the program as an exception does, so that half-written files are removed, and SIGINT in any case.
+
+    What a script starts in the background begins with SIGINT ignored: Ctrl-C, or a workflow that asks, would be lost.
+    """
 
     def end(*_: object) -> None:
         sys.exit(Exit.TERMINATED)
 
     try:
-        before = signal.signal(signal.SIGTERM, end)
+        before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
     except ValueError:  # not in the main thread: signals are not ours
         yield
         return
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from statistics import median
 from types import FrameType
 
+from accelerate import Accelerator
+
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.training.state import Progress
 
@@ -117,3 +119,16 @@ def stop_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def asked_anywhere(request: StopRequest, accelerator: Accelerator) -> bool:
+    """Find out, in all processes alike, whether one of them was asked to stop.
+
+    The request is only read: a signal may make it while the processes wait for each other here, and then it must still
+    be there when they ask again.
+    """
+    if accelerator.num_processes == 1:
+        return request.made
+    if request.made:
+        accelerator.set_trigger()
+    return bool(accelerator.check_trigger())

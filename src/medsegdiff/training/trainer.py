@@ -22,7 +22,7 @@ from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights,
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import gather, load_state, part_of, reshard, save_state, tensors_of
 from medsegdiff.training.step import RunningMeans, TrainingStep, snapshot_steps
-from medsegdiff.training.step_budget import StepBudget, StopRequest, stop_signals
+from medsegdiff.training.step_budget import StepBudget, StopRequest, asked_anywhere, stop_signals
 from medsegdiff.training.validation import Monitor, Validator
 
 LOG_EVERY = 10
@@ -185,11 +185,7 @@ class Trainer:
 
     def _asked_to_stop(self, asked: StopRequest) -> str:
         """Find out, in all processes alike, whether somebody asked to stop."""
-        if self.accelerator.num_processes > 1:
-            if asked.made:
-                self.accelerator.set_trigger()
-            asked.made = self.accelerator.check_trigger()
-        return "interrupted" if asked.made else ""
+        return "interrupted" if asked_anywhere(asked, self.accelerator) else ""
 
     def _reason_to_stop(self) -> str:
         """Say why to stop after this step; empty to go on."""
