@@ -14,13 +14,13 @@ from medsegdiff.training.state import Progress
 from medsegdiff.training.step import TrainingStep, learning_rate, optimizer_for
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
-from tests.makers import small_config
+from tests.makers import small_config, small_network
 
 ABOUT = ("data.channels=1", "data.task=binary", "data.classes=[lesion]", "train.batch_size=2", "train.warmup_steps=0")
 
 
-def training_step(*overrides: str) -> TrainingStep:
-    config = small_config(*ABOUT, *overrides)
+def training_step(*overrides: str, network: str | None = None) -> TrainingStep:
+    config = small_config(*ABOUT, *overrides) if network is None else small_network(network, *ABOUT, *overrides)
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     return TrainingStep(config, Accelerator(cpu=True, gradient_accumulation_steps=config.train.accumulate))
@@ -106,3 +106,21 @@ def test_the_poly_rate_is_that_of_torch() -> None:
         schedule.step()
     assert learning_rate(25, config) == pytest.approx(0.01 * 0.5**0.9)
     assert learning_rate(10, config, num_steps=20) == learning_rate(25, config)
+
+
+def test_dropout_follows_from_the_place_of_the_samples_alone() -> None:
+    """Processes have batches of their own places, and so has a training that is resumed."""
+    step, kept = training_step("model.dropout=0.5", network="medsegdiff-v1"), list[torch.Tensor]()
+    for module in step.network.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.register_forward_hook(lambda _, __, output: kept.append(output.detach().abs().amax((2, 3)) > 0))
+
+    def kept_of(number: int) -> torch.Tensor:
+        kept.clear()
+        step(batch(number))
+        return torch.cat([of.flatten() for of in kept])
+
+    first, other = kept_of(0), kept_of(1)
+    assert 0.3 < (first != other).float().mean() < 0.7  # independent at ½
+    torch.manual_seed(12345)
+    assert torch.equal(kept_of(0), first)

@@ -15,6 +15,7 @@ from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
+from medsegdiff.seeding import derive_seed
 from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.objective import Losses
 from medsegdiff.training.state import shard, shard_loading, whole
@@ -76,7 +77,8 @@ class TrainingStep:
         return learning_rate(self.progress.step, self.config.train, num_steps=self.budget.total)
 
     def __call__(self, batch: Batch) -> Losses:
-        """Learn from a batch on the device."""
+        """Learn from a batch on the device; what dropout leaves out of it follows from the place of its samples."""
+        torch.manual_seed(derive_seed(self.config.train.seed, "dropout", batch.positions[0]))
         with self.accelerator.accumulate(self.model):
             losses = self.objective(self.model, batch)
             self.accelerator.backward(losses.total)
