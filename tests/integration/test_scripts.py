@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,24 @@ def test_sampling_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (plain.data, plain.options["steps"], plain.options["sampler"]) == (Path("there"), 50, None)
     respaced = authors.read_sampling([*given, "--timestep_respacing", "ddim25"]).options
     assert (respaced["steps"], respaced["sampler"]) == (25, "ddim")
+
+
+def test_imported_weights_tell_of_no_data_and_segment_those_that_are_given(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, data = tmp_path / "run", trained[1]
+    shutil.copytree(trained[0], run)
+    (run / "split.csv").unlink()
+    for record in ({"imported": "theirs.pt", "sha256": "0", "made_anew": []}, None):  # as 'import' writes it; none
+        (run / "run.json").unlink(missing_ok=True)
+        if record is not None:
+            write_json(run / "run.json", record)
+        with pytest.raises(DataError, match=r"does not tell what it was trained on\. Give --data_dir"):
+            authors.read_sampling(["--model_path", str(run)])
+        few = ("--num_ensemble", "1", "--diffusion_steps", "1")
+        out = tmp_path / f"out {record is None}"
+        authors.sample(["--model_path", str(run), "--data_dir", str(data), "--out_dir", str(out), *few])
+        assert len(list((out / "masks").iterdir())) == 12
 
 
 def test_a_checkpoint_that_is_not_there_and_a_respacing_that_is_none_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from medsegdiff.doctor import examine
 from medsegdiff.doctor.log import examine_log
 from medsegdiff.doctor.raters import ECE_EXCESS, Drawn, calibration_error
 from medsegdiff.doctor.report import Diagnosis, Finding
-from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler, record_of
+from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler
 from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.metrics.distribution import ged
@@ -273,7 +273,7 @@ def test_an_interrupted_run_and_one_that_stopped_early(copied: Path) -> None:
 def test_a_split_that_was_changed_after_training_is_wrong(copied: Path) -> None:
     text = (copied / "split.csv").read_text().replace(",test", ",train", 1)
     (copied / "split.csv").write_text(text)
-    assert by_name(examine_data(Run(copied), load_config(copied), record_of(copied)))["split"].verdict == "wrong"
+    assert by_name(examine_data(Run(copied), load_config(copied), Run(copied).told()))["split"].verdict == "wrong"
 
 
 def test_other_versions_than_those_of_training_are_told(copied: Path) -> None:

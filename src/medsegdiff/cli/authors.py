@@ -6,7 +6,6 @@ A flag that means nothing here is accepted and says so.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -180,6 +179,8 @@ def read_sampling(argv: Sequence[str] | None) -> SamplingFlags:
         "seed": given["seed"],
     }
     data = Path(given["data_dir"]) if given["data_dir"] else _data_of(run)
+    if data is None:
+        raise DataError(f"{run}: does not tell what it was trained on. Give --data_dir.")
     return SamplingFlags(data, run, weights, given["out_dir"], options)
 
 
@@ -196,11 +197,12 @@ def _run_of(path: Path) -> tuple[Path, Literal["best", "last"]]:
     return path.parent, "best"
 
 
-def _data_of(run: Path) -> Path:
-    file = run / "run.json"
-    if not file.is_file():
-        raise DataError(f"{run}: does not tell what it was trained on. Give --data_dir.")
-    return Path(json.loads(file.read_text(encoding="utf-8"))["data"])
+def _data_of(run: Path) -> Path | None:
+    """Find out what a run was trained on; ``None`` where it does not tell, as imported weights don't."""
+    from medsegdiff.training.run import Run
+
+    data = Run(run).told().get("data")
+    return None if data is None else Path(data)
 
 
 def sample(argv: Sequence[str] | None = None) -> None:
@@ -211,7 +213,8 @@ def sample(argv: Sequence[str] | None = None) -> None:
     from medsegdiff.inference.inputs import find_inputs
     from medsegdiff.inference.segmenter import Segmenter
 
-    own = flags.data.resolve() == _data_of(flags.run).resolve()
+    trained_on = _data_of(flags.run)
+    own = trained_on is not None and flags.data.resolve() == trained_on.resolve()
     split_file = flags.run / "split.csv" if own else None
     segmenter = Segmenter.from_pretrained(flags.run, weights=flags.weights)
     part = "test" if split_file else None

@@ -12,7 +12,7 @@ from medsegdiff.doctor.log import examine_log
 from medsegdiff.doctor.masks import examine_masks, place_of
 from medsegdiff.doctor.raters import examine_raters
 from medsegdiff.doctor.report import Diagnosis, Finding, guarded
-from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler, record_of
+from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler
 from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, MedSegDiffError
 from medsegdiff.hardware import pick_device
@@ -62,7 +62,7 @@ def examine(
 def _record(run: Run) -> tuple[dict[str, Any], list[Finding]]:
     """Read the record of a run, or say that it is damaged and go on without."""
     try:
-        return record_of(run.folder), []
+        return run.told(), []
     except DataError as error:
         return {}, [Finding("data", "record", "wrong", str(error), "Restore run.json; masks do without.")]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import platform
 from collections import Counter
@@ -36,20 +35,6 @@ FEWEST = 2
 """Steps that must lie there, so that members come out as often as they should."""
 
 _data, _sampler, _machine = (partial(Finding, group) for group in ("data", "sampler", "machine"))
-
-
-def record_of(folder: Path) -> dict[str, Any]:
-    """Read what a run wrote down of how it was made."""
-    file = folder / "run.json"
-    if not file.is_file():
-        return {}
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{file}: holds no record of a run. It was not written by medsegdiff.")
-    return record
 
 
 def examine_data(run: Run, config: ResolvedConfig, record: dict[str, Any]) -> list[Finding]:

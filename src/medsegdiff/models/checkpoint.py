@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medsegdiff.config.load import make_config, split_told
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
-from medsegdiff.errors import CheckpointError
+from medsegdiff.errors import CheckpointError, MedSegDiffError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.registry import require, used
@@ -62,6 +62,19 @@ def load_config(folder: Path) -> ResolvedConfig:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: can't be read ({error}).") from error
+    try:
+        return _read_config(value, folder)
+    except MedSegDiffError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{file}: expected what 'medsegdiff train' writes; found something else ({error})."
+        ) from error
+
+
+def _read_config(value: Any, folder: Path) -> ResolvedConfig:
+    """Make a configuration of what its file holds."""
+    file = folder / CONFIG
     if not isinstance(value, dict) or "config" not in value:
         raise CheckpointError(f"{file}: has no section 'config'; it was not written by medsegdiff.")
     if value.get("format", 0) > FORMAT:

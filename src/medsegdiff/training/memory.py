@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from medsegdiff.models.base import MODELS, DiffusionModel, budget, build_model
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.training.objective import training_losses
+from medsegdiff.training.run import Run
 from medsegdiff.types import Batch
 
 COPIES = 5
@@ -236,5 +236,4 @@ def _find(what: str) -> tuple[ResolvedConfig, dict[str, Any]]:
         if "/" in what and not what.endswith((".yaml", ".yml")):
             raise ConfigError(f"{what}: there is no such folder. Name the folder of a run, a preset or a YAML file.")
         return assumed(load_preset(what)), {}
-    run = Path(what) / "run.json"
-    return load_config(Path(what)), json.loads(run.read_text(encoding="utf-8")) if run.is_file() else {}
+    return load_config(Path(what)), Run(Path(what)).told()

@@ -15,7 +15,7 @@ from typing import Any
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import write_split
-from medsegdiff.errors import CheckpointError, ConfigError, some
+from medsegdiff.errors import CheckpointError, ConfigError, DataError, some
 from medsegdiff.io.atomic import to_json, write_json, write_text
 from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, load_config, save_config
@@ -137,13 +137,25 @@ class Run:
             },
         )
 
+    def told(self) -> dict[str, Any]:
+        """Read how the run was made. Of weights that were imported little is known; without the file, nothing."""
+        if not self.record.is_file():
+            return {}
+        try:
+            told = json.loads(self.record.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{self.record}: can't be read ({error}). The file is damaged or not whole.") from error
+        if not isinstance(told, dict):
+            raise DataError(f"{self.record}: holds no record of a run. It was not written by medsegdiff.")
+        return told
+
     def _origin(self) -> dict[str, Any]:
         """Read where imported weights come from; nothing of weights that were trained from the start."""
         try:
-            told = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            told = self.told()
+        except (OSError, DataError):
             return {}
-        return {key: told[key] for key in ORIGIN if key in told} if isinstance(told, dict) else {}
+        return {key: told[key] for key in ORIGIN if key in told}
 
 
 def _fixed(config: ResolvedConfig) -> dict[str, Any]:
