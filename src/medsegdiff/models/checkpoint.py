@@ -75,7 +75,7 @@ def load_config(folder: Path) -> ResolvedConfig:
 def _read_config(value: Any, folder: Path) -> ResolvedConfig:
     """Make a configuration of what its file holds."""
     file = folder / CONFIG
-    if not isinstance(value, dict) or "config" not in value:
+    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
         raise CheckpointError(f"{file}: has no section 'config'; it was not written by medsegdiff.")
     if value.get("format", 0) > FORMAT:
         raise CheckpointError(
