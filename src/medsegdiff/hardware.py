@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from medsegdiff.config.run import Precision
 from medsegdiff.errors import ConfigError
+
+TF32: list[tuple[Any, str, Any]] = (
+    [(torch.backends.cudnn.conv, "fp32_precision", "ieee"), (torch.backends.cuda.matmul, "fp32_precision", "ieee")]
+    if hasattr(torch.backends.cudnn, "conv")
+    else [(torch.backends.cudnn, "allow_tf32", False), (torch.backends.cuda.matmul, "allow_tf32", False)]
+)
+"""Where TF32 is switched, by what, and how it is off; before PyTorch 2.9 in another place."""
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -43,11 +51,25 @@ def _multiplies_bf16() -> bool:
     return any(supported() for supported in asked if supported is not None)
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """Compute in a precision; what needs more keeps it (the FFT, sums, the weights)."""
-    if pick_precision(precision, device) == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+@contextmanager
+def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute in a precision; what needs more keeps it (the FFT, sums, the last layer, the weights)."""
+    low = pick_precision(precision, device) != "fp32"
+    with full_float32(), torch.autocast(device.type, torch.bfloat16) if low else nullcontext():
+        yield
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Let float32 be float32, wherever it is kept: GPUs would take TF32 for convolutions, which has 10 bits."""
+    before = [getattr(part, name) for part, name, _ in TF32]
+    for part, name, off in TF32:
+        setattr(part, name, off)
+    try:
+        yield
+    finally:
+        for (part, name, _), value in zip(TF32, before, strict=True):
+            setattr(part, name, value)
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

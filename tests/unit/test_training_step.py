@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from medsegdiff.config.run import TrainConfig
+from medsegdiff.hardware import TF32
 from medsegdiff.training.state import Progress
 from medsegdiff.training.step import TrainingStep, learning_rate, optimizer_for
 from medsegdiff.training.step_budget import StepBudget
@@ -124,3 +125,17 @@ def test_dropout_follows_from_the_place_of_the_samples_alone() -> None:
     assert 0.3 < (first != other).float().mean() < 0.7  # independent at ½
     torch.manual_seed(12345)
     assert torch.equal(kept_of(0), first)
+
+
+def test_no_convolution_of_a_step_forward_or_backward_is_rounded_to_tf32() -> None:
+    step, seen = training_step(), set[object]()
+
+    def look(*_: object) -> None:
+        seen.update(getattr(part, name) for part, name, _ in TF32)
+
+    for module in step.network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(look)
+            module.weight.register_hook(look)
+    step(batch(0))
+    assert seen == {off for _, _, off in TF32}

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.hardware import full_float32
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.seeding import derive_seed
@@ -79,7 +80,7 @@ class TrainingStep:
     def __call__(self, batch: Batch) -> Losses:
         """Learn from a batch on the device; what dropout leaves out of it follows from the place of its samples."""
         torch.manual_seed(derive_seed(self.config.train.seed, "dropout", batch.positions[0]))
-        with self.accelerator.accumulate(self.model):
+        with full_float32(), self.accelerator.accumulate(self.model):
             losses = self.objective(self.model, batch)
             self.accelerator.backward(losses.total)
             self.progress.position += self.config.train.batch_size * self.accelerator.num_processes
