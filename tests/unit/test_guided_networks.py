@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
@@ -13,6 +14,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.models.base import budget, build_model
 from medsegdiff.nn.ff_parser import ContextUNet, FFParser, fit_filter
 from medsegdiff.nn.guided_unet import SelfAttention, norm_of
+from medsegdiff.nn.transformer import TransformerLayer
 from tests.makers import randomised, small_network
 
 
@@ -62,6 +64,21 @@ def test_a_filter_is_taken_as_it_is_at_its_own_size() -> None:
     assert torch.allclose(fine[:, ::2, ::2], weight)
     assert torch.allclose(fine[:, 15, ::2], (weight[:, 7] + weight[:, 0]) / 2)  # rows are periodic
     assert torch.allclose(fine[:, ::2, 1], (weight[:, :, 0] + weight[:, :, 1]) / 2)
+
+
+def test_attention_has_its_pixels_in_an_order_that_no_kernel_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flash and memory-efficient kernels take what lies channel by channel; the one that takes all makes L×L maps."""
+    strides: list[int] = []
+    attend = F.scaled_dot_product_attention
+
+    def watched(*given: torch.Tensor) -> torch.Tensor:
+        strides.extend(part.stride(-1) for part in given)
+        return attend(*given)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    SelfAttention(32, heads=4)(torch.randn(2, 32, 6, 5))
+    TransformerLayer(32, heads=4, ratio=2)(torch.randn(2, 30, 32))
+    assert strides == [1] * 6
 
 
 def test_attention_is_a_softmax_over_all_pixels_by_head() -> None:

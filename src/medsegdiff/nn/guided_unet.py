@@ -43,7 +43,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Add to each pixel what it sees."""
         tokens = self.qkv(self.norm(x).flatten(2)).unflatten(1, (self.heads, 3, -1))  # (b, heads, 3, d, h*w)
-        q, k, v = tokens.transpose(-1, -2).unbind(dim=2)  # (b, heads, h*w, d)
+        # (b, heads, h*w, d), and so in memory: other layouts are refused by all kernels but the one that makes L×L maps
+        q, k, v = tokens.transpose(-1, -2).contiguous().unbind(dim=2)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).flatten(1, 2)  # (b, c, h*w)
         out: Tensor = x + self.out(seen).view(x.shape)
         return out
