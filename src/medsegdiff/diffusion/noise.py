@@ -11,6 +11,41 @@ from torch import Tensor
 from medsegdiff.diffusion.philox import randn
 from medsegdiff.seeding import derive_seed
 
+KEPT = 2**28
+"""Bytes of noise that are kept for the next slice, at most."""
+
+
+class FirstNoise:
+    """Draws the first noise of members, and keeps that of the last image: the slices of a volume may share theirs.
+
+    There it is the same for every slice; drawing it anew took as long as a step of the network.
+    """
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, int], Tensor] = {}
+
+    def __call__(
+        self, addresses: Sequence[tuple[int, int]], shape: tuple[int, int, int], *, device: torch.device
+    ) -> Float[Tensor, "n k h w"]:
+        """Draw what is not known yet.
+
+        Args:
+            addresses: (key, number of the member) of each noise.
+            shape: Channels, height and width.
+            device: Where the noise shall be.
+
+        Returns:
+            The first noise of each address.
+        """
+        wanted = list(dict.fromkeys(addresses))
+        known = {key: noise for key, noise in self.kept.items() if noise.shape == shape and noise.device == device}
+        self.kept = known if any(key in {of for of, _ in wanted} for key, _ in known) else {}
+        missing = [address for address in wanted if address not in self.kept]
+        drawn = self.kept | dict(zip(missing, randn(missing, shape, device=device), strict=True) if missing else ())
+        if sum(noise.nbytes for noise in drawn.values()) <= KEPT:
+            self.kept = drawn
+        return torch.stack([drawn[address] for address in addresses])
+
 
 class MemberNoise:
     """Draws standard normal noise for a batch of members, each from numbers of its own.
@@ -34,6 +69,7 @@ class MemberNoise:
         *,
         device: torch.device,
         antithetic: bool = False,
+        first: FirstNoise | None = None,
     ) -> None:
         """Find each member's numbers.
 
@@ -43,8 +79,10 @@ class MemberNoise:
             shape: Channels, height and width of a mask.
             device: Where the noise shall be.
             antithetic: Whether odd members draw the opposite of what the member before them draws.
+            first: What keeps the first noise for the next slice of a volume; ``None`` keeps nothing.
         """
         self.shape, self.device, self.draws = shape, device, 0
+        self.first = FirstNoise() if first is None else first
         mirrored = [antithetic and number % 2 == 1 for _, number in members]
         signs = torch.tensor([-1.0 if turned else 1.0 for turned in mirrored])
         self.signs = signs.reshape(-1, 1, 1, 1).to(device, non_blocking=True)
@@ -59,6 +97,9 @@ class MemberNoise:
         Returns:
             Standard normal noise.
         """
-        noise = randn(self.addresses, self.shape, draw=self.draws, device=self.device)
+        if self.draws == 0:
+            noise = self.first(self.addresses, self.shape, device=self.device)
+        else:
+            noise = randn(self.addresses, self.shape, draw=self.draws, device=self.device)
         self.draws += 1
         return self.signs * noise

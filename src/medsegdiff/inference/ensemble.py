@@ -14,6 +14,7 @@ from torch import Tensor
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.diffusion.noise import FirstNoise
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.fusion.mixture import Mixture
@@ -80,9 +81,10 @@ class EnsembleSampler:
         self.times = told if mixture is None else [told[mixture.nearest(told)]]
         moments = [Moments(network, self.process, sampling) for network in (model, *snapshots)]
         mirrors = mirrors_of(sampling, config)
+        first = FirstNoise()
         looks = min(math.lcm(len(moments), len(mirrors)), sampling.drawn)
         self.walkers = [
-            Walker(of.model, of, sampling, mirrors[number % len(mirrors)], precision)
+            Walker(of.model, of, sampling, mirrors[number % len(mirrors)], precision, first)
             for number, of in ((number, moments[number % len(moments)]) for number in range(looks))
         ]
 

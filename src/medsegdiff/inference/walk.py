@@ -15,7 +15,7 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.split import evenly
-from medsegdiff.diffusion.noise import MemberNoise
+from medsegdiff.diffusion.noise import FirstNoise, MemberNoise
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import Denoised, Table, sample
 from medsegdiff.diffusion.schedule import Level
@@ -100,7 +100,7 @@ class Moments:
         level = Level.of(self.process.schedule.lam_at(t))
         first = self.begins_together and bool(t == self.table[0].t)
         shared = first and tells_nothing(level.lam, math.prod(size))
-        return Moment(level, self.model.at(torch.tensor([t], device=device), size), shared)
+        return Moment(level, self.model.at(_on([t], device), size), shared)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ class Walker:
     sampling: SamplingConfig
     mirror: Mirror
     precision: Precision
+    first: FirstNoise
+    """Where the noise that members begin with comes from."""
 
     @torch.inference_mode()
     def look(self, image: Float[Tensor, "b c h w"]) -> tuple[Condition, Float[Tensor, "b k h w"] | None]:
@@ -137,17 +139,19 @@ class Walker:
         """Draw some members, (number, index of the image) each, together; ``shape`` is that of a mask."""
         device, process = condition.device, self.moments.process
         of_image = [index for _, index in members]
-        images, own = torch.tensor(of_image, device=device), _of(condition, of_image)
+        images, own = _on(of_image, device), _of(condition, of_image)
         named = [(keys[index], number) for number, index in members]
-        noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic)
+        noise = MemberNoise(seed, named, shape, device=device, antithetic=self.sampling.antithetic, first=self.first)
         moments = self.moments.of((shape[1], shape[2]), device)
 
         def denoise(x_t: Tensor, t: float) -> Denoised:
             now = moments[t]
             if now.shared:  # by all members of an image, those in other chunks too: noise of the first one
                 looked = list(dict.fromkeys(of_image))
-                first = MemberNoise(seed, [(keys[index], 0) for index in looked], shape, device=device)
-                places = torch.tensor([looked.index(index) for index in of_image], device=device)
+                first = MemberNoise(
+                    seed, [(keys[index], 0) for index in looked], shape, device=device, first=self.first
+                )
+                places = _on([looked.index(index) for index in of_image], device)
                 found = self._answer(first(), now, _of(condition, looked)).select(places)
             else:
                 found = self._answer(x_t, now, own)
@@ -183,4 +187,9 @@ def _of(condition: Condition, images: Sequence[int]) -> Condition:
     """Give each member the condition of its image: a view where all have the same."""
     if len(set(images)) == 1:
         return condition.expand(images[0], len(images))
-    return condition.select(torch.tensor(images, device=condition.device))
+    return condition.select(_on(images, condition.device))
+
+
+def _on(numbers: Sequence[float], device: torch.device) -> Tensor:
+    """Bring numbers to the device, without waiting for what it has yet to compute."""
+    return torch.tensor(numbers).to(device, non_blocking=True)
