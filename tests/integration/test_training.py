@@ -26,7 +26,7 @@ from medsegdiff.training import distillation, trainer
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
-from medsegdiff.training.step import RunningMeans, learning_rate, moving_average, parameter_groups, snapshot_steps
+from medsegdiff.training.step import RunningMeans, average_in, learning_rate, parameter_groups, share_of, snapshot_steps
 from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
 from medsegdiff.training.trainer import as_good
@@ -205,11 +205,13 @@ def test_means_are_means_since_the_last_time() -> None:
 
 
 def test_moving_average_by_hand() -> None:
-    """From 0 towards 1: after the first step it keeps 1/10; in the long run the decay."""
-    for count, expected in ((0, 0.9), (8, 0.5), (10_000, 0.1)):
-        average = [torch.tensor([0.0])]
-        moving_average(0.9, lambda count=count: count)(average, [torch.tensor([1.0])], 0)
-        assert average[0].item() == pytest.approx(expected)
+    """From 0 towards 1: the first is taken whole; after the next it keeps 2/11; in the long run the decay."""
+    for count, expected in ((0, 1.0), (1, 9 / 11), (8, 0.5), (10_000, 0.1)):
+        average, current = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(average.weight)
+        torch.nn.init.ones_(current.weight)
+        average_in(average, current, share_of(torch.tensor(count), decay=0.9))
+        assert average.weight.item() == pytest.approx(expected)
 
 
 def weights_by_step(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:

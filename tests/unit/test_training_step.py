@@ -49,18 +49,37 @@ def test_weights_move_with_every_second_batch_where_two_make_a_step() -> None:
     assert (step.progress.step, step.progress.position) == (1, 4)
 
 
-def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted() -> None:
-    step = training_step()
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted(optimizer: str) -> None:
+    step = training_step(f"train.optimizer={optimizer}")
     step(batch(0))
     before, average = weights(step), [p.clone() for p in step.average.parameters()]
     step(batch(1, brightness=math.nan))
     assert torch.equal(weights(step), before)
     assert all(torch.equal(a, b) for a, b in zip(average, step.average.parameters(), strict=True))
     step(batch(2, brightness=math.nan))
+    step.count_skipped()
     assert (step.progress.step, step.progress.skipped, step.progress.skipped_in_row) == (3, 2, 2)
     step(batch(3))
     assert not torch.equal(weights(step), before)
-    assert (step.progress.step, step.progress.skipped_in_row) == (4, 0)
+    step(batch(4, brightness=math.nan))
+    step(batch(5))
+    step.count_skipped()
+    assert (step.progress.step, step.progress.skipped, step.progress.skipped_in_row) == (6, 3, 0)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_training_whose_steps_were_skipped_goes_on_as_if_they_had_not_been(optimizer: str) -> None:
+    """The moments of the optimizer and the average neither move nor age, from the very first step on."""
+    asked = (f"train.optimizer={optimizer}", "train.lr_schedule=constant", "train.weight_decay=0.1")
+    step, other = training_step(*asked), training_step(*asked)
+    for number in (0, 1, 2):
+        step(batch(100 + number, brightness=math.nan))
+        for training in (step, other):
+            training(batch(number))
+    assert torch.equal(weights(step), weights(other))
+    moments = [[v for of in s.optimizer.state_dict()["state"].values() for v in of.values()] for s in (step, other)]
+    assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
 
 
 @pytest.mark.parametrize("settled", [0, 4])

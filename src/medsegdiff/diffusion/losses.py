@@ -220,7 +220,9 @@ def variance_loss(
     gap = torch.where(t > 0, torch.log((1 - here) / (1 - there)), 0.0)  # between their logarithms
     # the posterior's mean moves by √ᾱ_{t−1} β_t / (1 − ᾱ_t) for each unit of x_0; squared, in units of β̃_t
     precision = torch.where(t > 0, there * (widest / (1 - here)) ** 2 / exact, 0.0)
-    gap, precision = (value.to(share).reshape(-1, 1, 1, 1) for value in (gap, precision))
+    gap, precision, later = (
+        value.to(share.device, share.dtype, non_blocking=True).reshape(-1, 1, 1, 1) for value in (gap, precision, t > 0)
+    )
     wider = share * gap  # log Σ_θ / β̃_t: equation 15
     kl = 0.5 * (wider - 1 + torch.exp(-wider) * (1 + precision * error.detach().square()))
-    return kl * (t > 0).to(share).reshape(-1, 1, 1, 1) * (WEIGHT * schedule.num_train_timesteps / math.log(2))
+    return kl * later * (WEIGHT * schedule.num_train_timesteps / math.log(2))

@@ -72,14 +72,13 @@ def tensors_of(*, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Op
     }
 
 
-def save_state(file: Path, tensors: Mapping[str, Tensor], *, num_averaged: int, progress: Progress) -> None:
+def save_state(file: Path, tensors: Mapping[str, Tensor], *, progress: Progress) -> None:
     """Save everything in one file, which replaces the previous one when it is whole."""
-    save_weights(file, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "averaged": num_averaged})
+    averaged = progress.step - progress.skipped  # earlier versions ask for it
+    save_weights(file, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "averaged": averaged})
 
 
-def load_state(
-    file: Path, *, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer
-) -> tuple[Progress, int]:
+def load_state(file: Path, *, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
     """Restore what `save_state` saved.
 
     Tensors are mapped from the file, not read: a process of several that keeps a share of each takes no more memory.
@@ -91,7 +90,7 @@ def load_state(
         for called, network in zip(NETWORKS, networks, strict=False):
             network.load_state_dict(part_of(tensors, f"{called}."))
         _fill(optimizer, part_of(tensors, "optimizer."))
-        return Progress(**json.loads(facts["progress"])), int(facts["averaged"])
+        return Progress(**json.loads(facts["progress"]))
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: the checkpoint can't be read ({error}). Start a new run in another --out."

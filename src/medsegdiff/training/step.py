@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import ResolvedConfig
@@ -38,10 +39,9 @@ class TrainingStep:
         model = build_model(config)
         if train.gradient_checkpointing:
             recompute(model)
-        self.ema = AveragedModel(model, multi_avg_fn=moving_average(train.ema_decay, self._averaged))
-        self.short = (
-            AveragedModel(model, multi_avg_fn=moving_average(SHORT, self._averaged)) if train.snapshots else None
-        )
+        self.finite = list[Tensor]()  # of the steps since they were counted, on the device
+        self.average = copy.deepcopy(model)
+        self.short = copy.deepcopy(model) if train.snapshots else None
         if train.sharding:
             shard(model, accelerator)
         for average in self.averages:
@@ -63,14 +63,9 @@ class TrainingStep:
         return cast(DiffusionModel, self.accelerator.unwrap_model(self.model))
 
     @property
-    def average(self) -> DiffusionModel:
-        """The network with averaged weights, which is what samples."""
-        return cast(DiffusionModel, self.ema.module)
-
-    @property
     def averages(self) -> list[DiffusionModel]:
-        """That network, and the one with the short average that snapshots are taken of, if there is one."""
-        return [cast(DiffusionModel, of.module) for of in (self.ema, self.short) if of is not None]
+        """The network with averaged weights, which samples, and that with the short average of snapshots, if any."""
+        return [self.average] if self.short is None else [self.average, self.short]
 
     @property
     def learning_rate(self) -> float:
@@ -89,36 +84,42 @@ class TrainingStep:
         return losses
 
     def _update(self) -> None:
-        """Step the optimizer and the average; skip the step if the gradient is not finite."""
+        """Step the optimizer and the averages, or none of them where the gradient is not finite.
+
+        The device decides that by itself, so that nothing waits for it: fused optimizers leave out the step where
+        they are told of an infinity, and averages move by nothing.
+        """
         progress, longest = self.progress, self.config.train.max_grad_norm
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), math.inf if longest is None else longest)
+        self.finite.append(whole(norm).detach().isfinite())
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         progress.step += 1
-        if math.isfinite(float(whole(norm))):
-            self.optimizer.step()
-            self.ema.update_parameters(self.network)
-            if self.short is not None:
-                self.short.update_parameters(self.network)
-            progress.skipped_in_row = 0
-        else:
-            progress.skipped += 1
-            progress.skipped_in_row += 1
+        self.optimizer.optimizer.found_inf = (~self.finite[-1]).float()
+        self.optimizer.step()
+        for average, decay in zip(self.averages, (self.config.train.ema_decay, SHORT), strict=False):
+            average_in(average, self.network, self._share(decay))
         self.optimizer.zero_grad()
 
-    def _averaged(self) -> int:
-        """Count how often weights were averaged before; known without asking the device."""
-        return self.progress.step - self.progress.skipped - 1
+    def count_skipped(self) -> None:
+        """Ask the device which steps it skipped since the last time, and bring the progress up to date."""
+        progress = self.progress
+        for finite in torch.stack(self.finite).tolist() if self.finite else ():
+            progress.skipped += not finite
+            progress.skipped_in_row = 0 if finite else progress.skipped_in_row + 1
+        self.finite.clear()
+
+    def _share(self, decay: float) -> Float[Tensor, ""]:
+        """Find out, on the device, how far an average moves now: not at all where the step was skipped."""
+        since = torch.stack(self.finite)
+        before = self.progress.step - len(since) - self.progress.skipped
+        return share_of(before + since[:-1].sum(), decay=decay) * since[-1]
 
 
 SHORT = 0.99
 """Decay of the average that snapshots are taken of."""
 HELD, HELD_RATE = (0.5, 0.85), 0.25
 """Part of training, and of the learning rate, at which it is held while snapshots are taken; then it falls as ever."""
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
-Update = Callable[[Tensors, Tensors, Tensor | int], None]
-"""(average, current weights, PyTorch's count of updates) → nothing; changes the average."""
 
 
 def learning_rate(step: int, config: TrainConfig, *, num_steps: int | None = None) -> float:
@@ -147,15 +148,24 @@ def snapshot_steps(number: int, total: int) -> dict[int, int]:
     return {begin + round((end - begin) * taken / number): taken for taken in range(1, number + 1)}
 
 
-def moving_average(decay: float, count: Callable[[], int]) -> Update:
-    """Make the update of the averaged weights; early on the average is shorter, so that it follows."""
+def share_of(before: Int[Tensor, ""], *, decay: float) -> Float[Tensor, ""]:
+    """Find out how far an average of so many weights moves towards the current ones.
 
-    @torch.no_grad()
-    def update(average: Tensors, current: Tensors, _: Tensor | int) -> None:
-        keep = min(decay, (1 + count()) / (10 + count()))
-        torch._foreach_lerp_(average, current, 1 - keep)
+    Early on it is shorter, so that it follows: it keeps (1 + n) / (10 + n), at most the decay. The first weights are
+    taken as they are.
+    """
+    return torch.where(before == 0, 1.0, (9 / (10 + before)).clamp(min=1 - decay))
 
-    return update
+
+@torch.no_grad()
+def average_in(average: nn.Module, network: nn.Module, share: Float[Tensor, ""]) -> None:
+    """Move averaged weights a share of the way to the current ones; running statistics are taken over."""
+    averaged, current = list(average.parameters()), list(network.parameters())
+    way = torch._foreach_sub(current, averaged)
+    torch._foreach_mul_(way, share)
+    torch._foreach_add_(averaged, way)
+    for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(buffer)
 
 
 MOMENTUM = 0.99
@@ -166,9 +176,12 @@ def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.Optimize
     """Make the optimizer that was asked for."""
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             model.parameters(), lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=True
         )
+        for parameter in model.parameters():  # else a first step that is skipped leaves there what was in memory
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     return torch.optim.AdamW(parameter_groups(model, decay), lr=rate, fused=True)
 
 

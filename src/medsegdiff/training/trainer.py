@@ -26,6 +26,9 @@ from medsegdiff.training.step_budget import StepBudget, StopRequest, asked_anywh
 from medsegdiff.training.validation import Monitor, Validator
 
 LOG_EVERY = 10
+ASK_EVERY = 5
+"""Steps between questions that the device, or other processes, have to be waited for to answer; a CPU is not idle
+meanwhile and is asked after each."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,7 @@ class Trainer:
         """Go back to the checkpoint of the run."""
         step = self.step
         networks = [step.network, *step.averages]
-        progress, count = load_state(self.run.state, networks=networks, optimizer=step.optimizer.optimizer)
-        self.progress.restore(progress)
-        for average in filter(None, (step.ema, step.short)):
-            average.n_averaged.fill_(count)
+        self.progress.restore(load_state(self.run.state, networks=networks, optimizer=step.optimizer.optimizer))
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights of another run; the optimizer starts anew."""
@@ -126,7 +126,9 @@ class Trainer:
             self.means.add(**self.step(as_batch(loaded)).parts())
             monitor.count(train.batch_size * world)
             if self.accelerator.sync_gradients:
-                self._check_finite()
+                if self._time_to_ask():
+                    self.step.count_skipped()
+                    self._check_finite()
                 self._settle(monitor)
                 yield
                 self.budget.start()
@@ -138,6 +140,11 @@ class Trainer:
         seconds = torch.tensor(self.budget.elapsed(), device=self.accelerator.device)
         if self.budget.spend(float(self.accelerator.reduce(seconds, "mean"))):
             monitor.settled(self.progress.step, self.budget.total, self.budget.step_seconds)
+
+    def _time_to_ask(self) -> bool:
+        """Tell, in all processes alike, whether to wait after this step for what is not known here."""
+        every = 1 if self.accelerator.device.type == "cpu" else ASK_EVERY
+        return self.progress.step % every == 0 or self.progress.step >= self.budget.total
 
     def _check_finite(self) -> None:
         """Give up where nothing has been finite for a while."""
@@ -185,6 +192,8 @@ class Trainer:
 
     def _asked_to_stop(self, asked: StopRequest) -> str:
         """Find out, in all processes alike, whether somebody asked to stop."""
+        if self.accelerator.num_processes > 1 and not self._time_to_ask():
+            return ""
         return "interrupted" if asked_anywhere(asked, self.accelerator) else ""
 
     def _reason_to_stop(self) -> str:
@@ -197,10 +206,11 @@ class Trainer:
     def _save(self) -> None:
         """Save a checkpoint; the main process writes, the others give what they have a share of."""
         main, step = self.accelerator.is_main_process, self.step
+        step.count_skipped()
         tensors = tensors_of(networks=[step.network, *step.averages], optimizer=step.optimizer.optimizer)
         saved = gather(tensors, keep=main)
         if main:
-            save_state(self.run.state, saved, num_averaged=int(step.ema.n_averaged), progress=self.progress)
+            save_state(self.run.state, saved, progress=self.progress)
             average = part_of(saved, "average.")
             self._save_weights(LAST, average)
             if self.progress.best_step == 0:  # nothing is known of any weights: the newest will do
