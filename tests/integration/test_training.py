@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingE
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
-from medsegdiff.training import distillation, trainer
+from medsegdiff.training import distillation, state, trainer
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import STATE
+from medsegdiff.training.state import PROGRESS, STATE
 from medsegdiff.training.step import RunningMeans, average_in, learning_rate, parameter_groups, share_of, snapshot_steps
 from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
@@ -47,7 +48,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
 def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Path]) -> None:
     run, _ = trained
     files = ("config.json", "run.json", "split.csv", "log.jsonl", "curves.png", "calibration.json")
-    expected = {BEST, LAST, STATE, "validation", *files}
+    expected = {BEST, LAST, STATE, PROGRESS, "validation", *files}
     assert {p.name for p in run.iterdir()} == expected
     described = json.loads((run / "run.json").read_text())
     assert described["cases"] == {"train": 9, "val": 1, "test": 2}
@@ -101,9 +102,27 @@ def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, a
     assert (again.reason, again.step) == ("finished already", 6)
 
 
-def progress(run: Path) -> dict[str, str]:
+def progress(run: Path) -> tuple[dict[str, str], str]:
     with safe_open(run / STATE, framework="pt") as stored:
-        return stored.metadata()
+        return stored.metadata(), (run / PROGRESS).read_text()
+
+
+def test_a_validation_writes_no_tensors_anew_and_is_not_made_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+    save = trainer.save_weights
+
+    def counted(file: Path, *given: Any) -> None:
+        saved.append(file.name)
+        save(file, *given)
+
+    monkeypatch.setattr(trainer, "save_weights", counted)
+    monkeypatch.setattr(state, "save_weights", counted)
+    first = train(folder, tmp_path / "run", small_config(*STEPS))
+    assert [saved.count(file) for file in (STATE, LAST)] == [2, 2]  # of two validations
+    again = train(folder, tmp_path / "run", small_config(*STEPS), resume=True)
+    assert (again.reason, again.best_dice, again.best_step) == ("finished already", first.best_dice, first.best_step)
 
 
 def test_a_run_that_stopped_early_makes_no_further_step(

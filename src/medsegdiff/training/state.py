@@ -18,10 +18,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from medsegdiff.errors import CheckpointError, ConfigError
+from medsegdiff.io.atomic import write_json
 from medsegdiff.models.base import SAMPLED, DiffusionModel
 from medsegdiff.models.checkpoint import save_weights
 
 STATE = "state.safetensors"
+PROGRESS = "progress.json"
+"""Progress since the tensors were saved: a validation changes none of them."""
 
 
 @dataclass
@@ -78,8 +81,13 @@ def save_state(file: Path, tensors: Mapping[str, Tensor], *, progress: Progress)
     save_weights(file, tensors, {"progress": json.dumps(dataclasses.asdict(progress)), "averaged": averaged})
 
 
+def save_progress(file: Path, progress: Progress) -> None:
+    """Save what a validation has changed since everything was saved."""
+    write_json(file.with_name(PROGRESS), dataclasses.asdict(progress))
+
+
 def load_state(file: Path, *, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
-    """Restore what `save_state` saved.
+    """Restore what `save_state` saved, and what `save_progress` saved after it.
 
     Tensors are mapped from the file, not read: a process of several that keeps a share of each takes no more memory.
     """
@@ -90,7 +98,12 @@ def load_state(file: Path, *, networks: Sequence[torch.nn.Module], optimizer: to
         for called, network in zip(NETWORKS, networks, strict=False):
             network.load_state_dict(part_of(tensors, f"{called}."))
         _fill(optimizer, part_of(tensors, "optimizer."))
-        return Progress(**json.loads(facts["progress"]))
+        progress = Progress(**json.loads(facts["progress"]))
+        validated = file.with_name(PROGRESS)
+        if validated.is_file():
+            later = Progress(**json.loads(validated.read_text(encoding="utf-8")))
+            progress = later if later.step == progress.step else progress
+        return progress
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file}: the checkpoint can't be read ({error}). Start a new run in another --out."

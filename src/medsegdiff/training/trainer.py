@@ -20,7 +20,7 @@ from medsegdiff.errors import TrainingError
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights, snapshot_file
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import gather, load_state, part_of, reshard, save_state, tensors_of
+from medsegdiff.training.state import gather, load_state, part_of, reshard, save_progress, save_state, tensors_of
 from medsegdiff.training.step import RunningMeans, TrainingStep, snapshot_steps
 from medsegdiff.training.step_budget import StepBudget, StopRequest, asked_anywhere, stop_signals
 from medsegdiff.training.validation import Monitor, Validator
@@ -188,7 +188,8 @@ class Trainer:
                 self._save_weights(BEST, weights, dice=numbers["dice"])
                 (self.run.folder / CALIBRATION).unlink(missing_ok=True)  # it was that of other weights
         monitor.validated(step, numbers, best=best)
-        self._save()
+        if self.accelerator.is_main_process:
+            save_progress(self.run.state, progress)  # weights and moments are those saved before
 
     def _asked_to_stop(self, asked: StopRequest) -> str:
         """Find out, in all processes alike, whether somebody asked to stop."""
