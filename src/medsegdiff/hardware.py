@@ -32,17 +32,26 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
-def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Resolve ``auto``: bf16 where the hardware multiplies matrices faster in it.
+Computed = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of matrix products and convolutions, where they are not float32."""
 
-    That is a GPU of compute capability 8 or more, or a CPU that multiplies bf16: with AMX tiles, where a training step
-    was measured 1.6 to 2.9 times as fast as in fp32, or with AVX512-BF16, where it was 1.4 to 1.9 times as fast.
-    Elsewhere bf16 on a CPU is emulated and slower.
+
+def pick_precision(precision: Precision, device: torch.device) -> Computed:
+    """Resolve ``auto``: 16 bits where the hardware multiplies matrices faster in them.
+
+    GPUs of compute capability 8 or more have bf16, those of 7 (V100, T4) fp16, whose range is narrow: training scales
+    its loss there, and members that are not finite are refused. Of CPUs, those that multiply bf16 take it: with AMX
+    tiles, where a training step was measured 1.6 to 2.9 times as fast as in fp32, or with AVX512-BF16, where it was 1.4
+    to 1.9 times as fast. Elsewhere bf16 on a CPU is emulated and slower.
     """
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError("The precision is fp16, which is for GPUs of NVIDIA; here, take fp32, bf16 or auto.")
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+        capability = torch.cuda.get_device_capability(device)
+        return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
     return "bf16" if device.type == "cpu" and _multiplies_bf16() else "fp32"
 
 
@@ -54,8 +63,8 @@ def _multiplies_bf16() -> bool:
 @contextmanager
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute in a precision; what needs more keeps it (the FFT, sums, the last layer, the weights)."""
-    low = pick_precision(precision, device) != "fp32"
-    with full_float32(), torch.autocast(device.type, torch.bfloat16) if low else nullcontext():
+    dtype = DTYPES.get(pick_precision(precision, device))
+    with full_float32(), nullcontext() if dtype is None else torch.autocast(device.type, dtype):
         yield
 
 

@@ -146,6 +146,26 @@ def test_dropout_follows_from_the_place_of_the_samples_alone() -> None:
     assert torch.equal(kept_of(0), first)
 
 
+def test_in_fp16_the_loss_is_scaled_and_the_weights_move_as_they_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = training_step("train.max_grad_norm=null", "train.optimizer=sgd")
+    plain(batch(0))
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+    monkeypatch.setattr(accelerator, "native_amp", True)
+    monkeypatch.setattr(accelerator.state, "_mixed_precision", "fp16")
+    step = TrainingStep(plain.config, accelerator)
+    begun = weights(step)
+    step(batch(0))
+    moved, expected = weights(step) - begun, weights(plain) - begun
+    assert torch.nn.functional.cosine_similarity(moved, expected, dim=0) > 0.99
+    assert 0.9 < moved.norm() / expected.norm() < 1.1
+    before = weights(step)
+    step(batch(1, brightness=math.nan))
+    step.count_skipped()
+    assert torch.equal(weights(step), before)
+    assert (step.progress.skipped, step.scaler.get_scale()) == (1, 2.0**9)
+
+
 def test_no_convolution_of_a_step_forward_or_backward_is_rounded_to_tf32() -> None:
     step, seen = training_step(), set[object]()
 

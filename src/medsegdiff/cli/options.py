@@ -39,9 +39,9 @@ def _some(help_: str, *names: str, **options: Any) -> Any:
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Model = Annotated[Path, typer.Option("--model", "-m", help="Folder of a run.")]
 Device = Annotated[str | None, _some(DEVICES, "--device", "-d", autocompletion=complete.devices)]
-Precisions = Literal["auto", "fp32", "bf16"]
+Precisions = Literal["auto", "fp32", "bf16", "fp16"]
 """Those of the configuration, which takes long to import."""
-Precision = Annotated[Precisions, typer.Option(help="auto, fp32 or bf16.")]
+Precision = Annotated[Precisions, typer.Option(help="auto, fp32, bf16 or fp16.")]
 Weights = Annotated[Literal["best", "last"], typer.Option(help="Weights of the run: best or last.")]
 Set = Annotated[
     list[str] | None,

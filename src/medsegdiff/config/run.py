@@ -12,7 +12,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.config.diffusion import DiffusionConfig, LossConfig, SamplingConfig
 from medsegdiff.config.networks import NetworkConfig, V2Config, settings_of
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class TrainConfig(Component):
@@ -53,7 +53,7 @@ class TrainConfig(Component):
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Of the exponential moving average of the weights, which is what samples are drawn with."""
     precision: Precision = "auto"
-    """``auto`` takes bf16 where the device computes faster in it."""
+    """``auto`` takes bf16, or on older GPUs fp16 with a scaled loss, where the device computes faster in it."""
     max_nonfinite: int = Field(default=20, ge=1)
     """Steps in a row that may be skipped for a non-finite loss or gradient before training stops."""
     val_every: int = Field(default=500, ge=1)

@@ -17,7 +17,9 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.noise import FirstNoise
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.spacing import table_of
+from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.hardware import pick_precision
 from medsegdiff.inference.walk import Expectations, Moments, Walker, in_chunks, mirrors_of, telling_times
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
@@ -107,7 +109,14 @@ class EnsembleSampler:
                 for number, masks in self._drawn(look, conditions[look], numbers, keys, expected, seed=seed)
             }
             probability = torch.stack([drawn[number] for number in numbers])
+            self._check_range(probability)
             yield Ensemble(probability, anchor, expected.mean(len(numbers)), expected.times)
+
+    def _check_range(self, probability: Tensor) -> None:
+        """Refuse members in which numbers grew beyond what 16 bits hold: masks would be empty without a word."""
+        fp16 = pick_precision(self.precision, probability.device) == "fp16"
+        if fp16 and not bool(probability.isfinite().all()):
+            raise ConfigError("Members are not finite in fp16, whose numbers end at 65504. Take --precision fp32.")
 
     def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"] | None:
         """Look at images without drawing members."""

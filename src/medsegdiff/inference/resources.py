@@ -133,10 +133,7 @@ class CompiledStep:
                 return self.compiled(*arguments, **options)
             torch.compiler.cudagraph_mark_step_begin()
             return self.compiled(*arguments, **options).clone()  # a CUDA graph writes to the same place at each step
-        except (
-            RuntimeError,
-            AssertionError,
-        ) as error:  # of the compiler, or checks of what it made; else it comes again
+        except (RuntimeError, AssertionError) as error:  # of the compiler, or of what it made; the step's come again
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             log.warning("The steps are not compiled (%s). It goes on without; leave --compile away.", reason.strip())
             self.compiled = None

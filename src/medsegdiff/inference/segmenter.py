@@ -55,7 +55,7 @@ class Segmenter:
             model: The network.
             config: Its configuration, with the data section filled in.
             device: Where to compute; ``None`` takes the best there is.
-            precision: ``auto``, ``fp32`` or ``bf16``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             compiled: Whether steps are compiled: see `medsegdiff.inference.resources`.
             origin: Where the weights come from, to be written beside results.
             calibration: What validation has taught of its probabilities and sizes; by default nothing.
@@ -88,7 +88,7 @@ class Segmenter:
         Args:
             folder: What ``medsegdiff train --out`` wrote.
             device: Where to compute; ``None`` takes the best there is.
-            precision: ``auto``, ``fp32`` or ``bf16``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             compiled: Whether steps are compiled.
             weights: Which weights of the run.
 

@@ -22,7 +22,7 @@ from medsegdiff.data.dataset import DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import Fingerprint, Span, check_neighbours, fingerprint, shown_modalities
 from medsegdiff.data.open import open_source
 from medsegdiff.errors import ConfigError, some
-from medsegdiff.hardware import device_memory, pick_device, pick_precision
+from medsegdiff.hardware import Computed, device_memory, pick_device, pick_precision
 from medsegdiff.io.atomic import write_text
 from medsegdiff.models.base import build_model
 from medsegdiff.training.memory import step_memory
@@ -58,7 +58,7 @@ class DataPlan:
     """For prepared cases; a slice that is not kept costs the reading of its volume."""
     needed: float
     """Bytes that a training step is estimated to take."""
-    precision: Literal["fp32", "bf16"]
+    precision: Computed
     changes: dict[str, Any]
     """What the plan file changes in the preset, by section and key."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.hardware import Computed
 from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.models.base import MODELS, DiffusionModel, budget, build_model
@@ -38,7 +39,7 @@ HALVED = {
     *(torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.bmm, torch.baddbmm, torch.addmm),
     F.scaled_dot_product_attention,
 }
-"""Operations that autocast computes in bf16."""
+"""Operations that autocast computes in 16 bits; bf16 here stands for both kinds."""
 KEPT_ON_GPU = {F.group_norm, F.layer_norm, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, torch.exp}
 """Operations that autocast computes in fp32 on a GPU, and in bf16 on a CPU."""
 
@@ -61,7 +62,7 @@ class StepMemory:
         return max(0, int((memory - self.fixed) // self.per_image))
 
 
-def step_memory(config: ResolvedConfig, *, precision: Literal["fp32", "bf16"], device: str = "cpu") -> StepMemory:
+def step_memory(config: ResolvedConfig, *, precision: Computed, device: str = "cpu") -> StepMemory:
     """Estimate the memory of a training step: a forward pass on the meta device, and a count of what it keeps.
 
     The tensors saved for the backward pass are those of a real one, byte for byte, also in bf16, whose casts are
@@ -107,7 +108,7 @@ def saved_bytes(
     batch_size: int,
     side: int,
     *,
-    precision: Literal["fp32", "bf16"],
+    precision: Computed,
     device: str = "cpu",
 ) -> int:
     """Count what the loss of a batch keeps for the backward pass, the weights aside."""
@@ -128,7 +129,7 @@ def saved_bytes(
 
         def forward(self, *given: Tensor) -> Any:
             with ExitStack() as stack:
-                if precision == "bf16":
+                if precision != "fp32":
                     stack.enter_context(torch.autocast("cpu", torch.bfloat16))
                     if where.type == "meta":
                         stack.enter_context(Autocast(on_gpu=device != "cpu"))

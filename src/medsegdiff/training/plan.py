@@ -47,6 +47,8 @@ def plan(
     check_sampling(config)
     state = PartialState(cpu=on_cpu(device))
     precision = pick_precision(config.train.precision, state.device)
+    if precision == "fp16" and config.train.sharding:
+        raise ConfigError("train.sharding does not scale a loss, which fp16 needs. Set train.precision=fp32.")
     config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
     if config.loss.recycled and state.num_processes > 1:
         raise ConfigError(

@@ -53,6 +53,8 @@ class Progress:
     """Steps that fit into ``train.max_minutes``; 0 while that is not known."""
     settled_for: float | None = None
     """Minutes for which that was settled."""
+    loss_scale: dict[str, float] = field(default_factory=dict)
+    """State of the scaling of the loss in fp16; nothing in other precisions."""
 
     def restore(self, saved: Progress) -> None:
         """Go on from there; whoever holds this progress sees it."""

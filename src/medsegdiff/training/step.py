@@ -63,6 +63,11 @@ class TrainingStep:
         return cast(DiffusionModel, self.accelerator.unwrap_model(self.model))
 
     @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """What scales the loss, so that small gradients do not vanish in fp16; ``None`` in other precisions."""
+        return cast(torch.amp.GradScaler | None, self.accelerator.scaler)
+
+    @property
     def averages(self) -> list[DiffusionModel]:
         """The network with averaged weights, which samples, and that with the short average of snapshots, if any."""
         return [self.average] if self.short is None else [self.average, self.short]
@@ -95,7 +100,8 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         progress.step += 1
-        self.optimizer.optimizer.found_inf = (~self.finite[-1]).float()
+        if self.scaler is None:  # else it tells the optimizer, and lowers its scale
+            self.optimizer.optimizer.found_inf = (~self.finite[-1]).float()
         self.optimizer.step()
         for average, decay in zip(self.averages, (self.config.train.ema_decay, SHORT), strict=False):
             average_in(average, self.network, self._share(decay))

@@ -23,7 +23,7 @@ from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
 from medsegdiff.data.vanishing import lost_in_words
 from medsegdiff.errors import ConfigError, memory_worded, some
-from medsegdiff.hardware import on_cpu, place
+from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
@@ -241,7 +241,7 @@ def make_accelerator(config: ResolvedConfig, run: Run | None, device: str | None
             "or leave it out."
         )
     accelerator = Accelerator(
-        mixed_precision="bf16" if config.train.precision == "bf16" else "no",
+        mixed_precision=config.train.precision if config.train.precision in DTYPES else "no",
         gradient_accumulation_steps=config.train.accumulate,
         cpu=on_cpu(device),
         dataloader_config=DataLoaderConfiguration(non_blocking=True),

@@ -79,6 +79,8 @@ class Trainer:
         step = self.step
         networks = [step.network, *step.averages]
         self.progress.restore(load_state(self.run.state, networks=networks, optimizer=step.optimizer.optimizer))
+        if step.scaler is not None and self.progress.loss_scale:
+            step.scaler.load_state_dict(self.progress.loss_scale)
 
     def begin_with(self, folder: Path) -> None:
         """Take the weights of another run; the optimizer starts anew."""
@@ -208,6 +210,7 @@ class Trainer:
         """Save a checkpoint; the main process writes, the others give what they have a share of."""
         main, step = self.accelerator.is_main_process, self.step
         step.count_skipped()
+        self.progress.loss_scale = {} if step.scaler is None else step.scaler.state_dict()
         tensors = tensors_of(networks=[step.network, *step.averages], optimizer=step.optimizer.optimizer)
         saved = gather(tensors, keep=main)
         if main:
