@@ -166,7 +166,8 @@ def share_of(before: Int[Tensor, ""], *, decay: float) -> Float[Tensor, ""]:
 @torch.no_grad()
 def average_in(average: nn.Module, network: nn.Module, share: Float[Tensor, ""]) -> None:
     """Move averaged weights a share of the way to the current ones; running statistics are taken over."""
-    averaged, current = list(average.parameters()), list(network.parameters())
+    averaged: list[Tensor] = list(average.parameters())
+    current: list[Tensor] = list(network.parameters())
     way = torch._foreach_sub(current, averaged)
     torch._foreach_mul_(way, share)
     torch._foreach_add_(averaged, way)
