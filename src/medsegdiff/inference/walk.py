@@ -190,6 +190,6 @@ def _of(condition: Condition, images: Sequence[int]) -> Condition:
     return condition.select(_on(images, condition.device))
 
 
-def _on(numbers: Sequence[float], device: torch.device) -> Tensor:
+def _on(numbers: Sequence[int] | Sequence[float], device: torch.device) -> Tensor:
     """Bring numbers to the device, without waiting for what it has yet to compute."""
     return torch.tensor(numbers).to(device, non_blocking=True)
