@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -11,12 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsegdiff.cli.command import guard
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.convert import convert
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.errors import DataError
 from medsegdiff.inference.inputs import find_inputs, read_case
+from medsegdiff.io.atomic import write_text
+from medsegdiff.io.listing import in_words, list_images
 from medsegdiff.io.names import case_name, class_folders, composed, ending_of, folder_name, image_name
 from tests.makers import write_png
 
@@ -170,3 +175,18 @@ def test_a_case_that_is_read_keeps_a_name_that_can_be_written(tmp_path: Path) ->
     path = raw(tmp_path, b"B\xfcrger.png")
     Image.fromarray(GREY).save(path)
     assert read_case(path).name == "B%FCrger"
+
+
+def test_a_path_that_is_no_utf8_is_written_and_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(raw(tmp_path, b"B\xfcrger.png"))
+    write_text(tmp_path / "report.html", path)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == path.replace("\udcfc", "\\udcfc")
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="utf-8", errors="strict"))
+    guard(lambda: print(path, flush=True))
+    assert b"B\\udcfcrger.png" in printed.getvalue()
+
+
+def test_what_was_left_out_is_told_in_one_line_that_can_be_shown(tmp_path: Path) -> None:
+    raw(tmp_path, b"B\xfcr\n\x1b[31m.bmp").write_bytes(b"x")
+    assert "B%FCr%0A%1B[31m.bmp" in in_words(list_images(tmp_path).left_out)

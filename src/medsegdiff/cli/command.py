@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,6 +112,8 @@ def ended(*, failed: int, done: int) -> None:
 
 def guard(run: Callable[[], None]) -> None:
     """Run a program, say what went wrong, and end as `Exit` says."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: paths may hold bytes that are no UTF-8
     try:
         with _stoppable(), memory_worded("The command", way_out=LESS):
             run()

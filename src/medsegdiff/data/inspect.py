@@ -23,6 +23,7 @@ from medsegdiff.data.vanishing import lost_in_words, vanishes
 from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import read_channels
 from medsegdiff.io.listing import in_words
+from medsegdiff.io.names import composed
 
 
 @dataclass
@@ -114,7 +115,7 @@ def _left_out(listing: Listing, found: Inspection) -> None:
         if entry is None:
             found.remarks.append(f"{name}: the mask has no image")
         else:
-            found.problems.append(f"{name}: the mask has no image, for {entry.path} is {entry.reason}")
+            found.problems.append(f"{name}: the mask has no image, for {composed(str(entry.path))} is {entry.reason}")
     told = (in_words(listing.left_out), in_words(listing.masks.left_out))
     found.remarks += [line for line in told if line]
 

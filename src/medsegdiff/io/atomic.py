@@ -55,9 +55,9 @@ def is_full(error: Exception) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically, so that it is on the disk."""
+    """Write a text file, atomically, so that it is on the disk; bytes of a path that are no UTF-8 are written out."""
     with atomic_path(path, durable=True) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

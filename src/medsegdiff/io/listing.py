@@ -13,6 +13,7 @@ from medsegdiff.errors import some
 from medsegdiff.io import nifti, picture
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from medsegdiff.io.dicom_file import is_dicom
+from medsegdiff.io.names import composed
 
 SUFFIXES = (*picture.SUFFIXES, *nifti.SUFFIXES)
 """Endings of images that are read, in small letters."""
@@ -104,11 +105,11 @@ def in_words(left_out: Iterable[LeftOut], *, most: int = 3) -> str:
 
 
 def _names(told: Sequence[LeftOut], reason: Reason) -> list[str]:
-    return [entry.path.name for entry in told if entry.reason == reason]
+    return [composed(entry.path.name) for entry in told if entry.reason == reason]
 
 
 def _where(told: Sequence[LeftOut]) -> str:
-    folders = list(dict.fromkeys(str(entry.path.parent) for entry in told))
+    folders = list(dict.fromkeys(composed(str(entry.path.parent)) for entry in told))
     return f"{some(folders, most=2)}, {len(told)} entries" if len(told) > 1 else folders[0]
 
 
