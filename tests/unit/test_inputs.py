@@ -13,6 +13,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.open import list_cases
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import check_files, find_inputs, read_case
+from tests.described import make_nnunet
 from tests.dicom_makers import make_slices, write_slices
 from tests.makers import as_told, write_png
 from tests.volumes import save
@@ -90,6 +91,18 @@ def test_a_case_and_a_channel_of_its_name_do_not_replace_each_other(tmp_path: Pa
         write_png(tmp_path / f"{name}.png", np.eye(8, dtype=np.uint8))
     with pytest.raises(DataError, match="Several images are named a;"):
         find_inputs([tmp_path], like=as_told(DataConfig(), layout="nnunet"))
+
+
+def test_images_beside_the_folder_of_images_and_those_of_no_part_are_noted(tmp_path: Path) -> None:
+    for path in ("images/a.png", "b.png", "c.png"):
+        write_png(tmp_path / "data" / path, np.eye(8, dtype=np.uint8))
+    noted: list[str] = []
+    assert [case.name for case in find_inputs([tmp_path / "data"], noted=noted.append)] == ["a"]
+    assert noted == [f"Images are taken from {tmp_path}/data/images; beside it lie b.png, c.png."]
+    root = make_nnunet(tmp_path / "Dataset001_X")
+    (root / "split.csv").write_text("id,split\nc0,train\nc1,val\n")
+    assert [case.name for case in find_inputs([root], noted=noted.append)] == ["c0", "c1"]
+    assert noted[1] == "3 images are in no part of the split: c2, c3, c4."
 
 
 def test_what_is_not_segmented_is_noted(tmp_path: Path) -> None:

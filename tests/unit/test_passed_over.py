@@ -154,3 +154,13 @@ def test_results_of_a_case_whose_name_ends_as_a_mask_are_found(tmp_path: Path) -
     rows = saved_rows(tmp_path / "out", tmp_path / "data", {"a": "", "a_seg": ""})
     assert [row.name for row in rows] == ["a", "a_seg"]
     assert all(np.array_equal(row.fused[0] > 0, DISC > 0) for row in rows)
+
+
+def test_a_reference_that_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for part in ("references", "predictions"):
+        for name in ("a", "b"):
+            write_png(tmp_path / part / f"{name}.png", DISC)
+    dangle(tmp_path / "references" / "b.png")
+    (tmp_path / "predictions" / "b.png").unlink()
+    evaluate(tmp_path / "predictions", tmp_path / "references")
+    assert "b.png (a link that leads nowhere)" in caplog.text

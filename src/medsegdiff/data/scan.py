@@ -196,11 +196,16 @@ def _by_case(left_out: Sequence[LeftOut]) -> dict[str, LeftOut]:
     return found
 
 
-def passed_over(listing: Listing) -> list[str]:
-    """Say which files of a data set are not used, in a line for images, for masks and for masks without an image."""
-    alone = list(without_image(listing))
-    said = f"{len(alone)} masks have no image and are not used: {some(alone)}." if alone else ""
-    return [line for line in (in_words(listing.left_out), in_words(listing.masks.left_out), said) if line]
+def passed_over(listing: Listing, *, masks: bool = True) -> list[str]:
+    """Say which files of a data set are not used and why, a line for each kind; of ``masks`` only where they matter."""
+    lines = [in_words(listing.left_out)]
+    if listing.unlisted:
+        lines.append(f"{len(listing.unlisted)} images are in no part of the split: {some(listing.unlisted)}.")
+    if masks:
+        lines.append(in_words(listing.masks.left_out))
+    if masks and (alone := list(without_image(listing))):
+        lines.append(f"{len(alone)} masks have no image and are not used: {some(alone)}.")
+    return [line for line in lines if line]
 
 
 def check_channels_alike(found: Scan) -> None:

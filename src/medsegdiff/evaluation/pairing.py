@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,12 @@ from medsegdiff.evaluation.structures import Structures, structures_of
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
 from medsegdiff.io.image import check_same_grid
+from medsegdiff.io.listing import in_words
 from medsegdiff.io.names import folder_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["auto", "masks", "probabilities", "members"]
 """What predictions are; ``auto`` goes by the names of folders."""
@@ -83,6 +87,8 @@ def pair(
     data = data.model_copy(update={"layout": _layout(predictions, references, data)})
     found = _references(references, root, data, known=listed or ())
     reference = found.masks
+    if line := in_words(reference.left_out):
+        log.warning("%s", line)
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     asked = None if asked is None else [resolve(name, reference.names) for name in asked]
     what = KINDS.get(folder_name(predictions), "masks") if kind == "auto" else kind

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.config.spec import DataSpec, ResolvedConfig
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import detect, list_cases, matches
+from medsegdiff.data.scan import passed_over
 from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, ShapeError, some
 from medsegdiff.io.image import read_channels, read_geometry
-from medsegdiff.io.listing import SUFFIXES, LeftOut, in_words, is_series, list_images
+from medsegdiff.io.listing import SUFFIXES, in_words, is_series, list_images
 from medsegdiff.io.names import image_name
 from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
@@ -81,22 +82,25 @@ def _cases(path: Path, like: ResolvedConfig | None, noted: Callable[[str], None]
         data = DataConfig() if like is None else like.reading
         images = {"layout": layout, "mask_threshold": None}  # masks are not read
         listing = list_cases(path, data.model_copy(update=images))
-        _tell(listing.left_out, noted)
+        for line in passed_over(listing, masks=False):
+            noted(line)
         return list(listing.cases.values())
-    if path.is_file() or is_series(path):
-        return _grouped([path], spec)
-    folder = path / "images" if (path / "images").is_dir() else path
-    held = list_images(folder)
+    paths = [path] if path.is_file() or is_series(path) else _images_of(path, noted)
+    return _grouped(paths, spec)
+
+
+def _images_of(folder: Path, noted: Callable[[str], None]) -> Sequence[Path]:
+    """List the images of a folder, or of the folder ``images`` in it."""
+    where = folder / "images" if (folder / "images").is_dir() else folder
+    held = list_images(where)
+    told = in_words(held.left_out)
     if not held.images:
-        told = in_words(held.left_out)
-        raise DataError(f"{folder}: holds no images. Allowed: {', '.join(SUFFIXES)}. {told}".rstrip())
-    _tell(held.left_out, noted)
-    return _grouped(held.images, spec)
-
-
-def _tell(left_out: Iterable[LeftOut], noted: Callable[[str], None]) -> None:
-    if line := in_words(left_out):
-        noted(line)
+        raise DataError(f"{where}: holds no images. Allowed: {', '.join(SUFFIXES)}. {told}".rstrip())
+    if told:
+        noted(told)
+    if where != folder and (beside := list_images(folder).images):
+        noted(f"Images are taken from {where}; beside it lie {some([path.name for path in beside])}.")
+    return held.images
 
 
 def _layout_of(path: Path, spec: DataSpec | None) -> str | None:

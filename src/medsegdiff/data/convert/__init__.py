@@ -79,7 +79,5 @@ def convert(
         raise DataError(f"{source}: none of the {len(result.failed)} cases could be converted. {first[0]}: {first[1]}")
     target.finish([case for case in found.cases if case.name in set(result.done)])
     write_parts(out / "split.csv", rows, always=target.describes_parts)
-    if listing.unlisted:
-        result.notes.append(f"{len(listing.unlisted)} images that the split does not name were left out.")
     result.notes += target.notes
     return result
