@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,14 @@ from medsegdiff.config.data import Augmentation, DataConfig
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import Orientation
 from medsegdiff.data.augment import Augment
+from medsegdiff.data.cache import CaseFile
+from medsegdiff.data.dataset import no_progress
 from medsegdiff.data.loader import PreparedCases, TrainingStream, training_loader
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
-from tests.makers import as_told
+from medsegdiff.seeding import derive_seed
+from medsegdiff.training import reading
+from tests.makers import as_told, write_png
 
 SETS = pytest.mark.parametrize("kind", ["light", "strong", "nnunet"])
 
@@ -102,6 +108,30 @@ def test_nnunets_set_scales_both_axes_alike_between_07_and_14() -> None:
     assert max(a for a, _ in sides) == pytest.approx(1.4 * 16, abs=1.5)
 
 
+@SETS
+def test_classes_that_exclude_each_other_are_kept_and_moved_as_one_map(tmp_path: Path, kind: Augmentation) -> None:
+    """Truth: each class moved as a mask of its own."""
+    blocks = np.random.default_rng(0).integers(0, 5, (4, 4), dtype=np.uint8)
+    for number in range(4):
+        image = np.random.default_rng(number).integers(0, 255, (32, 32), dtype=np.uint8)
+        write_png(tmp_path / "images" / f"c{number}.png", image)
+        write_png(tmp_path / "masks" / f"c{number}.png", np.kron(np.roll(blocks, number, 0), np.ones((8, 8), np.uint8)))
+    config = DataConfig(image_size=32, augmentation=kind)
+    source = open_source(tmp_path, config)
+    told = as_told(config, channels=1, labels=source.info.labels)
+    cases, moving = PreparedCases(source, told, stride=16), Augment(32, kind)
+    name = source.info.names("train")[0]
+    one_hot = prepare(source.load(name), told, stride=16)
+    assert one_hot.mask.shape[1] == 5
+    assert torch.equal(cases[name].mask, one_hot.mask)
+    assert cases.kept(name).mask.nbytes == one_hot.mask.nbytes / 5
+    stream = TrainingStream(cases, [name], seed=0, augment=True)
+    for position in range(20):
+        image, mask = moving(one_hot.image, one_hot.mask.float(), seed=derive_seed(0, "augment", position))
+        assert torch.equal(stream[position]["mask"], mask[0])
+        assert torch.equal(stream[position]["image"], image)
+
+
 @pytest.fixture(params=["light", "nnunet"])
 def stream(request: pytest.FixtureRequest) -> TrainingStream:
     config = DataConfig(image_size=32, augmentation=request.param)
@@ -175,3 +205,26 @@ def test_cases_are_kept_up_to_the_limit(folder: Path) -> None:
         assert torch.equal(cases[name].image, prepare(load(name), as_told(config, channels=1), stride=16).image)
     assert asked == [first, second, second]
     assert cases.num_kept == 1
+
+
+def test_processes_of_a_machine_see_what_the_others_have_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each prepares its share; the files of others come as they are sent, pickled."""
+    config = DataConfig(image_size=32)
+    source = open_source("phantom", config)
+    told, info = as_told(config, channels=1), source.info
+    names = info.names("train")[:7]
+    few = replace(info, split=dict.fromkeys(names, "train") | {names[0]: "val"})
+    ours, theirs = (PreparedCases(source, told, stride=16, sharing=2) for _ in range(2))
+    sent: dict[int, CaseFile] = {}
+    for process, cases in enumerate((theirs, ours)):
+        monkeypatch.setattr(reading, "gather_object", lambda _: [sent.get(0, CaseFile(1.0)), CaseFile(1.0)])
+        reading.read_together(cases, few, [0, 1], process=process, track=no_progress)
+        sent[process] = pickle.loads(pickle.dumps(cases.own))
+    assert [len(theirs.own), len(ours.own), ours.num_kept] == [4, 3, 7]
+    loaded: list[str] = []
+    monkeypatch.setattr(source, "load", loaded.append)
+    alone = PreparedCases(open_source("phantom", config), told, stride=16)
+    for name in names:
+        assert torch.equal(ours[name].image, alone[name].image)
+        assert torch.equal(ours[name].mask, alone[name].mask)
+    assert not loaded

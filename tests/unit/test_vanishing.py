@@ -21,7 +21,7 @@ from medsegdiff.data.transforms import Placement, Prepared, prepare
 from medsegdiff.errors import ConfigError
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.training.train import read_all
+from medsegdiff.training.reading import read_all
 from medsegdiff.training.trainer import as_good
 from medsegdiff.training.validation import Validator
 from medsegdiff.types import Case, Condition, Geometry

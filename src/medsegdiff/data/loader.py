@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Num
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medsegdiff.config.run import TrainConfig
@@ -27,23 +31,58 @@ PATIENCE = 600
 
 
 class PreparedCases:
-    """Cases on the model grid by name, kept in a memory-mapped file up to a limit."""
+    """Cases on the model grid by name, kept in a memory-mapped file up to a limit; in those of other processes too."""
 
-    def __init__(self, source: DataSource, config: ResolvedConfig, *, stride: int) -> None:
+    def __init__(self, source: DataSource, config: ResolvedConfig, *, stride: int, sharing: int = 1) -> None:
+        """Keep cases; ``sharing`` processes share the room that there is."""
         self.source, self.config, self.stride = source, config, stride
-        self._kept = CaseFile(config.data.cache_gb * 1e9, folder=config.data.cache_dir)
+        self.own = CaseFile(config.data.cache_gb * 1e9 / sharing, folder=config.data.cache_dir)
+        self.files = [self.own]
 
     def __getitem__(self, name: str) -> Prepared:
-        if name in self._kept:
-            return self._kept[name]
-        case = prepare(self.source.load(name), self.config, stride=self.stride)
-        self._kept.add(case, name)
+        return whole(self.kept(name), self.config)
+
+    def kept(self, name: str) -> Prepared:
+        """Give a case as it is kept: see `compact`."""
+        for file in self.files:
+            if name in file:
+                return file[name]
+        case = compact(prepare(self.source.load(name), self.config, stride=self.stride), self.config)
+        self.own.add(case, name)
         return case
+
+    def join(self, files: Iterable[CaseFile]) -> None:
+        """See what other processes of this machine keep too; files that are not here are those of other machines."""
+        self.files += [file for file in files if file.path.exists()]
 
     @property
     def num_kept(self) -> int:
         """How many cases are kept."""
-        return len(self._kept)
+        return sum(len(file) for file in self.files)
+
+
+MOST = 256
+"""Classes that a label map of bytes can tell apart."""
+
+
+def compact(case: Prepared, config: ResolvedConfig) -> Prepared:
+    """Keep of masks that exclude each other the label map (r 1 gh gw) alone: of K classes a K-th of the bytes."""
+    if case.mask is None or not config.spec.labels.exclusive or case.mask.shape[1] > MOST:
+        return case
+    return replace(case, mask=case.mask.argmax(dim=1, keepdim=True).to(torch.uint8))
+
+
+def whole(case: Prepared, config: ResolvedConfig) -> Prepared:
+    """Make the masks of a case that `compact` gave."""
+    return case if case.mask is None else replace(case, mask=channels_of(case.mask, config))
+
+
+def channels_of(mask: Num[Tensor, "r #k h w"], config: ResolvedConfig) -> Num[Tensor, "r k h w"]:
+    """Make a mask for each channel of what `compact` kept of them, in the same type."""
+    count = config.mask_channels
+    if mask.shape[1] == count:
+        return mask
+    return F.one_hot(mask[:, 0].long(), count).movedim(-1, 1).to(mask.dtype)
 
 
 class TrainingStream(Dataset[dict[str, Any]]):
@@ -69,7 +108,7 @@ class TrainingStream(Dataset[dict[str, Any]]):
         self.augment = Augment(asked.image_size, asked.augmentation, orientation) if augment else None
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        case = self.cases[self._name(position)]
+        case = self.cases.kept(self._name(position))
         if case.mask is None:
             raise TypeError(f"'{case.name}' has no mask; a training source must give one with every case.")
         first, count = derive_seed(self.seed, "rater", position) % len(case.mask), len(case.mask)
@@ -82,6 +121,7 @@ class TrainingStream(Dataset[dict[str, Any]]):
         sample = {"image": image, "position": position}
         if case.ignored is not None:
             mask, sample["labelled"] = mask[:, :-1], mask[:, -1:].amin(dim=0)
+        mask = channels_of(mask, self.cases.config)  # nearest neighbours move labels as they move each mask
         if self.raters > 1:  # so that images with fewer raters stack: each in turn
             sample["others"] = mask[[further % len(mask) for further in range(1, self.raters)]]
         return sample | {"mask": mask[0]}

@@ -21,7 +21,6 @@ from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
-from medsegdiff.data.vanishing import lost_in_words
 from medsegdiff.errors import ConfigError, memory_worded, some
 from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
@@ -30,6 +29,7 @@ from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
+from medsegdiff.training.reading import on_this_machine, read_all, read_together
 from medsegdiff.training.run import Run
 from medsegdiff.training.scoring import check_scored
 from medsegdiff.training.state import check_divisible
@@ -37,9 +37,6 @@ from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.training.trainer import Outcome, Trainer
 
 log = logging.getLogger(__name__)
-
-MANY = 0.1
-"""Share of the slices with a structure from which it is said that they lose it."""
 
 
 def train(
@@ -101,7 +98,10 @@ def train(
     check_scored(resolved)
     if resolved.train.sharding:
         check_divisible(model, state.num_processes)
-    cases = PreparedCases(planned.source, resolved, stride=model.stride)
+    neighbours = on_this_machine(state)
+    cases = PreparedCases(planned.source, resolved, stride=model.stride, sharing=len(neighbours))
+    if len(neighbours) > 1:
+        read_together(cases, info, neighbours, process=state.process_index, track=track)
     read_all(cases, info, resolved, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
     console.print(summary(info, resolved), highlight=False, markup=False)
@@ -175,39 +175,6 @@ def calibrate_run(
         place(network, device)
     found = calibrate(model, config, cases, info, snapshots=snapshots, device=device, track=track)
     found.save(run.folder)
-
-
-def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, track: Track) -> None:
-    """Read every case that training will see."""
-    names, structures = info.items("train") + info.items("val"), config.spec.labels.foreground
-    shapes, lost, left = set(), list[str](), False
-    for name in track(names, "Reading images"):
-        case = cases[name]
-        shapes.add(tuple(case.image.shape[1:]))
-        lost += [name] if case.lost is not None and case.lost[structures].any() else []
-        left = left or (case.mask is not None and bool(case.mask[:, structures].any()))
-    if len(shapes) > 1 and config.train.batch_size > 1:
-        raise ConfigError(
-            f"data.resize={config.data.resize} leaves images of {len(shapes)} sizes, which can't be stacked. "
-            "Set train.batch_size=1 (and train.accumulate), or data.resize=fit."
-        )
-    held = [name for name in names if name in info.foreground] or names
-    say_lost(lost, len(held), config, nothing_left=not left, slices=bool(info.slices))
-    if cases.num_kept < len(names):
-        log.warning(
-            "%d of %d cases fit into data.cache_gb=%g; the others are read anew each time, which is slow. Raise it.",
-            cases.num_kept,
-            len(names),
-            config.data.cache_gb,
-        )
-
-
-def say_lost(lost: list[str], held: int, config: ResolvedConfig, *, nothing_left: bool, slices: bool) -> None:
-    """Say which of the images that hold structures lose some; of slices, those where a structure ends always do."""
-    if lost and nothing_left:
-        raise ConfigError(lost_in_words(lost, held, config.data))
-    if lost and (not slices or len(lost) > MANY * held):
-        log.warning("%s", lost_in_words(lost, held, config.data))
 
 
 def summary(info: DataInfo, config: ResolvedConfig) -> str:

@@ -1,0 +1,74 @@
+"""Reading all that training will see, before its first step: each process of a machine a share, which all see."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.data.cache import CaseFile
+from medsegdiff.data.dataset import DataInfo, Track
+from medsegdiff.data.loader import PreparedCases
+from medsegdiff.data.vanishing import lost_in_words
+from medsegdiff.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+MANY = 0.1
+"""Share of the slices with a structure from which it is said that they lose it."""
+
+
+def on_this_machine(state: PartialState) -> list[int]:
+    """Find the processes of this machine, this one among them."""
+    if state.num_processes == 1:
+        return [0]
+    hosts = gather_object([socket.gethostname()])
+    return [number for number, host in enumerate(hosts) if host == hosts[state.process_index]]
+
+
+def read_together(
+    cases: PreparedCases, info: DataInfo, neighbours: Sequence[int], *, process: int, track: Track
+) -> None:
+    """Read and prepare this process's share of the cases, and see those of its neighbours on the machine."""
+    names, place = info.items("train") + info.items("val"), neighbours.index(process)
+    for name in track(names[place :: len(neighbours)], "Reading images"):
+        cases.kept(name)
+    files: list[CaseFile] = gather_object([cases.own])
+    cases.join(files[number] for number in neighbours if number != process)
+
+
+def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, track: Track) -> None:
+    """Read every case that training will see."""
+    names, structures = info.items("train") + info.items("val"), config.spec.labels.foreground
+    shapes, lost, left = set(), list[str](), False
+    for name in track(names, "Reading images"):
+        case = cases[name]
+        shapes.add(tuple(case.image.shape[1:]))
+        lost += [name] if case.lost is not None and case.lost[structures].any() else []
+        left = left or (case.mask is not None and bool(case.mask[:, structures].any()))
+    if len(shapes) > 1 and config.train.batch_size > 1:
+        raise ConfigError(
+            f"data.resize={config.data.resize} leaves images of {len(shapes)} sizes, which can't be stacked. "
+            "Set train.batch_size=1 (and train.accumulate), or data.resize=fit."
+        )
+    held = [name for name in names if name in info.foreground] or names
+    say_lost(lost, len(held), config, nothing_left=not left, slices=bool(info.slices))
+    if cases.num_kept < len(names):
+        log.warning(
+            "%d of %d cases fit into data.cache_gb=%g; the others are read anew each time, which is slow. Raise it.",
+            cases.num_kept,
+            len(names),
+            config.data.cache_gb,
+        )
+
+
+def say_lost(lost: list[str], held: int, config: ResolvedConfig, *, nothing_left: bool, slices: bool) -> None:
+    """Say which of the images that hold structures lose some; of slices, those where a structure ends always do."""
+    if lost and nothing_left:
+        raise ConfigError(lost_in_words(lost, held, config.data))
+    if lost and (not slices or len(lost) > MANY * held):
+        log.warning("%s", lost_in_words(lost, held, config.data))
