@@ -37,13 +37,15 @@ class FirstNoise:
         Returns:
             The first noise of each address.
         """
-        wanted = list(dict.fromkeys(addresses))
-        known = {key: noise for key, noise in self.kept.items() if noise.shape == shape and noise.device == device}
-        self.kept = known if any(key in {of for of, _ in wanted} for key, _ in known) else {}
-        missing = [address for address in wanted if address not in self.kept]
-        drawn = self.kept | dict(zip(missing, randn(missing, shape, device=device), strict=True) if missing else ())
-        if sum(noise.nbytes for noise in drawn.values()) <= KEPT:
-            self.kept = drawn
+        images = {key for key, _ in addresses}
+        known = {
+            address: noise
+            for address, noise in self.kept.items()
+            if address[0] in images and noise.shape == shape and noise.device == device
+        }
+        missing = [address for address in dict.fromkeys(addresses) if address not in known]
+        drawn = known | dict(zip(missing, randn(missing, shape, device=device), strict=True) if missing else ())
+        self.kept = drawn if sum(noise.nbytes for noise in drawn.values()) <= KEPT else known
         return torch.stack([drawn[address] for address in addresses])
 
 

@@ -34,6 +34,8 @@ def read_together(
     cases: PreparedCases, info: DataInfo, neighbours: Sequence[int], *, process: int, track: Track
 ) -> None:
     """Read and prepare this process's share of the cases, and see those of its neighbours on the machine."""
+    if len(neighbours) == 1:
+        return
     names, place = info.items("train") + info.items("val"), neighbours.index(process)
     for name in track(names[place :: len(neighbours)], "Reading images"):
         cases.kept(name)

@@ -100,8 +100,7 @@ def train(
         check_divisible(model, state.num_processes)
     neighbours = on_this_machine(state)
     cases = PreparedCases(planned.source, resolved, stride=model.stride, sharing=len(neighbours))
-    if len(neighbours) > 1:
-        read_together(cases, info, neighbours, process=state.process_index, track=track)
+    read_together(cases, info, neighbours, process=state.process_index, track=track)
     read_all(cases, info, resolved, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
     console.print(summary(info, resolved), highlight=False, markup=False)
