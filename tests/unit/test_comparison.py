@@ -246,3 +246,12 @@ def test_chosen_members_beside_drawn_ones_are_remarked() -> None:
     (remark,) = compare([drawn, chosen]).remarks
     assert "drawn: drawn, chosen: 10 members chosen of 100 candidates" in remark
     assert compare([drawn, replace(drawn, name="again")]).remarks == ()
+
+
+def test_cases_without_a_number_are_counted_where_they_are_left_out() -> None:
+    a, b = (run(name, dice=[0.5, 0.6, 0.7], nsd=[0.1, 0.2, 0.3]) for name in "ab")
+    assert compare([a, b]).remarks == ()
+    gone = {measure: {k: v for k, v in of.items() if measure.metric != "nsd" or k != "c01"} for measure, of in
+            b.scores.columns.items()}  # fmt: skip
+    (remark,) = compare([a, Run("b", Scores(b.scores.groups, gone))]).remarks
+    assert remark == "Cases without a number in one of the runs are left out: nsd 1 of 3."

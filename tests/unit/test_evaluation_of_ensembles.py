@@ -12,6 +12,7 @@ from PIL import Image
 from medsegdiff.config.data import DataConfig
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import Measure, evaluate
+from medsegdiff.inference.folder import Record
 from tests.makers import write_png
 from tests.scored import numbers, table
 
@@ -57,6 +58,30 @@ def test_members_are_fused_to_the_mask_that_the_fusion_decides_on(tmp_path: Path
     write_png(tmp_path / "masks" / "a.png", box(slice(0, 15)))  # expected Dice ½; ⅓ of one of them
     assert numbers(evaluate(tmp_path / "members", tmp_path, fusion="dice"))["dice"] == 1
     assert numbers(evaluate(tmp_path / "members", tmp_path, fusion="majority"))["dice"] == 0
+
+
+def test_members_are_fused_for_as_many_raters_as_make_the_reference(tmp_path: Path) -> None:
+    """Two of three members draw the small mask, as one rater most likely does; the union of two is likely the large."""
+    small, large = box(slice(0, 5)), box(slice(0, 10))
+    write_members(tmp_path / "out" / "members", small, small, large)
+    write_raters(tmp_path / "masks", small, large)
+    found = evaluate(tmp_path / "out" / "members", tmp_path, fusion="dice")
+    assert numbers(found)["dice"] == 1
+    assert found.setup.fused_by == "dice for the majority of 2 raters"
+    record = Record(task="binary", classes=("foreground",), raters=1).model_dump_json(exclude_none=True)
+    (tmp_path / "out" / "segment.json").write_text(record)
+    found = evaluate(tmp_path / "out" / "members", tmp_path, fusion="dice")  # the run was made for one
+    assert numbers(found)["dice"] == pytest.approx(2 / 3)
+    assert found.setup.fused_by == "dice"
+
+
+def test_a_case_without_members_is_not_scored_as_an_ensemble(tmp_path: Path) -> None:
+    for name in "ab":
+        write_png(tmp_path / "out" / "masks" / f"{name}.png", box(slice(0, 5)))
+        write_raters(tmp_path / "masks", box(slice(0, 5)), box(slice(0, 10)), name=name)
+    write_members(tmp_path / "out" / "members", box(slice(0, 5)), box(slice(0, 10)))
+    with pytest.raises(DataError, match="'b' has no member, though others have"):
+        evaluate(tmp_path / "out", tmp_path)
 
 
 def test_disjoint_ensembles_are_as_far_as_can_be(tmp_path: Path) -> None:
@@ -227,6 +252,7 @@ def test_members_drawn_on_demand_differ_in_number(tmp_path: Path) -> None:
         write_members(tmp_path / "members", *(box(slice(0, 7 + k)) for k in range(count)), name=name)
     result = evaluate(tmp_path / "members", tmp_path / "masks")
     assert (result.setup.members_least, result.setup.members) == (2, 4)
+    assert result.conventions["members"].startswith("Cases have 2 to 4 of them. With more of them hm_iou")
     assert numbers(result)["agreement"] == pytest.approx(2 * 7 / 15)
     assert result.curve is None  # of two members at most there is no curve over all cases
     write_members(tmp_path / "members", *(box(slice(0, 7 + k)) for k in range(3)), name="a")

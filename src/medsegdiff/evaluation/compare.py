@@ -116,9 +116,10 @@ def compare(runs: Sequence[Run], *, metrics: Sequence[str] = ()) -> Comparison:
         _check_setup(first, other)
     measures = _chosen(runs, metrics)
     rows = [_compared(measure, first, others) for measure in measures]
+    remarks = (*_of_counts(runs), *_of_choice(runs), *_of_gaps(runs, measures))
     groups = {first.scores.cluster(name) for name in first.scores.groups}
     return Comparison(
-        tuple(run.name for run in runs), len(first.scores), len(groups), tuple(itertools.chain(*rows)), _remarks(runs)
+        tuple(run.name for run in runs), len(first.scores), len(groups), tuple(itertools.chain(*rows)), remarks
     )
 
 
@@ -168,11 +169,6 @@ def _words(value: Any) -> str:
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
-def _remarks(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Say what to bear in mind with these runs."""
-    return (*_of_counts(runs), *_of_choice(runs))
-
-
 def _of_counts(runs: Sequence[Run]) -> tuple[str, ...]:
     counts = {run.name: run.setup.members for run in runs}
     if len({count for count in counts.values() if count is not None}) < 2:
@@ -186,6 +182,14 @@ def _of_choice(runs: Sequence[Run]) -> tuple[str, ...]:
         return ()
     told = ", ".join(f"{run.name}: {run.setup.members_are or 'drawn'}" for run in runs if run.setup.members)
     return (f"Members were not chosen alike ({told}): chosen ones have a lower ged than as many independent draws.",)
+
+
+def _of_gaps(runs: Sequence[Run], measures: Sequence[Measure]) -> tuple[str, ...]:
+    """Say which cases are left out, where a number of some is not there."""
+    total = len(runs[0].scores)
+    known = {of: len(set.intersection(*(set(run.scores.columns[of]) for run in runs))) for of in measures}
+    told = [f"{of} {total - count} of {total}" for of, count in known.items() if count < total]
+    return (f"Cases without a number in one of the runs are left out: {some(told)}.",) if told else ()
 
 
 def _compared(measure: Measure, first: Run, others: Sequence[Run]) -> list[Difference]:

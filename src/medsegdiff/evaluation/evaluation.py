@@ -15,6 +15,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.evaluation.case import CaseScores, score_case, structures_of
 from medsegdiff.evaluation.consensus import Consensus, check_consensus, in_words
+from medsegdiff.evaluation.conventions import CONVENTIONS, FAILURE, of_setup
 from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.results import Results, Setup
@@ -30,24 +31,6 @@ MOST_AT_ONCE = 8
 """Pictures that are scored at the same time."""
 CURVE_CASES, CURVE_REPEATS = 100, 5
 """Cases of the curve over members, evenly spread over all of them, and subsets of each size: it needs no more."""
-CONVENTIONS = {
-    "case": "Each case is scored on its native grid; of several structures, a case has the mean.",
-    "mean": "The mean over cases; where cases belong to groups (patients), over the means of groups.",
-    "ci95": "Bootstrap over cases, or groups: 2000 resamples, percentile interval, seed 0.",
-}
-"""How the numbers come about; written with every result, and the definitions of metrics with them."""
-
-CHOSEN = (
-    "They stand for all candidates: ged, hm_iou, d_max, size_crps and agreement are those of this choice, no estimates "
-    "from as many independent draws. What a perfect sampler's independent members have (expected_ged) is no floor for "
-    "their ged."
-)
-"""What chosen members do to the metrics of ensembles."""
-FAILURE = (
-    "Over cases, the most certain first: aurc is the mean, over all numbers of cases kept, of their mean 1 − Dice; "
-    "excess_aurc is what exceeds the best order's; spearman the rank correlation with risk. random: cases in any order."
-)
-"""How failure detection is scored."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +55,10 @@ class Evaluation(Results):
     @property
     def conventions(self) -> dict[str, str]:
         """How the numbers of this evaluation are defined."""
-        setup = self.setup
-        said = CONVENTIONS | ({"reference": self.reference_is} if self.reference_is else {})
-        said |= {entry.name: definition(entry.name) for entry in METRICS}
-        if setup.tolerance is not None:
-            said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
-        if setup.members_are:
-            said["members"] = f"{setup.members_are}. {CHOSEN}"
-        if setup.probability_is:
-            said["probability"] = setup.probability_is
-        if self.failure:
-            said["failure"] = FAILURE
         others = dict.fromkeys(measure.metric for measure in self.summary if measure.metric not in METRICS)
-        return said | {metric: definition(metric) for metric in others}
+        defined = {metric: definition(metric) for metric in (*(entry.name for entry in METRICS), *others)}
+        reference = {"reference": self.reference_is} if self.reference_is else {}
+        return {**CONVENTIONS, **reference, **defined, **of_setup(self.setup), **(FAILURE if self.failure else {})}
 
     @property
     def reference_is(self) -> str:
@@ -223,7 +197,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
         members=max(counts, default=0),
         members_least=min(counts, default=0),
         chosen_of=max((image.chosen_of or 0 for image in pairing.stated.values()), default=0) or None,
-        fused_by=given.fusion if given.masks is None and given.members else "",
+        fused_by=given.fused_by,
         raters=(min(raters), max(raters)) if several and raters else (1, 1),
         groups=len(set(pairing.groups.values())),
         tolerance=tolerance,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -102,11 +102,20 @@ def pair(
         fusion=fusion,
         checked=data.task is None,
     )
+    given = replace(given, raters=_raters(predictions, reference))
     names = reference.names if asked is None else asked
     if present_only:
         names = [name for name in names if name in given.names]
     _check_names(names, given, reference)
     return Pairing(tuple(names), reference, given, structures, _groups(names, found, places), found.cases)
+
+
+def _raters(predictions: Path, reference: Masks) -> int:
+    """Find out whose majority fused members are to match: as many as the run was told of, else those at hand."""
+    made = SegmentationFolder.around(predictions).read()
+    if made is not None and made.raters is not None:
+        return made.raters
+    return max(len(reference.files(name)) for name in reference.names) if reference.kind == "raters" else 1
 
 
 def _layout(predictions: Path, references: Path, data: DataConfig) -> str:

@@ -75,6 +75,8 @@ class Predictions:
     """One map per case, 0 … 1, as ``segment`` writes it."""
     fusion: str = "staple"
     """How members are fused where there are no masks; each structure by itself."""
+    raters: int = 1
+    """Whose majority that is to match, for fusions that can."""
 
     @property
     def names(self) -> list[str]:
@@ -126,6 +128,11 @@ class Predictions:
     def count(self, name: str) -> int:
         """Count the members of a case; where they were drawn on demand, cases differ."""
         there = [member.has(name) for member in self.members]
+        if there and not any(there):
+            raise DataError(
+                f"{self.root}: '{name}' has no member, though others have. Segment it again with its members, or move "
+                "those of the others away to score the masks alone."
+            )
         if there and (not there[0] or there != sorted(there, reverse=True)):
             missing = self.members[there.index(False)]
             raise DataError(
@@ -155,12 +162,24 @@ class Predictions:
 
         return predicted
 
+    @property
+    def _for_raters(self) -> bool:
+        return "raters" in FUSERS[self.fusion].facts.get("takes", ())
+
+    @property
+    def fused_by(self) -> str:
+        """How members are fused here, in words; empty where there are masks."""
+        if self.masks is not None or not self.members:
+            return ""
+        several = self._for_raters and self.raters > 1
+        return f"{self.fusion} for the majority of {self.raters} raters" if several else self.fusion
+
     def _fused(self, name: str, channel: int, members: np.ndarray | None) -> np.ndarray:
         if members is None:
             assert self.maps is not None
             return self.maps.decided(name, channel, exclusive=self.labels.exclusive)
         votes = torch.from_numpy(members.reshape(len(members), 1, 1, 1, -1)).float()
-        fused: Fused = FUSERS.build(self.fusion, votes)
+        fused: Fused = FUSERS.build(self.fusion, votes, **({"raters": self.raters} if self._for_raters else {}))
         mask = fused.probability >= 0.5 if fused.mask is None else fused.mask
         return mask.numpy().reshape(members.shape[1:])
 

@@ -60,6 +60,7 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         members=request.members,
         sampling=request.sampling,
         seed=request.seed,
+        raters=request.raters,
         probability=calibration.mixture,
         calibrated_on=calibration.cases,
         plugins=tuple(plugins_of(segmenter.config)),

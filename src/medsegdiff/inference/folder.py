@@ -78,6 +78,8 @@ class Record(_Told):
     """As asked, of each image; ``sampling.candidates`` tells among how many they were chosen."""
     sampling: SamplingConfig | None = None
     seed: int = 0
+    raters: int | None = None
+    """Whose majority the masks are to match; ``None`` from earlier versions."""
     probability: Mixture | None = None
     """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion."""
     calibrated_on: int = 0
