@@ -103,6 +103,12 @@ def test_the_mean_over_structures_decides() -> None:
     assert until_stable(iter([before, before, now, now])) == 20
 
 
+def test_structures_that_are_nowhere_make_no_change_smaller() -> None:
+    """Of sixteen, one is there: that fifteen empty ones stay empty says nothing of it."""
+    before, now = (np.arange(4000).reshape(1, 4000) < np.array([[n], *[[0]] * 15]) for n in (2000, 2006))
+    assert until_stable(iter([before, before, now, now])) == 20
+
+
 def test_slices_decide_together() -> None:
     """A slice of 10 pixels may change by one where 2000 others do not."""
     slices = [masks(2000, 2000, 2000, 2000), masks(10, 10, 11, 10)]

@@ -16,12 +16,14 @@ from torch import Tensor
 from medsegdiff.data.phantom import PhantomSource, write_phantom
 from medsegdiff.doctor import examine
 from medsegdiff.doctor.log import examine_log
+from medsegdiff.doctor.masks import _differ
 from medsegdiff.doctor.raters import ECE_EXCESS, Drawn, calibration_error
 from medsegdiff.doctor.report import Diagnosis, Finding
 from medsegdiff.doctor.settings import examine_data, examine_machine, examine_sampler
 from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.metrics.distribution import ged
+from medsegdiff.metrics.plausibility import Appearance
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import BEST, LAST, load_config, save_config, save_weights
 from medsegdiff.training.run import Run
@@ -381,3 +383,11 @@ def test_what_is_asked_wrongly_is_an_error(tmp_path: Path, learned: Path) -> Non
         examine(learned, cases=0)
     write_png(tmp_path / "empty" / "a.txt.png", np.zeros((4, 4), np.uint8))
     assert not examine(tmp_path / "empty").ok  # a folder, though no run
+
+
+def test_members_that_drew_nothing_agree_about_nothing() -> None:
+    nothing = Appearance(0.0, 0.0, 1.0, 0.0)
+    assert _differ([nothing] * 3, [1.0] * 3).verdict == "skipped"
+    something = Appearance(0.1, 0.1, 1.0, 0.1)
+    assert _differ([nothing, something], [1.0, 1.0]).verdict == "to look at"  # all the same
+    assert _differ([nothing, something], [1.0, 0.9]).verdict == "good"

@@ -195,10 +195,12 @@ def _follows(drawn: Sequence[Float[Tensor, "m k h w"]], *, real: bool) -> Findin
 def _differ(seen: Sequence[Appearance], agreements: Sequence[float]) -> Finding:
     mean, numbers = float(np.mean(agreements)), {"agreement": list(agreements)}
     found = f"Members agree by {mean:.3f} (mean Dice of pairs)."
+    if not any(appearance.members for appearance in seen):
+        return _masks("members", "skipped", "Members drew nothing: that they agree tells nothing.", numbers=numbers)
     if all(appearance.suspicion == "unlike" for appearance in seen):
         advice = "Train longer: members should share at least the core of a structure."
         return _masks("members", "to look at", f"{found} That is no more than chance.", advice, numbers)
-    if mean > SAME and any(appearance.members for appearance in seen):
+    if mean > SAME:
         advice = "The ensemble tells no uncertainty. More steps, or data with several raters, widen it."
         return _masks("members", "to look at", f"{found} They are all the same.", advice, numbers)
     return _masks("members", "good", found, numbers=numbers)

@@ -71,6 +71,6 @@ def read_all(cases: PreparedCases, info: DataInfo, config: ResolvedConfig, *, tr
 def say_lost(lost: list[str], held: int, config: ResolvedConfig, *, nothing_left: bool, slices: bool) -> None:
     """Say which of the images that hold structures lose some; of slices, those where a structure ends always do."""
     if lost and nothing_left:
-        raise ConfigError(lost_in_words(lost, held, config.data))
+        raise ConfigError(f"{lost_in_words(lost, held, config.data)} Here nothing is left to learn.")
     if lost and (not slices or len(lost) > MANY * held):
         log.warning("%s", lost_in_words(lost, held, config.data))

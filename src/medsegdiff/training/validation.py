@@ -47,8 +47,8 @@ class Scored:
     """Mean over members."""
     dice_anchor: float | None
     """``None`` without an anchor."""
-    agreement: float
-    """Mean Dice of pairs of members."""
+    agreement: float | None
+    """Mean Dice of pairs of members; ``None`` of a single one."""
     row: CaseRow | None
     name: str = ""
 
@@ -142,7 +142,7 @@ class Validator:
             iou=_mean(iou, mask, truth, lost),
             dice_member=float(np.mean([_mean(dice, m, truth, lost) for m in masks])),
             dice_anchor=None if anchor is None else _mean(dice, anchor, truth, lost),
-            agreement=float(np.mean([_mean(dice, a, b) for a, b in pairs])) if len(masks) > 1 else 1.0,
+            agreement=float(np.mean([_mean(dice, a, b) for a, b in pairs])) if len(masks) > 1 else None,
             row=row if case.name in self.names[:SHOWN] else None,
             name=case.name,
         )
@@ -152,7 +152,7 @@ class Validator:
 
 
 def _means(scored: Sequence[Scored]) -> dict[str, float]:
-    """Average over the cases; nothing is said of an anchor that is not there."""
+    """Average over the cases; nothing is said of what is not there: an anchor, pairs of members."""
     columns = {name: [getattr(case, name) for case in scored] for name in NUMBERS}
     return {name: float(np.mean(values)) for name, values in columns.items() if None not in values}
 
@@ -212,11 +212,11 @@ class Monitor:
             self.run.append({"step": step, **numbers})
             save(training_curves(self.run.lines()), self.run.curves)
             anchor = f", {numbers['dice_anchor']:.4f} anchor" if "dice_anchor" in numbers else ""
+            agreement = f" · agreement {numbers['agreement']:.3f}" if "agreement" in numbers else ""
             self.console.print(
                 f"step {step:>6} · validation Dice {numbers['dice']:.4f} fused, "
                 f"{numbers['dice_member']:.4f} one member{anchor} "
-                f"· IoU {numbers['iou']:.4f} · agreement {numbers['agreement']:.3f}"
-                + (" · best so far" if best else ""),
+                f"· IoU {numbers['iou']:.4f}{agreement}" + (" · best so far" if best else ""),
                 markup=False,
             )
         self._seen, self._since = 0, time.monotonic()  # sampling is not training time
