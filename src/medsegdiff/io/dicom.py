@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from medsegdiff.errors import DataError, GeometryError, some
 from medsegdiff.io.dicom_file import BROKEN, SUFFIXES, Dataset, dicom_library, is_dicom, open_dicom
 from medsegdiff.io.dicom_grid import Plane, make_plane, sort_planes, step_between
+from medsegdiff.io.dicom_pixels import read_values
 from medsegdiff.types import Geometry
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,11 @@ class DicomHeader:
         return str(self.slices[0].get("FrameOfReferenceUID", "none"))
 
     @property
+    def modality(self) -> str:
+        """What made the images: ``CT``, ``MR``, ``PT`` …; empty where they do not say."""
+        return str(self.slices[0].get("Modality") or "")
+
+    @property
     def series(self) -> str:
         """Name of the series, unique in the world."""
         return str(self.slices[0].get("SeriesInstanceUID", "none"))
@@ -55,11 +60,12 @@ def read_series(folder: Path) -> tuple[Float[np.ndarray, "1 i j k"], Geometry]:
 
     Axis i runs along a row (it is the column index), j down a column (the row index), k from slice to slice along
     the normal of ImageOrientationPatient: the axes that NIfTI converters give. Values are in the units of the
-    modality (rescale slope and intercept, or the look-up table, of each slice), HU for CT. Segmentations, RT
-    objects, reports and files that are not DICOM are set aside.
+    modality (rescale slope and intercept, or the look-up table, of each slice), HU for CT; other than these are high
+    where they are shown bright, and padding is as low as the lowest of the rest. Segmentations, RT objects, reports,
+    directories and files that are not DICOM are set aside.
     """
     names, geometry = _sorted(folder)
-    return _read_volume(folder, names, geometry.shape[:2]), geometry
+    return read_values(folder, names, geometry.shape[:2]), geometry
 
 
 def read_series_geometry(folder: Path) -> Geometry:
@@ -131,7 +137,7 @@ def _header(path: Path) -> Dataset | None:
     if not promised and not is_dicom(path):
         return None
     header = open_dicom(path, pixels=False)
-    kind = f"{header.get('SOPClassUID', '')}."
+    kind = f"{header.get('SOPClassUID') or header.file_meta.get('MediaStorageSOPClassUID', '')}."  # DICOMDIR
     placeless = "ImagePositionPatient" not in header
     if "Rows" not in header and _is_image_class(kind[:-1]):
         raise DataError(f"{path}: the header ends before it says how many rows there are. Copy or export it again.")
@@ -176,7 +182,7 @@ def _plane(header: Dataset) -> Plane:
     """Read where a slice lies, and refuse what is no grey slice."""
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise DataError(f"has {header.NumberOfFrames} frames; convert it to one file per slice.")
-    if int(header.get("SamplesPerPixel") or 1) > 1:
+    if int(header.get("SamplesPerPixel") or 1) > 1 or header.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise DataError("is in colour.")
     missing = [
         word for word in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not header.get(word)
@@ -189,26 +195,3 @@ def _plane(header: Dataset) -> Plane:
 
 def _thickness(header: Dataset) -> float:
     return abs(float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1))  # NM counts backwards
-
-
-def _read_volume(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> Float[np.ndarray, "1 i j k"]:
-    """Read the pixels slice by slice, so that the volume is in memory only once."""
-    stack = np.empty((len(names), size[1], size[0]), np.float32)  # (k, j, i), as the files are laid out
-    damaged = []
-    for k, name in enumerate(names):
-        try:
-            stack[k] = _values(folder / name)
-        except BROKEN as error:
-            damaged.append(f"{name} ({error})")
-    if damaged:
-        raise DataError(
-            f"{folder}: the pixels of {len(damaged)} files can't be read: {some(damaged)}. Copy or export them again; "
-            "compressed ones may need: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-        )
-    return stack.transpose(2, 1, 0)[None]
-
-
-def _values(path: Path) -> Float[np.ndarray, "j i"]:
-    dataset = open_dicom(path)
-    values: np.ndarray = dicom_library("pydicom.pixels").apply_modality_lut(dataset.pixel_array, dataset)
-    return values.astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,8 +16,8 @@ from medsegdiff.io.dicom_grid import Plane, make_plane, to_index
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 """Endings that promise DICOM. Files without any ending may be DICOM too."""
-BROKEN = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, struct.error)
-"""What pydicom raises, now or when a value is first asked for, on a file that is damaged."""
+BROKEN = Exception
+"""What pydicom and its decoders raise, now or when a value is first asked for, on a file that is damaged: anything."""
 Dataset: TypeAlias = Any
 """A ``pydicom.Dataset``; pydicom is optional, so the type is not known here."""
 
