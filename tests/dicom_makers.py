@@ -20,9 +20,12 @@ SPACING = (0.5, 0.75)
 STEP = 2.5
 
 
-def write_dataset(path: Path, dataset: Dataset) -> Path:
+def write_dataset(path: Path, dataset: Dataset, *, kind: str = "") -> Path:
+    syntax = dataset.file_meta.TransferSyntaxUID if hasattr(dataset, "file_meta") else ExplicitVRLittleEndian
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if kind:
+        dataset.file_meta.MediaStorageSOPClassUID, dataset.file_meta.MediaStorageSOPInstanceUID = kind, generate_uid()
     dataset.save_as(path, enforce_file_format=True)
     return path
 

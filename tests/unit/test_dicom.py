@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
-from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, MediaStorageDirectoryStorage, SecondaryCaptureImageStorage
 
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.io.dicom import DicomHeader, read_series
@@ -96,6 +97,9 @@ def test_what_is_no_slice_is_set_aside(tmp_path: Path) -> None:
     dose = make_slices(VALUES[:1])[0]
     dose.SOPClassUID = "1.2.840.10008.5.1.4.1.1.481.2"
     write_dataset(tmp_path / "dose", dose)
+    directory = Dataset()
+    directory.FileSetID, directory.DirectoryRecordSequence = "DISC", []
+    write_dataset(tmp_path / "DICOMDIR", directory, kind=MediaStorageDirectoryStorage)
     (tmp_path / "notes.txt").write_text("not DICOM")
     (tmp_path / ".DS_Store").write_bytes(b"")
     (tmp_path / "deeper").mkdir()
@@ -150,6 +154,17 @@ def coloured(slices: list[Dataset]) -> None:
     slices[1].SamplesPerPixel = 3
 
 
+def palette(slices: list[Dataset]) -> None:
+    slices[1].PhotometricInterpretation = "PALETTE COLOR"
+
+
+def compressed(slices: list[Dataset]) -> None:
+    slices[1].PixelData = encapsulate([b"no codestream"])
+    slices[1]["PixelData"].VR = "OB"
+    slices[1].file_meta = FileMetaDataset()
+    slices[1].file_meta.TransferSyntaxUID = JPEG2000Lossless
+
+
 def multi_frame(slices: list[Dataset]) -> None:
     slices[1].NumberOfFrames = 2
 
@@ -177,6 +192,8 @@ def no_pixels(slices: list[Dataset]) -> None:
         (no_spacing, r"IM\d\.dcm \(the pixel spacing .* is not positive"),
         (placeless, r"IM\d\.dcm \(has no ImagePositionPatient; .*PNG"),
         (coloured, r"IM\d\.dcm \(is in colour"),
+        (palette, r"IM\d\.dcm \(is in colour"),
+        (compressed, r"pixels of 1 files can't be read: IM\d\.dcm \(.*may need: pip install pylibjpeg"),
         (multi_frame, r"IM\d\.dcm \(has 2 frames; convert"),
         (pixels_short, r"pixels of 1 files can't be read: IM\d\.dcm \("),
         (no_pixels, r"pixels of 1 files can't be read: IM\d\.dcm \("),
@@ -246,3 +263,77 @@ def test_the_real_series_is_one_volume(real_data: Callable[[str], Path]) -> None
         expected = np.array(oracle.TransformIndexToPhysicalPoint(index)) * (-1, -1, 1)
         assert np.allclose(geometry.affine[:3] @ [*index, 1], expected, atol=1e-3)
     assert image.min() == -3024  # HU, beyond the round field of view
+
+
+def as_mr(values: np.ndarray, **elements: object) -> list[Dataset]:
+    slices = make_slices(values)
+    for dataset in slices:
+        dataset.Modality, dataset.RescaleSlope, dataset.RescaleIntercept = "MR", 1, 0
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+    return slices
+
+
+@pytest.mark.parametrize("step", [0.33333, 0.625, 0.7, 1.2345, 2.5])
+@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
+def test_positions_that_are_rounded_are_even(tmp_path: Path, orientation: Sequence[float], step: float) -> None:
+    """To a hundredth of a millimetre; a slice that is missing is missed all the same."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    slices = make_slices(np.tile(VALUES, (3, 1, 1)), orientation=orientation, step=step * normal)
+    for dataset in slices:
+        dataset.ImagePositionPatient = [round(float(value), 2) for value in dataset.ImagePositionPatient]
+    _, geometry = read_series(write_slices(tmp_path / "all", slices))
+    assert geometry.spacing[2] == pytest.approx(step, abs=2e-3)
+    for gone in (1, 5, 10):
+        with pytest.raises(DataError, match="the steps between slices are not even"):
+            read_series(write_slices(tmp_path / f"without-{gone}", [*slices[:gone], *slices[gone + 1 :]]))
+
+
+@pytest.mark.parametrize("step", [0.02, 0.008])
+def test_a_missing_slice_is_missed_however_thin_slices_are(tmp_path: Path, step: float) -> None:
+    slices = make_slices(np.tile(VALUES, (3, 1, 1)), step=(0, 0, step))
+    assert read_series(write_slices(tmp_path / "all", slices))[0].shape[3] == 12
+    with pytest.raises(DataError, match="not even"):
+        read_series(write_slices(tmp_path / "gap", [*slices[:6], *slices[7:]]))
+
+
+def test_directions_that_are_rounded_are_at_right_angles(tmp_path: Path) -> None:
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    slices = make_slices(VALUES, orientation=turn[:2].ravel())
+    for dataset in slices:
+        dataset.ImageOrientationPatient = [round(float(value), 3) for value in turn[:2].ravel()]
+    _, geometry = read_series(write_slices(tmp_path, slices))
+    assert np.linalg.norm(geometry.affine[:3, 0]) == pytest.approx(0.75, abs=1e-9)
+
+
+def test_padding_is_as_low_as_the_rest(tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[:, :2], values[1:, 2, 0] = -2000, -1990
+    limits = {"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990}
+    image, _ = read_series(write_slices(tmp_path / "range", as_mr(values, **limits)))
+    lowest = values[values > -1990].min()
+    assert np.array_equal(image[0], np.where(values > -1990, values, lowest).T)
+    image, _ = read_series(write_slices(tmp_path / "one", as_mr(values, PixelPaddingValue=-2000)))
+    assert image.min() == -1990
+    with pytest.raises(DataError, match="nothing but padding"):
+        read_series(write_slices(tmp_path / "all", as_mr(0 * VALUES, PixelPaddingValue=0)))
+
+
+def test_hounsfield_units_stay_as_they_are(tmp_path: Path) -> None:
+    slices = make_slices(VALUES)
+    plain = read_series(write_slices(tmp_path / "plain", slices))[0]
+    for dataset in slices:
+        dataset.PixelPaddingValue, dataset.PhotometricInterpretation = int(VALUES.min()), "MONOCHROME1"
+    assert np.array_equal(read_series(write_slices(tmp_path / "other", slices))[0], plain)
+
+
+@pytest.mark.parametrize(("photometric", "signed"), [("MONOCHROME1", 0), ("MONOCHROME2", 0), ("MONOCHROME2", 1)])
+def test_stored_bits_are_read_as_simpleitk_reads_them(tmp_path: Path, photometric: str, signed: int) -> None:
+    """Twelve of sixteen, beside which something else may lie; what is shown bright is high."""
+    stored = np.random.default_rng(1).integers(0, 2**16, (3, 6, 5)).astype(np.uint16).view(np.int16)
+    slices = as_mr(stored, BitsStored=12, HighBit=11, PixelRepresentation=signed, PhotometricInterpretation=photometric)
+    image, _ = read_series(write_slices(tmp_path, slices))
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
+    oracle = SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float32).T
+    assert np.array_equal(image[0], oracle)

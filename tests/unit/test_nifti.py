@@ -179,3 +179,31 @@ def test_real_labels_are_written_as_they_were(
     for field in ("xyzt_units", "qform_code", "sform_code", "descrip"):
         assert new.header[field] == old.header[field]
     assert new.get_data_dtype() == np.uint8
+
+
+@pytest.mark.parametrize("top", [3, 7, 40, 117])
+def test_labels_that_a_program_scaled_are_whole_within_half_a_slope(tmp_path: Path, top: int) -> None:
+    """Written as real numbers into bytes, labels lie on steps of top/255."""
+    labels = np.random.default_rng(0).integers(0, top + 1, (5, 4, 3))
+    labels.flat[:2] = 0, top
+    scaled = nib.Nifti1Image(labels.astype(np.float32), np.eye(4))
+    scaled.set_data_dtype(np.uint8)
+    scaled.to_filename(tmp_path / "a.nii")
+    assert np.abs(scaled.dataobj - np.asarray(nib.load(tmp_path / "a.nii").dataobj)).max() > 1e-4 or top in (3,)
+    assert np.array_equal(read_labels(tmp_path / "a.nii")[0], labels)
+
+
+def test_probabilities_that_a_program_scaled_are_no_labels(tmp_path: Path) -> None:
+    soft = nib.Nifti1Image(np.linspace(0, 4, 60).reshape(5, 4, 3), np.eye(4))
+    soft.set_data_dtype(np.uint8)
+    soft.to_filename(tmp_path / "a.nii")
+    with pytest.raises(DataError, match="labels are not whole numbers"):
+        read_labels(tmp_path / "a.nii")
+
+
+def test_a_slope_of_zero_is_none(tmp_path: Path) -> None:
+    nib.Nifti1Image(LABELS, np.eye(4)).to_filename(tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[112:120] = bytes(8)  # scl_slope and scl_inter
+    (tmp_path / "a.nii").write_bytes(data)
+    assert np.array_equal(read_labels(tmp_path / "a.nii")[0], LABELS)

@@ -18,6 +18,10 @@ RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns the first two axes of the world."""
 UNEVEN = 0.01
 """By how much of itself the step between slices may vary."""
+ROUNDED = 0.01
+"""Or how far, in mm along each axis, slices may lie from even steps: positions are rounded to so much."""
+SQUARE = 0.01
+"""How far directions may be from length 1 and right angles (dot products): they are rounded, too."""
 SAME_PLACE = 1e-3
 """Distance in mm below which two slices lie in one place."""
 
@@ -60,12 +64,13 @@ def make_plane(
 ) -> Plane:
     """Make a plane of the values of a DICOM header."""
     across, down = np.array(orientation, np.float64).reshape(2, 3)
-    lengths = np.array([across @ across, down @ down, across @ down])
+    products = np.array([across @ across, down @ down, across @ down])
     between_rows, between_columns = (float(value) for value in pixel_spacing)
-    if not np.allclose(lengths, [1, 1, 0], atol=1e-3):
+    if not np.allclose(products, [1, 1, 0], rtol=0, atol=SQUARE):
         raise DataError(f"the orientation {tuple(orientation)} is not two directions at right angles.")
     if not (between_rows > 0 and between_columns > 0):
         raise DataError(f"the pixel spacing {tuple(pixel_spacing)} is not positive.")
+    across, down = across / np.linalg.norm(across), down / np.linalg.norm(down)
     return Plane(size, (between_columns, between_rows), across, down, np.array(position, np.float64))
 
 
@@ -129,9 +134,16 @@ def _check_steps(names: Sequence[str], origins: Float[np.ndarray, "k 3"]) -> Non
     usual = steps[np.argsort(lengths)[(len(steps) - 1) // 2]]  # of two, the shorter: a gap is a missing slice
     length = float(np.linalg.norm(usual))
     uneven = np.flatnonzero(np.linalg.norm(steps - usual, axis=1) > UNEVEN * length).tolist()
-    if uneven:
+    if uneven and not _rounded(origins, length):
         gaps = [f"{lengths[k]:.3g} mm from {names[k]} to {names[k + 1]}" for k in uneven]
         raise DataError(
             f"the steps between slices are not even: {length:.3g} mm mostly, but {some(gaps)}. Allowed is a difference "
-            f"of {UNEVEN:.0%}. Slices are missing or shifted: export the series again, or resample it to even steps."
+            f"of {UNEVEN:.0%}, or of {ROUNDED:g} mm from even places. Slices are missing or shifted: export the series "
+            "again, or resample it to even steps."
         )
+
+
+def _rounded(origins: Float[np.ndarray, "k 3"], step: float) -> bool:
+    """Tell whether slices lie evenly between first and last but for rounding; with one missing, they do not."""
+    even = np.linspace(origins[0], origins[-1], len(origins))
+    return bool(np.abs(origins - even).max().round(6) <= min(ROUNDED, step / 10))

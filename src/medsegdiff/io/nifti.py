@@ -13,12 +13,9 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
 from nibabel.nifti1 import Nifti1Image
 from nibabel.nifti2 import Nifti2Header, Nifti2Image
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError
 from medsegdiff.io.atomic import atomic_path
@@ -31,6 +28,8 @@ FORMATS = {348: Nifti1Image, 540: Nifti2Image}
 """By the length of the header in bytes, which is the first number in the file."""
 LABEL_TOLERANCE = 1e-4
 """How far a label may be from a whole number: the slope of a file is rounded to 32 bits."""
+FINE_SLOPE = 0.5
+"""Below it, labels lie on steps of the slope, and each is half a step from its number at most."""
 
 
 def is_volume(path: Path) -> bool:
@@ -50,7 +49,7 @@ def read_volume(path: Path) -> tuple[Float[np.ndarray, "c i j k"], Geometry]:
     The fourth axis holds channels, or time points; a vector image has its channels in the fifth. Axes of length 1
     at the end may be there or not, so a single slice is a volume too.
     """
-    voxels, geometry = _read(path)
+    voxels, geometry, _ = _read(path)
     with np.errstate(over="ignore", invalid="ignore"):  # what float32 can't hold becomes infinite and is refused
         image = np.ascontiguousarray(np.moveaxis(voxels, -1, 0), dtype=np.float32)
     if bad := int((~np.isfinite(image)).sum()):
@@ -68,10 +67,10 @@ def read_geometry(path: Path) -> tuple[Geometry, int]:
 
 def read_labels(path: Path) -> tuple[Integer[np.ndarray, "i j k"], Geometry]:
     """Read class indices, whatever type of number they are stored in."""
-    voxels, geometry = _read(path)
+    voxels, geometry, slope = _read(path)
     if voxels.shape[3] > 1:
         raise DataError(f"{path}: the labels have {voxels.shape[3]} channels; allowed is 1. Save class indices in one.")
-    labels = _rounded(voxels[..., 0], path)
+    labels = _rounded(voxels[..., 0], path, slope=slope)
     return np.ascontiguousarray(labels, dtype=_smallest(labels, path, np.uint8, np.int32)), geometry
 
 
@@ -86,7 +85,8 @@ def write_map(path: Path, values: Float[np.ndarray, "*c i j k"], geometry: Geome
     _write(path, voxels.astype(np.float32), geometry)
 
 
-def _read(path: Path) -> tuple[Shaped[np.ndarray, "i j k c"], Geometry]:
+def _read(path: Path) -> tuple[Shaped[np.ndarray, "i j k c"], Geometry, float]:
+    """Read voxels, where they lie, and the step between neighbouring values."""
     with _opened(path) as file:
         volume = _format(file, path).from_file_map({"image": FileHolder(fileobj=file)}, mmap=False)
         shape = _axes(volume.shape, path)
@@ -94,7 +94,8 @@ def _read(path: Path) -> tuple[Shaped[np.ndarray, "i j k c"], Geometry]:
         voxels = np.asanyarray(volume.dataobj)
         while file.read(1 << 20):  # to the end, where gzip checks its sum
             pass
-        return voxels.reshape(shape), geometry_from(volume.header, shape[:3], str(path))
+        slope = abs(float(cast(ArrayProxy, volume.dataobj).slope))
+        return voxels.reshape(shape), geometry_from(volume.header, shape[:3], str(path)), slope
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def _opened(path: Path) -> Iterator[BufferedIOBase]:
         raise DataError(
             f"{path}: can't be read to its end ({_reason(error)}). It is cut off or damaged: copy it again."
         ) from error
-    except (HeaderDataError, ImageFileError, WrapStructError, ValueError) as error:
+    except Exception as error:  # of a damaged header, nibabel makes errors of many kinds
         raise DataError(f"{path}: not a valid NIfTI file ({_reason(error)}). Export it again.") from error
 
 
@@ -158,11 +159,12 @@ def _check_voxels(volume: Nifti1Image, path: Path) -> None:
         )
 
 
-def _rounded(values: Shaped[np.ndarray, "i j k"], path: Path) -> Shaped[np.ndarray, "i j k"]:
+def _rounded(values: Shaped[np.ndarray, "i j k"], path: Path, *, slope: float) -> Shaped[np.ndarray, "i j k"]:
+    tolerance = max(LABEL_TOLERANCE, slope / 2 * (1 + LABEL_TOLERANCE)) if slope < FINE_SLOPE else LABEL_TOLERANCE
     if values.dtype.kind != "f":
         return values
     with np.errstate(invalid="ignore"):  # infinity less infinity
-        wrong = ~(np.abs(values - np.rint(values)) <= LABEL_TOLERANCE)  # NaN is wrong too
+        wrong = ~(np.abs(values - np.rint(values)) <= tolerance)  # NaN is wrong too
     if wrong.any():
         raise DataError(
             f"{path}: {int(wrong.sum())} of {wrong.size} labels are not whole numbers ({values[wrong][0]:g}, say); "
