@@ -13,14 +13,8 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.config.run import Config
 from medsegdiff.data import fingerprint as module
 from medsegdiff.data.dataset import DataInfo, DataSource
-from medsegdiff.data.fingerprint import (
-    Fingerprint,
-    fingerprint,
-    fit_window,
-    guess_modalities,
-    shown_modalities,
-    told_modalities,
-)
+from medsegdiff.data.fingerprint import Fingerprint, fingerprint, fit_window
+from medsegdiff.data.modality import guess_modalities, shown_modalities, told_modalities
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import ConfigError

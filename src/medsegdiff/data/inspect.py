@@ -95,7 +95,7 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
             vanishing.append(case.name)
 
     read = scan(listing, config, track=track, also=shrink)
-    found.problems += _problems(listing, read)
+    found.problems += _problems(listing, read, config)
     _describe(read, found)
     _understand(read, config, found)
     found.remarks += [lost_in_words(vanishing, len(read.cases), config)] if vanishing else []
@@ -120,13 +120,14 @@ def _left_out(listing: Listing, found: Inspection) -> None:
     found.remarks += [line for line in told if line]
 
 
-def _problems(listing: Listing, read: Scan) -> list[str]:
+def _problems(listing: Listing, read: Scan, config: DataConfig) -> list[str]:
     """Word what has to be mended: of all cases together, of their masks, then case by case."""
     masks = listing.masks
     problems = []
     try:
         if listing.volumes:
             check_channels_alike(read)
+            read.modalities(config)  # mixed ones are refused
     except DataError as error:
         problems.append(str(error))
     problems += [f"{name}: the image has no mask" for name in unlabelled(listing)]

@@ -104,7 +104,7 @@ class ListedSource:
             split=make_split(listing.cases, config),
             groups={name: case.group for name, case in listing.cases.items() if case.group},
             layout=listing.layout,
-            modalities=listing.modalities,
+            modalities=self.scan.modalities(config),
             channel_files=files.pop() if len(files) == 1 else 1,
             passed_over=tuple(passed_over(listing)),
         )

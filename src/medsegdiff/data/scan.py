@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from medsegdiff.config.data import DataConfig, Plane
+from medsegdiff.config.data import DataConfig, Modality, Plane
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.masks import MaskFile, Masks, Stored
+from medsegdiff.data.modality import common_modalities
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
-from medsegdiff.io.image import check_same_grid, read_geometry
+from medsegdiff.io.image import check_same_grid, modality_of, read_geometry
 from medsegdiff.io.listing import LeftOut, Reason, in_words, list_images
 from medsegdiff.io.names import class_folders, image_name
 from medsegdiff.labels import Labels
@@ -30,6 +31,8 @@ class CaseScan:
     """Of the image; ``None`` where it can't be read."""
     channels: int = 0
     """Of the image."""
+    made_by: tuple[str, ...] = ()
+    """Modality of each channel in DICOM's words; empty words where its file does not say."""
     counts: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """Folder of masks and stored value → pixels."""
     foreground: tuple[int, ...] = ()
@@ -79,6 +82,11 @@ class Scan:
         """Most image channels of a case."""
         return max((case.channels for case in self.cases.values() if case.problem is None), default=0)
 
+    def modalities(self, config: DataConfig) -> tuple[Modality, ...]:
+        """Say what the values of the image channels are: as the user says, else the data set, else its files."""
+        told = config.modalities or self.listing.modalities
+        return told or common_modalities({name: self.cases[name].made_by for name in self.sound})
+
     def labels(self, config: DataConfig) -> Labels:
         """Say what mask values mean."""
         found = self.listing.masks.labels(self.values, task=config.task, classes=config.classes)
@@ -124,7 +132,8 @@ def _head(case: CaseFiles) -> CaseScan:
         check_grids(grids)
     except MedSegDiffError as error:
         return CaseScan(problem=error)
-    return CaseScan(grids[0][1], sum(channels for _, channels in found.values()))
+    made_by = [modality_of(geometry) for geometry, channels in found.values() for _ in range(channels)]
+    return CaseScan(grids[0][1], len(made_by), tuple(made_by))
 
 
 def _with_masks(

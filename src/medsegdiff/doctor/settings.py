@@ -20,7 +20,7 @@ import torch
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS
-from medsegdiff.data.fingerprint import shown_modalities
+from medsegdiff.data.modality import shown_modalities
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import COVERING, FEWEST_REGIONS, table_of
 from medsegdiff.doctor.report import Finding

@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 
 from medsegdiff.config.data import Plane
 from medsegdiff.config.diffusion import SamplingConfig
+from medsegdiff.data.modality import warn_of_modality
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
 from medsegdiff.errors import MedSegDiffError, memory_worded
@@ -92,6 +93,7 @@ def _told(
 def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]) -> Part:
     """Segment a volume slice by slice, with all candidates; ``noted`` hears what a large one needs."""
     config, sampling = drawing.config, drawing.request.sampling
+    warn_of_modality(case, config.spec.modalities)
     plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
     slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
     drawing = drawing.settled(slices)

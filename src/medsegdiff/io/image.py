@@ -21,6 +21,11 @@ def is_volume(path: Path) -> bool:
     return nifti.is_volume(path) or path.is_dir()
 
 
+def modality_of(geometry: Geometry) -> str:
+    """Tell what made an image, in DICOM's words (``CT``, ``MR`` …); empty where its file does not say."""
+    return geometry.header.modality if isinstance(geometry.header, dicom.DicomHeader) else ""
+
+
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
     """Read an image and where it lies."""
     if path.is_dir():

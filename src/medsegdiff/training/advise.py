@@ -19,7 +19,8 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, Track, no_progress
-from medsegdiff.data.fingerprint import Fingerprint, Span, check_neighbours, fingerprint, shown_modalities
+from medsegdiff.data.fingerprint import Fingerprint, Span, check_neighbours, fingerprint
+from medsegdiff.data.modality import shown_modalities
 from medsegdiff.data.open import open_source
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.hardware import Computed, device_memory, pick_device, pick_precision

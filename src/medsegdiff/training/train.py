@@ -18,8 +18,8 @@ from rich.console import Console
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
-from medsegdiff.data.fingerprint import shown_modalities
 from medsegdiff.data.loader import PreparedCases, loading_worded
+from medsegdiff.data.modality import shown_modalities
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
 from medsegdiff.errors import ConfigError, memory_worded, some
 from medsegdiff.hardware import DTYPES, on_cpu, place

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8, UInt16
 from nibabel.nifti1 import Nifti1Header
 from PIL import ExifTags, Image
 
-from medsegdiff.config.data import DataConfig
+from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.convert.labels import combination
 from medsegdiff.data.dataset import CaseFiles, Listing, Track
 from medsegdiff.data.masks import Stored, missing_structures
@@ -167,6 +167,11 @@ class Survey:
     def channels(self) -> int:
         """Most image channels of a case; of volumes, those of each."""
         return self.scan.channels
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Of the image channels, where somebody tells: the user, the data set or its files."""
+        return self.scan.modalities(self.config)
 
     @property
     def volumes(self) -> bool:

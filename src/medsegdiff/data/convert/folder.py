@@ -192,7 +192,7 @@ def _write_case(case: CaseFiles, found: Survey, plane: Plane, output: CaseOutput
 
 def scaled(volume: Float[np.ndarray, "c x y z"], found: Survey) -> Float[np.ndarray, "c x y z"]:
     """Scale a volume to 0 … 1, by channel."""
-    kinds = found.config.modalities or found.listing.modalities or ("mr",) * len(volume)
+    kinds = found.modalities or ("mr",) * len(volume)
     result = np.empty_like(volume)
     for number, (channel, kind) in enumerate(zip(volume, kinds, strict=True)):
         ends = (found.config.window or DEFAULT_WINDOW) if kind == "ct" else np.percentile(channel, PERCENTILES)
@@ -236,7 +236,7 @@ def _write_nifti(
 
 def _notes(found: Survey, plane: Plane) -> list[str]:
     notes = [f"Slices are {plane}."]
-    kinds = found.config.modalities or found.listing.modalities
+    kinds = found.modalities
     if found.channels not in (1, 3):
         return [*notes, f"Volumes of {found.channels} channels became NIfTI slices, values unchanged."]
     bits = 16 if found.channels == 1 else 8

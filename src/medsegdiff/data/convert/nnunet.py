@@ -96,7 +96,7 @@ def channel_names(found: Survey) -> list[str]:
     names = found.listing.channels if len(found.listing.channels) == found.channels else ()
     if not found.volumes:
         return list(names or COLOURS.get(found.channels) or _unnamed(found.channels))
-    kinds = found.listing.modalities if len(found.listing.modalities) == found.channels else ()
+    kinds = found.modalities if len(found.modalities) == found.channels else ()
     named = list(names or (["MR"] * found.channels if kinds else _unnamed(found.channels)))
     return ["CT" if kinds and kinds[number] == "ct" else name for number, name in enumerate(named)]
 
