@@ -135,3 +135,14 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path, monkeyp
     assert len(parts) == 1
     assert parts[0].startswith(".case.1-")
     assert parts[0].endswith(".nii.gz")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_no_room_is_made_for_voxels_that_are_not_there(tmp_path: Path, suffix: str) -> None:
+    """A damaged header that tells of 27 TB must not take the memory of the machine."""
+    save(tmp_path / "a.nii", np.zeros((4, 4, 4), np.uint8))
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[42:48] = np.array([30000] * 3, "<i2").tobytes()
+    (tmp_path / f"b{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    with pytest.raises(DataError, match="its header tells of 27000000000000 bytes of voxels, the file has"):
+        read_volume(tmp_path / f"b{suffix}")

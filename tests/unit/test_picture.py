@@ -183,3 +183,8 @@ def test_a_directory_without_a_width_is_said_of_the_file(tmp_path: Path) -> None
     path.write_bytes(bytes(data) + bytes.fromhex("0100 0301 0300 01000000 01000000 00000000"))
     with pytest.raises(DataError, match=r"a\.tif: can't be read as a picture"):
         header_of(path)
+
+
+def test_rows_that_are_not_there_are_not_black(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.tif: lacks 10 of the pixels that its header tells of"):
+        read_picture(write_tiff(tmp_path / "a.tif", GREY, t257=9))

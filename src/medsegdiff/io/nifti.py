@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,9 @@ LABEL_TOLERANCE = 1e-4
 """How far a label may be from a whole number: the slope of a file is rounded to 32 bits."""
 FINE_SLOPE = 0.5
 """Below it, labels lie on steps of the slope, and each is half a step from its number at most."""
+
+MOST_PACKED = 1032
+"""Bytes that DEFLATE packs into one, at most."""
 
 
 def is_volume(path: Path) -> bool:
@@ -91,6 +96,7 @@ def _read(path: Path) -> tuple[Shaped[np.ndarray, "i j k c"], Geometry, float]:
         volume = _format(file, path).from_file_map({"image": FileHolder(fileobj=file)}, mmap=False)
         shape = _axes(volume.shape, path)
         _check_voxels(volume, path)
+        _check_room(volume, file)
         voxels = np.asanyarray(volume.dataobj)
         while file.read(1 << 20):  # to the end, where gzip checks its sum
             pass
@@ -157,6 +163,14 @@ def _check_voxels(volume: Nifti1Image, path: Path) -> None:
         raise DataError(
             f"{path}: the voxels are of type {dtype}; allowed are real numbers. Save channels along a fourth axis."
         )
+
+
+def _check_room(volume: Nifti1Image, file: BufferedIOBase) -> None:
+    """Refuse a header that tells of more than there can be, before there is room made for it."""
+    told = math.prod(volume.shape) * volume.get_data_dtype().itemsize
+    size = os.fstat(file.fileno()).st_size
+    if told > size * (MOST_PACKED if isinstance(file, gzip.GzipFile) else 1):
+        raise EOFError(f"its header tells of {told} bytes of voxels, the file has {size}")
 
 
 def _rounded(values: Shaped[np.ndarray, "i j k"], path: Path, *, slope: float) -> Shaped[np.ndarray, "i j k"]:

@@ -138,8 +138,19 @@ def _check_known(picture: ImageFile.ImageFile, path: Path) -> None:
         reason = "holds signed 8-bit values. Save it with 16 bits, or unsigned"
     elif picture.mode == "F" and _tag(picture, PHOTOMETRIC, 1) == 0:
         reason = "holds floating point numbers of which the lowest is white. Save it with black at zero"
+    elif (missing := _missing(picture)) > 0:
+        reason = f"lacks {missing} of the pixels that its header tells of. Export it again"
     if reason:
         raise DataError(f"{path}: {reason}.")
+
+
+def _missing(picture: ImageFile.ImageFile) -> int:
+    """Count the pixels of a TIFF that no strip and no tile holds: Pillow would leave them black."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return 0
+    extents = [tile.extents for tile in picture.tile if tile.extents]
+    held = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
+    return _tag(picture, WIDTH, 0) * _tag(picture, HEIGHT, 0) - held
 
 
 def _deep_mode(picture: ImageFile.ImageFile) -> str:
