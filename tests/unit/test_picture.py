@@ -140,6 +140,11 @@ def test_a_colour_that_is_declared_transparent_is_seen(tmp_path: Path) -> None:
     for key in (GREY[2, 2, 0], unused):
         Image.fromarray(GREY[..., 0]).save(tmp_path / "a.png", transparency=int(key))
         assert read_picture(tmp_path / "a.png").transparent == (key != unused)
+    small = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    small.save(tmp_path / "a.png", bits=4, transparency=5)  # of levels 0 … 15, which are shown as 0 … 255
+    found = read_picture(tmp_path / "a.png")
+    assert found.transparent
+    assert np.array_equal(found.values[..., 0], np.arange(16).reshape(4, 4) * 17)
     with pytest.raises(DataError, match="parts of the picture are transparent"):
         read_image(write_deep_png(tmp_path / "a.png", GREY16, key=GREY16[2, 2].tolist()))
 

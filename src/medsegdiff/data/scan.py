@@ -175,9 +175,11 @@ def check_grids(files: Sequence[tuple[MaskFile, Geometry]]) -> None:
     for path, other in others:
         if other.shape != geometry.shape:
             unit = " (height×width)" if len(geometry.shape) == 2 else ""
+            turned = unit and other.shape == geometry.shape[::-1]
+            hint = " One of them may be turned by its EXIF or TIFF orientation, which viewers follow." if turned else ""
             raise GeometryError(
                 f"{first} is {size(geometry.shape)} but {path} is {size(other.shape)}{unit}. "
-                "They must lie on the same grid."
+                f"They must lie on the same grid.{hint}"
             )
         check_same_grid(geometry, other, names=(str(first), str(path)))
 

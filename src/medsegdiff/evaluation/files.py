@@ -102,8 +102,8 @@ def _find_masks(
     if checked and not labels.exclusive and (values := found.values()) not in TWO_VALUES:
         shown = some([str(value) for value in sorted(values)])
         raise DataError(
-            f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. If these are probabilities, say "
-            f"--as probabilities; if every value above 0 is foreground, set data.task={labels.task}."
+            f"{found.root}: predicted values are {shown}; masks hold 0/1 or 0/255. If these are probabilities, or grey "
+            "edges, say --as probabilities: they are cut at half."
         )
     return found
 

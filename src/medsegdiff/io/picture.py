@@ -61,7 +61,7 @@ class Picture:
 def header_of(path: Path) -> tuple[tuple[int, int], int]:
     """Read height, width and number of channels (1 or 3) from the header alone."""
     with _opened(path) as picture:
-        channels = _shown_channels(picture)  # first: a PNG may be loaded to look for its orientation
+        channels = _shown_channels(picture)  # first: a PNG is loaded to find its orientation
         return _shown_size(picture), channels
 
 
@@ -69,9 +69,11 @@ def read_picture(path: Path) -> Picture:
     """Read what a file shows, and make sure that it is what its header says."""
     with _opened(path) as picture:
         _check_known(picture, path)
-        channels, deep = _shown_channels(picture), _deep_mode(picture)
+        raw, channels = _raw_mode(picture), _shown_channels(picture)  # first: a PNG is loaded to find its orientation
         expected = (*_shown_size(picture), channels)
-    found = _deep(path, deep) if deep else _plain(path)
+        deep = _is_deep(picture, raw)
+        plain = None if deep else _plain(picture, raw)
+    found = plain or _deep(path, raw)
     if found.values.shape != expected:
         raise DataError(
             f"{path}: the pixels are {size(found.values.shape)} (height×width×channels), but the header says "
@@ -123,7 +125,7 @@ def _shown_size(picture: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def _shown_channels(picture: ImageFile.ImageFile) -> int:
-    return 1 if picture.mode in GREY_MODES or _deep_mode(picture) == GREY_WITH_ALPHA else 3
+    return 1 if picture.mode in GREY_MODES or _raw_mode(picture) == GREY_WITH_ALPHA else 3
 
 
 def _check_known(picture: ImageFile.ImageFile, path: Path) -> None:
@@ -153,31 +155,30 @@ def _missing(picture: ImageFile.ImageFile) -> int:
     return _tag(picture, WIDTH, 0) * _tag(picture, HEIGHT, 0) - held
 
 
-def _deep_mode(picture: ImageFile.ImageFile) -> str:
-    """Tell how 16-bit colour lies in the file; empty for all other pictures."""
-    if not picture.tile or picture.mode in GREY_MODES:
-        return ""
-    args = picture.tile[0].args
-    raw = args if isinstance(args, str) else str(args[0]) if args else ""
-    return raw if ";16" in raw else ""
+def _raw_mode(picture: ImageFile.ImageFile) -> str:
+    """Tell how the pixels lie in a file that is not loaded yet, in Pillow's words."""
+    args = picture.tile[0].args if picture.tile else ""
+    return args if isinstance(args, str) else str(args[0]) if args else ""
 
 
-def _plain(path: Path) -> Picture:
+def _is_deep(picture: ImageFile.ImageFile, raw: str) -> bool:
+    """Tell whether it is 16-bit colour, or has alpha beside 16-bit grey."""
+    return ";16" in raw and picture.mode not in GREY_MODES
+
+
+def _plain(picture: ImageFile.ImageFile, raw: str) -> Picture:
     """Read a picture of which Pillow keeps all bits."""
-    with _opened(path) as picture:
-        turned = ImageOps.exif_transpose(picture)
-        key, inverted = _transparent_colour(picture), _tag(picture, PHOTOMETRIC, 1) == 0
-        unsigned = _tag(picture, SAMPLE_FORMAT, 1) == 1
-        lossy = picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg")
-        palette = _palette(turned) if turned.mode in ("P", "PA") else None
-        values, alpha = _parted(_resolved(turned))
-    if values.dtype == np.uint16 and inverted:  # of 8 bits and fewer, Pillow turns white and black itself
+    turned = ImageOps.exif_transpose(picture)
+    palette = _palette(turned) if turned.mode in ("P", "PA") else None
+    values, alpha = _parted(_resolved(turned))
+    if values.dtype == np.uint16 and _tag(picture, PHOTOMETRIC, 1) == 0:  # of fewer bits, Pillow turns them itself
         values = np.uint16(65535) - values
-    if values.dtype == np.int32 and unsigned and values.min() < 0:
+    if values.dtype == np.int32 and _tag(picture, SAMPLE_FORMAT, 1) == 1 and values.min() < 0:
         values = values.view(np.uint32)
     transparent = alpha is not None and bool(alpha.min() < 255)
-    if key is not None and palette is None:
+    if palette is None and (key := _transparent_colour(picture, raw)) is not None:
         transparent |= bool((values == key).all(axis=2).any())
+    lossy = picture.format in LOSSY or picture.info.get("compression") in ("jpeg", "tiff_jpeg")
     return Picture(values, transparent, lossy, one_bit=turned.mode == "1", palette=palette)
 
 
@@ -201,15 +202,12 @@ def _parted(picture: Image.Image) -> tuple[Shaped[np.ndarray, "h w c"], Shaped[n
     return (pixels[..., :-1], pixels[..., -1]) if pixels.shape[2] in (2, 4) else (pixels, None)
 
 
-def _transparent_colour(picture: ImageFile.ImageFile) -> np.ndarray | None:
+def _transparent_colour(picture: ImageFile.ImageFile, raw: str) -> np.ndarray | None:
     """Find the grey or colour that a PNG declares transparent, in the values that it is read as."""
     key = picture.info.get("transparency")
     if key is None or picture.mode not in (*GREY_MODES, "RGB"):
         return None
-    args = picture.tile[0].args if picture.tile else ""
-    bits = str(args).rpartition(";")[2]
-    scale = 255 // (2 ** int(bits) - 1) if picture.mode == "L" and bits in ("2", "4") else 1
-    return np.atleast_1d(key) * scale
+    return np.atleast_1d(key) * {"L;2": 85, "L;4": 17}.get(raw, 1)
 
 
 def _palette(picture: Image.Image) -> Palette:
