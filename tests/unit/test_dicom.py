@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -337,3 +338,17 @@ def test_stored_bits_are_read_as_simpleitk_reads_them(tmp_path: Path, photometri
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
     oracle = SimpleITK.GetArrayFromImage(reader.Execute()).astype(np.float32).T
     assert np.array_equal(image[0], oracle)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_wrong_with_a_slice_is_said_of_the_file(tmp_path: Path, seed: int) -> None:
+    """Bytes changed at random in one of three slices; pydicom looks at most of them when they are asked for."""
+    folder = write_slices(tmp_path / "series", make_slices(VALUES[:3]))
+    rng = np.random.default_rng(seed)
+    data = bytearray((folder / "IM1.dcm").read_bytes())
+    for place in rng.integers(132, len(data), 4):
+        data[place] = rng.integers(256)
+    (folder / "IM1.dcm").write_bytes(data)
+    with suppress(DataError):
+        assert read_series(folder)[0].shape[0] == 1

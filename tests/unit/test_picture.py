@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -193,3 +195,16 @@ def test_a_directory_without_a_width_is_said_of_the_file(tmp_path: Path) -> None
 def test_rows_that_are_not_there_are_not_black(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.tif: lacks 10 of the pixels that its header tells of"):
         read_picture(write_tiff(tmp_path / "a.tif", GREY, t257=9))
+
+
+def test_a_colour_that_the_palette_lacks_is_refused(tmp_path: Path) -> None:
+    paletted = Image.fromarray((GREY[..., 0] % 3).astype(np.uint8))
+    paletted.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    paletted.save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"PLTE") - 4
+    short = struct.pack(">I", 6) + data[start + 4 : start + 14]
+    short += struct.pack(">I", zlib.crc32(short[4:]))
+    (tmp_path / "a.png").write_bytes(data[:start] + short + data[start + 21 :])
+    with pytest.raises(DataError, match="it has the colour 2 of a palette of 2"):
+        read_picture(tmp_path / "a.png")

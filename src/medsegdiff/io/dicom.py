@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from medsegdiff.errors import DataError, GeometryError, some
-from medsegdiff.io.dicom_file import BROKEN, SUFFIXES, Dataset, dicom_library, is_dicom, open_dicom
+from medsegdiff.io.dicom_file import BROKEN, SUFFIXES, Dataset, damage_named, dicom_library, is_dicom, open_dicom
 from medsegdiff.io.dicom_grid import Plane, make_plane, sort_planes, step_between
 from medsegdiff.io.dicom_pixels import read_values
 from medsegdiff.types import Geometry
@@ -22,6 +22,11 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7."
 """Class of screenshots and dose reports; some programs write slices so, with a position."""
 NO_SLICES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}." for kind in ("66", "481", "30"))
 """Classes with rows and columns that are not images of the patient: segmentations, RT objects, parametric maps."""
+ASKED = (
+    "SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "Modality", "Rows", "Columns",
+    "ImagePositionPatient", "SpacingBetweenSlices", "SliceThickness",
+)  # fmt: skip
+"""What is asked of every header, outside of what `_plane` reads."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def _sorted(folder: Path) -> tuple[list[str], Geometry]:
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
     ordered = [planes[name] for name in names]
-    step = step_between(ordered, _thickness(headers[names[0]]))
+    with damage_named(folder / names[0]):
+        thickness = _thickness(headers[names[0]])
+    step = step_between(ordered, thickness)
     geometry = Geometry(
         shape=(*ordered[0].size, len(names)),
         spacing=(*ordered[0].spacing, round(float(np.linalg.norm(step)), 6)),
@@ -137,6 +144,9 @@ def _header(path: Path) -> Dataset | None:
     if not promised and not is_dicom(path):
         return None
     header = open_dicom(path, pixels=False)
+    with damage_named(path):
+        for word in ASKED:  # pydicom reads a value when it is asked for
+            header.get(word)
     kind = f"{header.get('SOPClassUID') or header.file_meta.get('MediaStorageSOPClassUID', '')}."  # DICOMDIR
     placeless = "ImagePositionPatient" not in header
     if "Rows" not in header and _is_image_class(kind[:-1]):

@@ -130,7 +130,7 @@ def _encode(
                 max_fractional_value=255,
                 **_identity(),
             )
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except Exception as error:  # elements that nobody asked for so far may be damaged
             raise DataError(
                 f"The header of the series does not allow a DICOM-SEG ({error}). Repair it, or write masks as NIfTI."
             ) from error

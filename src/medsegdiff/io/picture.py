@@ -214,6 +214,8 @@ def _palette(picture: Image.Image) -> Palette:
     pixels = np.asarray(picture)
     indices = pixels[..., 0] if pixels.ndim == 3 else pixels
     colours = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if indices.max() >= len(colours):
+        raise ValueError(f"it has the colour {indices.max()} of a palette of {len(colours)}")
     said = picture.info.get("transparency", b"")
     faint = {said} if isinstance(said, int) else {index for index, alpha in enumerate(said) if alpha < 255}
     if pixels.ndim == 3:
