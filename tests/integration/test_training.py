@@ -102,6 +102,23 @@ def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, a
     assert (again.reason, again.step) == ("finished already", 6)
 
 
+def test_a_validation_that_no_checkpoint_knows_of_is_not_logged_twice(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends between the line of a validation and what is written down of it."""
+
+    def ended(*given: object) -> None:
+        raise SystemExit
+
+    config = small_config("train.max_steps=3", "train.val_every=3", "train.save_every=3")
+    monkeypatch.setattr(trainer, "save_progress", ended)
+    with pytest.raises(SystemExit):
+        train(folder, tmp_path / "run", config)
+    monkeypatch.undo()
+    train(folder, tmp_path / "run", config, resume=True)
+    assert [line["step"] for line in Run(tmp_path / "run").lines() if "dice" in line] == [3]
+
+
 def progress(run: Path) -> tuple[dict[str, str], str]:
     with safe_open(run / STATE, framework="pt") as stored:
         return stored.metadata(), (run / PROGRESS).read_text()

@@ -116,3 +116,19 @@ def test_every_key_is_documented() -> None:
 def test_configurations_can_not_be_changed(config: Config) -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.train.max_steps = 3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"train:\n  max_steps: 5 # \xfcber Nacht\n", r"mine\.yaml: can't be read as UTF-8 text"),
+        (b"base: mine.yaml\n", r"mine\.yaml: builds on itself \(mine\.yaml on mine\.yaml\)"),
+    ],
+)
+def test_files_that_are_no_preset_are_refused_by_name(
+    content: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        load_preset("mine.yaml")

@@ -52,13 +52,15 @@ def preset_facts() -> list[dict[str, str]]:
     return [{"name": name, "for": c.description, "reproduces": c.reproduces} for name, c in presets]
 
 
-def _read(name: str) -> dict[str, Any]:
-    """Read the values of a preset or a file, laid over those of its base."""
+def _read(name: str, *, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read the values of a preset or a file, laid over those of its base; ``above`` are those that build on it."""
     known = preset_names()
+    if name in above:
+        raise ConfigError(f"{name}: builds on itself ({' on '.join((*above, name))}). Name a preset as the last base.")
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise ConfigError(f"There is no configuration file {name}.")
-        text = Path(name).read_text(encoding="utf-8")
+        text = _text(Path(name))
     elif name in known:
         text = (
             resources.files("medsegdiff.config")
@@ -73,7 +75,14 @@ def _read(name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}: expected sections of keys, such as 'train: {{max_steps: 2000}}'; found {values!r}.")
     values = with_keys_of_today(values)
     base = values.pop("base", None)
-    return values if base is None else _laid_over(_read(str(base)), values)
+    return values if base is None else _laid_over(_read(str(base), above=(*above, name)), values)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: can't be read as UTF-8 text ({error}). Save it as UTF-8.") from error
 
 
 def _yaml(text: str, where: str) -> Any:

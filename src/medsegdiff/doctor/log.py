@@ -11,7 +11,7 @@ import numpy as np
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.report import Finding
 from medsegdiff.doctor.weights import header_of
-from medsegdiff.errors import CheckpointError, DataError
+from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.checkpoint import BEST, LAST
 from medsegdiff.training.run import Run
@@ -30,10 +30,7 @@ _training = partial(Finding, "training")
 
 def examine_log(run: Run, config: ResolvedConfig) -> list[Finding]:
     """Examine how training went."""
-    try:
-        lines = run.lines()
-    except ValueError as error:
-        raise DataError(f"{run.log}: can't be read ({error}). The file is damaged.") from error
+    lines = run.lines()
     losses = [line for line in lines if "loss" in line]
     validations = [line for line in lines if line.get("dice") is not None]
     progress = _progress(run)

@@ -102,15 +102,20 @@ class Run:
         return dataclasses.replace(info, split=split)
 
     def lines(self, *, up_to: int | None = None) -> list[dict[str, Any]]:
-        """Read the log."""
+        """Read the log; a line that a crash has cut is left out."""
         if not self.log.is_file():
             return []
-        lines = [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        return [line for line in lines if up_to is None or line["step"] <= up_to]
+        try:
+            whole = [text for text in self.log.read_text(encoding="utf-8").splitlines() if text.endswith("}")]
+            lines = [json.loads(text) for text in whole]
+            return [line for line in lines if up_to is None or line["step"] <= up_to]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.log}: can't be read ({error}). The file is damaged; remove it.") from error
 
-    def start_log(self, *, up_to: int) -> None:
-        """Cut the log to what a checkpoint knows of, so that resumed steps are not there twice."""
-        write_text(self.log, "".join(json.dumps(line) + "\n" for line in self.lines(up_to=up_to)))
+    def start_log(self, *, up_to: int, validated: int) -> None:
+        """Cut the log to the step and the validation that a checkpoint knows of, so that none is there twice."""
+        known = [line for line in self.lines(up_to=up_to) if "dice" not in line or line["step"] <= validated]
+        write_text(self.log, "".join(json.dumps(line) + "\n" for line in known))
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -143,7 +148,7 @@ class Run:
             return {}
         try:
             told = json.loads(self.record.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise DataError(f"{self.record}: can't be read ({error}). The file is damaged or not whole.") from error
         if not isinstance(told, dict):
             raise DataError(f"{self.record}: holds no record of a run. It was not written by medsegdiff.")
@@ -153,7 +158,7 @@ class Run:
         """Read where imported weights come from; nothing of weights that were trained from the start."""
         try:
             told = self.told()
-        except (OSError, DataError):
+        except DataError:
             return {}
         return {key: told[key] for key in ORIGIN if key in told}
 

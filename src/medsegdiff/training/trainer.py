@@ -93,7 +93,7 @@ class Trainer:
         if progress.step >= self.budget.total and not self._validation_due():
             return self._outcome("finished already")
         if self.accelerator.is_main_process:
-            self.run.start_log(up_to=progress.step)
+            self.run.start_log(up_to=progress.step, validated=progress.validated)
         stop = None if self.budget.open else self.budget.total
         monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=stop, console=self.console)
         with monitor, stop_signals() as asked:
