@@ -10,7 +10,7 @@ import pytest
 from safetensors import SafetensorError
 
 from medsegdiff.io import atomic
-from medsegdiff.io.atomic import atomic_path, to_json, write_json, write_text
+from medsegdiff.io.atomic import atomic_path, remove_parts, to_json, write_json, write_text
 from medsegdiff.io.raster import write_mask
 
 
@@ -103,3 +103,11 @@ def test_folders_are_made_and_json_is_strict(tmp_path: Path) -> None:
     write_json(tmp_path / "a" / "b.json", {"x": float("nan"), "y": [1.5, float("inf")], "z": ("a", Path("b"))})
     assert json.loads((tmp_path / "a" / "b.json").read_text()) == {"x": None, "y": [1.5, None], "z": ["a", "b"]}
     assert "NaN" not in to_json({"x": float("nan")})
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = {".hidden", ".last-notes.txt", "last.safetensors", ".DS_Store"}
+    for name in (*kept, ".last-0123abcd.safetensors", ".case.1-89abcdef.nii.gz", ".run-00000000"):
+        (tmp_path / name).write_text("half")
+    remove_parts(tmp_path, tmp_path / "nowhere")
+    assert {path.name for path in tmp_path.iterdir()} == kept

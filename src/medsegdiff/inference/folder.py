@@ -23,7 +23,7 @@ from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference import RECORD
 from medsegdiff.inference.sizes import Size
-from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.io.atomic import remove_parts, write_json, write_text
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import CONFIG, Origin
 from medsegdiff.registry import require
@@ -34,6 +34,8 @@ FORMAT = 2
 RATES, SPLIT = "staple.csv", "split.csv"
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 """What may be written of a result: folders of the folder."""
+ASIDE = ".earlier-"
+"""How a folder begins that earlier results are moved to until there are new ones."""
 
 
 class _Told(BaseModel):
@@ -164,9 +166,9 @@ class SegmentationFolder:
     def renewed(self, record: Record, split_file: Path | None) -> Iterator[None]:
         """Write the first new result: when it is there, those of an earlier time are gone; if not, they are back."""
         split = None if split_file is None or self._is_run else split_file.read_text(encoding="utf-8")
-        ours = (RECORD, *self._cleared)
+        ours = (*self._cleared, RECORD)  # last what tells that they are results: a kill may come in between
         earlier = [name for name in ours if os.path.lexists(self.root / name)]
-        aside = self.root / f".earlier-{secrets.token_hex(4)}"
+        aside = self.root / f"{ASIDE}{secrets.token_hex(4)}"
         try:
             _move(earlier, self.root, aside)
             self._tell(record)
@@ -181,7 +183,9 @@ class SegmentationFolder:
             with suppress(OSError):
                 aside.rmdir()
             raise
-        _remove(aside)
+        remove_parts(self.root)
+        for left in self.root.glob(f"{ASIDE}*"):  # also by processes that were killed
+            _remove(left)
 
     def forget(self, name: str) -> None:
         """Remove what was written of an image that could not be written whole."""

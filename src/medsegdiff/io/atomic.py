@@ -7,6 +7,7 @@ import json
 import math
 import mmap
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -44,6 +45,18 @@ def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+PART = re.compile(r"\..*-[0-9a-f]{8}(\.\w+)*")
+"""What the neighbours are called that files are written to."""
+
+
+def remove_parts(*folders: Path) -> None:
+    """Remove what a process that was killed had begun to write into folders; nobody else may be writing there."""
+    for folder in folders:
+        for path in folder.glob(".*") if folder.is_dir() else ():
+            if PART.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

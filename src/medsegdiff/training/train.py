@@ -24,6 +24,7 @@ from medsegdiff.data.orientation import in_words, looked_at, orientation_of
 from medsegdiff.errors import ConfigError, memory_worded, some
 from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
+from medsegdiff.io.atomic import remove_parts
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
 from medsegdiff.training.calibration import calibrate
@@ -111,6 +112,7 @@ def train(
     elif start:
         trainer.begin_with(start)
     if accelerator.is_main_process:
+        remove_parts(run.folder, run.pictures(0).parent)
         run.describe(resolved, info, str(data))
     accelerator.wait_for_everyone()
     try:
