@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadscope --no-loadscope-reorder
+INPUTS ?= 10000
+KILLS ?= 40
+SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: demo test coverage check bench docs format clean
+.PHONY: demo test coverage fuzz check bench docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/medsegdiff demo
@@ -15,6 +18,9 @@ test: $(VENV)/.installed-dev
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term
+
+fuzz: $(VENV)/.installed-dev
+	nice -n 5 $(BIN)/pytest tests/fuzz --verbose --fuzz-inputs=$(INPUTS) --fuzz-kills=$(KILLS) --fuzz-seed=$(SEED)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -24,6 +24,9 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--data-root", default="../shared/data", help="Folder of real data; tests skip without it.")
+    parser.addoption("--fuzz-inputs", default=300, type=int, help="Inputs that tests/fuzz tries, over all formats.")
+    parser.addoption("--fuzz-kills", default=2, type=int, help="Points at which each command is killed.")
+    parser.addoption("--fuzz-seed", default=0, type=int, help="The same seed tries the same inputs.")
     parser.addoption("--nnunet-python", default=None, help="Python that has nnunetv2; its check is skipped without.")
 
 
