@@ -16,9 +16,9 @@ KEPT = 2**28
 
 
 class FirstNoise:
-    """Draws the first noise of members, and keeps that of the last image: the slices of a volume may share theirs.
+    """Draws the first noise of members, and keeps that of the last images: the slices of a volume may share theirs.
 
-    There it is the same for every slice; drawing it anew took as long as a step of the network.
+    There it is the same for every slice: of ten members with 16 channels of 256 px, 0.38 s of a CPU each time.
     """
 
     def __init__(self) -> None:

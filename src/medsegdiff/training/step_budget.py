@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from types import FrameType
 
+import torch
 from accelerate import Accelerator
 
 from medsegdiff.config.run import TrainConfig
@@ -19,6 +20,8 @@ WARM = 3
 """Steps that don't count: memory is asked for, workers start."""
 MEASURED = 10
 """Steps that are measured, at most."""
+ASK_EVERY = 5
+"""Steps between questions that a GPU, or other processes, have to be waited for to answer."""
 SHARE = 0.1
 """Of the time, after which the number is settled though fewer were measured."""
 
@@ -58,6 +61,14 @@ class StepBudget:
     def step_seconds(self) -> float:
         """Median of the steps that count."""
         return median(self.times[WARM:])
+
+    def asks(self, device: torch.device) -> bool:
+        """Tell, in all processes alike, whether to wait after this step for what the device and the others know.
+
+        A GPU would be idle meanwhile; a CPU is asked after each step, and so are all while steps are measured.
+        """
+        step = self.progress.step
+        return device.type == "cpu" or self.open or step % ASK_EVERY == 0 or step >= self.total
 
     def start(self) -> None:
         """Start the watch before a step: what is done between steps is not training time."""

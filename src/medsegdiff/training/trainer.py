@@ -26,9 +26,6 @@ from medsegdiff.training.step_budget import StepBudget, StopRequest, asked_anywh
 from medsegdiff.training.validation import Monitor, Validator
 
 LOG_EVERY = 10
-ASK_EVERY = 5
-"""Steps between questions that the device, or other processes, have to be waited for to answer; a CPU is not idle
-meanwhile and is asked after each."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ class Trainer:
             self.means.add(**self.step(as_batch(loaded)).parts())
             monitor.count(train.batch_size * world)
             if self.accelerator.sync_gradients:
-                if self._time_to_ask():
+                if self.budget.asks(self.accelerator.device):
                     self.step.count_skipped()
                     self._check_finite()
                 self._settle(monitor)
@@ -142,11 +139,6 @@ class Trainer:
         seconds = torch.tensor(self.budget.elapsed(), device=self.accelerator.device)
         if self.budget.spend(float(self.accelerator.reduce(seconds, "mean"))):
             monitor.settled(self.progress.step, self.budget.total, self.budget.step_seconds)
-
-    def _time_to_ask(self) -> bool:
-        """Tell, in all processes alike, whether to wait after this step for what is not known here."""
-        every = 1 if self.accelerator.device.type == "cpu" else ASK_EVERY
-        return self.progress.step % every == 0 or self.progress.step >= self.budget.total
 
     def _check_finite(self) -> None:
         """Give up where nothing has been finite for a while."""
@@ -195,7 +187,7 @@ class Trainer:
 
     def _asked_to_stop(self, asked: StopRequest) -> str:
         """Find out, in all processes alike, whether somebody asked to stop."""
-        if self.accelerator.num_processes > 1 and not self._time_to_ask():
+        if self.accelerator.num_processes > 1 and not self.budget.asks(self.accelerator.device):
             return ""
         return "interrupted" if asked_anywhere(asked, self.accelerator) else ""
 
