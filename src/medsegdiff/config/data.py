@@ -16,6 +16,11 @@ Values = Literal["standard", "unit", "raw"]
 """Mean 0 and standard deviation 1; 0 … 1, which pictures are as read, volumes divided by 255; as read: pictures 0 … 1,
 volumes in the units of their file."""
 
+MaskFolders = Literal["auto", "raters", "structures", "instances"]
+"""Drawings of the same by several persons; structures that may overlap; parts of one structure."""
+ImageFolders = Literal["auto", "groups", "kinds"]
+"""Of one patient, say, and kept together in one part of the split; of one kind, say benign or malignant."""
+
 Augmentation = Literal["light", "strong", "nnunet"]
 """Sets of random changes."""
 
@@ -31,10 +36,16 @@ class DataConfig(Component):
     """Names of the mask channels (for ``exclusive`` the background is the first); ``null`` asks the data."""
     layout: str = "auto"
     """Entry of the registry of data sets that lists the files; ``auto`` goes by their names."""
-    mask_dir: str = "masks"
-    """Folder of the masks beside ``images/``."""
-    mask_folders: Literal["auto", "raters", "structures"] = "auto"
-    """What sub-folders of ``masks/`` are; ``auto`` goes by their names."""
+    image_dir: str | None = None
+    """Folder of the images; ``null`` goes by the words that people use for them, ``images`` first of all."""
+    mask_dir: str | None = None
+    """Folder of the masks; ``null`` goes by the words that people use for them, ``masks`` first of all."""
+    mask_folders: MaskFolders = "auto"
+    """What several masks of an image are, in sub-folders of ``masks/`` or numbered: drawings of ``raters``,
+    ``structures``, or ``instances`` of one structure, which are united; ``auto`` goes by names."""
+    image_folders: ImageFolders = "auto"
+    """What sub-folders of images are: ``groups`` (patients), which stay together in one part of the split, or
+    ``kinds``, which do not; ``auto`` goes by their names: those with numbers are groups."""
     mask_threshold: int | None = Field(default=None, ge=1, le=255)
     """Grey level from which on a pixel of a mask is foreground: 128 is from half on, 1 is above black; ``null``: masks
     hold 0/1, 0/255 or class indices."""

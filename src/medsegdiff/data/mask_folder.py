@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Literal
 
+from medsegdiff.config.data import MaskFolders
+from medsegdiff.data.instances import united
 from medsegdiff.data.masks import Kind, Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.listing import folders_in, list_images
@@ -20,7 +21,7 @@ RATER_WORDS = ("rater", "reader", "expert", "annotator", "observer", "grader")
 def mask_folder(
     root: Path,
     *,
-    kind: Literal["auto", "raters", "structures"] = "auto",
+    kind: MaskFolders = "auto",
     names: Collection[str] = (),
 ) -> Masks:
     """Look through a folder with masks: flat, or in sub-folders that stand for raters or for structures."""
@@ -41,6 +42,8 @@ def mask_folder(
     if whole.images:
         return Masks({"": by_name(whole.images, names)}, kind="flat", where=root, left_out=left_out)
     files = {composed(folder.name): by_name(held.images, names) for folder, held in folders.items()}
+    if kind == "instances":
+        return united(files, where=root, left_out=left_out)
     return Masks(files, kind=kind_of(files, root, asked=kind), where=root, left_out=left_out)
 
 
@@ -71,9 +74,9 @@ def without_mark(stem: str) -> str:
     return stem
 
 
-def kind_of(folders: Collection[str], where: Path, *, asked: Literal["auto", "raters", "structures"] = "auto") -> Kind:
+def kind_of(folders: Collection[str], where: Path, *, asked: MaskFolders = "auto") -> Kind:
     """Tell raters from structures by their names; where these contradict each other, the user has to say."""
-    if asked != "auto":
+    if asked in ("raters", "structures"):
         return asked
     raters = [name for name in folders if name.lower().startswith(RATER_WORDS)]
     if raters and len(raters) < len(folders):

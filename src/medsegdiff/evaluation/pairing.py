@@ -81,7 +81,7 @@ def pair(
 ) -> Pairing:
     """Find out what is compared with what."""
     FUSERS[fusion]  # an unknown name shows, whether or not anything is fused
-    root = inner(references, data.mask_dir)
+    root = inner(references, data.mask_dir or "masks")
     places = (SegmentationFolder.around(predictions).root, references, root.parent)
     listed = None if split is None else _listed(split, places)
     data = data.model_copy(update={"layout": _layout(predictions, references, data)})

@@ -23,7 +23,7 @@ def _match(root: Path) -> bool:
 
 def _list(root: Path, config: DataConfig) -> Listing:
     """List images and masks of the same name, as most people have them."""
-    folder = root / "images"
+    folder = root / (config.image_dir or "images")
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder.")
     held = list_images(folder) if folder.is_dir() else Contents()
@@ -32,18 +32,24 @@ def _list(root: Path, config: DataConfig) -> Listing:
         here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
         raise DataError(
             f"{root}: expected images ({', '.join(SUFFIXES)}, folders of DICOM) in images/ and masks in "
-            f"{config.mask_dir}/; found in {seen}: {here}."
+            f"{mask_dir(config)}/, or images and masks that belong together by their names; found in {seen}: {here}. "
+            "If folders are called otherwise, set data.image_dir and data.mask_dir."
         )
     cases = indexed((CaseFiles(image_name(path), (path,)) for path in held.images), folder)
-    where = root / config.mask_dir
+    where = root / mask_dir(config)
     masks = _masks(where, cases, config)
     listed = assign(cases, root / "split.csv")
     unlisted = tuple(name for name in cases if name not in listed)
     return Listing(root, "folder", listed, masks, unlisted=unlisted, left_out=held.left_out)
 
 
+def mask_dir(config: DataConfig) -> str:
+    """Name the folder of the masks, beside that of the images."""
+    return config.mask_dir or "masks"
+
+
 def _masks(where: Path, cases: Mapping[str, CaseFiles], config: DataConfig) -> Masks:
-    if not where.exists() and config.mask_dir == "masks":  # images alone can be segmented
+    if not where.exists() and mask_dir(config) == "masks":  # images alone can be segmented
         return Masks({}, kind="flat", where=where)
     if drawn := dicom_mask_files(where):
         return dicom_masks(drawn, cases, where=where, classes=config.classes)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.config.data import DataConfig
+from medsegdiff.config.data import DataConfig, MaskFolders
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected
+from medsegdiff.data.instances import united
 from medsegdiff.data.layouts.msd import read_json
 from medsegdiff.data.mask_folder import kind_of
 from medsegdiff.data.masks import Masks
@@ -61,9 +62,16 @@ def _list(root: Path, config: DataConfig) -> Listing:
         cases[row.name] = CaseFiles(row.name, paths, part=part, group=row.group)
         for folder, path in row.masks.items():
             masks[folder][row.name] = _there(path, file, row)
-    kind = "flat" if set(masks) <= {""} else kind_of(masks, file, asked=config.mask_folders)
     channels = tuple(rows[0].images) if "" not in rows[0].images else ()
-    return Listing(root, "manifest", cases, Masks(masks, kind=kind, where=file), channels)
+    return Listing(root, "manifest", cases, _masks(masks, config.mask_folders, where=file), channels)
+
+
+def _masks(files: Mapping[str, Mapping[str, Path]], asked: MaskFolders, *, where: Path) -> Masks:
+    if set(files) <= {""}:
+        return Masks(files, kind="flat", where=where)
+    if asked == "instances":
+        return united(files, where=where)
+    return Masks(files, kind=kind_of(files, where, asked=asked), where=where)
 
 
 def _file(root: Path) -> Path | None:
