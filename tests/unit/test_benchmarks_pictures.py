@@ -195,4 +195,4 @@ def test_images_of_similar_folders_are_not_lidc(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         photograph(tmp_path / part / "images" / "a.png")
         write_png(tmp_path / part / "gt" / "a_l0.png", LESION)
-    assert detect(tmp_path) is None
+    assert detect(tmp_path) != "lidc"

@@ -55,6 +55,8 @@ def show(found: Inspection) -> None:
     """Print the findings."""
     unlisted = f"; {found.unlisted} are in no part of the split and will not be used" if found.unlisted else ""
     result(f"layout          {found.layout}")
+    for line in found.understood:
+        result(f"understood      {line}")
     result(f"images          {found.images}  {_counts(found.split)}{unlisted}")
     result(f"sizes           {_counts(found.sizes)}; {_counts(found.channels)}")
     if found.spacing:

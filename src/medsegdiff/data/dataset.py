@@ -60,6 +60,8 @@ class DataInfo:
     """Files per image, one per channel."""
     passed_over: tuple[str, ...] = ()
     """What of its files is not used and why, in sentences."""
+    understood: tuple[str, ...] = ()
+    """How files were understood, where names alone tell."""
     foreground: frozenset[str] = frozenset()
     """Slices with a structure: every other training sample is one of them, and validation takes no others."""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -134,6 +136,10 @@ class Listing:
     """What else is in the folders of its images."""
     remarks: tuple[str, ...] = field(default=())
     """What the data set is known for, and its user should know."""
+    understood: tuple[str, ...] = ()
+    """How its files were understood, where names alone tell, for the user to see whether it is true."""
+    doubts: tuple[str, ...] = ()
+    """Why its masks can't be told, where names allow several readings; its images can be segmented."""
 
     @property
     def volumes(self) -> bool:

@@ -31,6 +31,8 @@ class Inspection:
     """What was found in a data set."""
 
     layout: str = ""
+    understood: list[str] = field(default_factory=list)
+    """How files were understood, where names alone tell."""
     images: int = 0
     split: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -84,7 +86,7 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
         return found
     masks = listing.masks
     found.layout, found.images, found.remarks = listing.layout, len(listing.cases), list(listing.remarks)
-    found.unlisted = len(listing.unlisted)
+    found.unlisted, found.understood = len(listing.unlisted), list(listing.understood)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
     _left_out(listing, found)
     thumbnails, vanishing = dict[str, torch.Tensor](), list[str]()

@@ -13,6 +13,7 @@ from medsegdiff.data.masks import MaskFile, MaskReader, Masks, whole
 from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.listing import LeftOut
+from medsegdiff.labels import MAX_CLASSES
 from medsegdiff.types import Geometry
 
 
@@ -38,7 +39,8 @@ class UnitedReader(MaskReader):
                     f"{first} is {size(united.shape)} but {file} is {size(values.shape)}. "
                     "Instances of one image must lie on the same grid."
                 )
-            if np.any((values > 0) & (united > 0) & (values != united)):
+            overlap = values[(values > 0) & (united > 0) & (values != united)]
+            if max(values.max(), united.max()) <= MAX_CLASSES and overlap.size:
                 raise DataError(
                     f"{file}: holds another class than {first} in one place; instances of one structure are united. "
                     "If they are structures or raters, set data.mask_folders."
@@ -55,9 +57,7 @@ class UnitedReader(MaskReader):
         return grid
 
 
-def united(
-    folders: Mapping[str, Mapping[str, MaskFile]], *, where: Path, left_out: Sequence[LeftOut] = ()
-) -> Masks:
+def united(folders: Mapping[str, Mapping[str, MaskFile]], *, where: Path, left_out: Sequence[LeftOut] = ()) -> Masks:
     """Take the masks of a case in all folders for instances of one structure."""
     found: dict[str, list[Path]] = defaultdict(list)
     for of_cases in folders.values():

@@ -23,6 +23,9 @@ from medsegdiff.io.image import read_channels
 from medsegdiff.registry import Entry
 from medsegdiff.types import Case, Geometry
 
+LAST = ("tree", "folder")
+"""Layouts that fit much: they are asked after all others, those of plug-ins too."""
+
 
 def open_source(where: str | Path, config: DataConfig, *, track: Track = no_progress) -> DataSource:
     """Open data on disk, whose layout is detected, or a data set that is made, by its name."""
@@ -44,15 +47,19 @@ def open_source(where: str | Path, config: DataConfig, *, track: Track = no_prog
     )
 
 
-def list_cases(root: Path, config: DataConfig) -> Listing:
-    """List the cases of a data set on disk."""
+def list_cases(root: Path, config: DataConfig, *, images_alone: bool = False) -> Listing:
+    """List the cases of a data set on disk; it does not matter what its masks are where ``images_alone`` are wanted."""
     name = detect(root) if config.layout == "auto" else config.layout
-    entry = DATASETS[name or "folder"]
+    entry = DATASETS[name or ("tree" if config.image_dir or config.mask_dir else "folder")]
     if kind_of(entry) == "generated":
         raise ConfigError(f"data.layout is '{name}', which is not on disk; allowed are auto, {', '.join(layouts())}.")
     listing: Listing = entry.factory(root, config)
     if not listing.cases:
         raise DataError(f"{root}: the layout '{entry.name}' finds no case here.")
+    if images_alone:
+        return listing
+    if listing.doubts:
+        raise DataError(f"{root}: {' '.join(listing.doubts)}")
     return replace(listing, masks=listing.masks.above(config.mask_threshold))
 
 
@@ -81,7 +88,7 @@ def matches(name: str, root: Path, *, asked: bool = False) -> bool:
 def layouts() -> list[str]:
     """List the layouts: those of benchmarks, then those that tell most of themselves."""
     kinds = ("benchmark", "layout")
-    return [entry.name for kind in kinds for entry in DATASETS if kind_of(entry) == kind]
+    return sorted((entry.name for kind in kinds for entry in DATASETS if kind_of(entry) == kind), key=LAST.count)
 
 
 class ListedSource:
@@ -104,6 +111,7 @@ class ListedSource:
             split=make_split(listing.cases, config),
             groups={name: case.group for name, case in listing.cases.items() if case.group},
             layout=listing.layout,
+            understood=listing.understood,
             modalities=self.scan.modalities(config),
             channel_files=files.pop() if len(files) == 1 else 1,
             passed_over=tuple(passed_over(listing)),
@@ -133,7 +141,7 @@ class ListedSource:
         return image, geometry, stored
 
     def _check_pairs(self) -> None:
-        missing = unlabelled(self.listing)
+        missing = unlabelled(self.listing) or ([] if self.labelled else sorted(self.listing.cases))
         if not self.masks.names and not self.masks.root.exists():
             raise DataError(f"{self.masks.root}: there is no such folder; masks are expected there.")
         if missing or not self.labelled:

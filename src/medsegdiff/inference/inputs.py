@@ -80,8 +80,7 @@ def _cases(path: Path, like: ResolvedConfig | None, noted: Callable[[str], None]
     layout = _layout_of(path, spec)
     if layout not in (None, "folder"):
         data = DataConfig() if like is None else like.reading
-        images = {"layout": layout, "mask_threshold": None}  # masks are not read
-        listing = list_cases(path, data.model_copy(update=images))
+        listing = list_cases(path, data.model_copy(update={"layout": layout}), images_alone=True)
         for line in passed_over(listing, masks=False):
             noted(line)
         return list(listing.cases.values())

@@ -46,6 +46,8 @@ class DataPlan:
     """What is suggested, and what it rests on."""
 
     data: str
+    understood: tuple[str, ...]
+    """How files were understood, where names alone tell."""
     fingerprint: Fingerprint
     device: str
     memory: float
@@ -74,7 +76,8 @@ class DataPlan:
 
     def rows(self) -> dict[str, str]:
         """Word what the data are like, and what is suggested."""
-        return _described(self.fingerprint) | _suggested(self)
+        files = {"files": "\n".join(self.understood)} if self.understood else {}
+        return files | _described(self.fingerprint) | _suggested(self)
 
 
 def make_plan(
@@ -106,6 +109,7 @@ def make_plan(
         config = _changed(config, "train", batch_size=batch, accumulate=accumulate)
     return DataPlan(
         data=data,
+        understood=source.info.understood,
         fingerprint=found,
         device=str(where),
         memory=room,

@@ -104,7 +104,7 @@ def train(
     read_together(cases, info, neighbours, process=state.process_index, track=track)
     read_all(cases, info, resolved, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
-    console.print(summary(info, resolved), highlight=False, markup=False)
+    console.print("\n".join((*info.understood, summary(info, resolved))), highlight=False, markup=False)
     accelerator = make_accelerator(resolved, run, device)
     trainer = Trainer(resolved, info, cases, run, accelerator, console, StepBudget(resolved.train, clock=clock))
     if resume:

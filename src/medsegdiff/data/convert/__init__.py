@@ -58,7 +58,8 @@ def convert(
     listing = list_cases(source, config or DataConfig())
     check_names(listing.cases)
     found = survey(listing, config or DataConfig(), only_foreground=only_foreground, track=track)
-    result = Conversion(out, failed=dict(found.broken), passed_over=passed_over(listing))
+    notes = list(listing.understood)
+    result = Conversion(out, failed=dict(found.broken), notes=notes, passed_over=passed_over(listing))
     target = TARGETS[to](found, out)
     rows = []
     for case in track(found.cases, "Converting"):

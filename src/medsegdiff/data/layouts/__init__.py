@@ -3,4 +3,4 @@
 Those that tell most of themselves are asked first whether a folder is theirs.
 """
 
-from medsegdiff.data.layouts import nnunet, msd, manifest, folder  # noqa: F401, I001  (they register themselves)
+from medsegdiff.data.layouts import nnunet, msd, manifest, tree, folder  # noqa: F401, I001  (they register themselves)

@@ -1,0 +1,99 @@
+"""Folders as people have them, understood by names alone: pairs side by side, parts, sub-folders, a folder a case."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medsegdiff.config.data import DataConfig
+from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected, indexed
+from medsegdiff.data.instances import UnitedReader
+from medsegdiff.data.layouts.trees.reading import Reading, read_tree
+from medsegdiff.data.masks import Masks
+from medsegdiff.data.split import assign
+from medsegdiff.io.listing import LeftOut, Reason, list_images
+
+DEEPEST = 6
+"""Folders that may lie in each other."""
+
+
+def _match(root: Path) -> bool:
+    """Tell whether images and masks belong together by names, or folders say which files are images."""
+    if not root.is_dir() or _is_plain(root):
+        return False
+    found = read_tree(_files(root).images, DataConfig())
+    return any(case.masks for case in found.cases) or (found.said and not _has_images(root / "images"))
+
+
+def _is_plain(root: Path) -> bool:
+    """Tell whether images and masks lie in two folders, as the layout ``folder`` has them."""
+    return _has_images(root / "images") and (root / "masks").is_dir()
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and bool(list_images(folder).images)
+
+
+def _list(root: Path, config: DataConfig) -> Listing:
+    """List images and masks that belong together by their names."""
+    files = _files(root)
+    found = read_tree(files.images, config)
+    if not found.cases:
+        raise expected("images, and masks that belong to them by their names", root)
+    cases = indexed((CaseFiles(case.name, (root / case.image,), case.part, case.group) for case in found.cases), root)
+    kept = assign(cases, root / "split.csv")
+    others = [LeftOut(root / path, reason) for path, reason in found.left_out.items()]
+    return Listing(
+        root,
+        "tree",
+        kept,
+        _masks(found, root, [entry for entry in others if entry.reason is Reason.UNPAIRED]),
+        unlisted=tuple(name for name in cases if name not in kept),
+        left_out=(*files.left_out, *(entry for entry in others if entry.reason is not Reason.UNPAIRED)),
+        understood=found.understood,
+        doubts=found.doubts,
+    )
+
+
+def _masks(found: Reading, root: Path, left_out: Sequence[LeftOut]) -> Masks:
+    files: dict[str, dict[str, Path]] = defaultdict(dict)
+    instances = {}
+    for case in found.cases:
+        for layer, paths in case.masks.items():
+            files[layer][case.name] = root / paths[0]
+            instances[root / paths[0]] = [root / path for path in paths]
+    reader = UnitedReader(instances) if any(len(paths) > 1 for paths in instances.values()) else None
+    return Masks(files, kind=found.kind, where=root, reader=reader, left_out=left_out)
+
+
+@dataclass
+class Files:
+    """What lies in a folder and below it."""
+
+    images: list[str] = field(default_factory=list)
+    """Seen from that folder, a series with ``/`` behind."""
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def _files(root: Path) -> Files:
+    """Look through a folder and those in it."""
+    found, folders = Files(), [root]
+    for folder in folders:
+        inside = list_images(folder)
+        found.images += [path.relative_to(root).as_posix() + "/" * path.is_dir() for path in inside.images]
+        for entry in inside.left_out:
+            if entry.reason == Reason.FOLDER and len(entry.path.relative_to(root).parts) <= DEEPEST:
+                folders.append(entry.path)
+            else:
+                found.left_out.append(entry)
+    return found
+
+
+DATASETS.register(
+    "tree",
+    kind="layout",
+    layout="NAME.png and NAME_mask.png side by side; {Train,Val,Test}/{Images,Labels}/[FOLDER/]NAME.png; "
+    "NAME/images/NAME.png and NAME/masks/*.png; img/NAME.png and labels/NAME_mask.png; by the words that people use",
+)(Layout(_match, _list))

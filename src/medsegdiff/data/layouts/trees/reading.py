@@ -1,0 +1,157 @@
+"""From the paths of files alone to images and their masks: a pure function, which tells in words what it understood."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from medsegdiff.config.data import DataConfig
+from medsegdiff.data.layouts.trees.layers import Arrangement, arranged
+from medsegdiff.data.layouts.trees.names import Named, named
+from medsegdiff.data.layouts.trees.pairs import match_all
+from medsegdiff.data.layouts.trees.places import Place, placed
+from medsegdiff.data.layouts.trees.telling import told
+from medsegdiff.data.layouts.trees.words import bare_image, key_of, mask_names
+from medsegdiff.data.masks import Kind
+from medsegdiff.errors import some
+from medsegdiff.io.listing import Reason
+
+
+@dataclass(frozen=True)
+class TreeCase:
+    """An image, and the masks that belong to it."""
+
+    name: str
+    image: str
+    masks: Mapping[str, tuple[str, ...]]
+    """Rater or structure → files, which are united; one without a name where there is one of them."""
+    part: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What paths were understood to be."""
+
+    cases: tuple[TreeCase, ...] = ()
+    kind: Kind = "flat"
+    understood: tuple[str, ...] = ()
+    """In words, for the user to see whether it is true."""
+    doubts: tuple[str, ...] = ()
+    """Of images or masks: where several readings are possible, and the settings that decide."""
+    left_out: Mapping[str, Reason] = field(default_factory=dict)
+    """File → why it is neither image nor mask."""
+    said: bool = False
+    """Whether folders say which files are images."""
+
+
+@dataclass
+class Sorted:
+    """Images and masks, before it is known which belong together."""
+
+    images: list[Place] = field(default_factory=list)
+    masks: list[Place] = field(default_factory=list)
+    left_out: dict[str, Reason] = field(default_factory=dict)
+
+
+def read_tree(paths: Iterable[str], config: DataConfig) -> Reading:
+    """Find images and their masks by the names of files and folders.
+
+    Args:
+        paths: Of pictures and volumes, seen from the folder of the data set, with ``/`` between their folders, and
+            behind a folder that is a DICOM series.
+        config: ``image_dir``, ``mask_dir``, ``mask_folders`` and ``image_folders`` decide where names do not.
+
+    Returns:
+        Cases, and each other file with the reason why it is left out.
+    """
+    found = _sorted(placed(sorted(paths), image_dir=config.image_dir, mask_dir=config.mask_dir))
+    masks = arranged(match_all(found.images, found.masks).values(), config.mask_folders)
+    _leave_out(found, masks)
+    names = named(found.images, config.image_folders)
+    return Reading(
+        cases=tuple(_case(image, names[image], masks) for image in found.images),
+        kind=masks.kind,
+        understood=tuple(told(found.images, masks, names)),
+        doubts=(*_same_image(found.images), *masks.doubts, *_strangers(found, masks)),
+        left_out=dict(sorted(found.left_out.items())),
+        said=any(image.role == "image" for image in found.images),
+    )
+
+
+def _case(image: Place, name: Named, masks: Arrangement) -> TreeCase:
+    of_image = masks.layers.get(image, {})
+    files = {layer: tuple(mask.path for mask in places) for layer, places in of_image.items()}
+    return TreeCase(name.name, image.path, files, image.part, name.group)
+
+
+def _sorted(places: Sequence[Place]) -> Sorted:
+    """Tell images from masks by their folders, and by their names where folders do not say."""
+    found = Sorted()
+    folders = {place.source for place in places if place.role == "image"}
+    beside = defaultdict(set)
+    for place in places:
+        beside[place.folder].add(key_of(place.stem))
+    for place in places:
+        names = mask_names(place.stem)
+        has_image = any(key_of(name.of) in beside[place.folder] for name in names if name.of)
+        if place.role == "aside":
+            found.left_out[place.path] = Reason.ASIDE
+        elif place.role == "mask" or (names and not place.role) or has_image:
+            found.masks.append(place)
+        elif folders and not place.role:
+            found.left_out[place.path] = Reason.STRAY
+        else:
+            found.images.append(place)
+    return found
+
+
+def _leave_out(found: Sorted, masks: Arrangement) -> None:
+    """Leave out masks without an image, and images that nothing says to be some and that differ from those with masks.
+
+    Those lie above all of them, or lack the word for an image that the others beside them have.
+    """
+    used = {mask for of_image in masks.layers.values() for places in of_image.values() for mask in places}
+    for mask in (mask for mask in found.masks if mask not in used):
+        found.left_out[mask.path] = Reason.UNPAIRED
+    folders = {image.folder for image in masks.layers}
+    marked = dict.fromkeys(folders, True)
+    for image in masks.layers:
+        marked[image.folder] &= bare_image(image.stem) is not None
+    for image in [image for image in found.images if not image.role and image not in masks.layers]:
+        above = image.folder not in folders and any(f"{folder}/".startswith(_inside(image)) for folder in folders)
+        if above or (marked.get(image.folder) and bare_image(image.stem) is None):
+            found.left_out[image.path] = Reason.UNMARKED
+            found.images.remove(image)
+
+
+def _inside(image: Place) -> str:
+    return f"{image.folder}/" if image.folder else ""
+
+
+def _same_image(images: Sequence[Place]) -> Iterator[str]:
+    """Doubt which folder holds the images where several have files of the same names."""
+    seen: dict[object, Place] = {}
+    for image in images:
+        first = seen.setdefault((image.shelf, key_of(image.stem)), image)
+        if first.source != image.source:
+            folders = " or ".join(f"data.image_dir={place.source}" for place in (first, image))
+            yield f"{first.path} and {image.path} may both be the image of one case. Set {folders}."
+            return
+
+
+def _strangers(found: Sorted, masks: Arrangement) -> Iterator[str]:
+    """Doubt whether the right masks were taken where all of a folder belong to no image."""
+    used = {mask for of_image in masks.layers.values() for places in of_image.values() for mask in places}
+    taken = {mask.kind for mask in used}
+    strange = [mask for mask in found.masks if mask.kind not in taken]
+    kinds = some(sorted({mask.kind for mask in strange} - {""}))
+    if strange and not used:
+        image = f", {found.images[0].path} an image" if found.images else ""
+        yield f"No mask belongs to an image: {strange[0].path} is a mask{image}. Name each mask after its image."
+    elif kinds:
+        yield (
+            f"The masks in {kinds} belong to no image, as {strange[0].path}; those in {some(sorted(taken))} do. "
+            f"Set data.mask_dir={min(taken)} if those are meant; else name the masks in {kinds} after their images."
+        )

@@ -1,0 +1,245 @@
+"""What is understood of names alone: images, masks, parts, groups; what is left out, what is doubted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medsegdiff.config.data import DataConfig
+from medsegdiff.data.layouts.trees.reading import Reading, read_tree
+from medsegdiff.io.listing import Reason
+from tests.trees import TREES
+
+
+def read(paths: Sequence[str], **asked: str) -> Reading:
+    return read_tree(paths, DataConfig(**asked))
+
+
+def pairs(reading: Reading) -> dict[str, list[str]]:
+    """Image → masks."""
+    return {case.image: sorted(path for paths in case.masks.values() for path in paths) for case in reading.cases}
+
+
+def flat(files: Mapping[str, Sequence[str]]) -> list[str]:
+    return [*files, *(path for masks in files.values() for path in masks)]
+
+
+def names(reading: Reading) -> dict[str, str]:
+    return {case.image: case.name for case in reading.cases}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_each_tree_is_understood_whole(name: str) -> None:
+    files = TREES[name]()
+    found = read(flat(files))
+    assert pairs(found) == files
+    assert not found.doubts
+    assert not found.left_out
+    assert found.kind == "flat"
+    assert len({case.name for case in found.cases}) == len(files)
+
+
+PAIRS = {
+    "words after": ("a/{}.png", "a/{}_segmentation.png"),
+    "another word": ("{}.jpg", "{}_gt.png"),
+    "words before": ("{}.png", "mask_{}.png"),
+    "words on both": ("{}_image.png", "{}_label.png"),
+    "no gap": ("img{}.png", "mask{}.png"),
+    "spaces and brackets": ("scans of all/{} (a b).png", "annotations/{} (a b).png"),
+    "capital letters": ("IMAGES/{}.PNG", "Masks/{}_MASK.tif"),
+    "two words": ("Original/{}.tif", "Ground Truth/{}.tif"),
+    "camels": ("trainingImages/{}.png", "trainingGroundTruth/{}_GroundTruth.png"),
+    "parts in names of folders": ("train_images/{}.png", "train_masks/{}.png"),
+    "parts below": ("images/val/{}.png", "labels/val/{}.png"),
+    "official names": ("ISIC_Training_Input/{}.jpg", "ISIC_Training_GroundTruth/{}_segmentation.png"),
+    "microscopy": ("img/{}.ome.tif", "gt/{}.ome.tif"),
+    "another format": ("img/{}.png", "gt/{}.ome.tif"),
+    "volumes": ("{}/imaging.nii.gz", "{}/segmentation.nii.gz"),
+    "series": ("images/{}/", "labels/{}.nii.gz"),
+    "a folder each": ("{}/scan.png", "{}/mask.png"),
+    "a topic around": ("Lung Segmentation/CXR_png/{}.png", "Lung Segmentation/masks/{}_mask.png"),
+    "no word for images": ("photographs/{}.png", "masks/{}.png"),
+    "masks among images": ("images/{}.png", "images/masks/{}.png"),
+    "pairs in a folder of images": ("images/{}.png", "images/{}_seg.png"),
+    "two ways to write an umlaut": ("bilder/Z\u00e4hne {}.png", "masks/Za\u0308hne {}.png"),
+}
+
+
+@pytest.mark.parametrize(("image", "mask"), PAIRS.values(), ids=PAIRS)
+def test_names_that_people_give_are_understood(image: str, mask: str) -> None:
+    files = {image.format(number): [mask.format(number)] for number in (11, 12, 13)}
+    found = read(flat(files))
+    assert pairs(found) == files
+    assert (found.doubts, found.left_out) == ((), {})
+
+
+def test_folders_name_the_parts() -> None:
+    found = read(flat(TREES["in_parts"]()))
+    assert {case.image.split("/")[0]: case.part for case in found.cases} == {
+        "Train": "train",
+        "Val": "val",
+        "Test": "test",
+    }
+    assert "parts by folder: 8 train, 4 val, 4 test" in found.understood
+    assert {case.part for case in read(["stage1_train/images/a.png", "stage1_test/images/b.png"]).cases} == {
+        "train",
+        "test",
+    }
+
+
+def test_names_keep_what_tells_cases_apart() -> None:
+    assert set(names(read(flat(TREES["side_by_side"]()))).values()) == {
+        f"{kind} ({i})" for kind in ("benign", "malignant") for i in range(5)
+    }
+    parts = names(read(flat(TREES["in_parts"]())))
+    assert parts["Train/Images/north/x0.png"] == "train-north-x0"
+    assert names(read(["Train/images/north/a.png", "Test/images/north/b.png"])) == {
+        "Train/images/north/a.png": "north-a",
+        "Test/images/north/b.png": "north-b",
+    }
+    assert "0c0ffee" in names(read(flat(TREES["a_folder_each"]()))).values()
+    assert names(read(["p1/scan.nii.gz", "p1/mask.nii.gz"])) == {"p1/scan.nii.gz": "p1"}
+
+
+def test_masks_of_one_image_are_united_where_their_number_differs() -> None:
+    found = read(flat(TREES["side_by_side"]()))
+    case = next(case for case in found.cases if case.name == "benign (1)")
+    assert case.masks == {"": ("benign/benign (1)_mask.png", "benign/benign (1)_mask_1.png")}
+    assert any(line.startswith("1 of 10 images have up to 2 masks") for line in found.understood)
+
+
+def test_masks_of_one_image_are_doubted_where_each_has_as_many() -> None:
+    paths = [f"{i}.png" for i in "abc"] + [f"{i}_mask_{n}.png" for i in "abc" for n in (1, 2)]
+    assert "Each of the 3 images has 2 masks: a.png has a_mask_1.png, a_mask_2.png" in read(paths).doubts[0]
+    raters, united, structures = (read(paths, mask_folders=asked) for asked in ("raters", "instances", "structures"))
+    assert (raters.doubts, raters.kind, set(raters.cases[0].masks)) == ((), "raters", {"rater1", "rater2"})
+    assert (united.doubts, united.kind, list(united.cases[0].masks)) == ((), "flat", [""])
+    assert (structures.doubts, structures.kind, set(structures.cases[0].masks)) == ((), "structures", {"1", "2"})
+
+
+def test_words_behind_masks_are_structures_or_raters() -> None:
+    cups = read(["images/a.png", "images/b.png", *(f"masks/{i}_{n}.png" for i in "ab" for n in ("disc", "cup"))])
+    assert (cups.kind, set(cups.cases[0].masks)) == ("structures", {"disc", "cup"})
+    below = read(["Train/images/a.png", *(f"Train/masks/{n}/a.png" for n in ("disc", "cup"))])
+    assert (below.kind, set(below.cases[0].masks)) == ("structures", {"disc", "cup"})
+    raters = read(["img/a.png", "labels/expert_b/a.png", "labels/expert_c/a.png"])
+    assert (raters.kind, set(raters.cases[0].masks)) == ("raters", {"expert_b", "expert_c"})
+    each = read([f"{i}/{name}.png" for i in ("p", "q") for name in ("image", "masks/liver", "masks/tumour")])
+    assert (each.kind, set(each.cases[0].masks)) == ("structures", {"liver", "tumour"})
+
+
+def test_two_folders_of_masks_are_doubted() -> None:
+    paths = [f"{folder}/{i}.png" for folder in ("images", "masks", "labels") for i in "abc"]
+    assert "data.mask_dir=labels or masks; all of them with data.mask_folders=raters" in read(paths).doubts[0]
+    one = read(paths, mask_dir="masks")
+    assert pairs(one) == {f"images/{i}.png": [f"masks/{i}.png"] for i in "abc"}
+    assert one.left_out["labels/a.png"] == Reason.ASIDE
+    assert one.doubts == ()
+    both = read(paths, mask_folders="structures")
+    assert (both.doubts, both.kind, set(both.cases[0].masks)) == ((), "structures", {"masks", "labels"})
+
+
+def test_a_field_of_view_is_not_taken_for_the_mask_in_silence() -> None:
+    here = [f"training/{path}.tif" for path in ("images/21_training", "1st_manual/21_manual1", "mask/21_training_mask")]
+    assert "data.mask_dir=1st_manual or mask" in read(here).doubts[0]
+    assert pairs(read(here, mask_dir="1st_manual")) == {here[0]: [here[1]]}
+    odd = read(["images/a.png", "masks/a.png", "ground_truth/first.png"])
+    assert (
+        "The masks in ground_truth belong to no image, as ground_truth/first.png; those in masks do." in odd.doubts[0]
+    )
+
+
+def test_two_words_for_masks_are_doubted() -> None:
+    found = read(["a.png", "a_mask.png", "a_seg.png"])
+    assert "1 images have masks of several kinds: a.png has a_mask.png, a_seg.png" in found.doubts[0]
+
+
+def test_two_folders_of_images_are_doubted() -> None:
+    paths = [f"{folder}/{i}.png" for folder in ("images", "scans", "masks") for i in "abc"]
+    assert "images/a.png and scans/a.png may both be the image of one case" in read(paths).doubts[0]
+    one = read(paths, image_dir="scans")
+    assert (pairs(one), one.doubts) == ({f"scans/{i}.png": [f"masks/{i}.png"] for i in "abc"}, ())
+    assert set(one.left_out) == {f"images/{i}.png" for i in "abc"}
+
+
+def test_folders_of_other_names_are_those_that_the_user_says() -> None:
+    paths = [f"{folder}/{i}.png" for folder in ("data/foo", "data/bar") for i in "abc"]
+    found = read(paths, image_dir="foo", mask_dir="data/bar")
+    assert pairs(found) == {f"data/foo/{i}.png": [f"data/bar/{i}.png"] for i in "abc"}
+    assert found.left_out == {}
+
+
+def test_what_lacks_a_partner_is_named() -> None:
+    found = read(["images/a.png", "images/b.png", "masks/a.png", "masks/c.png", "masks/a_2.png", "cover.png"])
+    assert pairs(found) == {"images/a.png": ["masks/a.png"], "images/b.png": []}
+    assert found.left_out == {
+        "cover.png": Reason.STRAY,
+        **dict.fromkeys(("masks/a_2.png", "masks/c.png"), Reason.UNPAIRED),
+    }
+    beside = read(["cover.png", "k/a.png", "k/a_mask.png", "k/b.png"])
+    assert pairs(beside) == {"k/a.png": ["k/a_mask.png"], "k/b.png": []}
+    assert set(beside.left_out) == {"cover.png"}
+    marked = read(["k/a_image.png", "k/a_mask.png", "k/a_overlay.png"])
+    assert set(marked.left_out) == {"k/a_overlay.png"}
+    strangers = read(["img/a.png", "labels/1.png"])
+    assert "No mask belongs to an image: labels/1.png is a mask, img/a.png an image" in strangers.doubts[0]
+
+
+def test_numbered_sub_folders_are_groups_and_others_kinds() -> None:
+    slices = [f"TCGA_{p}/TCGA_{p}_{i}{m}.tif" for p in (11, 12) for i in (1, 2) for m in ("", "_mask")]
+    assert {case.group for case in read(slices).cases} == {"TCGA_11", "TCGA_12"}
+    assert {case.group for case in read(slices, image_folders="kinds").cases} == {""}
+    assert any("TCGA_11, TCGA_12 are taken for groups" in line for line in read(slices).understood)
+    kinds = [path.replace("TCGA", "grade") for path in slices]
+    assert {case.group for case in read(kinds).cases} == {""}
+    assert {case.group for case in read(kinds, image_folders="groups").cases} == {"grade_11", "grade_12"}
+    assert {case.group for case in read(flat(TREES["a_folder_each"]())).cases} == {""}
+    assert any("image_folders=groups" in line for line in read(flat(TREES["side_by_side"]())).understood)
+
+
+def test_names_that_differ_in_capital_letters_alone_are_two() -> None:
+    found = read(["images/A.png", "images/a.png", "masks/A.png", "masks/a.png"])
+    assert pairs(found) == {"images/A.png": ["masks/A.png"], "images/a.png": ["masks/a.png"]}
+
+
+WORDS = st.sampled_from(
+    [
+        "a",
+        "b",
+        "a (1)",
+        "mask",
+        "masks",
+        "Images",
+        "img",
+        "x_mask",
+        "x_mask_1",
+        "x",
+        "Train",
+        "test",
+        "gt_a",
+        "a_img",
+        "é",
+    ]
+)
+PATHS = st.builds(
+    lambda folders, name, end: "/".join([*folders, name]) + end,
+    st.lists(WORDS, max_size=3),
+    WORDS,
+    st.sampled_from([".png", ".jpg", ".nii.gz", "/"]),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(PATHS, unique=True, max_size=12), st.randoms(use_true_random=False))
+def test_each_file_is_one_image_or_one_mask_or_left_out_with_a_reason(paths: list[str], random: object) -> None:
+    found = read(paths)
+    images = [case.image for case in found.cases]
+    masks = [path for case in found.cases for of_layer in case.masks.values() for path in of_layer]
+    assert sorted([*images, *masks, *found.left_out]) == sorted(paths)
+    assert all(found.left_out.values())
+    assert all(len(of_layer) > 0 for case in found.cases for of_layer in case.masks.values())
+    random.shuffle(paths)
+    assert read(paths) == found
