@@ -18,6 +18,7 @@ from medsegdiff.diffusion.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.labels import Labels
+from medsegdiff.report.evaluation import write_page
 from tests.makers import as_told, write_png
 
 HERE = Path("mask.png")
@@ -102,3 +103,18 @@ def test_unlabelled_pixels_are_not_scored(tmp_path: Path, monkeypatch: pytest.Mo
     coding = Labels("binary", ("a",), values=((1,),), ignore=2)
     monkeypatch.setattr(Masks, "labels", lambda *args, **kwargs: coding)
     assert evaluate(tmp_path / "out", tmp_path).mean("dice").mean == 1
+
+
+def test_a_case_of_which_nobody_labelled_a_pixel_has_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of either mask, which would be a perfect empty case."""
+    make_nnunet(tmp_path)
+    write_png(tmp_path / "masks" / "c0.png", np.full((16, 16), 2, np.uint8))
+    for number in range(6):
+        write_png(tmp_path / "out" / f"c{number}.png", np.zeros((16, 16), np.uint8))
+    coding = Labels("binary", ("a",), values=((1,),), ignore=2)
+    monkeypatch.setattr(Masks, "labels", lambda *args, **kwargs: coding)
+    found = evaluate(tmp_path / "out", tmp_path)
+    assert np.isnan(found.scores.value("c0", "dice"))
+    assert (found.mean("dice").mean, found.mean("nsd").mean, found.mean("sensitivity").mean) == (0, 0, 0)
+    assert found.empty == {"no_reference": 0, "no_prediction": 5, "both": 0}
+    write_page(found, tmp_path / "report.html")

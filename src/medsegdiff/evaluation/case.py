@@ -63,6 +63,11 @@ class Structure:
     consensus: Consensus = "majority"
 
     @property
+    def labelled(self) -> bool:
+        """Whether there is anything to score: two masks of which no pixel counts agree about nothing."""
+        return self.counted is None or bool(self.counted.any())
+
+    @property
     def drawn(self) -> Bool[np.ndarray, "r *s"]:
         """The masks of all raters."""
         return np.stack(list(self.raters.values()))
@@ -83,9 +88,10 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         if structure.probability is not None:
             pools[structure.name], of_pixels = _of_pixels(structure, structure.probability, truths)
             values |= _measures(of_pixels)
-        numbers.append(values | _measures(_sizes(name, structure, truths, pairing, geometry)))
+        values |= _measures(_sizes(name, structure, truths, pairing, geometry))
+        numbers.append(values if structure.labelled else dict.fromkeys(values, float("nan")))
         held |= {structure.name} if truths.any() else set()
-        empty += [EMPTY[bool(predicted.any()), bool(truth.any())] for truth in truths]
+        empty += [EMPTY[bool(predicted.any()), bool(truth.any())] for truth in truths if structure.labelled]
         seen.append(_appearance(structure, values.get(Measure("agreement"))))
     largest = max(seen, key=lambda of: of.foreground)
     return CaseScores(

@@ -210,6 +210,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
 def _correlation(scores: Scores) -> dict[str, float]:
     """Correlate, over cases, what the ensemble says of itself with its error."""
     agreement, dice = (np.array(scores.column(metric)) for metric in ("agreement", "dice"))
+    agreement, dice = agreement[~np.isnan(dice)], dice[~np.isnan(dice)]
     return {} if np.isnan(agreement).any() else {"1 - agreement": spearman(1 - agreement, 1 - dice)}
 
 
@@ -225,7 +226,9 @@ def _curve(pairing: Pairing, track: Track) -> Curve | None:
 
     def cases() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for name in track(pairing.names[::step], "Members"):
-            found = list(structures_of(name, pairing))
+            found = [structure for structure in structures_of(name, pairing) if structure.labelled]
+            if not found:
+                continue
             members = [structure.members for structure in found if structure.members is not None]
             for truth in np.stack([structure.references() for structure in found], axis=1):
                 yield np.stack(members, axis=1)[:least], truth

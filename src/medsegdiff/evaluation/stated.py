@@ -62,12 +62,14 @@ def _of_interval(stated: Size | None, true: Sequence[float]) -> dict[str, float]
 
 
 def failures(scores: Scores, stated: Mapping[str, ImageRecord]) -> dict[str, dict[str, float]]:
-    """Score, over cases, how well each doubt tells where Dice is low: against all that is known of every case."""
+    """Score, over cases, how well each doubt tells where Dice is low: what is known of every case that has one."""
     risk = 1 - np.array(scores.column("dice"))
+    scored = ~np.isnan(risk)
+    risk = risk[scored]
     found = {
-        name: failure_scores(values, risk)
+        name: failure_scores(values[scored], risk)
         for name, values in _doubts(scores, stated).items()
-        if len(values) > 1 and not np.isnan(values).any()
+        if len(risk) > 1 and not np.isnan(values[scored]).any()
     }
     return found | {"random": by_chance(risk)} if found else {}
 
