@@ -255,3 +255,15 @@ def test_cases_without_a_number_are_counted_where_they_are_left_out() -> None:
             b.scores.columns.items()}  # fmt: skip
     (remark,) = compare([a, Run("b", Scores(b.scores.groups, gone))]).remarks
     assert remark == "Cases without a number in one of the runs are left out: nsd 1 of 3."
+
+
+def test_runs_of_different_structures_are_not_compared_whatever_form_their_files_have() -> None:
+    """A mean over cup and disc is none over cup and rim; the order of names makes no difference."""
+    one = run("one", dice=[0.5, 0.6], dice__cup=[0.5, 0.6], dice__disc=[0.5, 0.6])
+    two = run("two", dice=[0.5, 0.6], dice__cup=[0.5, 0.6], dice__rim=[0.5, 0.6])
+    told = replace(two, setup=Setup(structures=("rim", "cup")))
+    for other in (two, told):
+        with pytest.raises(DataError, match=r"different structures: \['cup', 'disc'\] and \['cup', 'rim'\]"):
+            compare([one, other])
+    turned = replace(one, name="turned", setup=Setup(structures=("disc", "cup")))
+    assert compare([one, turned]).differences[0].mean == 0

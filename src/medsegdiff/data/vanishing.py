@@ -17,6 +17,8 @@ from medsegdiff.types import Geometry
 
 def vanishes(stored: UInt8[np.ndarray, "*s"], masks: Masks, geometry: Geometry, config: DataConfig) -> bool:
     """Tell whether a value of a mask would be lost; of a volume, where there is most of it."""
+    if config.resize == "none":
+        return False
     found = np.unique(stored[masks.structures(stored)])
     return any(not _fits(stored == value, geometry, config) for value in found)
 

@@ -43,6 +43,12 @@ class Run:
     scores: Scores
     setup: Setup = field(default_factory=Setup)
 
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What was scored; files of an earlier form tell it by their numbers, where there are several."""
+        found = sorted({of.structure for of in self.scores.columns if of.structure})
+        return tuple(sorted(self.setup.structures) or found)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -151,18 +157,22 @@ def _check_cases(first: Run, other: Run) -> None:
 
 def _check_setup(first: Run, other: Run) -> None:
     """Refuse scores that mean different things, as far as is known."""
+    _check_alike(first, other, "structures", [run.structures for run in (first, other)])
     for key, words in (
-        ("structures", "structures"),
         ("tolerance", "tolerances of nsd"),
         ("raters", "numbers of raters"),
         ("reference_of_several", "references made of several raters (evaluate --reference)"),
     ):
-        one, two = (getattr(run.setup, key) for run in (first, other))
-        if one not in (None, (), "") and two not in (None, (), "") and one != two:
-            raise DataError(
-                f"'{first.name}' and '{other.name}' were scored with different {words}: {_words(one)} and "
-                f"{_words(two)}. Evaluate both against the same references, with the same options."
-            )
+        _check_alike(first, other, words, [getattr(run.setup, key) for run in (first, other)])
+
+
+def _check_alike(first: Run, other: Run, words: str, values: Sequence[Any]) -> None:
+    one, two = values
+    if one not in (None, (), "") and two not in (None, (), "") and one != two:
+        raise DataError(
+            f"'{first.name}' and '{other.name}' were scored with different {words}: {_words(one)} and "
+            f"{_words(two)}. Evaluate both against the same references, with the same options."
+        )
 
 
 def _words(value: Any) -> str:

@@ -18,7 +18,7 @@ from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.consensus import Consensus
 from medsegdiff.evaluation.files import find_predictions, inner
 from medsegdiff.evaluation.predictions import Predictions
-from medsegdiff.evaluation.structures import Structures, structures_of
+from medsegdiff.evaluation.structures import Structures, scored_structures
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
 from medsegdiff.io.image import check_same_grid
@@ -92,7 +92,7 @@ def pair(
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     asked = None if asked is None else [resolve(name, reference.names) for name in asked]
     what = KINDS.get(folder_name(predictions), "masks") if kind == "auto" else kind
-    structures = structures_of(reference, predictions, data, track, indices=what == "masks")
+    structures = scored_structures(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
         predictions,
         what,

@@ -57,8 +57,10 @@ class Structures:
         return found
 
 
-def structures_of(reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool) -> Structures:
-    """Find out from all references, not from those scored alone; ``indices``: predictions are masks."""
+def scored_structures(
+    reference: Masks, predictions: Path, data: DataConfig, track: Track, *, indices: bool
+) -> Structures:
+    """Find out what is scored, from all references, not from those scored alone; ``indices``: predictions are masks."""
     task, classes = data.task, data.classes
     if reference.declared is not None:
         return Structures.declared(reference.labels((), task=task, classes=classes))
@@ -68,7 +70,7 @@ def structures_of(reference: Masks, predictions: Path, data: DataConfig, track: 
     made = SegmentationFolder.around(predictions).read()
     if made is not None and made.labels.task != "regions" and task is None:
         return _of_the_model(made.labels, values, reference, classes)
-    asked = indices and made is None and values not in TWO_VALUES
+    asked = indices and (made is None or task is not None) and values not in TWO_VALUES
     predicted = _predicted(predictions, classes) if asked else set()
     labels = reference.labels(values | predicted, task=task, classes=classes)
     return Structures.declared(labels) if classes else Structures.occurring(labels, values)
