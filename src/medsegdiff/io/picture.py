@@ -26,8 +26,7 @@ QUARTER_TURNS = (5, 6, 7, 8)
 """Orientations (EXIF, TIFF) in which height and width change places."""
 PHOTOMETRIC, BITS, SAMPLE_FORMAT, PLANES, WIDTH, HEIGHT = 262, 258, 339, 284, 256, 257
 """Tags of a TIFF."""
-_NATIVE = "L" if sys.byteorder == "little" else "B"
-OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if _NATIVE == "L" else "L"}
+OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """Of 16-bit colour, Pillow unpacks one byte of two; read in the other byte order, it is the other one."""
 GREY_WITH_ALPHA = "LA;16B"
 """Four bytes a pixel, of which Pillow drops two; as RGBA they are all there."""
@@ -71,7 +70,7 @@ def read_picture(path: Path) -> Picture:
         _check_known(picture, path)
         raw, channels = _raw_mode(picture), _shown_channels(picture)  # first: a PNG is loaded to find its orientation
         expected = (*_shown_size(picture), channels)
-        deep = _is_deep(picture, raw)
+        deep = ";16" in raw and picture.mode not in GREY_MODES  # 16-bit colour, or alpha beside 16-bit grey
         plain = None if deep else _plain(picture, raw)
     found = plain or _deep(path, raw)
     if found.values.shape != expected:
@@ -159,11 +158,6 @@ def _raw_mode(picture: ImageFile.ImageFile) -> str:
     """Tell how the pixels lie in a file that is not loaded yet, in Pillow's words."""
     args = picture.tile[0].args if picture.tile else ""
     return args if isinstance(args, str) else str(args[0]) if args else ""
-
-
-def _is_deep(picture: ImageFile.ImageFile, raw: str) -> bool:
-    """Tell whether it is 16-bit colour, or has alpha beside 16-bit grey."""
-    return ";16" in raw and picture.mode not in GREY_MODES
 
 
 def _plain(picture: ImageFile.ImageFile, raw: str) -> Picture:
