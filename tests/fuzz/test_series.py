@@ -111,7 +111,7 @@ def changed(dataset: Dataset, changes: Sequence[Change]) -> bytes:
             elif key in dataset:
                 delattr(dataset, key)
             content = written(dataset)
-        except (TypeError, ValueError, OverflowError, AttributeError, struct.error):
+        except (TypeError, ValueError, OverflowError, AttributeError, OSError, struct.error):
             return content
     return content
 

@@ -46,7 +46,7 @@ def compare(path: Path, volume: Volume) -> None:
         assert np.isfinite(image).all()
         oracle = nib.load(path)
         voxels = np.asarray(oracle.dataobj, dtype=np.float64)
-        voxels = np.moveaxis(voxels.reshape(*voxels.shape[:3], -1), -1, 0)
+        voxels = np.moveaxis(voxels.reshape(*voxels.shape, *(1,) * (4 - voxels.ndim)), -1, 0)
         assert np.allclose(image, voxels, rtol=1e-5, atol=1e-5 * max(1.0, np.abs(voxels).max()))
         assert geometry.affine is not None
         assert np.allclose(geometry.affine, oracle.affine, rtol=1e-4, atol=1e-4)

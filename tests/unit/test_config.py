@@ -122,6 +122,7 @@ def test_configurations_can_not_be_changed(config: Config) -> None:
     ("content", "words"),
     [
         (b"train:\n  max_steps: 5 # \xfcber Nacht\n", r"mine\.yaml: can't be read as UTF-8 text"),
+        (b"base: v2-tiny\ndescription: {a: 1}\n", "description: Input should be a valid string"),
         (b"base: mine.yaml\n", r"mine\.yaml: builds on itself \(mine\.yaml on mine\.yaml\)"),
     ],
 )

@@ -59,6 +59,23 @@ def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
         assert np.allclose(image[0, :, :, k], VALUES[k].T * (k + 0.5) - 10 * k)
 
 
+@pytest.mark.parametrize("word", ["RescaleSlope", "RescaleIntercept"])
+def test_half_a_rescale_is_refused(tmp_path: Path, word: str) -> None:
+    """The other slices would be in other units."""
+    slices = make_slices(VALUES)
+    delattr(slices[1], word)
+    with pytest.raises(DataError, match="one of RescaleSlope and RescaleIntercept without the other"):
+        read_series(write_slices(tmp_path, slices))
+
+
+@pytest.mark.parametrize("word", ["PixelSpacing", "ImagePositionPatient"])
+def test_a_number_where_there_should_be_several_is_refused(tmp_path: Path, word: str) -> None:
+    slices = make_slices(VALUES)
+    setattr(slices[1], word, "1")
+    with pytest.raises(DataError, match="1 of 4 files are not slices of a volume"):
+        read_series(write_slices(tmp_path, slices))
+
+
 def test_without_rescale_values_are_as_stored(tmp_path: Path) -> None:
     slices = make_slices(VALUES)
     for dataset in slices:

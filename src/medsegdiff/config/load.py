@@ -96,7 +96,8 @@ def _laid_over(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     """Lay values over those of a base. Another network starts from its own defaults, unless it takes the same ones."""
     if _settings(base) is not _settings(values, otherwise=base):
         base = {**base, "model": {}}
-    both = {key: {**(base.get(key) or {}), **part} for key, part in values.items() if isinstance(part, Mapping)}
+    inner = {key: part for key, part in base.items() if isinstance(part, Mapping)}
+    both = {key: {**inner.get(key, {}), **part} for key, part in values.items() if isinstance(part, Mapping)}
     return {**base, **values, **both}
 
 

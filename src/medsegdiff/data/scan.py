@@ -90,8 +90,11 @@ class Scan:
     def labels(self, config: DataConfig) -> Labels:
         """Say what mask values mean."""
         found = self.listing.masks.labels(self.values, task=config.task, classes=config.classes)
-        if len(found.classes) > 1:
-            class_folders(found.classes)  # what is learned has to be written some day
+        if len(found.classes) > 1:  # what is learned has to be written some day
+            try:
+                class_folders(found.classes)
+            except DataError as error:
+                raise DataError(f"{self.listing.root}: {error}") from None
         return found
 
 

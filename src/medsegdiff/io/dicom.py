@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -194,13 +196,16 @@ def _plane(header: Dataset) -> Plane:
         raise DataError(f"has {header.NumberOfFrames} frames; convert it to one file per slice.")
     if int(header.get("SamplesPerPixel") or 1) > 1 or header.get("PhotometricInterpretation") == "PALETTE COLOR":
         raise DataError("is in colour.")
-    missing = [
-        word for word in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing") if not header.get(word)
-    ]
-    if missing:
+    words = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
+    if missing := [word for word in words if not header.get(word)]:
         raise DataError(f"has no {', '.join(missing)}; read single pictures as PNG or TIFF.")
     size = (int(header.Columns), int(header.Rows))
-    return make_plane(size, header.ImageOrientationPatient, header.ImagePositionPatient, header.PixelSpacing)
+    return make_plane(size, *(_numbers(header.get(word)) for word in words))
+
+
+def _numbers(value: Any) -> Sequence[float]:
+    """Make a sequence of a value that stands alone where there should be several."""
+    return value if isinstance(value, Sequence) else (value,)
 
 
 def _thickness(header: Dataset) -> float:

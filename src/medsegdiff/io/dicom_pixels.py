@@ -55,6 +55,8 @@ def _values(dataset: Dataset) -> tuple[Float[np.ndarray, "j i"], Bool[np.ndarray
     if dataset.get("Modality") != "CT":  # Hounsfield units are what they are, however they are shown
         outside = _padding(dataset, stored)
         stored = _inverted(dataset, stored) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else stored
+    if ("RescaleSlope" in dataset) != ("RescaleIntercept" in dataset):  # pydicom would leave the slice as it is stored
+        raise DataError("has one of RescaleSlope and RescaleIntercept without the other")
     values = dicom_library("pydicom.pixels").apply_modality_lut(stored, dataset).astype(np.float32)
     if bad := int((~np.isfinite(values[~outside])).sum()):
         raise DataError(f"{bad} of {values.size} values are NaN or infinite")
