@@ -122,6 +122,7 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
         (pictures / f"picture{i:02d}.png").write_bytes((data / "images" / f"case{i % 12:02d}.png").read_bytes())
     (pictures / "bad.png").write_bytes(b"not a picture")
     write_png(pictures / "flat.png", np.zeros((20, 20), np.uint8))
+    (pictures / "gone.png").symlink_to(pictures / "nowhere.png")
     save(pictures / "cut.nii.gz", np.random.default_rng(0).integers(0, 99, (9, 9, 9), dtype=np.int16))
     (pictures / "cut.nii.gz").write_bytes((pictures / "cut.nii.gz").read_bytes()[:-200])
     options = ("--members", "2", "--steps", "1", "--json")
@@ -133,6 +134,8 @@ def test_files_that_can_not_be_read_are_listed_and_the_rest_is_done(
     assert any("nothing to see" in reason for reason in done["failed"].values())
     assert any("cut off or damaged" in reason for reason in done["failed"].values())
     assert "3 images could not be segmented" in shown.err
+    assert "Warning: Left out of" in shown.err
+    assert [line.endswith("gone.png (a link that leads nowhere).") for line in done["passed_over"]] == [True]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,14 @@ def test_a_mark_that_tells_two_references_apart_is_part_of_their_names(tmp_path:
     assert [case["name"] for case in scores["cases"]] == ["other", "scan", "scan_seg"]
 
 
+def test_a_mark_is_part_of_a_name_for_all_raters_or_for_none(tmp_path: Path) -> None:
+    for name in ("rater1/scan.png", "rater1/scan_seg.png", "rater2/scan_seg.png", "rater2/b_seg.png"):
+        write_png(tmp_path / name, DISC)
+    masks = mask_folder(tmp_path)
+    assert masks.names == ["b", "scan", "scan_seg"]
+    assert list(masks.by_folder("scan")) == ["rater1"]
+
+
 def test_results_of_a_case_whose_name_ends_as_a_mask_are_found(tmp_path: Path) -> None:
     for name in ("a", "a_seg"):
         for part in ("data/images", "data/masks", "out/masks", "out/uncertainty"):

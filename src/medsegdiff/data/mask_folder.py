@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -39,27 +38,29 @@ def mask_folder(
         raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
     left_out = [entry for entry in whole.left_out if entry.path not in folders]
     left_out += [entry for held in folders.values() for entry in held.left_out]
+    known = names or _told_apart([*whole.images, *(path for held in folders.values() for path in held.images)])
     if whole.images:
-        return Masks({"": by_name(whole.images, names)}, kind="flat", where=root, left_out=left_out)
-    files = {composed(folder.name): by_name(held.images, names) for folder, held in folders.items()}
+        return Masks({"": by_name(whole.images, known)}, kind="flat", where=root, left_out=left_out)
+    files = {composed(folder.name): by_name(held.images, known) for folder, held in folders.items()}
     if kind == "instances":
         return united(files, where=root, left_out=left_out)
     return Masks(files, kind=kind_of(files, root, asked=kind), where=root, left_out=left_out)
 
 
+def _told_apart(paths: Iterable[Path]) -> set[str]:
+    """Find the names of which a mark is a part, for without it they would be those of others: images tell nothing."""
+    stems = {image_name(path) for path in paths}
+    return {stem for stem in stems if without_mark(stem) in stems}
+
+
 def by_name(
     paths: Iterable[Path], names: Collection[str] = (), *, name_of: Callable[[Path], str] = image_name
 ) -> dict[str, Path]:
-    """Index files by case name: the stem, without what marks it as a mask.
-
-    Where it is not known which cases there are, a mark that tells two files apart is part of their names.
-    """
-    stems = {path: name_of(path) for path in paths}
-    short = {path: stem if stem in names else without_mark(stem) for path, stem in stems.items()}
-    shared = {name for name, count in Counter(short.values()).items() if count > 1}
+    """Index files by case name: the stem, without what marks it as a mask."""
     found: dict[str, Path] = {}
-    for path, stem in stems.items():
-        name = stem if short[path] in shared - {*names} else short[path]
+    for path in paths:
+        stem = name_of(path)
+        name = stem if stem in names else without_mark(stem)
         if name in found:
             raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
         found[name] = path

@@ -46,7 +46,9 @@ def find_inputs(
 
     What is not among them, though it lies in the folders or is in the split, is ``noted`` in a sentence.
     """
-    found = list(dict.fromkeys(case for path in paths for case in _cases(path, like, noted)))
+    cases = [case for path in paths for case in _cases(path, like, noted)]
+    # each channel of a case may have been named by itself
+    found = list({case if len(case.images) > 1 else place: case for place, case in enumerate(cases)}.values())
     if split is not None and split_file is not None:
         found = _in_split(found, split_file, split, noted)
     twice = [name for name, count in Counter(case.name for case in found).items() if count > 1]
@@ -136,11 +138,11 @@ def check_files(case: CaseFiles, spec: DataSpec) -> None:
     count, match, found = spec.channel_files, NUMBERED.fullmatch(case.name), case.images
     if count in (1, len(found)):
         return
-    if len(found) == 1:
-        if match is None or read_geometry(found[0])[1] >= count:  # a file may hold all channels
-            return
+    if len(found) == 1 and match and read_geometry(found[0])[1] < count:
         numbered = re.compile(re.escape(match["name"]) + r"_\d{4}")
         found = tuple(p for p in list_images(found[0].parent).images if numbered.fullmatch(image_name(p)))
+    if len(found) == 1:  # a file may hold all channels; if it does not, that is seen when it is read
+        return
     name = match["name"] if match else case.name
     raise DataError(
         f"{case.name}: the model was trained on {count} files per case, one per channel; found "
