@@ -112,6 +112,8 @@ def test_masks_that_are_coloured_or_too_large_are_refused(tmp_path: Path) -> Non
         read_mask(write_png(tmp_path / "c.png", COLOUR))
     with pytest.raises(DataError, match="allowed are whole numbers 0 … 255"):
         read_mask(write_png(tmp_path / "big.png", GREY16))
+    with pytest.raises(DataError, match="mask values go from nan to nan"):
+        read_mask(write_png(tmp_path / "nan.tif", np.full((4, 4), np.nan, np.float32)))
 
 
 def test_writing_keeps_values_and_leaves_no_parts(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _grey(picture: Picture, path: Path) -> Shaped[np.ndarray, "h w"]:
         raise DataError(
             f"{path}: the mask is drawn in the transparency. Save class indices, or 0 and 255, in one channel."
         )
-    if (picture.values != picture.values[..., :1]).any():
+    if picture.values.shape[2] > 1 and (picture.values != picture.values[..., :1]).any():
         raise DataError(f"{path}: the mask is coloured. Save class indices, or 0 and 255, in one channel.")
     grey: np.ndarray = picture.values[..., 0]
     return grey
