@@ -22,6 +22,7 @@ HOUNSFIELD = -200.0
 PADDING = -4096.0
 """So low is no tissue and no air: what was put around a scan is not looked at."""
 WITHOUT_UNITS = ("MR", "PT", "NM", "US", "XA", "RF", "CR", "DX", "MG", "OPT")
+"""DICOM's words for what makes images whose values mean nothing by themselves, or nothing that is used."""
 DICOM: dict[str, Modality] = {"CT": "ct", **dict.fromkeys(WITHOUT_UNITS, "mr")}
 """Its words for what makes images, and what their values are; other words say nothing of values."""
 

@@ -117,7 +117,8 @@ def _indexed(palette: Palette, path: Path) -> Shaped[np.ndarray, "h w"]:
     levels = palette.colours[:, 0]
     grey = bool((palette.colours == levels[:, None]).all())
     black, white = ({i for i in used if (palette.colours[i] == level).all()} for level in (0, 255))
-    if used & palette.transparent - (black if grey else {0}):
+    may_be_transparent = black if grey else {0}
+    if used & palette.transparent - may_be_transparent:
         raise DataError(f"{path}: parts of the mask are transparent. Save class indices, or 0 and 255, in one channel.")
     if grey:
         two = set(levels.tolist()) == {0, 255}
