@@ -78,7 +78,7 @@ class DataConfig(Component):
     split_seed: int = 0
     """Seed of that split."""
     cache_gb: float = Field(default=32.0, ge=0)
-    """Room for prepared cases in a temporary, memory-mapped file, in GB; beyond it they are read anew each time."""
+    """Room of a machine for prepared cases in temporary, memory-mapped files, in GB; beyond it they are read anew."""
     cache_dir: str | None = None
     """Folder of that file, on a local disk; ``null`` takes the system's for temporary files."""
 
