@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -230,7 +230,9 @@ def grid_mask(mask: np.ndarray, placement: Placement, *, exclusive: bool) -> UIn
     return F.one_hot(share.argmax(dim=1), k).movedim(-1, 1).to(torch.uint8)
 
 
-def _held(mask: Any, ignored: Any) -> Bool[np.ndarray, " k"]:
+def _held(
+    mask: UInt8[np.ndarray | Tensor, "r k h w"], ignored: UInt8[np.ndarray | Tensor, "r h w"] | None
+) -> Bool[np.ndarray, " k"]:
     """Tell which channels the reference holds: the majority of the raters, where somebody labelled."""
     drawn = np.asarray(mask)
     majority = drawn[0] > 0 if len(drawn) == 1 else 2 * drawn.sum(axis=0, dtype=np.uint16) >= len(drawn)
