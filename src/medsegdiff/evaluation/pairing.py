@@ -10,7 +10,7 @@ from typing import Literal
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles, Track
-from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.mask_folder import mask_folder, without_mark
 from medsegdiff.data.masks import Masks, missing_structures
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.split import names_in, read_split, resolve
@@ -22,8 +22,8 @@ from medsegdiff.evaluation.structures import Structures, scored_structures
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
 from medsegdiff.io.image import check_same_grid
-from medsegdiff.io.listing import in_words
-from medsegdiff.io.names import folder_name
+from medsegdiff.io.listing import in_words, list_images
+from medsegdiff.io.names import folder_name, image_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
@@ -85,7 +85,8 @@ def pair(
     places = (SegmentationFolder.around(predictions).root, references, root.parent)
     listed = None if split is None else _listed(split, places)
     data = data.model_copy(update={"layout": _layout(predictions, references, data)})
-    found = _references(references, root, data, known=listed or ())
+    bare = data.layout == "auto" and _are_masks_alone(references, inner(predictions, "labels", "masks"))
+    found = _references(references, root, data, known=listed or (), bare=bare)
     reference = found.masks
     if line := in_words(reference.left_out):
         log.warning("%s", line)
@@ -126,9 +127,17 @@ def _layout(predictions: Path, references: Path, data: DataConfig) -> str:
     return data.layout
 
 
-def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[str]) -> _References:
-    """Find reference masks: of a data set in any layout, or of a folder of masks."""
-    if data.layout != "auto" or detect(whole) is not None:
+def _are_masks_alone(references: Path, predictions: Path) -> bool:
+    """Tell whether what looks like images beside their masks are masks: there are predictions named as the "masks"."""
+    if not references.is_dir() or not predictions.is_dir():
+        return False
+    stems, predicted = ({image_name(path) for path in list_images(of).images} for of in (references, predictions))
+    return any(without_mark(stem) in stems - {stem} for stem in stems & predicted)
+
+
+def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[str], bare: bool) -> _References:
+    """Find reference masks: of a data set in any layout, or of a ``bare`` folder of masks."""
+    if not bare and (data.layout != "auto" or detect(whole) is not None):
         listing = list_cases(whole, data)
         if listing.masks.names:
             return _References(listing.masks, listing.cases)
