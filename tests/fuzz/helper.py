@@ -7,6 +7,7 @@ n-th change to files inside of a folder; without a fault changes are counted.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -32,8 +33,9 @@ def main() -> None:
 
 
 def _import_all() -> None:
-    """Import what commands import on their way."""
+    """Import what commands import on their way, and what that imports when it is first used."""
     import torch
+    from matplotlib.figure import Figure
 
     import medsegdiff.data.convert
     import medsegdiff.evaluation
@@ -43,6 +45,8 @@ def _import_all() -> None:
     import medsegdiff.training.train  # noqa: F401
 
     torch.set_num_threads(1)
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    Figure(layout="constrained").subplots().figure.savefig(io.BytesIO())
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:

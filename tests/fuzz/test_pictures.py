@@ -16,6 +16,9 @@ from tests.fuzz.images import FORMATS, Picture, damaged_pictures, pictures
 from tests.fuzz.promise import SMALL, Ground, at_the_door
 from tests.makers import disc, write_png
 
+DOORS = ("check", "check masks", "convert", "segment", "evaluate", "evaluate masks")
+"""Commands that meet a picture, as an image or as a mask."""
+
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_pictures_are_what_viewers_show_or_refused(fuzz: Fuzz, format: str) -> None:
@@ -25,16 +28,17 @@ def test_pictures_are_what_viewers_show_or_refused(fuzz: Fuzz, format: str) -> N
         compare_mask(path)
 
     def command(given: tuple[Picture, str]) -> None:
-        write(fuzz.ground, given[0])
-        among_others(fuzz.ground, *given)
+        picture, door = given
+        write(fuzz.ground, picture, "masks" if door.endswith("masks") else "images")
+        among_others(fuzz.ground, picture, door)
 
     inputs = pictures(format) | damaged_pictures(format)
     fuzz.each(inputs, read, share=0.07)
-    fuzz.each(st.tuples(inputs, st.sampled_from(("check", "convert", "segment"))), command, share=0.01)
+    fuzz.each(st.tuples(inputs, st.sampled_from(DOORS)), command, share=0.01)
 
 
-def write(ground: Ground, picture: Picture) -> Path:
-    path = ground.data / "images" / f"case{picture.suffix}"
+def write(ground: Ground, picture: Picture, folder: str = "images") -> Path:
+    path = ground.data / folder / f"case{picture.suffix}"
     path.parent.mkdir()
     path.write_bytes(picture.content)
     return path
@@ -64,12 +68,16 @@ def compare_mask(path: Path) -> None:
 def among_others(ground: Ground, picture: Picture, door: str) -> None:
     """Meet the picture among others, as commands do."""
     image = np.random.default_rng(0).integers(0, 256, (12, 10), dtype=np.uint8)
-    for name in ("case", "other", "third"):
-        write_png(ground.data / "masks" / f"{name}.png", disc((12, 10), (5, 5), 3).astype(np.uint8) * np.uint8(255))
-    for name in ("other", "third"):
-        write_png(ground.data / "images" / f"{name}.png", image)
-    if door == "check":
+    mask = disc((12, 10), (5, 5), 3).astype(np.uint8) * np.uint8(255)
+    for name in ("other", "third", "case"):
+        if name != "case" or door.endswith("masks"):
+            write_png(ground.data / "images" / f"{name}.png", image)
+        if name != "case" or not door.endswith("masks"):
+            write_png(ground.data / "masks" / f"{name}.png", mask)
+    if door.startswith("check"):
         ground.check("data", "check", ground.data, names=("case",))
+    elif door.startswith("evaluate"):  # images are no masks, but nobody knows that before they are read
+        ground.check("evaluate", ground.data / "images", ground.data / "masks", names=("case", str(ground.data)))
     elif door == "convert":
         ended = ground.check("data", "convert", ground.data, "--to", "nnunet", "--out", ground.out, names=("case",))
         assert (ground.out / "dataset.json").exists() == (ended.code in (0, 3))
@@ -79,5 +87,5 @@ def among_others(ground: Ground, picture: Picture, door: str) -> None:
         )
         assert ended.code == 0 or not picture.valid or picture.shown.ndim == 3
         for name in ("other", "third"):
-            with Image.open(ground.out / "masks" / f"{name}.png") as mask:
-                assert mask.size == (10, 12)
+            with Image.open(ground.out / "masks" / f"{name}.png") as found:
+                assert found.size == (10, 12)
