@@ -104,6 +104,14 @@ def test_names_keep_what_tells_cases_apart() -> None:
     assert names(read(["p1/scan.nii.gz", "p1/mask.nii.gz"])) == {"p1/scan.nii.gz": "p1"}
 
 
+def test_names_take_as_many_words_as_tell_cases_apart() -> None:
+    slices = read([f"wrapped/{p}/{i}{m}.png" for p in (1, 2, 12) for i in (1, 2, 12) for m in ("", "_mask")])
+    assert sorted(names(slices).values()) == ["1", "1-12", "1-2", "12", "12-1", "12-2", "2", "2-1", "2-12"]
+    assert {case.group for case in slices.cases} == {"1", "2", "12"}
+    close = names(read([f"img/{path}{end}" for path in ("a/a-b", "a/b", "a/c") for end in (".png", "_mask.png")]))
+    assert sorted(close.values()) == ["a-a-b", "a-b", "a-c"]
+
+
 def test_masks_of_one_image_are_united_where_their_number_differs() -> None:
     found = read(flat(TREES["side_by_side"]()))
     case = next(case for case in found.cases if case.name == "benign (1)")
@@ -155,6 +163,13 @@ def test_a_field_of_view_is_not_taken_for_the_mask_in_silence() -> None:
 def test_two_words_for_masks_are_doubted() -> None:
     found = read(["a.png", "a_mask.png", "a_seg.png"])
     assert "1 images have masks of several kinds: a.png has a_mask.png, a_seg.png" in found.doubts[0]
+
+
+def test_words_behind_some_masks_and_not_others_are_doubted() -> None:
+    for odd in (["a_mask_old.png"], ["b_mask_expert1.png"]):
+        found = read(["a.png", "b.png", "a_mask.png", "b_mask_x.png", *odd])
+        assert "Say what they are with data.mask_folders=raters" in found.doubts[0]
+    assert read(["a.png", "b.png", "a_mask_x.png", "b_mask_x.png"]).doubts == ()
 
 
 def test_two_folders_of_images_are_doubted() -> None:

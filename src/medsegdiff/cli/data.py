@@ -52,7 +52,10 @@ def check(
 
 
 def show(found: Inspection) -> None:
-    """Print the findings."""
+    """Print the findings; of what can't be listed at all, why."""
+    if not found.layout:
+        _reasons(found)
+        return
     unlisted = f"; {found.unlisted} are in no part of the split and will not be used" if found.unlisted else ""
     result(f"layout          {found.layout}")
     for line in found.understood:
@@ -75,6 +78,11 @@ def show(found: Inspection) -> None:
             parts = pair["splits"]
             result(f"  {pair['a']} ({parts[0]}) ~ {pair['b']} ({parts[1]}) correlation {pair['correlation']:.3f}")
     result(f"leaks           {len(found.leaks)} groups in several parts  {some(found.leaks)}")
+    _reasons(found)
+
+
+def _reasons(found: Inspection) -> None:
+    """Print what is odd, and what has to be mended."""
     for heading, lines in (("remarks", found.remarks), ("problems", found.problems)):
         result(f"{heading:<15} {len(lines)}")
         for line in lines[:20]:

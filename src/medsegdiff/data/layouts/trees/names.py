@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,27 +22,38 @@ class Named:
 
 
 def named(images: Sequence[Place], asked: ImageFolders) -> Mapping[Place, Named]:
-    """Name cases after their files with the sub-folders before, and with the part where parts share names."""
-    names = {image: _name(image) for image in images}
-    parts: dict[str, set[str]] = defaultdict(set)
-    for image, name in names.items():
-        parts[name].add(image.part)
-    if any(len(of_name) > 1 for of_name in parts.values()):
-        names = {image: "-".join(filter(None, (image.part, name))) for image, name in names.items()}
+    """Name cases after their files and sub-folders, with as many words as it takes to tell all of them apart."""
+    outer = _shared(images)
+    folders = {image: image.within[outer:] for image in images}
+    inner = {image: [name for name in folders[image] if not begins(image.stem, name)] for image in images}
+    short, whole = ({image: _joined(image, of[image]) for image in images} for of in (inner, folders))
+    ways = (short, _in_part(short), whole, _in_part(whole))
+    names = next((way for way in ways if len(set(way.values())) == len(images)), short)
     grouped = are_groups(images) if asked == "auto" else asked == "groups"
-    return {image: Named(name, "/".join(image.within) if grouped else "") for image, name in names.items()}
+    return {image: Named(name, "/".join(folders[image]) if grouped else "") for image, name in names.items()}
 
 
-def _name(image: Place) -> str:
-    """Put sub-folders before the name of a file, but those that it begins with; a word for images is no name."""
+def _shared(images: Sequence[Place]) -> int:
+    """Count the outermost sub-folders that all images have in common, but for their last."""
+    folders = [image.within for image in images]
+    deepest = min(map(len, folders), default=1) - 1
+    return next((level for level in range(deepest) if len({within[level] for within in folders}) > 1), max(deepest, 0))
+
+
+def _joined(image: Place, folders: Sequence[str]) -> str:
+    """Put sub-folders before the name of a file; one that is a word for images is no name beside theirs."""
     if image.within and bare_image(image.stem) == "":
-        return file_name("-".join(image.within))
-    return file_name("-".join((*(folder for folder in image.within if not begins(image.stem, folder)), image.stem)))
+        return file_name("-".join(folders or image.within))
+    return file_name("-".join((*folders, image.stem)))
+
+
+def _in_part(names: Mapping[Place, str]) -> Mapping[Place, str]:
+    return {image: "-".join(filter(None, (image.part, name))) for image, name in names.items()}
 
 
 def begins(stem: str, folder: str) -> bool:
-    """Tell whether a file is named after its folder, with or without more behind."""
-    return key_of(stem).startswith(key_of(folder))
+    """Tell whether a file is named after its folder, maybe with more words behind."""
+    return key_of(stem).startswith(key_of(folder)) and not key_of(stem)[len(key_of(folder)) :][:1].isalnum()
 
 
 def are_groups(images: Sequence[Place]) -> bool:

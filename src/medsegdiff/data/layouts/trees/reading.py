@@ -47,7 +47,7 @@ class Reading:
 
 
 @dataclass
-class Sorted:
+class Candidates:
     """Images and masks, before it is known which belong together."""
 
     images: list[Place] = field(default_factory=list)
@@ -66,7 +66,7 @@ def read_tree(paths: Iterable[str], config: DataConfig) -> Reading:
     Returns:
         Cases, and each other file with the reason why it is left out.
     """
-    found = _sorted(placed(sorted(paths), image_dir=config.image_dir, mask_dir=config.mask_dir))
+    found = _candidates(placed(sorted(paths), image_dir=config.image_dir, mask_dir=config.mask_dir))
     masks = arranged(match_all(found.images, found.masks).values(), config.mask_folders)
     _leave_out(found, masks)
     names = named(found.images, config.image_folders)
@@ -86,9 +86,9 @@ def _case(image: Place, name: Named, masks: Arrangement) -> TreeCase:
     return TreeCase(name.name, image.path, files, image.part, name.group)
 
 
-def _sorted(places: Sequence[Place]) -> Sorted:
+def _candidates(places: Sequence[Place]) -> Candidates:
     """Tell images from masks by their folders, and by their names where folders do not say."""
-    found = Sorted()
+    found = Candidates()
     folders = {place.source for place in places if place.role == "image"}
     beside = defaultdict(set)
     for place in places:
@@ -107,7 +107,7 @@ def _sorted(places: Sequence[Place]) -> Sorted:
     return found
 
 
-def _leave_out(found: Sorted, masks: Arrangement) -> None:
+def _leave_out(found: Candidates, masks: Arrangement) -> None:
     """Leave out masks without an image, and images that nothing says to be some and that differ from those with masks.
 
     Those lie above all of them, or lack the word for an image that the others beside them have.
@@ -141,7 +141,7 @@ def _same_image(images: Sequence[Place]) -> Iterator[str]:
             return
 
 
-def _strangers(found: Sorted, masks: Arrangement) -> Iterator[str]:
+def _strangers(found: Candidates, masks: Arrangement) -> Iterator[str]:
     """Doubt whether the right masks were taken where all of a folder belong to no image."""
     used = {mask for of_image in masks.layers.values() for places in of_image.values() for mask in places}
     taken = {mask.kind for mask in used}
