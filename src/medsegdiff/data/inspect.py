@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
@@ -24,6 +25,7 @@ from medsegdiff.errors import DataError, MedSegDiffError, size
 from medsegdiff.io.image import read_channels
 from medsegdiff.io.listing import in_words
 from medsegdiff.io.names import composed
+from medsegdiff.types import Geometry
 
 
 @dataclass
@@ -92,8 +94,9 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     thumbnails, vanishing = dict[str, torch.Tensor](), list[str]()
 
     def shrink(case: CaseFiles, stored: Stored) -> None:
-        thumbnails[case.name] = thumbnail(_picture(case))
-        if any(vanishes(values, masks, masks.reader.geometry(path), config) for path, values in stored):
+        image, geometry = read_channels(case.images)
+        thumbnails[case.name] = thumbnail(_picture(image, geometry))
+        if any(vanishes(values, masks, geometry, config) for _, values in stored):  # masks lie on the same grid
             vanishing.append(case.name)
 
     read = scan(listing, config, track=track, also=shrink)
@@ -153,9 +156,8 @@ def _describe(read: Scan, found: Inspection) -> None:
                 found.empty_masks.append(f"{whole(path).parent.name}/{name}")
 
 
-def _picture(case: CaseFiles) -> np.ndarray:
-    """Read a picture, or the middle slice of a volume."""
-    image, geometry = read_channels(case.images)
+def _picture(image: Float[np.ndarray, "c *s"], geometry: Geometry) -> Float[np.ndarray, "c h w"]:
+    """Take a picture as it is, and the middle slice of a volume."""
     if image.ndim == 3:
         return image
     slicing = Slicing.of(geometry)

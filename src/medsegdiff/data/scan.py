@@ -146,9 +146,7 @@ def _with_masks(
         return head
     masks = whole.listing.masks
     try:
-        of_masks = [(path, masks.reader.geometry(path)) for path in masks.files(case.name)]
-        check_grids([(case.images[0], head.geometry), *of_masks])
-        stored = masks.stored(case.name)
+        stored = _stored(case, head.geometry, masks)
         found = replace(head, counts=_counts(stored, masks.by_folder(case.name)))
         if whole.plane:
             found = replace(found, foreground=_foreground(stored, masks, Slicing(head.geometry, whole.plane)))
@@ -159,11 +157,23 @@ def _with_masks(
     return found
 
 
+def _stored(case: CaseFiles, geometry: Geometry, masks: Masks) -> Stored:
+    """Read the masks of a case, and make sure that they lie on its grid."""
+    files = masks.files(case.name)
+    if geometry.affine is not None:  # of volumes by their headers, which tell of more than the shape
+        check_grids([(case.images[0], geometry), *((path, masks.reader.geometry(path)) for path in files)])
+        return masks.stored(case.name)
+    stored = [(path, masks.reader.values(path)) for path in files]
+    grids = [(path, Geometry(shape=values.shape, spacing=geometry.spacing)) for path, values in stored]
+    check_grids([(case.images[0], geometry), *grids])
+    return stored
+
+
 def _counts(stored: Stored, folders: Iterable[str]) -> dict[tuple[str, int], int]:
     counted = {}
     for folder, (_, values) in zip(folders, stored, strict=True):
-        for value, count in zip(*np.unique(values, return_counts=True), strict=True):
-            counted[folder, int(value)] = int(count)
+        of_value = np.bincount(values.ravel(), minlength=256)
+        counted |= {(folder, value): int(of_value[value]) for value in np.flatnonzero(of_value).tolist()}
     return counted
 
 

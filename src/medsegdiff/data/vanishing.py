@@ -19,7 +19,7 @@ def vanishes(stored: UInt8[np.ndarray, "*s"], masks: Masks, geometry: Geometry, 
     """Tell whether a value of a mask would be lost; of a volume, where there is most of it."""
     if config.resize == "none":
         return False
-    found = np.unique(stored[masks.structures(stored)])
+    found = np.flatnonzero(np.bincount(stored[masks.structures(stored)], minlength=256))
     return any(not _fits(stored == value, geometry, config) for value in found)
 
 
@@ -29,8 +29,16 @@ def _fits(mask: Bool[np.ndarray, "*s"], geometry: Geometry, config: DataConfig) 
         slicing = Slicing.of(geometry, config.plane)
         mask, spacing = slicing.cut(mask, slicing.where(mask)), slicing.spacing
     placement = place((mask.shape[0], mask.shape[1]), config, 1, spacing=spacing)
+    if min(placement.resized[0] - mask.shape[0], placement.resized[1] - mask.shape[1]) >= 0 and _solid(mask):
+        return True
     share: Tensor = to_grid(torch.from_numpy(np.ascontiguousarray(mask))[None].float(), placement)
     return bool(share.max() >= 0.5)
+
+
+def _solid(mask: Bool[np.ndarray, "h w"]) -> bool:
+    """Tell whether a mask holds a square of three by three, in which a pixel of no coarser grid sees nothing else."""
+    rows = mask[:-2] & mask[1:-1] & mask[2:]
+    return bool((rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]).any())
 
 
 def lost_in_words(names: list[str], total: int, config: DataConfig) -> str:
