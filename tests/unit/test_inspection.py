@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
@@ -95,3 +96,16 @@ def test_patients_in_several_parts_are_leaks(folder: Path) -> None:
     lines = [f"case{i:02d},{('train', 'val', 'test')[i % 3]},p{i // 3}" for i in range(12)]
     (folder / "split.csv").write_text("\n".join(["id,split,patient", *lines]))
     assert inspect_folder(folder, DataConfig()).leaks[0] == "p0 (test, train, val)"
+
+
+def test_a_check_opens_each_picture_twice_and_each_mask_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100,000 cases each further time takes a minute."""
+    opened, open_ = [], Image.open
+
+    def counted(stream: object, **options: object) -> Image.Image:
+        opened.append(Path(stream.name).parent.name)
+        return open_(stream, **options)
+
+    monkeypatch.setattr(Image, "open", counted)
+    assert inspect_folder(folder, DataConfig()).ok
+    assert (opened.count("images"), opened.count("masks")) == (2 * 12, 12)

@@ -17,7 +17,8 @@ from medsegdiff.data.dataset import no_progress
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.open import open_source
-from medsegdiff.data.transforms import Placement, Prepared, prepare
+from medsegdiff.data.transforms import Placement, Prepared, place, prepare, to_grid
+from medsegdiff.data.vanishing import _solid
 from medsegdiff.errors import ConfigError
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import DiffusionModel
@@ -154,3 +155,17 @@ def test_checking_data_says_which_images_lose_structures(tmp_path: Path) -> None
     assert "c0, c2" in told
     for kept in (DataConfig(image_size=256), DataConfig(image_size=32, resize="none")):
         assert not [text for text in inspect_folder(data, kept).remarks if "vanish" in text]
+
+
+@pytest.mark.parametrize("size", [(20, 20), (31, 20), (32, 7)])
+def test_what_is_solid_is_never_lost_on_a_finer_grid(size: tuple[int, int]) -> None:
+    """Then nothing is resized to find out."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        mask = np.zeros(size, np.uint8)
+        top, left = rng.integers(0, size[0] - 2), rng.integers(0, size[1] - 2)
+        mask[top : top + 3, left : left + 3] = 1
+        share = to_grid(torch.from_numpy(mask)[None].float(), place(size, DataConfig(image_size=32), 1))
+        assert share.max() >= 0.5
+        assert _solid(mask > 0)
+        assert not _solid((mask > 0) & (np.indices(size).sum(axis=0) % 3 > 0))
