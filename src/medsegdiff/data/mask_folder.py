@@ -57,10 +57,10 @@ def by_name(
     paths: Iterable[Path], names: Collection[str] = (), *, name_of: Callable[[Path], str] = image_name
 ) -> dict[str, Path]:
     """Index files by case name: the stem, without what marks it as a mask."""
-    found: dict[str, Path] = {}
+    known, found = {*names}, dict[str, Path]()
     for path in paths:
         stem = name_of(path)
-        name = stem if stem in names else without_mark(stem)
+        name = stem if stem in known else without_mark(stem)
         if name in found:
             raise DataError(f"{found[name]} and {path} are both named '{name}'. Keep one of them.")
         found[name] = path
