@@ -225,3 +225,8 @@ def test_a_small_grey_structure_in_a_jpeg_is_not_an_edge(tmp_path: Path) -> None
     drawn[:40], drawn[60:68, 60:68] = 255, 127
     found = read_mask(write_png(tmp_path / "a.jpg", drawn))
     assert abs(int(found[64, 64]) - 127) < 8
+
+
+def test_large_pictures_are_no_attack(tmp_path: Path) -> None:
+    Image.new("1", (14_000, 14_001)).save(tmp_path / "a.tif", compression="group4")
+    assert header_of(tmp_path / "a.tif") == ((14_001, 14_000), 1)

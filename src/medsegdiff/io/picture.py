@@ -31,6 +31,8 @@ OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"
 GREY_WITH_ALPHA = "LA;16B"
 """Four bytes a pixel, of which Pillow drops two; as RGBA they are all there."""
 
+Image.MAX_IMAGE_PIXELS = 1 << 30  # Pillow's own limit, 2^26.4, is one for pictures from the web; slides have more
+
 
 @dataclass(frozen=True)
 class Palette:
