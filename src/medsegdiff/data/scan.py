@@ -170,7 +170,7 @@ def _stored(case: CaseFiles, geometry: Geometry, masks: Masks) -> Stored:
 
 
 def _counts(stored: Stored, folders: Iterable[str]) -> dict[tuple[str, int], int]:
-    counted = {}
+    counted: dict[tuple[str, int], int] = {}
     for folder, (_, values) in zip(folders, stored, strict=True):
         of_value = np.bincount(values.ravel(), minlength=256)
         counted |= {(folder, value): int(of_value[value]) for value in np.flatnonzero(of_value).tolist()}

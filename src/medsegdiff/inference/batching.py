@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+from medsegdiff.errors import OutOfMemoryError, memory_worded
+
+Made = TypeVar("Made")
 
 MOST = 256
 """Masks at once, at most, unless it is asked for more: larger batches gain nothing."""
@@ -48,3 +53,12 @@ def fitting(size: int, *, masks: int, took: int, free: int) -> int:
     """Estimate how many masks fit into free memory, by the bytes that some took; no fewer than before."""
     each = max(took, 1) / max(min(masks, size), 1)
     return max(size, min(MOST, int(SHARE * free / each)))
+
+
+def attempted(work: Callable[[], Made], name: str, *, way_out: str) -> Made | OutOfMemoryError:
+    """Do some work; where memory does not suffice give the error, without what it holds on to."""
+    try:
+        with memory_worded(name, way_out=way_out):
+            return work()
+    except OutOfMemoryError as error:
+        return OutOfMemoryError(str(error))

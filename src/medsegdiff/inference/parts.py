@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from medsegdiff.data.transforms import Prepared, prepare
 from medsegdiff.errors import MedSegDiffError, OutOfMemoryError, memory_worded
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
-from medsegdiff.inference.batching import BatchSize
+from medsegdiff.inference.batching import BatchSize, attempted
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 
 Refused = Callable[[Case, MedSegDiffError], None]
 """Told of an image that the model can't take."""
-Made = TypeVar("Made")
 
 TOGETHER = 1 << 22
 """Native pixels of images that go together: larger ones go alone."""
@@ -115,10 +113,10 @@ class Drawing:
 
     def _parts(self, batch: Sequence[_Item], refused: Refused | None) -> Iterator[tuple[Case, Part]]:
         """Make the parts of a batch; where memory does not suffice, with fewer images and masks at once."""
-        drawn = _lacking(lambda: self._drawn(batch), batch[0])
+        drawn = attempted(lambda: self._drawn(batch), batch[0].case.name, way_out=LESS)
         if not isinstance(drawn, OutOfMemoryError):
             for index, item in enumerate(batch):
-                part = _lacking(partial(self._part, item, drawn, index), item)
+                part = attempted(partial(self._part, item, drawn, index), item.case.name, way_out=LESS)
                 if isinstance(part, OutOfMemoryError):
                     _refuse(item.case, part, refused)
                 else:
@@ -174,11 +172,14 @@ class Drawing:
             except MedSegDiffError as error:
                 _refuse(case, error, refused)
                 continue
-            full = len(batch) * drawn >= self.batch.size or sum(map(_pixels, batch)) >= TOGETHER
-            if batch and (full or self.request.auto or _differ(batch[0], item)):
+            if batch and _differ(batch[0], item):
                 yield batch
                 batch = []
             batch.append(item)
+            full = len(batch) * drawn >= self.batch.size or sum(map(_pixels, batch)) >= TOGETHER
+            if full or self.request.auto:  # before the next one is read: it may be large
+                yield batch
+                batch = []
         if batch:
             yield batch
 
@@ -247,15 +248,6 @@ def _differ(a: _Item, b: _Item) -> bool:
 
 def _pixels(item: _Item) -> int:
     return item.case.image[0].size
-
-
-def _lacking(work: Callable[[], Made], item: _Item) -> Made | OutOfMemoryError:
-    """Do some work; where memory does not suffice, give the error, without what it holds on to."""
-    try:
-        with memory_worded(item.case.name, way_out=LESS):
-            return work()
-    except OutOfMemoryError as error:
-        return OutOfMemoryError(str(error))
 
 
 def _refuse(case: Case, error: MedSegDiffError, refused: Refused | None) -> None:
