@@ -174,9 +174,9 @@ def test_words_behind_some_masks_and_not_others_are_doubted() -> None:
 
 def test_two_folders_of_images_are_doubted() -> None:
     paths = [f"{folder}/{i}.png" for folder in ("images", "scans", "masks") for i in "abc"]
-    assert "images/a.png and scans/a.png may both be the image of one case" in read(paths).doubts[0]
+    assert "images/a.png and scans/a.png may both be the image of one case" in read(paths).unclear
     one = read(paths, image_dir="scans")
-    assert (pairs(one), one.doubts) == ({f"scans/{i}.png": [f"masks/{i}.png"] for i in "abc"}, ())
+    assert (pairs(one), one.unclear) == ({f"scans/{i}.png": [f"masks/{i}.png"] for i in "abc"}, "")
     assert set(one.left_out) == {f"images/{i}.png" for i in "abc"}
 
 
@@ -199,6 +199,8 @@ def test_what_lacks_a_partner_is_named() -> None:
     assert set(beside.left_out) == {"cover.png"}
     marked = read(["k/a_image.png", "k/a_mask.png", "k/a_overlay.png"])
     assert set(marked.left_out) == {"k/a_overlay.png"}
+    apart = read(["a.png", "a_mask.png", "labels/1.png"])
+    assert "The masks in labels belong to no image, as labels/1.png; those beside the images do." in apart.doubts[0]
     strangers = read(["img/a.png", "labels/1.png"])
     assert "No mask belongs to an image: labels/1.png is a mask, img/a.png an image" in strangers.doubts[0]
 

@@ -132,6 +132,14 @@ def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
         list_cases(tmp_path, DataConfig())
 
 
+def test_two_folders_of_images_are_told_with_the_setting_that_decides(tmp_path: Path) -> None:
+    write_tree(tmp_path, {f"{word}/{i}.png": [f"gt/{i}.png"] for word in ("img", "scans") for i in range(4)})
+    for wanted in (lambda: open_source(tmp_path, DataConfig()), lambda: find_inputs([tmp_path])):
+        with pytest.raises(DataError, match=r"scans/0\.png may .* data\.image_dir=img or data\.image_dir=scans"):
+            wanted()
+    assert len(open_source(tmp_path, DataConfig(image_dir="scans")).info.split) == 4
+
+
 def test_images_without_masks_and_masks_without_images_are_named(tmp_path: Path) -> None:
     write_tree(tmp_path, other_words() | {"img/alone.png": []})
     write_png(tmp_path / "labels" / "stray_mask.png", GREY)

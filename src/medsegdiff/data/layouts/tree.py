@@ -13,6 +13,7 @@ from medsegdiff.data.instances import UnitedReader
 from medsegdiff.data.layouts.trees.reading import Reading, read_tree
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
+from medsegdiff.errors import DataError
 from medsegdiff.io.listing import LeftOut, Reason, list_images
 
 DEEPEST = 6
@@ -42,6 +43,8 @@ def _list(root: Path, config: DataConfig) -> Listing:
     found = read_tree(files.images, config)
     if not found.cases:
         raise expected("images, and masks that belong to them by their names", root)
+    if found.unclear:
+        raise DataError(f"{root}: {found.unclear}")
     cases = indexed((CaseFiles(case.name, (root / case.image,), case.part, case.group) for case in found.cases), root)
     kept = assign(cases, root / "split.csv")
     others = [LeftOut(root / path, reason) for path, reason in found.left_out.items()]

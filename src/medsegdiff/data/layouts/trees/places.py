@@ -79,7 +79,7 @@ def placed(paths: Sequence[str], *, image_dir: str | None = None, mask_dir: str 
     heard = _heard(names, list(above.values()))
     found = [_place(path, folders, heard) for path, folders in above.items()]
     if not image_dir and not any(place.role == "image" for place in found):
-        heard |= dict.fromkeys(_beside_masks(found, heard), FolderName("image"))
+        heard |= dict.fromkeys(_beside_masks(found), FolderName("image"))
         found = [_place(path, folders, heard) for path, folders in above.items()]
     return found
 
@@ -127,7 +127,7 @@ def _place(path: str, folders: Folder, heard: Mapping[Folder, FolderName]) -> Pl
     )
 
 
-def _beside_masks(places: Sequence[Place], heard: Mapping[Folder, FolderName]) -> set[Folder]:
+def _beside_masks(places: Sequence[Place]) -> set[Folder]:
     """Find folders that lie beside one of masks and hold files of the same names, where none says it holds images."""
     masks: dict[Folder, set[str]] = defaultdict(set)
     below: dict[Folder, set[str]] = defaultdict(set)

@@ -39,7 +39,9 @@ class Reading:
     understood: tuple[str, ...] = ()
     """In words, for the user to see whether it is true."""
     doubts: tuple[str, ...] = ()
-    """Of images or masks: where several readings are possible, and the settings that decide."""
+    """Of masks: where several readings are possible, and the settings that decide."""
+    unclear: str = ""
+    """The same of images; empty: there is one reading."""
     left_out: Mapping[str, Reason] = field(default_factory=dict)
     """File → why it is neither image nor mask."""
     said: bool = False
@@ -74,7 +76,8 @@ def read_tree(paths: Iterable[str], config: DataConfig) -> Reading:
         cases=tuple(_case(image, names[image], masks) for image in found.images),
         kind=masks.kind,
         understood=tuple(told(found.images, masks, names)),
-        doubts=(*_same_image(found.images), *masks.doubts, *_strangers(found, masks)),
+        doubts=(*masks.doubts, *_strangers(found, masks)),
+        unclear=_same_image(found.images),
         left_out=dict(sorted(found.left_out.items())),
         said=any(image.role == "image" for image in found.images),
     )
@@ -119,26 +122,26 @@ def _leave_out(found: Candidates, masks: Arrangement) -> None:
     marked = dict.fromkeys(folders, True)
     for image in masks.layers:
         marked[image.folder] &= bare_image(image.stem) is not None
-    for image in [image for image in found.images if not image.role and image not in masks.layers]:
+    for image in (image for image in found.images if not image.role and image not in masks.layers):
         above = image.folder not in folders and any(f"{folder}/".startswith(_inside(image)) for folder in folders)
         if above or (marked.get(image.folder) and bare_image(image.stem) is None):
             found.left_out[image.path] = Reason.UNMARKED
-            found.images.remove(image)
+    found.images = [image for image in found.images if image.path not in found.left_out]
 
 
 def _inside(image: Place) -> str:
     return f"{image.folder}/" if image.folder else ""
 
 
-def _same_image(images: Sequence[Place]) -> Iterator[str]:
+def _same_image(images: Sequence[Place]) -> str:
     """Doubt which folder holds the images where several have files of the same names."""
     seen: dict[object, Place] = {}
     for image in images:
         first = seen.setdefault((image.shelf, key_of(image.stem)), image)
         if first.source != image.source:
             folders = " or ".join(f"data.image_dir={place.source}" for place in (first, image))
-            yield f"{first.path} and {image.path} may both be the image of one case. Set {folders}."
-            return
+            return f"{first.path} and {image.path} may both be the image of one case. Set {folders}."
+    return ""
 
 
 def _strangers(found: Candidates, masks: Arrangement) -> Iterator[str]:
@@ -150,6 +153,11 @@ def _strangers(found: Candidates, masks: Arrangement) -> Iterator[str]:
     if strange and not used:
         image = f", {found.images[0].path} an image" if found.images else ""
         yield f"No mask belongs to an image: {strange[0].path} is a mask{image}. Name each mask after its image."
+    elif kinds and "" in taken:
+        yield (
+            f"The masks in {kinds} belong to no image, as {strange[0].path}; those beside the images do. "
+            "Name them after their images, or move them away."
+        )
     elif kinds:
         yield (
             f"The masks in {kinds} belong to no image, as {strange[0].path}; those in {some(sorted(taken))} do. "
