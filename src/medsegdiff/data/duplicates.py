@@ -61,16 +61,19 @@ def near_duplicates(
     basis = _directions([thumbnails[name] for name in evenly(named, DIRECTIONS)])
     sketches = [_sketch(_stacked(thumbnails, names), basis) for names in blocks]
     place = {name: number for number, name in enumerate(named)}
-    found: list[_Pair] = []
+    found, least = list[_Pair](), ALIKE
     for one, two in itertools.combinations(range(len(blocks)), 2):
         if split[blocks[one][0]] == split[blocks[two][0]]:
             continue
-        close = (sketches[one] @ sketches[two].T > ALIKE - ROUNDING).nonzero()
+        if least >= 1 - ROUNDING:  # as many as are listed are copies: none is more alike
+            break
+        close = (sketches[one] @ sketches[two].T > least - ROUNDING).nonzero()
         if len(close):
             a, b = blocks[one], blocks[two]
             for value, i, j in _alike(_stacked(thumbnails, a), _stacked(thumbnails, b), close, most=most):
                 found.append(_Pair(value, *sorted((place[a[i]], place[b[j]]))))
             found = sorted(found, key=lambda pair: (-pair.correlation, pair.second, pair.first))[:most]
+            least = found[-1].correlation if len(found) == most else ALIKE
     return [_told(named[pair.first], named[pair.second], pair.correlation, split) for pair in found]
 
 
