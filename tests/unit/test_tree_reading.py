@@ -62,6 +62,8 @@ PAIRS = {
     "a folder each": ("{}/scan.png", "{}/mask.png"),
     "a topic around": ("Lung Segmentation/CXR_png/{}.png", "Lung Segmentation/masks/{}_mask.png"),
     "no word for images": ("photographs/{}.png", "masks/{}.png"),
+    "a topic around all": ("Segmentations/{}.png", "Segmentations/{}_mask.png"),
+    "numbered folders": ("scan_{}/raw.png", "scan_{}/label.png"),
     "masks among images": ("images/{}.png", "images/masks/{}.png"),
     "pairs in a folder of images": ("images/{}.png", "images/{}_seg.png"),
     "two ways to write an umlaut": ("bilder/Z\u00e4hne {}.png", "masks/Za\u0308hne {}.png"),
