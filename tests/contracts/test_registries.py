@@ -83,7 +83,8 @@ def test_data_set(name: str, folder: Path) -> None:
 def test_layout(entry: object, folder: Path, tmp_path: Path) -> None:
     assert isinstance(entry.factory, Layout)
     assert entry.facts["layout"]
-    strange = [tmp_path / "nowhere", tmp_path, folder / "images", next((folder / "images").iterdir())]
+    (tmp_path / "empty").mkdir()
+    strange = [tmp_path / "nowhere", tmp_path / "empty", folder / "images", next((folder / "images").iterdir())]
     assert not any(entry.factory.detect(path) for path in strange)
     assert entry.factory.detect(folder) == (entry.name == "folder")
     for path in strange[:2]:

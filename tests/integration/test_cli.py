@@ -225,7 +225,8 @@ def test_data_check(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert any("case03" in problem and "no mask" in problem for problem in found["problems"])
     assert any("case05" in problem and "5×5" in problem for problem in found["problems"])
     assert [(p["a"], p["b"]) for p in found["near_duplicates"]] == [("case00", "case01")]
-    assert call("data", "check", tmp_path, "--out", tmp_path / "preview.png") == 1
+    (tmp_path / "empty").mkdir()
+    assert call("data", "check", tmp_path / "empty", "--out", tmp_path / "preview.png") == 1
     shown = capsys.readouterr()
     assert "expected images" in shown.out
     assert not (tmp_path / "preview.png").exists()  # that of another folder would mislead

@@ -39,7 +39,7 @@ def _has_images(folder: Path) -> bool:
 
 def _list(root: Path, config: DataConfig) -> Listing:
     """List images and masks that belong together by their names."""
-    files = _files(root)
+    files = _files(root) if root.is_dir() else Files()
     found = read_tree(files.images, config)
     if not found.cases:
         raise expected("images, and masks that belong to them by their names", root)
