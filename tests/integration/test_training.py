@@ -119,6 +119,26 @@ def test_a_validation_that_no_checkpoint_knows_of_is_not_logged_twice(
     assert [line["step"] for line in Run(tmp_path / "run").lines() if "dice" in line] == [3]
 
 
+def test_last_weights_are_those_of_the_state_though_a_kill_came_between(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("train.max_steps=3", "train.val_every=3", "train.save_every=2")
+    train(folder, tmp_path / "whole", config)
+    save = trainer.save_weights
+
+    def killed_at_the_end(file: Path, tensors: Any, facts: dict[str, int]) -> None:
+        if (file.name, facts["step"]) == (LAST, 3):
+            raise SystemExit
+        save(file, tensors, facts)
+
+    monkeypatch.setattr(trainer, "save_weights", killed_at_the_end)
+    with pytest.raises(SystemExit):
+        train(folder, tmp_path / "run", config)
+    monkeypatch.undo()
+    train(folder, tmp_path / "run", config, resume=True)
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "run"))
+
+
 def progress(run: Path) -> tuple[dict[str, str], str]:
     with safe_open(run / STATE, framework="pt") as stored:
         return stored.metadata(), (run / PROGRESS).read_text()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from medsegdiff.io import atomic
 from medsegdiff.io.atomic import atomic_path, remove_parts, to_json, write_json, write_text
@@ -69,6 +70,8 @@ def test_files_may_be_read_by_whom_the_umask_lets(tmp_path: Path, mask: int) -> 
     try:
         write_text(tmp_path / "a.txt", "a")
         write_mask(tmp_path / "a.png", np.zeros((2, 2), np.uint8))
+        with atomic_path(tmp_path / "a.safetensors") as part:
+            save_file({"a": np.zeros(2)}, part)
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}

@@ -11,7 +11,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,12 @@ def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     ending = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix  # .nii.gz is one ending
     part = path.with_name(f".{path.name.removesuffix(ending)[:KEPT]}-{secrets.token_hex(4)}{ending}")
     part.touch(exist_ok=False)  # made with its permissions: to change them later is not allowed everywhere
+    mode = part.stat().st_mode
     try:
         yield part
+        if part.stat().st_mode != mode:  # safetensors puts a file of its own there, which nobody else may read
+            with suppress(OSError):
+                part.chmod(mode)
         if durable:
             flush(part)
         part.replace(path)

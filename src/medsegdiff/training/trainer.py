@@ -95,6 +95,7 @@ class Trainer:
         monitor = Monitor(self.run, self.accelerator, start=progress.step, stop=stop, console=self.console)
         with monitor, stop_signals() as asked:
             if progress.step and self._validation_due():  # it was interrupted before it could
+                self._save()  # perhaps amid saving, when only the state was there
                 self._validate(monitor)
             if reason := self._reason_to_stop():
                 return self._outcome(reason)
