@@ -79,7 +79,7 @@ def fuzz(ground: Ground, request: pytest.FixtureRequest) -> Fuzz:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell what was tried."""
-    if COUNTS and terminalreporter.config.option.verbose:
+    if COUNTS and terminalreporter.config.option.verbose > 0:
         terminalreporter.section("inputs")
         for name, count in sorted(COUNTS.items()):
             terminalreporter.write_line(f"{count:7d} {name}")

@@ -20,10 +20,10 @@ from tests.fuzz.promise import contents
 from tests.makers import SMALL, make_folder
 
 STEPS = (
-    "train.max_steps=6",
-    "train.val_every=3",
-    "train.save_every=2",
-    "train.snapshots=2",
+    "train.max_steps=4",
+    "train.val_every=2",
+    "train.save_every=1",
+    "train.snapshots=1",
     "train.learning_rate=1e-2",
 )
 SETS = [part for value in (*SMALL, *STEPS) for part in ("--set", value)]

@@ -78,7 +78,9 @@ def convert(
     if not result.done:
         first = next(iter(result.failed.items()), ("", ""))
         raise DataError(f"{source}: none of the {len(result.failed)} cases could be converted. {first[0]}: {first[1]}")
+    write_parts(
+        out / "split.csv", rows, always=target.describes_parts
+    )  # a kill leaves nothing that is taken for a data set
     target.finish([case for case in found.cases if case.name in set(result.done)])
-    write_parts(out / "split.csv", rows, always=target.describes_parts)
     result.notes += target.notes
     return result
