@@ -47,7 +47,7 @@ DESCRIBED = {
     "msd": (lambda root: make_msd(root, count=2), "dataset.json"),
     "manifest": (make_manifest, "manifest.json"),
 }
-COMMANDS = {"check": 0.03, "convert": 0.01}
+COMMANDS = {"check": 0.025, "convert": 0.01}
 """Shares of all inputs."""
 
 

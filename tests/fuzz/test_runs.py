@@ -102,7 +102,7 @@ def test_files_of_a_run_are_taken_or_refused(fuzz: Fuzz, name: str) -> None:
         else:
             ground.check(command, *(("show", run) if command == "config" else (run,)))
 
-    fuzz.each(st.tuples(texts, st.sampled_from(("info", "config"))), check, share=0.015)
+    fuzz.each(st.tuples(texts, st.sampled_from(("info", "config"))), check, share=0.01)
     fuzz.each(st.tuples(texts, st.sampled_from(("doctor", "segment"))), check, share=0.003)
 
 
