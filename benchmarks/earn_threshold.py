@@ -19,8 +19,8 @@ from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.io.atomic import file_name
 from medsegdiff.io.image import write_map, write_mask
+from medsegdiff.io.names import file_name
 from medsegdiff.metrics.calibration import near
 from medsegdiff.metrics.overlap import dice
 
