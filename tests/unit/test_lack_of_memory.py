@@ -95,15 +95,11 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hang() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 def sleep() -> None:
     time.sleep(1000)
 
 
-@pytest.mark.parametrize("third", [die, sleep, hang])
+@pytest.mark.parametrize("third", [die, sleep])
 def test_a_process_that_loads_and_ends_or_hangs_ends_training_in_words(third, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "PATIENCE", 1)
     batches = training_loader(Stream(third), TrainConfig(batch_size=2, num_workers=1), start=0, num_batches=4)
