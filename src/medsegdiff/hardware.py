@@ -32,6 +32,11 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Choose a type in which the order of sums and the width of vectors change nothing once float32 is made of it."""
+    return torch.float32 if device.type == "mps" else torch.float64  # which has no float64
+
+
 Computed = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Of matrix products and convolutions, where they are not float32."""

@@ -16,6 +16,7 @@ from medsegdiff.data.transforms import Placement, from_grid
 from medsegdiff.fusion.fusers import FUSERS, Decided, decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.fusion.whole import WHOLE, DecidedWhole
+from medsegdiff.hardware import exact_dtype
 from medsegdiff.inference.ensemble import Ensemble
 from medsegdiff.io.atomic import make_room, release
 from medsegdiff.labels import Labels
@@ -71,8 +72,13 @@ class Restored:
             else:
                 members, expected, *anchors = (from_grid(values, placement) for values in given)
             anchor = anchors[0][0] if anchors else None
-            probability = self.mixture(anchor, expected[0], exclusive=self.labels.exclusive)
-            yield Strip(columns, members, anchor, probability)
+            yield Strip(columns, members, anchor, self._mixed(anchor, expected[0]))
+
+    def _mixed(self, anchor: Float[Tensor, "k h s"] | None, expected: Float[Tensor, "k h s"]) -> Float[Tensor, "k h s"]:
+        """Mix exactly: in float32 the last pixels of a strip, which fill no vector, have other logarithms."""
+        exact = exact_dtype(expected.device)
+        parts = (None if anchor is None else anchor.to(exact), expected.to(exact))
+        return self.mixture(*parts, exclusive=self.labels.exclusive).to(expected.dtype)
 
     def whole(self) -> Strip:
         """Give all of it at once, for fusions that know no other way."""

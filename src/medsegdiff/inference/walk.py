@@ -20,7 +20,7 @@ from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.samplers import Denoised, Table, sample
 from medsegdiff.diffusion.schedule import Level
 from medsegdiff.diffusion.spacing import table_of, tells_nothing
-from medsegdiff.hardware import autocast
+from medsegdiff.hardware import autocast, exact_dtype
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.types import Condition
 
@@ -56,7 +56,7 @@ class Expectations:
 
     def __init__(self, times: Sequence[float], like: Float[Tensor, "b k h w"]) -> None:
         self.times = tuple(evenly(times, KEPT))
-        exact = like.dtype if like.device.type == "mps" else torch.float64  # batches and rounds change nothing
+        exact = exact_dtype(like.device)  # batches and rounds change nothing
         self.sums = {t: torch.zeros_like(like, dtype=exact) for t in self.times}
 
     def add(self, t: float, probability: Float[Tensor, "n k h w"], images: Int[Tensor, " n"]) -> None:
