@@ -99,7 +99,12 @@ def sleep() -> None:
     time.sleep(1000)
 
 
-@pytest.mark.parametrize("third", [die, sleep])
+def stop() -> None:
+    time.sleep(0.5)  # until the batch before has arrived: half of a message is waited for whatever the patience
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("third", [die, sleep, stop])
 def test_a_process_that_loads_and_ends_or_hangs_ends_training_in_words(third, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "PATIENCE", 1)
     batches = training_loader(Stream(third), TrainConfig(batch_size=2, num_workers=1), start=0, num_batches=4)
