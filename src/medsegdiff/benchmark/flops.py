@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medsegdiff.benchmark.timing import Meter, stopwatch
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.fusion.fusers import FUSERS
+from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import read_case
 from medsegdiff.inference.segmenter import Segmenter
@@ -153,9 +153,10 @@ def timed_pass(segmenter: Segmenter, picture: Path, out: Path, *, members: int, 
         case = read_case(picture)
     with watch.watch(segmenter.model, WATCHED), watch.stage("segment"):
         result = next(segmenter.stream([case], members=members, steps=made))
-    votes = torch.from_numpy(result.members)[:, None, None].float()
+    votes, marginal = torch.from_numpy(result.members)[:, None].float(), torch.from_numpy(result.probability)
+    config = segmenter.config
     with watch.stage("fuse"):
-        FUSERS[segmenter.config.sampling.fusion].factory(votes, exclusive=False)
+        decide(votes, config.spec.labels, fusion=config.sampling.fusion, marginal=marginal)
     with watch.stage("write"):
         result.save(out)
     return as_pass(watch.spans, made=made, steps=steps)

@@ -14,8 +14,12 @@ LEVELS = 1024
 """Steps in which probabilities are counted; a power of two, so that 16 bits suffice."""
 BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
 """Votes of eight samples by the byte that holds them."""
-WORD = 8
+Places = tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]
+"""Pixels that may be in a mask, and the cell of each."""
+WORDS = (2, 8)
 """Bytes of a number; votes of more than 64 samples are strings of bytes, which sort more slowly."""
+TABLE = 1 << 21
+"""Numbers below it are counted in a table; larger ones are sorted."""
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,35 @@ class Cells:
     count: Int[np.ndarray, " c"]
 
     @classmethod
-    def of(cls, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> Cells:
-        """Count the pixels that may be in a mask: those of some probability."""
-        _, patterns, levels = candidates(votes, marginal)
-        return cls._counted(patterns, levels, np.ones(len(levels), np.int64))
+    def of(cls, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> tuple[Cells, Places]:
+        """Count the pixels that may be in a mask: those of some probability; and say in which cell each is."""
+        where, patterns, levels = candidates(votes, marginal)
+        cells, cell = cls._counted(patterns, levels, np.ones(len(levels), np.int64))
+        return cells, (where, cell)
 
     @classmethod
     def joined(cls, parts: Sequence[Cells]) -> Cells:
         """Put counts together."""
+        if len(parts) == 1:
+            return parts[0]
         patterns = np.concatenate([part.patterns[part.pattern] for part in parts])
         levels, count = (np.concatenate([getattr(part, name) for part in parts]) for name in ("levels", "count"))
-        return cls._counted(patterns, levels, count)
+        return cls._counted(patterns, levels, count)[0]
 
     @classmethod
-    def _counted(cls, patterns: np.ndarray, levels: np.ndarray, count: np.ndarray) -> Cells:
-        names, own = np.unique(patterns, return_inverse=True)
-        keys, cell = np.unique(_key(own, levels), return_inverse=True)
+    def _counted(
+        cls, patterns: np.ndarray, levels: np.ndarray, count: np.ndarray
+    ) -> tuple[Cells, Int[np.ndarray, " n"]]:
+        names, own = _occurring(patterns)
+        keys, cell = _occurring(_key(own, levels))
         total = np.bincount(cell, count, len(keys)).astype(np.int64)
-        return cls(names, keys // (LEVELS + 1), keys % (LEVELS + 1), total)
+        return cls(names, keys // (LEVELS + 1), keys % (LEVELS + 1), total), cell
+
+    def places(self, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> Places:
+        """Find the cells of pixels, which have been counted."""
+        where, patterns, levels = candidates(votes, marginal)
+        key = _key(np.searchsorted(self.patterns, patterns), levels)
+        return where, np.searchsorted(_key(self.pattern, self.levels), key)
 
     def summed(self, values: Float[np.ndarray, " m"]) -> Float[np.ndarray, " c"]:
         """Sum a value of each sample over those that draw the pixels of a cell."""
@@ -80,10 +95,12 @@ def candidates(
     return where, _packed(votes[:, where]), levels[where]
 
 
-def places_of(patterns: Shaped[np.ndarray, " n"], levels: Int[np.ndarray, " n"], cells: Cells) -> Int[np.ndarray, " n"]:
-    """Find the cells of pixels, which have been counted."""
-    pattern = np.searchsorted(cells.patterns, patterns)
-    return np.searchsorted(_key(cells.pattern, cells.levels), _key(pattern, levels))
+def _occurring(values: Shaped[np.ndarray, " n"]) -> tuple[Shaped[np.ndarray, " p"], Int[np.ndarray, " n"]]:
+    """Find the values that occur, sorted, and the place of each among them."""
+    if values.dtype.kind not in "iu" or not len(values) or values.max() >= TABLE:
+        return np.unique(values, return_inverse=True)
+    occurs = np.bincount(values) > 0
+    return np.flatnonzero(occurs).astype(values.dtype), (np.cumsum(occurs) - 1)[values]
 
 
 def _key(pattern: np.ndarray, levels: np.ndarray) -> Int[np.ndarray, " n"]:
@@ -93,6 +110,7 @@ def _key(pattern: np.ndarray, levels: np.ndarray) -> Int[np.ndarray, " n"]:
 def _packed(votes: Bool[np.ndarray, "m n"]) -> Shaped[np.ndarray, " n"]:
     """Write the votes on each pixel as one number."""
     rows = np.packbits(votes, axis=0).T  # (n, bytes)
-    packed = np.zeros((len(rows), max(WORD, rows.shape[1])), np.uint8)
+    word = next((word for word in WORDS if rows.shape[1] <= word), None)
+    packed = np.zeros((len(rows), word or rows.shape[1]), np.uint8)
     packed[:, : rows.shape[1]] = rows
-    return packed.view(np.uint64 if packed.shape[1] == WORD else f"S{packed.shape[1]}")[:, 0]
+    return packed.view(f"u{word}" if word else f"S{rows.shape[1]}")[:, 0]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medsegdiff.errors import ConfigError, ShapeError
-from medsegdiff.fusion.cells import LEVELS, Cells, candidates, places_of
+from medsegdiff.fusion.cells import LEVELS, Cells, Places
 
 SIZES = 5
 """Sizes of the mask that are tried first, evenly spaced."""
@@ -115,6 +115,7 @@ class Tally:
         self.weights, self.smoothing = weights, smoothing
         self._sizes: Int[np.ndarray, " m"] | None = None
         self._cells: list[Cells] = []
+        self._places: list[Places] = []
         self._told: bool | None = None
 
     def add(self, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> None:
@@ -126,7 +127,9 @@ class Tally:
         self._told = marginal is not None
         sizes = np.count_nonzero(votes, axis=1)
         self._sizes = sizes if self._sizes is None else self._sizes + sizes
-        self._cells = [Cells.joined([*self._cells, Cells.of(votes, marginal)])]
+        cells, places = Cells.of(votes, marginal)
+        self._places = [] if self._cells else [places]
+        self._cells = [Cells.joined([*self._cells, cells])]
 
     def rule(self) -> Rule:
         """Find the best mask of what was counted."""
@@ -134,7 +137,9 @@ class Tally:
             raise ShapeError("There is no sample to decide from; give one at least.")
         weights = np.ones(len(self._sizes)) if self.weights is None else self.weights.astype(np.float64)
         law = _Law(self._cells[0], self._sizes, weights / weights.mean(), bool(self._told), self.smoothing)
-        return law.rule()
+        rule = law.rule()
+        rule.places = self._places[0] if self._places else None
+        return rule
 
 
 @dataclass
@@ -149,14 +154,15 @@ class Rule:
     """The cell of which only some pixels are taken, the first ones."""
     left: int = 0
     """How many of these are still to come."""
+    places: Places | None = None
+    """Where the pixels are, if all came in one slab: what was found in counting need not be found again."""
 
     def gains(
         self, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None
     ) -> Float[np.ndarray, " n"]:
         """Decide the pixels of a slab; slabs come in their order."""
         found = np.zeros(votes.shape[1])
-        where, patterns, levels = candidates(votes, marginal)
-        cells = places_of(patterns, levels, self.cells)
+        where, cells = self.places or self.cells.places(votes, marginal)
         found[where] = self.gain[cells]
         of_cut = where[cells == self.cut]
         found[of_cut[self.left :]] = 0
@@ -207,7 +213,8 @@ class _Law:
         between two sizes a < κ < b the expected Dice T_κ(κ) is at most what lies on the line from T_κ(a) to T_κ(b).
         """
         most = int(self.cells.count.sum())
-        curve = lru_cache(maxsize=KEPT)(self._curve)
+        ranking = _Ranking(self)
+        curve = lru_cache(maxsize=KEPT)(ranking.curve)
 
         def value(size: int) -> float:
             return float(curve(size)(np.array([size]))[0])
@@ -228,10 +235,17 @@ class _Law:
             open_ += [(middle, b), (a, middle)]
         return -best, expected
 
-    def _curve(self, size: int) -> Callable[[Int[np.ndarray, " k"]], Float[np.ndarray, " k"]]:
+
+class _Ranking:
+    """Cells from the largest h on, at one size after another: from one to the next few change their places."""
+
+    def __init__(self, law: _Law) -> None:
+        self.law, self.order = law, np.arange(len(law.cells.count))
+
+    def curve(self, size: int) -> Callable[[Int[np.ndarray, " k"]], Float[np.ndarray, " k"]]:
         """Sum the κ largest h(k) of all pixels, for any κ."""
-        h = self.h(size)
-        order = np.argsort(-h)
-        count = self.cells.count[order]
-        ends, sums = (np.concatenate([[0], np.cumsum(of)]) for of in (count, count * h[order]))
+        h = self.law.h(size)
+        self.order = self.order[np.argsort(-h[self.order], kind="stable")]  # takes runs that are in order as they are
+        count = self.law.cells.count[self.order]
+        ends, sums = (np.concatenate([[0], np.cumsum(of)]) for of in (count, count * h[self.order]))
         return lambda kappa: np.interp(kappa, ends, sums)
