@@ -204,7 +204,7 @@ class Converting(Work):
     name = "convert"
 
     def command(self, out: Path) -> tuple[str | Path, ...]:
-        return ("data", "convert", self.data, "--to", "nnunet", "--out", out, "-q")
+        return ("data", "convert", self.data, "--to", "folder", "--out", out, "-q")
 
     def again(self, out: Path) -> Struck:
         shutil.rmtree(out, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -537,6 +538,16 @@ def test_an_interruption_leaves_no_half_case(folder: Path, tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         convert(folder, tmp_path / "Dataset001_D", to="nnunet")
     assert not [path for path in (tmp_path / "Dataset001_D").rglob("*") if path.is_file()]
+
+
+def test_what_a_killed_conversion_left_is_no_data_set_and_stops_no_other(folder: Path, tmp_path: Path) -> None:
+    convert(folder, tmp_path / "whole", to="folder")
+    shutil.copytree(tmp_path / "whole", tmp_path / "again" / ".unfinished")
+    with pytest.raises(DataError, match="again"):
+        source(tmp_path / "again")
+    convert(folder, tmp_path / "again", to="folder")
+    files = [{path.relative_to(root) for path in root.rglob("*")} for root in (tmp_path / "whole", tmp_path / "again")]
+    assert files[0] == files[1]
 
 
 def test_what_the_split_does_not_name_is_left_out_and_said(split_folder: Path, tmp_path: Path) -> None:

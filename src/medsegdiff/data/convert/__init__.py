@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.convert.files import CaseOutput, Survey, Target, check_names, check_out, survey, write_parts
+from medsegdiff.data.convert.files import (
+    CaseOutput,
+    Survey,
+    Target,
+    check_names,
+    check_out,
+    survey,
+    unfinished,
+    write_parts,
+)
 from medsegdiff.data.convert.folder import to_folder, to_slices
 from medsegdiff.data.convert.nnunet import check_name, to_msd, to_nnunet
 from medsegdiff.data.dataset import Track, no_progress
@@ -60,27 +69,25 @@ def convert(
     found = survey(listing, config or DataConfig(), only_foreground=only_foreground, track=track)
     notes = list(listing.understood)
     result = Conversion(out, failed=dict(found.broken), notes=notes, passed_over=passed_over(listing))
-    target = TARGETS[to](found, out)
-    rows = []
-    for case in track(found.cases, "Converting"):
-        output = CaseOutput(out)
-        try:
-            names = target.write(case, output)
-        except MedSegDiffError as error:
-            output.remove()
-            result.failed[case.name] = str(error)
-            continue
-        except BaseException:
-            output.remove()
-            raise
-        rows += [Entry(name, case.part, case.group or target.group(case)) for name in names]
-        result.done.append(case.name)
-    if not result.done:
-        first = next(iter(result.failed.items()), ("", ""))
-        raise DataError(f"{source}: none of the {len(result.failed)} cases could be converted. {first[0]}: {first[1]}")
-    write_parts(
-        out / "split.csv", rows, always=target.describes_parts
-    )  # a kill leaves nothing that is taken for a data set
-    target.finish([case for case in found.cases if case.name in set(result.done)])
+    with unfinished(out) as folder:
+        target = TARGETS[to](found, folder)
+        rows = []
+        for case in track(found.cases, "Converting"):
+            output = CaseOutput(folder)
+            try:
+                names = target.write(case, output)
+            except MedSegDiffError as error:
+                output.remove()
+                result.failed[case.name] = str(error)
+                continue
+            rows += [Entry(name, case.part, case.group or target.group(case)) for name in names]
+            result.done.append(case.name)
+        if not result.done:
+            first = next(iter(result.failed.items()), ("", ""))
+            raise DataError(
+                f"{source}: none of the {len(result.failed)} cases could be converted. {first[0]}: {first[1]}"
+            )
+        write_parts(folder / "split.csv", rows, always=target.describes_parts)
+        target.finish([case for case in found.cases if case.name in set(result.done)])
     result.notes += target.notes
     return result

@@ -7,8 +7,8 @@ import io
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,12 +56,34 @@ class CaseOutput:
             path.unlink(missing_ok=True)
             with suppress(OSError):
                 path.parent.rmdir()
-                self.root.rmdir()
+
+
+UNFINISHED = ".unfinished"
+"""Folder within the new one in which a data set lies until it is whole."""
+
+
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """Give a folder to write to; what is in it moves to ``out`` when all is there, and is taken for nothing before.
+
+    Images come last, and a description after them: a data set without is refused by every reader.
+    """
+    folder = out / UNFINISHED
+    shutil.rmtree(folder, ignore_errors=True)  # of a conversion that was killed
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", "images" in path.name)):
+            path.rename(out / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            out.rmdir()
 
 
 def check_out(out: Path) -> None:
     """Refuse to write among other files."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(path.name != UNFINISHED for path in out.iterdir())):
         raise ConfigError(f"{out}: exists and is not empty; allowed is a new or an empty folder. Give another.")
 
 
