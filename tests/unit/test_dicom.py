@@ -50,6 +50,20 @@ def test_series_is_what_simpleitk_reads(tmp_path: Path) -> None:
         assert np.allclose(geometry.affine @ [*index, 1], [*expected, 1], atol=1e-5)
 
 
+@pytest.mark.parametrize("error", [MemoryError, NameError])
+def test_what_is_not_the_fault_of_a_file_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    write_slices(tmp_path, make_slices(VALUES))
+    for place in ("medsegdiff.io.dicom_pixels._values", "pydicom.dcmread"):
+        monkeypatch.setattr(place, fail)
+        with pytest.raises(error):
+            read_series(tmp_path)
+
+
 def test_each_slice_has_its_own_rescale(tmp_path: Path) -> None:
     slices = make_slices(VALUES)
     for k, dataset in enumerate(slices):

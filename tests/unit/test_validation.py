@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.errors import DataError
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.training.validation import Validator
 from medsegdiff.types import Condition
@@ -31,12 +32,12 @@ class _OneOfTheRaters(DiffusionModel):
         return 40 * torch.from_numpy(RATERS).float()[which, None] - 20
 
 
-class _One(PreparedCases):
-    def __init__(self, case: Prepared) -> None:
-        self.case = case
+class _Some(PreparedCases):
+    def __init__(self, *cases: Prepared) -> None:
+        self.of_name = {case.name: case for case in cases}
 
     def __getitem__(self, name: str) -> Prepared:
-        return self.case
+        return self.of_name[name]
 
 
 @pytest.mark.parametrize(("raters", "dice"), [(1, None), (2, 1.0)])
@@ -47,6 +48,22 @@ def test_masks_are_decided_for_the_majority_of_the_raters(tmp_path: Path, raters
     size = (SIDE, SIDE)
     mask = torch.from_numpy(RATERS[:, None].astype(np.uint8))
     case = Prepared("a", torch.zeros(1, *size), mask, Placement(size, size, size))
-    validator = Validator(config, _One(case), ["a"], Accelerator(cpu=True))
+    validator = Validator(config, _Some(case), ["a"], Accelerator(cpu=True))
     found = validator(_OneOfTheRaters(stride=16), tmp_path / "cases.png")["dice"]
     assert found == pytest.approx(dice) if dice else found < 1
+
+
+def test_a_case_without_a_labelled_pixel_is_not_scored(tmp_path: Path) -> None:
+    """All that is drawn there would be cut away, and nothing agrees with nothing."""
+    config = small_config("train.val_members=2", "train.val_steps=1", "data.channels=1")
+    size, mask = (SIDE, SIDE), torch.from_numpy(RATERS[:1, None].astype(np.uint8))
+    within = Placement(size, (SIDE // 2, SIDE), size)  # the rest of the grid is padding
+    missed = Prepared("missed", torch.zeros(1, *size), 1 - mask, Placement(size, size, size))
+    unlabelled = torch.zeros(1, *size, dtype=torch.uint8)
+    unlabelled[:, : SIDE // 2] = 1
+    empty = Prepared("unlabelled", torch.zeros(1, *size), mask, within, unlabelled)
+    model, cases = _OneOfTheRaters(stride=16), _Some(missed, empty)
+    found = Validator(config, cases, ["missed", "unlabelled"], Accelerator(cpu=True))(model, tmp_path / "cases.png")
+    assert found["dice"] < 0.5
+    with pytest.raises(DataError, match=r"1 validation cases \(unlabelled\)"):
+        Validator(config, cases, ["unlabelled"], Accelerator(cpu=True))(model, tmp_path / "cases.png")

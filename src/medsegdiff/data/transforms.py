@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -192,6 +193,11 @@ class Prepared:
     """1 by rater where nobody labelled."""
     lost: UInt8[Tensor, " k"] | None = None
     """1 by channel that the reference holds on the native grid, and no more on this one; ``None``: none is."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a pixel that all raters labelled."""
+        return self.ignored is None or int(self.ignored.any(dim=0).sum()) < math.prod(self.placement.resized)
 
 
 def prepare(case: Case, config: ResolvedConfig, *, stride: int) -> Prepared:

@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Float
 
 from medsegdiff.errors import DataError, GeometryError, some
-from medsegdiff.io.dicom_file import BROKEN, SUFFIXES, Dataset, damage_named, dicom_library, is_dicom, open_dicom
+from medsegdiff.io.dicom_file import (
+    BROKEN,
+    NOT_THE_FILE,
+    SUFFIXES,
+    Dataset,
+    damage_named,
+    dicom_library,
+    is_dicom,
+    open_dicom,
+)
 from medsegdiff.io.dicom_grid import Plane, make_plane, sort_planes, step_between
 from medsegdiff.io.dicom_pixels import read_values
 from medsegdiff.types import Geometry
@@ -180,6 +189,8 @@ def _planes(folder: Path, headers: dict[str, Dataset]) -> dict[str, Plane]:
     for name, header in headers.items():
         try:
             planes[name] = _plane(header)
+        except NOT_THE_FILE:
+            raise
         except BROKEN as error:
             refused.append(f"{name} ({error})")
     if refused:

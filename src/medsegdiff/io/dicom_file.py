@@ -18,6 +18,8 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 """Endings that promise DICOM. Files without any ending may be DICOM too."""
 BROKEN = Exception
 """What pydicom and its decoders raise, now or when a value is first asked for, on a file that is damaged: anything."""
+NOT_THE_FILE = (MemoryError, NameError)
+"""What is never the fault of a file."""
 Dataset: TypeAlias = Any
 """A ``pydicom.Dataset``; pydicom is optional, so the type is not known here."""
 
@@ -55,6 +57,8 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong while reading a damaged file into one kind of error that names the file."""
     try:
         yield
+    except NOT_THE_FILE:
+        raise
     except BROKEN as error:
         raise DataError(f"{path}: the file is damaged ({error}). Copy or export it again.") from error
 

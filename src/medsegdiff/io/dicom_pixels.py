@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.dicom_file import BROKEN, Dataset, dicom_library, open_dicom
+from medsegdiff.io.dicom_file import BROKEN, NOT_THE_FILE, Dataset, dicom_library, open_dicom
 
 logging.getLogger("pydicom.pixels").setLevel(logging.CRITICAL)  # what it raises is told in our words
 
@@ -26,6 +26,8 @@ def read_values(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> Fl
     for k, name in enumerate(names):
         try:
             stack[k], outside = _values(open_dicom(folder / name))
+        except NOT_THE_FILE:
+            raise
         except BROKEN as error:
             damaged.append(f"{name} ({' '.join(str(error).split())})")
             continue

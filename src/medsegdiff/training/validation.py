@@ -20,6 +20,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared
+from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
@@ -76,6 +77,11 @@ class Validator:
         sampler = EnsembleSampler(model, self.config, self.sampling, precision=precision, mixture=Mixture())
         scored = list(self._share(sampler, self._batches(world), world=world, rank=rank))
         gathered: list[Scored] = gather_object(scored) if world > 1 else scored
+        if not gathered:
+            raise DataError(
+                f"Nobody labelled a pixel of the {len(self.names)} validation cases ({some(self.names)}). "
+                "Put others into the part 'val' of split.csv."
+            )
         if self.accelerator.is_main_process:
             rows = sorted((case.row for case in gathered if case.row), key=lambda row: self.names.index(row.name))
             save(case_grid(rows), picture)
@@ -103,7 +109,7 @@ class Validator:
             image = torch.stack([case.image for case in batch]).to(self.accelerator.device)
             ensemble = sampler.draw(image, [case.name for case in batch], seed=self.config.train.seed)
             if number < len(batches):
-                yield from (self._score(case, ensemble, index) for index, case in enumerate(batch))
+                yield from (self._score(case, ensemble, index) for index, case in enumerate(batch) if case.labelled)
 
     def _score(self, case: Prepared, ensemble: Ensemble, index: int) -> Scored:
         assert case.mask is not None
