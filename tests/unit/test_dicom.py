@@ -54,7 +54,7 @@ def test_series_is_what_simpleitk_reads(tmp_path: Path) -> None:
 def test_what_is_not_the_fault_of_a_file_is_not_called_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     write_slices(tmp_path, make_slices(VALUES))
