@@ -26,7 +26,7 @@ from medsegdiff.evaluation import Evaluation, Measure, evaluate
 from medsegdiff.evaluation.case import Structure
 from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.fusion.fusers import decide
-from medsegdiff.fusion.protocol import protocol_probability
+from medsegdiff.fusion.protocol import Raters, protocol_probability
 from medsegdiff.inference.calibration import Calibration as Fitted
 from medsegdiff.inference.ensemble import EnsembleSampler, num_looks
 from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
@@ -86,17 +86,23 @@ def measure(trial: Trial, key: Key, lesions: Lesions) -> Outcome:
         for source in sources
     }
     calibration = Fitted.of_run(trial.run)
+    raters = Raters(trial.config.spec.raters, calibration.dependence)
     return Outcome(
         key=key,
         groups=dict(found[system].scores.groups),
         sizes=reference_sizes(pairing),
         rows=rows,
-        rules=decisions(pairing, lesions) if own.is_ensemble else {},
+        rules=decisions(pairing, lesions, raters) if own.is_ensemble else {},
         steps=trial.steps,
         train_seconds=trial.seconds["train"],
         image_size=trial.config.data.image_size,
         sampling=sampling.model_dump(mode="json"),
-        calibration={"cases": calibration.cases, "anchor": calibration.mixture.weight, **calibration.log_scores},
+        calibration={
+            "cases": calibration.cases,
+            "anchor": calibration.mixture.weight,
+            "dependence": calibration.dependence,
+            **calibration.log_scores,
+        },
         machine=machine(),
         recipe=recipe_of(trial.config),
     )
@@ -206,12 +212,12 @@ def expected_dice(mask: np.ndarray, lesion: Lesion, *, raters: int = 5) -> dict[
     return found
 
 
-def decisions(pairing: Pairing, lesions: Lesions) -> dict[str, Columns]:
+def decisions(pairing: Pairing, lesions: Lesions, raters: Raters) -> dict[str, Columns]:
     """Decide about the saved members in several ways; the name of the rule → numbers by case."""
     found: dict[str, Columns] = {rule: {} for rule in RULES}
     for case, structures in read(pairing):
         for rule in RULES:
-            masks = [decided(structure, rule) for structure in structures]
+            masks = [decided(structure, rule, raters) for structure in structures]
             numbers = {"dice": float(np.mean([overlap(m, s) for m, s in zip(masks, structures, strict=True)]))}
             if case in lesions:
                 numbers |= expected_dice(masks[0], lesions[case])
@@ -220,14 +226,13 @@ def decisions(pairing: Pairing, lesions: Lesions) -> dict[str, Columns]:
     return found
 
 
-def decided(structure: Structure, rule: str) -> np.ndarray:
+def decided(structure: Structure, rule: str, raters: Raters) -> np.ndarray:
     """Decide about the members of a structure by one rule."""
     fusion, told = RULES[rule]
     assert structure.members is not None
     members = torch.from_numpy(structure.members[:, None]).float()
     marginal = torch.from_numpy(np.asarray(structure.probability, np.float32))[None] if told else None
     labels = Labels("binary", (structure.name,))
-    raters = len(structure.raters)
     return decide(members, labels, fusion=fusion, marginal=marginal, raters=raters).mask.astype(bool)
 
 

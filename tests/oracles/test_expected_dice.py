@@ -13,8 +13,8 @@ from medsegdiff.data.phantom import make_lesion
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.fusion.expected_dice import decide_in_slabs, largest_expected_dice
 from medsegdiff.fusion.fusers import FUSERS, decide, dice
-from medsegdiff.fusion.protocol import protocol_probability, simulated_references
-from medsegdiff.fusion.structures import decide_volume
+from medsegdiff.fusion.protocol import Raters, fit_dependence, protocol_probability, simulated_references
+from medsegdiff.fusion.structures import decide_structures, decide_volume
 from medsegdiff.io.atomic import make_room
 from medsegdiff.labels import Labels, one_hot
 from tests.makers import disc
@@ -225,13 +225,50 @@ def test_protocol_probability_is_that_of_simulated_raters(raters: int) -> None:
         protocol_probability(p, 0)
 
 
+@pytest.mark.parametrize(("raters", "dependence"), [(2, 0.35), (3, 0.8), (4, 0.0), (5, 1.0)])
+def test_how_far_raters_draw_alike_is_found_and_told(raters: int, dependence: float) -> None:
+    """Simulated: in some pictures all raters draw one mask, in the others each his own."""
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.7, 0.7, 60_000)
+    apart, alike = rng.random((raters, len(p))) < p, rng.random(len(p)) < dependence
+    apart[:, alike] = apart[0, alike]
+    reference = 2 * apart.sum(axis=0) >= raters
+    assert fit_dependence(p, reference, raters=raters) == pytest.approx(dependence, abs=0.04)
+    told = Raters(raters, dependence).probability(p)
+    for low in (0.1, 0.3, 0.5, 0.7):
+        near = (p > low) & (p < low + 0.1)
+        assert told[near].mean() == pytest.approx(reference[near].mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("dependence", [0.0, 0.3, 0.7, 1.0])
+def test_the_mask_for_raters_that_draw_alike_is_the_best_of_all(dependence: float) -> None:
+    """Brute force over all masks of eight pixels, against majorities of three and single masks, weighed."""
+    rng = np.random.default_rng(5)
+    votes = rng.random((4, 8)) < np.linspace(0.1, 0.9, 8)
+    panels = [np.sum(panel, axis=0) >= 2 for panel in itertools.combinations(votes, 3)]
+    law = np.concatenate([panels, votes])
+    weights = np.repeat([(1 - dependence) / len(panels), dependence / len(votes)], [len(panels), len(votes)])
+    masks = every_mask(8)
+    best = expected(masks, law, weights).max()
+    (found,) = next(decide_structures(lambda: [(votes[:, None], None)], exclusive=False, raters=Raters(3, dependence)))
+    assert expected(found[None], law, weights)[0] == pytest.approx(best)
+
+
+def test_one_rater_depends_on_nobody() -> None:
+    votes = np.random.default_rng(0).random((4, 30)) < 0.5
+    references, weights = Raters(1, 0.9).references(votes)
+    assert references is votes
+    assert weights is None
+    assert fit_dependence(np.array([0.3]), np.array([True]), raters=1) == 0
+
+
 def test_deciding_for_the_union_of_two_raters_beats_deciding_for_one() -> None:
     law = blobs(100, seed=3, rough=2).reshape(100, -1)
     rng = np.random.default_rng(0)
     unions = np.stack([np.any(law[rng.choice(100, 2, replace=False)], axis=0) for _ in range(300)])
     samples = torch.from_numpy(law[:10].reshape(10, 1, 1, 64, 64)).float()
     told = torch.from_numpy(law.mean(axis=0).reshape(1, 64, 64)).float()
-    one, two = (dice(samples, marginal=told, raters=r).mask.numpy().reshape(1, -1) for r in (1, 2))
+    one, two = (dice(samples, marginal=told, raters=Raters(r)).mask.numpy().reshape(1, -1) for r in (1, 2))
     values = [expected(mask, unions, np.ones(300))[0] for mask in (one, two)]
     assert values[1] > values[0] + 0.02
 
@@ -275,7 +312,7 @@ def test_a_volume_in_files_is_decided_as_one_large_picture(labels: Labels, rater
     stored = make_room(members.shape, members.dtype, outer=lead + 1)
     stored[...] = members
     mask = make_room(members.shape[1:], members.dtype, outer=lead)
-    decide_volume(stored, labels, mask=mask, marginal=marginal, raters=raters, slab=300)
+    decide_volume(stored, labels, mask=mask, marginal=marginal, raters=Raters(raters), slab=300)
     if labels.task == "regions":
         channels = members
     elif labels.task == "binary":
@@ -284,10 +321,10 @@ def test_a_volume_in_files_is_decided_as_one_large_picture(labels: Labels, rater
         channels = np.stack([members == k for k in range(3)], axis=1)
     picture = torch.from_numpy(channels.reshape(5, -1, 9 * 14, 16)).float()
     told = torch.from_numpy(marginal.astype(np.float32)).flatten(1, 2)
-    whole = decide(picture, labels, fusion="dice", marginal=told, raters=raters).mask
+    whole = decide(picture, labels, fusion="dice", marginal=told, raters=Raters(raters)).mask
     assert np.mean(whole.reshape(mask.shape) != mask) < 0.005  # pixels that are alike may be cut elsewhere
     again = mask.copy()
-    decide_volume(members, labels, mask=again, marginal=marginal, raters=raters)
+    decide_volume(members, labels, mask=again, marginal=marginal, raters=Raters(raters))
     assert np.mean(again != mask) < 0.005
 
 

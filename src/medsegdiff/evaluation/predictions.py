@@ -15,6 +15,7 @@ from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.errors import DataError
 from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.image import read_geometry, read_map
 from medsegdiff.io.names import folder_name
@@ -179,7 +180,8 @@ class Predictions:
             assert self.maps is not None
             return self.maps.decided(name, channel, exclusive=self.labels.exclusive)
         votes = torch.from_numpy(members.reshape(len(members), 1, 1, 1, -1)).float()
-        fused: Fused = FUSERS.build(self.fusion, votes, **({"raters": self.raters} if self._for_raters else {}))
+        told = {"raters": Raters(self.raters)} if self._for_raters else {}
+        fused: Fused = FUSERS.build(self.fusion, votes, **told)
         mask = fused.probability >= 0.5 if fused.mask is None else fused.mask
         return mask.numpy().reshape(members.shape[1:])
 

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from medsegdiff.errors import ShapeError
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.staple import Estimate, binary_staple, multi_label_staple
-from medsegdiff.fusion.structures import decide_structures
+from medsegdiff.fusion.structures import ONE_RATER, decide_structures
 from medsegdiff.labels import Labels, argmax_channels, one_hot
 from medsegdiff.registry import Registry
 
@@ -48,7 +49,6 @@ class Fuser(Protocol):
         Returns:
             What they say together.
         """
-        ...
 
 
 FUSERS: Registry[Fuser, dict[str, Any]] = Registry("fusion", dict)
@@ -157,7 +157,7 @@ def dice(
     *,
     exclusive: bool = False,
     marginal: Float[Tensor, "k h w"] | None = None,
-    raters: int = 1,
+    raters: Raters = ONE_RATER,
 ) -> Fused:
     """Decide on the masks of largest expected Dice, each structure by itself.
 
@@ -169,7 +169,7 @@ def dice(
         samples: Probabilities or masks in [0, 1]; what counts is which side of 0.5 (which class) they are on.
         exclusive: Whether the channels are classes of which each pixel has one.
         marginal: Calibrated probability of each channel, of one image; ``None``: the share of members.
-        raters: How many make the reference; a member is what one of them might draw.
+        raters: How the reference is made of raters; a member is what one of them might draw.
 
     Returns:
         The masks, and the probability that a rater draws a pixel.
@@ -215,7 +215,7 @@ def decide(
     *,
     fusion: str,
     marginal: Float[Tensor, "k h w"] | None = None,
-    raters: int = 1,
+    raters: Raters = ONE_RATER,
 ) -> Decided:
     """Fuse the members of one image, and decide what each pixel is.
 
@@ -224,7 +224,7 @@ def decide(
         labels: What the channels are.
         fusion: Entry of `FUSERS`.
         marginal: Calibrated probability of each channel, for fusions that take it.
-        raters: How many make the reference, for fusions that take it.
+        raters: How the reference is made of raters, for fusions that take it.
 
     Returns:
         The fused mask and what it rests on.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import minimize_scalar
 from scipy.stats import binom
 
 from medsegdiff.errors import ConfigError
@@ -18,6 +20,87 @@ from medsegdiff.seeding import derive_seed
 
 MOST = 60
 """Simulated references: their votes fit into one number of 64 bits."""
+LEAST = 1e-6
+"""Distance that probabilities keep from 0 and 1, so that no logarithm is infinite."""
+
+
+@dataclass(frozen=True)
+class Raters:
+    r"""How the reference is made of raters, and how far these draw alike.
+
+    All raters see the same picture. What the network can't make out in it they may see, all of them: then they draw
+    alike, and the majority is what one of them draws. So with probability ρ they share one mask, and else each draws
+    by himself:
+
+    .. math:: p_{ref} = (1 - ρ) P(\mathrm{Bin}(R, p) \ge R / 2) + ρ\, p
+
+    and of drawn masks likewise: majorities of R count 1 − ρ together, single masks ρ.
+
+    Source: our own; the simplest law of raters that are alike and depend on each other (de Finetti's theorem: a mixture
+    of independent ones).
+    """
+
+    number: int = 1
+    """R, whose majority is the reference; a tie is foreground."""
+    dependence: float = 0.0
+    """ρ, 0 … 1; makes no difference to one rater."""
+
+    def probability(self, p: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "*s"]:
+        """Compute how probable a pixel is in the reference.
+
+        Args:
+            p: How probable a rater draws it, 0 … 1.
+
+        Returns:
+            Probability, 0 … 1.
+
+        Raises:
+            ConfigError: If there is no rater.
+        """
+        apart = protocol_probability(p, self.number)
+        return apart if self.number == 1 else apart + np.asarray(self.dependence, p.dtype) * (p - apart)
+
+    def references(
+        self, votes: Bool[np.ndarray, "m *s"]
+    ) -> tuple[Bool[np.ndarray, "m2 *s"], Float[np.ndarray, " m2"] | None]:
+        """Build references as the real one was built.
+
+        Args:
+            votes: A sample is a mask that one rater might draw.
+
+        Returns:
+            References, and how probable each is; ``None``: all alike.
+
+        Raises:
+            ConfigError: If there is no rater.
+        """
+        if self.number == 1 or not self.dependence:
+            return simulated_references(votes, raters=self.number), None
+        apart = simulated_references(votes, raters=self.number, most=max(MOST - len(votes), MOST // 2))
+        shares = (1 - self.dependence) / len(apart), self.dependence / len(votes)
+        return np.concatenate([apart, votes]), np.repeat(shares, (len(apart), len(votes)))
+
+
+def fit_dependence(p: Float[np.ndarray, " n"], reference: Bool[np.ndarray, " n"], *, raters: int) -> float:
+    """Find how far raters draw alike: the ρ with the best log score, which is convex in it.
+
+    Args:
+        p: How probable a rater draws each pixel, calibrated.
+        reference: Whether it is in the majority.
+        raters: R.
+
+    Returns:
+        ρ, 0 … 1; 0 for one rater.
+    """
+    if raters == 1:
+        return 0.0
+    apart = protocol_probability(p, raters)
+
+    def score(dependence: float) -> float:
+        told = np.clip(apart + dependence * (p - apart), LEAST, 1 - LEAST)
+        return float(-np.mean(np.log(np.where(reference, told, 1 - told))))
+
+    return round(float(minimize_scalar(score, bounds=(0, 1), method="bounded").x), 4)
 
 
 def simulated_references(

@@ -10,19 +10,20 @@ from jaxtyping import Bool, Float, UInt8
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.fusion.expected_dice import Tally
-from medsegdiff.fusion.protocol import protocol_probability, simulated_references
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import Labels
 
 SLAB = 1 << 20
 """Pixels of each member that are looked at together; simulated references are up to six times as many as members."""
 
+ONE_RATER = Raters()
 StructuresInSlabs = Callable[[], Iterable[tuple[Bool[np.ndarray, "m s n"], Float[np.ndarray, "s n"] | None]]]
 """Gives the pixels part by part, in the same order each time: what members say, and the marginals if there are."""
 
 
 def decide_structures(
-    slabs: StructuresInSlabs, *, exclusive: bool, raters: int = 1
+    slabs: StructuresInSlabs, *, exclusive: bool, raters: Raters = ONE_RATER
 ) -> Iterator[Bool[np.ndarray, "s n"]]:
     """Decide on the mask of largest expected Dice of each structure.
 
@@ -30,21 +31,21 @@ def decide_structures(
         slabs: Read twice: to count, and to decide. The background is no structure.
         exclusive: Whether a pixel has one structure at most: where several claim it, the one that gains most by it
             has it, of equals the first.
-        raters: How many make the reference by majority, a tie is foreground.
+        raters: How the reference is made of raters.
 
     Yields:
         Masks of each slab, by structure.
     """
     tallies: list[Tally] = []
     for votes, marginals in slabs():
-        tallies = tallies or [Tally() for _ in range(votes.shape[1])]
-        for index, tally in enumerate(tallies):
-            tally.add(*_as_referenced(votes, marginals, index, raters))
+        of_structure = _as_referenced(votes, marginals, raters)
+        tallies = tallies or [Tally(weights=weights) for _, _, weights in of_structure]
+        for tally, (references, p, _) in zip(tallies, of_structure, strict=True):
+            tally.add(references, p)
     rules = [tally.rule() for tally in tallies]
     for votes, marginals in slabs():
-        gains = np.stack(
-            [rule.gains(*_as_referenced(votes, marginals, index, raters)) for index, rule in enumerate(rules)]
-        )
+        of_structure = _as_referenced(votes, marginals, raters)
+        gains = np.stack([rule.gains(of, p) for rule, (of, p, _) in zip(rules, of_structure, strict=True)])
         yield _apart(gains) if exclusive else gains > 0
 
 
@@ -54,7 +55,7 @@ def decide_volume(
     *,
     mask: UInt8[np.ndarray, "..."],
     marginal: Float[np.ndarray, "k *s"] | None = None,
-    raters: int = 1,
+    raters: Raters = ONE_RATER,
     slab: int = SLAB,
     by_rows: bool = False,
 ) -> None:
@@ -65,7 +66,7 @@ def decide_volume(
         labels: What the values and the channels are.
         mask: Filled with the label map.
         marginal: Calibrated probability of each channel, 0 … 1; ``None``: the share of members.
-        raters: How many make the reference.
+        raters: How the reference is made of raters.
         slab: Voxels that are looked at together.
         by_rows: Whether pixels come in the order of their indices, however they lie in memory: of some that are equally
             good, the first ones are taken.
@@ -99,11 +100,14 @@ def decide_volume(
 
 
 def _as_referenced(
-    votes: Bool[np.ndarray, "m s n"], marginals: Float[np.ndarray, "s n"] | None, index: int, raters: int
-) -> tuple[Bool[np.ndarray, "m2 n"], Float[np.ndarray, " n"] | None]:
-    """Let members and marginal of a structure tell of the reference, no more of one rater."""
-    p = None if marginals is None else protocol_probability(marginals[index], raters)
-    return simulated_references(votes[:, index], raters=raters), p
+    votes: Bool[np.ndarray, "m s n"], marginals: Float[np.ndarray, "s n"] | None, raters: Raters
+) -> list[tuple[Bool[np.ndarray, "m2 n"], Float[np.ndarray, " n"] | None, Float[np.ndarray, " m2"] | None]]:
+    """Let members and marginal of each structure tell of the reference, no more of one rater; and weigh them."""
+    found = []
+    for index in range(votes.shape[1]):
+        references, weights = raters.references(votes[:, index])
+        found.append((references, None if marginals is None else raters.probability(marginals[index]), weights))
+    return found
 
 
 def _apart(gains: Float[np.ndarray, "s n"]) -> Bool[np.ndarray, "s n"]:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.staple import Estimate, binary_staple, multi_label_staple
 from medsegdiff.fusion.structures import decide_volume
 from medsegdiff.labels import Labels
@@ -30,7 +31,7 @@ class DecidedWhole:
 
 
 def staple_whole(
-    members: UInt8[np.ndarray, "m ..."], labels: Labels, *, marginal: Float[np.ndarray, "k *s"], raters: int
+    members: UInt8[np.ndarray, "m ..."], labels: Labels, *, marginal: Float[np.ndarray, "k *s"], raters: Raters
 ) -> DecidedWhole:
     """Fuse label maps by STAPLE, as `medsegdiff.fusion.fusers.staple` does with members.
 
@@ -67,7 +68,7 @@ def staple_whole(
 
 
 def dice_whole(
-    members: UInt8[np.ndarray, "m ..."], labels: Labels, *, marginal: Float[np.ndarray, "k *s"], raters: int
+    members: UInt8[np.ndarray, "m ..."], labels: Labels, *, marginal: Float[np.ndarray, "k *s"], raters: Raters
 ) -> DecidedWhole:
     """Decide on the masks of largest expected Dice, as `medsegdiff.fusion.fusers.dice` does with members.
 
@@ -75,7 +76,7 @@ def dice_whole(
         members: Label map of each member.
         labels: What the values are.
         marginal: Calibrated probability of each channel.
-        raters: How many make the reference.
+        raters: How the reference is made of raters.
 
     Returns:
         The decision.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from medsegdiff.config.base import Component
 from medsegdiff.config.diffusion import SamplingConfig
@@ -29,6 +29,8 @@ class Calibration(Component):
     """Of anchor and members, for ``probability/``."""
     stretch: Mapping[str, Stretch] = {}
     """Of the intervals of sizes, by structure; nothing where only slices of volumes were segmented."""
+    dependence: float = Field(default=0.0, ge=0, le=1)
+    """ρ of `medsegdiff.fusion.protocol.Raters`: how far the raters of a case draw alike."""
     sampling: SamplingConfig | None = None
     """How those cases were segmented."""
     log_scores: Mapping[str, float] = {}

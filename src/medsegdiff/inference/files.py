@@ -61,6 +61,7 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         sampling=request.sampling,
         seed=request.seed,
         raters=request.raters,
+        dependence=calibration.dependence,
         probability=calibration.mixture,
         calibrated_on=calibration.cases,
         plugins=tuple(plugins_of(segmenter.config)),

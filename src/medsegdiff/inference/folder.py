@@ -82,6 +82,8 @@ class Record(_Told):
     seed: int = 0
     raters: int | None = None
     """Whose majority the masks are to match; ``None`` from earlier versions."""
+    dependence: float = 0.0
+    """How far these were taken to draw alike, 0 … 1: see `medsegdiff.fusion.protocol.Raters`."""
     probability: Mixture | None = None
     """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion."""
     calibrated_on: int = 0

@@ -15,6 +15,7 @@ from torch import Tensor
 from medsegdiff.data.transforms import Placement, from_grid
 from medsegdiff.fusion.fusers import FUSERS, Decided, decide
 from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.whole import WHOLE, DecidedWhole
 from medsegdiff.hardware import exact_dtype
 from medsegdiff.inference.ensemble import Ensemble
@@ -135,7 +136,7 @@ def _room(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Shaped[np.ndar
 class Fusing:
     """How the members of a picture are fused: strip by strip where a fusion can, else when all of it is known."""
 
-    def __init__(self, labels: Labels, *, fusion: str, raters: int) -> None:
+    def __init__(self, labels: Labels, *, fusion: str, raters: Raters) -> None:
         self.labels, self.fusion, self.raters = labels, fusion, raters
         self.each = "each" in FUSERS[fusion].facts
 

@@ -16,9 +16,10 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared, prepare
 from medsegdiff.errors import MedSegDiffError, OutOfMemoryError, memory_worded
-from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
 from medsegdiff.inference.batching import BatchSize, attempted
+from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
@@ -83,13 +84,14 @@ class Drawing:
         device: torch.device,
         precision: Precision = "auto",
         snapshots: Sequence[DiffusionModel] = (),
-        mixture: Mixture = Mixture(),  # noqa: B008 - it can't be changed
+        calibration: Calibration = Calibration(),  # noqa: B008 - it can't be changed
     ) -> None:
         self.model, self.config, self.request, self.device = model, config, request, device
-        self.precision, self.snapshots, self.mixture = precision, snapshots, mixture
+        self.precision, self.snapshots, self.calibration = precision, snapshots, calibration
         self._ensembles: EnsembleSampler | None = None
         self.batch = BatchSize(request.sampling.batch_size, device, asked=request.batch_asked)
-        self.fusing = Fusing(config.spec.labels, fusion=request.sampling.fusion, raters=request.raters)
+        raters = Raters(request.raters, calibration.dependence)
+        self.fusing = Fusing(config.spec.labels, fusion=request.sampling.fusion, raters=raters)
 
     @property
     def ensembles(self) -> EnsembleSampler:
@@ -102,7 +104,7 @@ class Drawing:
                 sampling,
                 snapshots=self.snapshots,
                 precision=self.precision,
-                mixture=self.mixture,
+                mixture=self.calibration.mixture,
             )
         return self._ensembles
 
@@ -158,7 +160,7 @@ class Drawing:
             device=self.device,
             precision=self.precision,
             snapshots=self.snapshots,
-            mixture=self.mixture,
+            calibration=self.calibration,
         )
         other.batch = self.batch
         return other
@@ -202,7 +204,7 @@ class Drawing:
 
     def _restored(self, item: _Item, ensemble: Ensemble, index: int) -> Restored:
         """Bring members and anchor to the native grid, and mix the probability there."""
-        return Restored(ensemble, index, item.prepared.placement, self.config.spec.labels, self.mixture)
+        return Restored(ensemble, index, item.prepared.placement, self.config.spec.labels, self.calibration.mixture)
 
 
 @dataclass(frozen=True)

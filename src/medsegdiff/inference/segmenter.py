@@ -180,7 +180,7 @@ class Segmenter:
             device=self.device,
             precision=self.precision,
             snapshots=self.snapshots,
-            mixture=calibration.mixture,
+            calibration=calibration,
         )
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)

@@ -115,7 +115,8 @@ def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]
     by_slice = drawing.asked(request.with_fusion("majority"))  # until the members are known as a whole
     part = paste(case, plane, (part for _, part in by_slice.parts(slices())))
     labels = config.spec.labels
-    decide_volume(part.members, labels, mask=part.mask, marginal=part.probability, raters=request.raters)
+    raters = drawing.fusing.raters
+    decide_volume(part.members, labels, mask=part.mask, marginal=part.probability, raters=raters)
     return part
 
 

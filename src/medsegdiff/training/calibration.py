@@ -19,6 +19,7 @@ from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared
 from medsegdiff.fusion.mixture import fit_mixture, log_score
+from medsegdiff.fusion.protocol import fit_dependence
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.members import sizes_of
@@ -168,6 +169,8 @@ def _fitted(
     expected, share = expected[..., some], share[..., some]
     anchor = None if anchor is None else anchor[..., some]
     mixture, score = fit_mixture(anchor, expected, share, times=times, exclusive=labels.exclusive)
+    own = mixture(anchor, expected[mixture.nearest(times)], exclusive=labels.exclusive)[labels.foreground]
+    majority, raters = share[labels.foreground] >= 0.5, sampling.raters or config.spec.raters
     alone = {"members": expected[mixture.nearest(times)]} | ({} if anchor is None else {"anchor": anchor})
     scores = {name: float(log_score(p, share, exclusive=labels.exclusive)) for name, p in alone.items()}
     names = list(dict.fromkeys(of.case for of in drawn))
@@ -187,6 +190,7 @@ def _fitted(
         cases=len(names),
         mixture=mixture,
         stretch=stretch,
+        dependence=fit_dependence(own.double().numpy().ravel(), majority.numpy().ravel(), raters=raters),
         log_scores={**scores, "mixture": score},
         sampling=sampling,
     )

@@ -23,6 +23,7 @@ from medsegdiff.data.transforms import Prepared
 from medsegdiff.errors import DataError, some
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.fusion.protocol import Raters
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.metrics.overlap import Overlap, dice, iou
@@ -120,7 +121,7 @@ class Validator:
             ensemble.expected[0, index].float(),
         )
         mixed = Mixture()(seen, expected, exclusive=self.labels.exclusive).cpu()
-        raters = self.sampling.raters or self.config.spec.raters
+        raters = Raters(self.sampling.raters or self.config.spec.raters)
         decided = decide(members, self.labels, fusion=self.sampling.fusion, marginal=mixed, raters=raters)
         mask = self.labels.masks(decided.mask).astype(bool)
         anchor = None if ensemble.anchor is None else self._structures(ensemble.anchor[index].cpu())
