@@ -14,6 +14,7 @@ from medsegdiff.data.open import list_cases
 from medsegdiff.evaluation import Measure, evaluate
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.fusion.curve import Curve
+from medsegdiff.io.picture import header_of
 from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Selection
 from medsegdiff.pictures.cases import CaseRow, case_grid, preview
@@ -49,16 +50,24 @@ def test_a_name_is_drawn_as_it_is(name: str) -> None:
     assert drawn(figure.axes[0].get_yticklabels()[0])[-10:] == name[-10:]
 
 
-def test_long_names_leave_room_for_the_plot(tmp_path: Path) -> None:
+def test_long_names_leave_room_for_the_plot() -> None:
     long = "w" * 240
     gains = {f"dice/{long}": {long: Gain((0.1, 0.2), 0.15, (0.1, 0.2), True)}}
-    save(differences(gains, against=long), tmp_path / "differences.png")
+    figure = differences(gains, against=long)
+    figure.draw_without_rendering()  # lays it out
+    axis = figure.axes[0]
+    assert min(axis.get_position().size) > 0.4
+    (name,) = axis.get_yticklabels()
+    assert name.get_window_extent().x0 >= 0  # and the name is not cut
 
 
 def test_a_name_that_is_no_text_is_drawn_too(tmp_path: Path) -> None:
     """Of files whose names are not UTF-8."""
     mask = disc((12, 12), (6, 6), 4)[None]
-    save(case_grid([CaseRow("a\udce9b", None, [mask], mask)]), tmp_path / "grid.png")
+    figure = case_grid([CaseRow("a\udce9b", None, [mask], mask)])
+    assert drawn(figure.axes[0].yaxis.label) == "a?b"
+    save(figure, tmp_path / "grid.png")
+    assert min(header_of(tmp_path / "grid.png")[0]) > 100  # pixels
 
 
 def test_plots_of_a_structure_of_any_name_are_drawn() -> None:
