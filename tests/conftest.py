@@ -13,6 +13,7 @@ import tests.shapes  # noqa: F401  before the package: it decides how functions 
 
 # isort: split
 from medsegdiff.config.run import Config
+from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import DiffusionModel, build_model
 from tests.makers import make_folder, randomised, small_config
 
@@ -51,6 +52,13 @@ def config() -> Config:
 @pytest.fixture
 def model(config: Config) -> DiffusionModel:
     return randomised(build_model(config))
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    """A small network that draws one structure in grey pictures, with random weights."""
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]")
+    return Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import gzip
 import io
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,24 @@ from tests.fuzz.strategies import DATA, edited, with_checksums
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as bytes, and what a viewer shows."""
+class File:
+    """A file as bytes."""
 
     suffix: str
     content: bytes
+
+    def write(self, folder: Path) -> Path:
+        """Write it into a folder, which is made for it."""
+        folder.mkdir()
+        path = folder / f"case{self.suffix}"
+        path.write_bytes(self.content)
+        return path
+
+
+@dataclass(frozen=True)
+class Picture(File):
+    """A picture, and what a viewer shows."""
+
     shown: np.ndarray | None = None
     """(h, w) or (h, w, 3), 0 … 1; ``None`` where it is not known, or where there is nothing to see."""
     valid: bool = False
@@ -130,11 +144,9 @@ REAL = (0.0, 1.0, -1.0, 0.5, 352.0, 351.5, 1e-30, 1e30, float("nan"), float("inf
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A NIfTI file as bytes; nibabel tells what is in it."""
+class Volume(File):
+    """A NIfTI file; nibabel tells what is in it."""
 
-    suffix: str
-    content: bytes
     valid: bool = False
 
 

@@ -23,25 +23,18 @@ DOORS = ("check", "check masks", "convert", "segment", "evaluate", "evaluate mas
 @pytest.mark.parametrize("format", FORMATS)
 def test_pictures_are_what_viewers_show_or_refused(fuzz: Fuzz, format: str) -> None:
     def read(picture: Picture) -> None:
-        path = write(fuzz.ground, picture)
+        path = picture.write(fuzz.ground.data / "images")
         compare(path, picture)
         compare_mask(path)
 
     def command(given: tuple[Picture, str]) -> None:
         picture, door = given
-        write(fuzz.ground, picture, "masks" if door.endswith("masks") else "images")
+        picture.write(fuzz.ground.data / ("masks" if door.endswith("masks") else "images"))
         among_others(fuzz.ground, picture, door)
 
     inputs = pictures(format) | damaged_pictures(format)
     fuzz.each(inputs, read, share=0.07)
     fuzz.each(st.tuples(inputs, st.sampled_from(DOORS)), command, share=0.01)
-
-
-def write(ground: Ground, picture: Picture, folder: str = "images") -> Path:
-    path = ground.data / folder / f"case{picture.suffix}"
-    path.parent.mkdir()
-    path.write_bytes(picture.content)
-    return path
 
 
 def compare(path: Path, picture: Picture) -> None:

@@ -18,6 +18,7 @@ from tests.fuzz.conftest import Fuzz
 from tests.fuzz.promise import SMALL, Ground, at_the_door
 from tests.fuzz.strategies import changed, edited, json_texts, names, values
 from tests.makers import disc, write_png
+from tests.program import call
 
 
 @st.composite
@@ -58,8 +59,6 @@ def test_settings_on_the_command_line_are_taken_or_refused(fuzz: Fuzz) -> None:
 @pytest.fixture(scope="module")
 def results(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``segment`` wrote."""
-    from tests.integration.test_cli import call
-
     run, data = trained
     out = tmp_path_factory.mktemp("results") / "out"
     pictures = [data / "images" / f"case0{i}.png" for i in range(3)]

@@ -17,24 +17,17 @@ from tests.volumes import oblique, save
 
 def test_volumes_are_what_nibabel_tells_or_refused(fuzz: Fuzz) -> None:
     def read(volume: Volume) -> None:
-        path = write(fuzz.ground, volume)
+        path = volume.write(fuzz.ground.data / "images")
         compare(path, volume)
         compare_mask(path)
 
     def command(given: tuple[Volume, str]) -> None:
-        write(fuzz.ground, given[0])
+        given[0].write(fuzz.ground.data / "images")
         beside_another(fuzz.ground, given[1])
 
     inputs = volumes() | damaged_volumes()
     fuzz.each(inputs, read, share=0.1)
     fuzz.each(st.tuples(inputs, st.sampled_from(("check", "convert"))), command, share=0.02)
-
-
-def write(ground: Ground, volume: Volume) -> Path:
-    path = ground.data / "images" / f"case{volume.suffix}"
-    path.parent.mkdir()
-    path.write_bytes(volume.content)
-    return path
 
 
 def compare(path: Path, volume: Volume) -> None:

@@ -14,7 +14,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.training import step
 from medsegdiff.training.train import train
-from tests.integration.test_cli import call
+from tests.program import call
 
 
 def held(model: DiffusionModel) -> int:

@@ -18,9 +18,9 @@ from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.paper.costs import costs
 from medsegdiff.types import Condition
-from tests.integration.test_cli import call
 from tests.integration.test_volumes import Threshold, phantom
 from tests.makers import small_config
+from tests.program import call
 from tests.volumes import save
 
 

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from medsegdiff.config.load import preset_names
-from tests.integration.test_cli import call
 from tests.makers import small_config
+from tests.program import call
 
 STAGES = ["read", "condition", "tables", "steps", "fuse", "other", "write"]
 

@@ -19,9 +19,9 @@ from medsegdiff.io.atomic import make_room
 from medsegdiff.io.raster import read_mask
 from medsegdiff.labels import Labels
 from tests.integration.test_adaptive import doubtful, slope
-from tests.integration.test_cli import call
 from tests.integration.test_volumes import phantom
 from tests.makers import small_config
+from tests.program import call
 from tests.volumes import save
 
 SAME = ("mask", "probability", "anchor")

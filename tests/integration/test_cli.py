@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff import cli
-from tests.makers import SMALL, write_png
+from tests.makers import write_png
+from tests.program import SETS, call
 from tests.volumes import save
 
 COMMANDS = [
@@ -37,18 +37,7 @@ COMMANDS = [
     ["info"],
     ["list"],
 ]
-SETS = [part for value in SMALL for part in ("--set", value)]
 STEPS = ["--set", "train.max_steps=4", "--set", "train.val_every=2", "--set", "train.save_every=2"]
-
-
-def call(*arguments: str | Path) -> int:
-    """Run the program in this process and give its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["medsegdiff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
-    return int(ended.value.code or 0)
 
 
 def cpu_seconds(*arguments: str) -> float:

@@ -23,7 +23,7 @@ from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.folder import PARTS
 from medsegdiff.models.checkpoint import load_config
-from tests.integration.test_cli import call
+from tests.program import call
 
 
 def test_the_schema_knows_every_key_and_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:

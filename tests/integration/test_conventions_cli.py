@@ -19,7 +19,7 @@ import typer
 import medsegdiff
 from medsegdiff.cli import app
 from medsegdiff.cli.command import Exit, guard
-from tests.integration.test_cli import SETS, call
+from tests.program import SETS, call
 
 ONE = ("--members", "1", "--steps", "1", "--device", "cpu")
 

@@ -9,21 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medsegdiff import cli
 from tests.described import make_msd
-from tests.makers import SMALL, write_png
-
-SETS = [part for value in SMALL for part in ("--set", value)]
-
-
-def call(*arguments: str | Path) -> int:
-    """Run the program in this process and give its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["medsegdiff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
-    return int(ended.value.code or 0)
+from tests.makers import write_png
+from tests.program import SETS, call
 
 
 def test_help_gives_an_example() -> None:

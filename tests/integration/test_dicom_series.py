@@ -23,8 +23,8 @@ from medsegdiff.io.dicom_seg import read_segmentation
 from medsegdiff.io.listing import list_images
 from medsegdiff.io.names import image_name
 from tests.dicom_makers import OBLIQUE, make_slices, write_slices
-from tests.integration.test_cli import call
 from tests.integration.test_volumes import identity
+from tests.program import call
 
 
 @pytest.fixture

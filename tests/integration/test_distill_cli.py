@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from medsegdiff import cli
 from medsegdiff.models.checkpoint import BEST, load_config, save_config
 from medsegdiff.training.run import Run
 from tests.makers import small_config
-
-
-def call(*arguments: str | Path) -> int:
-    """Run the program in this process and give its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["medsegdiff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
-    return int(ended.value.code or 0)
+from tests.program import call
 
 
 def test_a_run_learns_to_sample_in_one_step(

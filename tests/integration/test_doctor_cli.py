@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_cli import call
+from tests.program import call
 from tests.unit.test_diagnosis import fresh_run
 
 

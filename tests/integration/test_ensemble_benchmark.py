@@ -21,9 +21,9 @@ from medsegdiff.models.base import build_model
 from medsegdiff.paper.figure3 import EnsemblePlan, benchmark_ensemble, scores_of, source_of, tables, titles
 from medsegdiff.pictures.curves import members_curves
 from medsegdiff.types import Case, Geometry
-from tests.integration.test_cli import call
 from tests.integration.test_volumes import identity, phantom
 from tests.makers import randomised, small_config
+from tests.program import call
 from tests.volumes import save
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import load_config, load_model
 from tests.authors import in_their_names
-from tests.integration.test_cli import call
 from tests.makers import randomised, small_network, write_png
+from tests.program import call
 
 SETTINGS = (
     *("train.num_workers=0", "train.max_steps=1", "train.batch_size=2", "train.learning_rate=1e-9"),

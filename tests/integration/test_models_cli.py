@@ -7,7 +7,7 @@ import json
 import pytest
 
 from medsegdiff.models.base import MODELS
-from tests.integration.test_cli import call
+from tests.program import call
 
 
 def test_models_are_listed_with_paper_kind_and_costs(capsys: pytest.CaptureFixture[str]) -> None:

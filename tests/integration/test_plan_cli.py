@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.models.checkpoint import load_config
-from tests.integration.test_cli import call
 from tests.makers import PLAIN, SMALL
+from tests.program import call
 from tests.scans import make_scans
 
 FEW = [value for value in (*PLAIN, *SMALL) if not value.startswith(("data.image_size", "train.batch_size"))]

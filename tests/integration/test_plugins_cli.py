@@ -13,7 +13,7 @@ import pytest
 
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.checkpoint import load_config
-from tests.integration.test_cli import SETS
+from tests.program import SETS
 
 CODE = """
 from medsegdiff.data.dataset import DATASETS

@@ -14,7 +14,7 @@ from medsegdiff.models.base import budget
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.paper.costs import costs
 from medsegdiff.training.memory import describe
-from tests.integration.test_cli import call
+from tests.program import call
 
 
 @pytest.fixture(scope="module")

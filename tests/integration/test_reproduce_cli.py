@@ -21,9 +21,9 @@ from medsegdiff.paper.ablation import extended, interval, jobs_of, minutes_left
 from medsegdiff.paper.ablation_plan import AblationPlan, find_variants
 from medsegdiff.paper.costs import ROWS
 from medsegdiff.paper.tables import load_table
-from tests.integration.test_cli import call
 from tests.integration.test_training import stopping_at
 from tests.makers import SMALL, make_folder
+from tests.program import call
 
 SETS = [part for value in (*SMALL, "train.val_cases=1") for part in ("--set", value)]
 ASK = ["--budget", "0.005", "--members", "2", "--steps", "1", *SETS]

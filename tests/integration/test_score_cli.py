@@ -10,7 +10,7 @@ import yaml
 
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
-from tests.integration.test_distill_cli import call
+from tests.program import call
 
 
 def test_a_run_is_distilled_scored_segments_and_says_what_it_is(

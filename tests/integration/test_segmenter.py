@@ -24,12 +24,6 @@ from medsegdiff.models.checkpoint import Origin
 from tests.makers import randomised, small_config, write_png
 
 
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]")
-    return Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
-
-
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
 

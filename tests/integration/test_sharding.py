@@ -21,8 +21,8 @@ from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.training.train import train
-from tests.integration.test_cli import call
 from tests.makers import SMALL, make_folder, small_config, small_network
+from tests.program import call
 
 STEPS = (
     "train.save_every=100",

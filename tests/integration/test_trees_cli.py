@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_cli import call
 from tests.makers import SMALL
+from tests.program import call
 from tests.trees import TREES, write_tree
 
 QUICK = ("train.max_steps=1", "train.warmup_steps=0", "train.val_every=1", "train.snapshots=0")

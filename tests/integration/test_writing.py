@@ -15,16 +15,9 @@ from medsegdiff.inference import writer
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import find_inputs
-from medsegdiff.models.base import build_model
-from tests.makers import randomised, small_config, write_png
+from tests.makers import write_png
 
 ASKED = {"members": 2, "steps": 1}
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]")
-    return Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
 
 
 @pytest.fixture

@@ -16,17 +16,9 @@ from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.resources import needs_of_picture
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.models.base import build_model
-from tests.makers import randomised, small_config
 
 GB = 10**9
 ASKED = {"members": 3, "steps": 2}
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    config = small_config("data.channels=1", "data.task=binary", "data.classes=[lesion]")
-    return Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")

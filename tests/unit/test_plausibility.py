@@ -10,8 +10,8 @@ import pytest
 
 from medsegdiff.metrics.distribution import agreement
 from medsegdiff.metrics.plausibility import Appearance, alikeness, appearance_of, roughness, warning_of
-from tests.integration.test_cli import call
 from tests.makers import disc, make_folder
+from tests.program import call
 from tests.unit.test_diagnosis import fresh_run
 
 
