@@ -10,7 +10,7 @@ import torch
 
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, OutOfMemoryError
-from medsegdiff.inference import parts, volume
+from medsegdiff.inference import drawing, volume
 from medsegdiff.inference.batching import MOST, BatchSize, fitting
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.request import Request
@@ -88,14 +88,14 @@ def test_an_image_for_which_nothing_suffices_is_passed_over(
     one_by_one: list[Segmentation],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make, failed = parts.part_of, []
+    make, failed = drawing.part_of, []
 
     def lacking(*given: object, name: str) -> object:
         if name.startswith("image_2"):
             torch.empty(10**15)
         return make(*given, name=name)
 
-    monkeypatch.setattr(parts, "part_of", lacking)
+    monkeypatch.setattr(drawing, "part_of", lacking)
     found = list(segmenter.stream(images, refused=lambda case, error: failed.append(str(error)), **ASKED))
     assert_same(found, [*one_by_one[:2], *one_by_one[3:]])
     assert len(failed) == 1
@@ -111,7 +111,7 @@ def test_an_image_for_which_nothing_suffices_is_passed_over(
 def test_large_pictures_go_alone(
     segmenter: Segmenter, images: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "TOGETHER", 40 * 32 + 1)
+    monkeypatch.setattr(drawing, "TOGETHER", 40 * 32 + 1)
     watched = Watched(monkeypatch)
     list(segmenter.stream(images, batch_size=100, **ASKED))
     assert watched.images == [2, 2, 1]
@@ -140,7 +140,7 @@ def test_a_large_picture_tells_what_it_needs_before_it_is_segmented(
     monkeypatch.setattr(volume, "needs_of_picture", lambda shape, **_: needs_of_picture((4000, 6000), **_))
     watched, told = Watched(monkeypatch), []
     results = segmenter.results(images[:1], Request.of(segmenter.config, **ASKED), noted=lambda text: told.append(text))
-    monkeypatch.setattr(parts.Drawing, "_drawn", lambda *_: pytest.fail("drawn") if not told else torch.empty(10**15))
+    monkeypatch.setattr(drawing.Drawing, "_drawn", lambda *_: pytest.fail("drawn") if not told else torch.empty(10**15))
     with pytest.raises(OutOfMemoryError):
         next(results)
     assert told[0].startswith("image_0")

@@ -15,9 +15,10 @@ from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.hardware import pick_device, place
+from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
+from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
-from medsegdiff.inference.parts import Drawing, Refused
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.resources import compile_steps
 from medsegdiff.inference.segmentation import Segmentation
@@ -176,8 +177,8 @@ class Segmenter:
         drawing = Drawing(
             self.model,
             self.config,
-            request,
-            device=self.device,
+            request=request,
+            batch=BatchSize(request.sampling.batch_size, self.device, asked=request.batch_asked),
             precision=self.precision,
             snapshots=self.snapshots,
             calibration=calibration,

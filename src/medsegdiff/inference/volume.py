@@ -20,8 +20,9 @@ from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.structures import decide_volume
 from medsegdiff.inference.choice import choose
+from medsegdiff.inference.drawing import LESS, Drawing, Refused
 from medsegdiff.inference.inputs import image_key
-from medsegdiff.inference.parts import LESS, Drawing, Part, Refused
+from medsegdiff.inference.parts import Part
 from medsegdiff.inference.resources import check_needs, needs_of, needs_of_picture
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.atomic import make_room, release

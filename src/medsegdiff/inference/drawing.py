@@ -1,0 +1,181 @@
+"""Pictures, and slices of volumes, on their way through a model: prepared, drawn, restored, fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property, partial
+
+import torch
+
+from medsegdiff.config.run import Precision
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.data.split import evenly
+from medsegdiff.data.transforms import Prepared, prepare
+from medsegdiff.errors import MedSegDiffError, OutOfMemoryError, memory_worded
+from medsegdiff.fusion.protocol import Raters
+from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
+from medsegdiff.inference.batching import BatchSize, attempted
+from medsegdiff.inference.calibration import Calibration
+from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
+from medsegdiff.inference.inputs import image_key
+from medsegdiff.inference.native import Fusing, Restored, fused_mask
+from medsegdiff.inference.parts import Part, part_of
+from medsegdiff.inference.request import Request
+from medsegdiff.models.base import DiffusionModel
+from medsegdiff.types import Case
+
+Refused = Callable[[Case, MedSegDiffError], None]
+"""Told of an image that the model can't take."""
+
+TOGETHER = 1 << 22
+"""Native pixels of images that go together: larger ones go alone."""
+LESS = "Draw fewer members, make the image smaller, or close other programs."
+
+
+@dataclass(eq=False)
+class Drawing:
+    """A request at work: makes a part of each picture, as many at a time as the sampler takes."""
+
+    model: DiffusionModel
+    config: ResolvedConfig
+    _: KW_ONLY
+    request: Request
+    batch: BatchSize
+    """How many masks go together by now."""
+    precision: Precision
+    snapshots: Sequence[DiffusionModel]
+    calibration: Calibration
+    _ensembles: EnsembleSampler | None = field(default=None, init=False)
+
+    @property
+    def ensembles(self) -> EnsembleSampler:
+        """Draws members, as many at once as the batch size says by now."""
+        if self._ensembles is None or self._ensembles.sampling.batch_size != self.batch.size:
+            self._ensembles = EnsembleSampler(
+                self.model,
+                self.config,
+                self.request.sampling.model_copy(update={"batch_size": self.batch.size}),
+                snapshots=self.snapshots,
+                precision=self.precision,
+                mixture=self.calibration.mixture,
+            )
+        return self._ensembles
+
+    @cached_property
+    def fusing(self) -> Fusing:
+        """How members become a mask."""
+        raters = Raters(self.request.raters, self.calibration.dependence)
+        return Fusing(self.config.spec.labels, fusion=self.request.sampling.fusion, raters=raters)
+
+    def parts(self, cases: Iterable[Case], *, refused: Refused | None = None) -> Iterator[tuple[Case, Part]]:
+        """Make a part of each picture, in their order; ``refused`` without a hearer, the first bad one ends all."""
+        for batch in self._batches(cases, refused):
+            yield from self._parts(batch, refused)
+
+    def _parts(self, batch: Sequence[_Item], refused: Refused | None) -> Iterator[tuple[Case, Part]]:
+        """Make the parts of a batch; where memory does not suffice, with fewer images and masks at once."""
+        drawn = attempted(lambda: self._drawn(batch), batch[0].case.name, way_out=LESS)
+        if not isinstance(drawn, OutOfMemoryError):
+            for index, item in enumerate(batch):
+                part = attempted(partial(self._part, item, drawn, index), item.case.name, way_out=LESS)
+                if isinstance(part, OutOfMemoryError):
+                    _refuse(item.case, part, refused)
+                else:
+                    yield item.case, part
+                del part
+            return
+        smaller, half = self.batch.halve(), len(batch) // 2
+        if not smaller and not half:
+            _refuse(batch[0].case, drawn, refused)
+            return
+        for piece in (batch[:half], batch[half:]) if half else (batch,):
+            yield from self._parts(piece, refused)
+
+    def _drawn(self, batch: Sequence[_Item]) -> Ensemble:
+        """Draw the members of a batch of images; of one that decides how many it needs, until it has them."""
+        with self.batch.watched(len(batch) * self.request.sampling.drawn):
+            if self.request.auto:
+                (item,) = batch
+                until_stable(growing := self._growing(item))
+                return growing.whole()
+            image = torch.stack([item.prepared.image for item in batch]).to(self.batch.device)
+            return self.ensembles.draw(image, [item.key for item in batch], seed=self.request.seed)
+
+    def settled(self, slices: Callable[[], Iterator[Case]]) -> Drawing:
+        """Decide how many members a volume needs: by slices in which the anchor sees something, else by all."""
+        if not self.request.auto:
+            return self
+        seen = [self._growing(self._item(piece)).holds() for piece in slices()]
+        chosen = evenly([index for index, holds in enumerate(seen) if holds] or range(len(seen)), PROBED)
+        deciding = [self._item(piece) for index, piece in enumerate(slices()) if index in chosen]
+        return self.asked(self.request.with_members(until_stable(together([self._growing(item) for item in deciding]))))
+
+    def asked(self, request: Request) -> Drawing:
+        """Answer another request in the same way."""
+        return replace(self, request=request)
+
+    def _batches(self, cases: Iterable[Case], refused: Refused | None) -> Iterator[list[_Item]]:
+        """Put images of one size together, so that the members of a batch fill the sampler."""
+        drawn, batch = self.request.sampling.drawn, list[_Item]()
+        for case in cases:
+            try:
+                item = self._item(case)
+            except MedSegDiffError as error:
+                _refuse(case, error, refused)
+                continue
+            if batch and _differ(batch[0], item):
+                yield batch
+                batch = []
+            batch.append(item)
+            full = len(batch) * drawn >= self.batch.size or sum(map(_pixels, batch)) >= TOGETHER
+            if full or self.request.auto:  # before the next one is read: it may be large
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _item(self, case: Case) -> _Item:
+        with memory_worded(case.name, way_out=LESS):
+            return _Item(case, prepare(case, self.config, stride=self.model.stride), case.key or image_key(case.image))
+
+    def _growing(self, item: _Item) -> GrowingEnsemble:
+        return GrowingEnsemble(
+            self.ensembles,
+            item.prepared.image[None].to(self.batch.device),
+            key=item.key,
+            seed=self.request.seed,
+            labels=self.config.spec.labels,
+            decided=lambda ensemble: fused_mask(self._restored(item, ensemble, 0), self.fusing),
+        )
+
+    def _part(self, item: _Item, ensemble: Ensemble, index: int) -> Part:
+        return part_of(self._restored(item, ensemble, index), self.fusing, name=item.case.name)
+
+    def _restored(self, item: _Item, ensemble: Ensemble, index: int) -> Restored:
+        """Bring members and anchor to the native grid, and mix the probability there."""
+        return Restored(ensemble, index, item.prepared.placement, self.config.spec.labels, self.calibration.mixture)
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An image on the model grid."""
+
+    case: Case
+    prepared: Prepared
+    key: str
+    """What its noise follows from."""
+
+
+def _differ(a: _Item, b: _Item) -> bool:
+    return a.prepared.image.shape != b.prepared.image.shape
+
+
+def _pixels(item: _Item) -> int:
+    return item.case.image[0].size
+
+
+def _refuse(case: Case, error: MedSegDiffError, refused: Refused | None) -> None:
+    if refused is None:
+        raise error
+    refused(case, error)
