@@ -29,8 +29,9 @@ from medsegdiff.fusion.fusers import decide
 from medsegdiff.fusion.protocol import Raters, protocol_probability
 from medsegdiff.inference.calibration import Calibration as Fitted
 from medsegdiff.inference.ensemble import EnsembleSampler, num_looks
-from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import find_inputs, read_case
+from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.inference.walk import mirrors_of

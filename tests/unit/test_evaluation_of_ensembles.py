@@ -12,7 +12,7 @@ from PIL import Image
 from medsegdiff.config.data import DataConfig
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import Measure, evaluate
-from medsegdiff.inference.folder import Record
+from medsegdiff.inference.record import Record
 from tests.makers import write_png
 from tests.scored import numbers, table
 

@@ -9,7 +9,8 @@ import pytest
 
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import Origin
 

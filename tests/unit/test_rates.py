@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from medsegdiff.fusion.fusers import Fused, staple
-from medsegdiff.inference.folder import Record, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import Record
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.volume import VolumeRates

@@ -12,7 +12,8 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.open import open_source
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import Evaluation, evaluate
-from medsegdiff.inference.folder import Record, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import Record
 from medsegdiff.labels import Labels, labels_of
 from tests.makers import write_png
 from tests.scored import numbers

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from medsegdiff.inference.certainty import Certainty
-from medsegdiff.inference.folder import ImageRecord
 from medsegdiff.inference.members import agreement_of, sizes_of
+from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.sizes import Size, stated_sizes
 from medsegdiff.io.atomic import make_room
 from medsegdiff.labels import Labels

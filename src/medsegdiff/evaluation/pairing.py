@@ -20,7 +20,8 @@ from medsegdiff.evaluation.files import find_predictions, inner
 from medsegdiff.evaluation.predictions import Predictions
 from medsegdiff.evaluation.structures import Structures, scored_structures
 from medsegdiff.fusion.fusers import FUSERS
-from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import ImageRecord
 from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.listing import in_words, list_images
 from medsegdiff.io.names import folder_name, image_name

@@ -10,7 +10,8 @@ from jaxtyping import Bool
 
 from medsegdiff.data.split import resolve
 from medsegdiff.evaluation.scores import Scores
-from medsegdiff.inference.folder import ImageRecord, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.sizes import Size, unit_of
 from medsegdiff.metrics.failures import by_chance, failure_scores
 from medsegdiff.metrics.intervals import Interval, size_covered, size_crps, size_width

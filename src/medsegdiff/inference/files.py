@@ -11,7 +11,8 @@ from typing import Unpack
 from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.inference.background import Background
-from medsegdiff.inference.folder import Record, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import Record
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.saving import Finished, Saving
 from medsegdiff.inference.segmenter import Segmenter

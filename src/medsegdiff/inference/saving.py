@@ -16,8 +16,9 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.inference.certainty import Certainty
-from medsegdiff.inference.folder import ImageRecord, Record, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
+from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.writer import rates_of
 from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of

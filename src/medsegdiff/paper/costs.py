@@ -8,7 +8,8 @@ from pathlib import Path
 
 from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import ResolvedConfig, assumed
-from medsegdiff.inference.folder import Record, SegmentationFolder
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import Record
 from medsegdiff.models.base import budget
 from medsegdiff.models.checkpoint import CONFIG, load_config
 from medsegdiff.paper.results import Ours, Result, Score, fill, gather

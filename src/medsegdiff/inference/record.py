@@ -1,0 +1,119 @@
+"""How results were made: the content of ``segment.json``, of today and of earlier versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from medsegdiff.config.diffusion import SamplingConfig
+from medsegdiff.config.load import with_keys_of_today
+from medsegdiff.errors import DataError
+from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.inference.sizes import Size
+from medsegdiff.labels import Labels
+from medsegdiff.models.checkpoint import Origin
+from medsegdiff.types import Task
+
+FORMAT = 2
+"""Of ``segment.json``. Format 1 had no number, and named the model in a sentence: ``runs/isic, best weights``."""
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ImageRecord(_Told):
+    """What is told of an image."""
+
+    name: str = ""
+    foreground: Mapping[str, float] = {}
+    """Share of the pixels, by structure."""
+    members: int | None = None
+    chosen_of: int | None = None
+    """Candidates among which the members were chosen, so that they stand for all; ``None``: all drawn are members."""
+    mean_entropy: float | None = None
+    agreement: float | None = None
+    """Mean Dice of pairs of members, as they were kept."""
+    confidence: float | None = None
+    """Soft Dice of the probability with its own mask."""
+    anchor_confidence: float | None = None
+    """The same of the Condition Model alone."""
+    anchor_entropy: float | None = None
+    """Its mean entropy."""
+    sizes: Mapping[str, Size] = {}
+    """Area or volume, by structure: of all candidates, where there are some."""
+
+
+class Record(_Told):
+    """How the results of a folder were made: the content of ``segment.json``."""
+
+    format: int = FORMAT
+    task: Task
+    classes: tuple[str, ...]
+    values: tuple[tuple[int, ...], ...] = ()
+    """What label maps hold for each class, as in `Labels`; empty: its index."""
+    model: Origin | None = None
+    """Where the weights lay."""
+    layout: str = ""
+    """Of the data that the model was trained on; empty where it is not told."""
+    members: int | Literal["auto"] | None = None
+    """As asked, of each image; ``sampling.candidates`` tells among how many they were chosen."""
+    sampling: SamplingConfig | None = None
+    seed: int = 0
+    raters: int | None = None
+    """Whose majority the masks are to match; ``None`` from earlier versions."""
+    dependence: float = 0.0
+    """How far these were taken to draw alike, 0 … 1: see `medsegdiff.fusion.protocol.Raters`."""
+    probability: Mixture | None = None
+    """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion."""
+    calibrated_on: int = 0
+    """Validation cases that it was fitted on, and the intervals of sizes too, unless these are of volumes that are too
+    thick to segment some at the end of training; 0: nothing is calibrated."""
+    seconds: float | None = None
+    """For all images; ``None`` if it did not come to an end."""
+    images: tuple[ImageRecord, ...] = ()
+    failed: Mapping[str, str] = {}
+    """Path → why."""
+    plugins: tuple[Mapping[str, str], ...] = ()
+    """Those that the model rests on."""
+
+    @property
+    def labels(self) -> Labels:
+        """What the masks hold."""
+        return Labels(self.task, self.classes, values=self.values)
+
+
+def read_record(file: Path) -> Record:
+    """Read a record."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(told, dict) and told.get("format", 1) > FORMAT:
+            raise DataError(f"{file}: has format {told['format']}; this version reads up to {FORMAT}. Upgrade.")
+        return Record.model_validate(_of_today(told) if isinstance(told, dict) else told)
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        found = _worded(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        raise DataError(
+            f"{file}: expected what 'medsegdiff segment' writes; found {found}. Remove the file to have the masks "
+            "taken as they are."
+        ) from error
+
+
+def _of_today(told: dict[str, Any]) -> dict[str, Any]:
+    """Translate what earlier versions wrote."""
+    if "sampling" in told:
+        told = {**told, "sampling": with_keys_of_today({"sampling": told["sampling"]})["sampling"]}
+    if isinstance(told.get("model"), str):  # format 1
+        folder, comma, weights = told["model"].rpartition(", ")
+        told = {**told, "model": {"folder": folder, "weights": weights.split()[0]} if comma else None}
+    return told
+
+
+def _worded(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else str(first["msg"])
