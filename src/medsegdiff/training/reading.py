@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.cache import CaseFile
-from medsegdiff.data.dataset import DataInfo, Track
+from medsegdiff.data.dataset import DataInfo, DataSource, Track
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.vanishing import lost_in_words
 from medsegdiff.errors import ConfigError
@@ -20,6 +20,17 @@ log = logging.getLogger(__name__)
 
 MANY = 0.1
 """Share of the slices with a structure from which it is said that they lose it."""
+
+
+def read_cases(
+    source: DataSource, info: DataInfo, config: ResolvedConfig, *, stride: int, state: PartialState, track: Track
+) -> PreparedCases:
+    """Read and prepare all cases of training and validation."""
+    neighbours = on_this_machine(state)
+    cases = PreparedCases(source, config, stride=stride, sharing=len(neighbours))
+    read_together(cases, info, neighbours, process=state.process_index, track=track)
+    read_all(cases, info, config, track=track)
+    return cases
 
 
 def on_this_machine(state: PartialState) -> list[int]:

@@ -30,7 +30,7 @@ from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
-from medsegdiff.training.reading import on_this_machine, read_all, read_together
+from medsegdiff.training.reading import read_cases
 from medsegdiff.training.run import Run
 from medsegdiff.training.scoring import check_scored
 from medsegdiff.training.state import check_divisible
@@ -93,16 +93,8 @@ def train(
     if resume:
         run.check_same(resolved)
         info = run.keep_split(info)
-    with torch.device("meta"):
-        model = build_model(resolved)
-    check_teacher(resolved)
-    check_scored(resolved)
-    if resolved.train.sharding:
-        check_divisible(model, state.num_processes)
-    neighbours = on_this_machine(state)
-    cases = PreparedCases(planned.source, resolved, stride=model.stride, sharing=len(neighbours))
-    read_together(cases, info, neighbours, process=state.process_index, track=track)
-    read_all(cases, info, resolved, track=track)
+    stride = check_network(resolved, processes=state.num_processes)
+    cases = read_cases(planned.source, info, resolved, stride=stride, state=state, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
     console.print("\n".join((*info.understood, summary(info, resolved))), highlight=False, markup=False)
     accelerator = make_accelerator(resolved, run, device)
@@ -116,14 +108,31 @@ def train(
         run.describe(resolved, info, str(data))
     accelerator.wait_for_everyone()
     try:
-        with lack_worded(resolved):
-            outcome = trainer.fit()
-        if accelerator.is_main_process and to_calibrate(outcome):
-            calibrate_run(run, resolved, cases, info, device=accelerator.device, track=track)
-        accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it
-        return outcome
+        return fit(trainer, cases, info, track=track)
     finally:
         accelerator.end_training()
+
+
+def check_network(config: ResolvedConfig, *, processes: int) -> int:
+    """Build the network without taking memory, see that it can be trained so, and tell its stride."""
+    with torch.device("meta"):
+        model = build_model(config)
+    check_teacher(config)
+    check_scored(config)
+    if config.train.sharding:
+        check_divisible(model, processes)
+    return model.stride
+
+
+def fit(trainer: Trainer, cases: PreparedCases, info: DataInfo, *, track: Track) -> Outcome:
+    """Train to the end, and calibrate what came out."""
+    accelerator = trainer.accelerator
+    with lack_worded(trainer.config):
+        outcome = trainer.fit()
+    if accelerator.is_main_process and to_calibrate(outcome):
+        calibrate_run(trainer.run, trainer.config, cases, info, device=accelerator.device, track=track)
+    accelerator.wait_for_everyone()  # a process that leaves while others still draw pictures may be killed for it
+    return outcome
 
 
 @contextmanager
