@@ -97,10 +97,12 @@ class _Lines(Bar):
     _at = 0.0
 
     def show(self) -> None:
+        """Print a line, if the last one is some time ago."""
         if self.seconds - self._at >= self.every:
             self._line()
 
     def close(self) -> None:
+        """Print how far it came, unless the last line says so."""
         if self.done != self._last and self.done > self._begun:
             self._line()
 
@@ -121,6 +123,7 @@ class _Events(Bar):
         return self
 
     def show(self) -> None:
+        """Write an event."""
         eta = None if self.eta is None else round(self.eta, 3)
         share = self.done / self.total if self.total else None
         facts = {"what": self.what, "done": self.done, "total": self.total, "share": share, "eta_s": eta}
@@ -147,9 +150,11 @@ class _Drawn(Bar):
         return self
 
     def show(self) -> None:
+        """Move the bar."""
         self._bar.update(self._task, completed=self.done, total=self.total, note=self.note)
 
     def close(self) -> None:
+        """Leave the bar as it stands."""
         self._bar.stop()
 
 

@@ -33,6 +33,7 @@ class _Program(TyperGroup):
     """Takes old names of commands too, and says what they are called today."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command of a name, of today or of earlier versions."""
         known = _of_today(args)
         if known is not args and not ctx.resilient_parsing:
             old = " ".join(args[: 2 if len(args) > 1 and not args[1].startswith("-") else 1])

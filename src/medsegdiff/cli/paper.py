@@ -26,6 +26,7 @@ class _Experiments(TyperGroup):
     """Tables and the figure; of a wrong name it says which there are."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command of a name, or refuse the name."""
         if not args[0].startswith("-") and args[0] not in self.commands:
             known = sorted(self.commands)
             why = nearest(args[0], known)

@@ -183,6 +183,7 @@ class _Law:
     smoothing: float
 
     def rule(self) -> Rule:
+        """Decide which cells, and how many pixels of the last one, make the mask of largest expected Dice."""
         empty = float(self.weights[self.sizes == 0].sum() / len(self.sizes))
         size, expected = self.best_size()
         gain = np.zeros(len(self.cells.count))
