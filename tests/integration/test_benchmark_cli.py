@@ -66,6 +66,18 @@ def test_steps_that_take_too_long_are_extrapolated_and_it_is_said(
     assert (told["reference"]["precision"], found["precision"]) == ("fp32", "fp32")
 
 
+@pytest.mark.parametrize("steps", ["1", "5"])
+def test_few_steps_of_a_measurement_are_no_reason_to_warn(
+    steps: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    preset = tmp_path / "regions.yaml"
+    config = small_config("sampling.spacing=regions", "sampling.steps=5")
+    preset.write_text(yaml.safe_dump(config.asked.model_dump(mode="json")), encoding="utf-8")
+    asked = ["benchmark", "speed", preset, "--size", "32", "--members", "2", "--repeats", "1", "--steps", steps]
+    assert call(*asked) == 0
+    assert "more" not in caplog.text + capsys.readouterr().err  # "Take more steps.", "Take 4 or more."
+
+
 def test_speed_is_shown_as_a_table(preset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("benchmark", "speed", preset, "--size", "32", "--members", "2", "--repeats", "1", "--steps", "2") == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -21,6 +21,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.fusion.fusers import decide
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import read_case
+from medsegdiff.inference.request import Request
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import SAMPLED, build_model
 
@@ -151,8 +152,9 @@ def timed_pass(segmenter: Segmenter, picture: Path, out: Path, *, members: int, 
     watch = stopwatch(segmenter.device)
     with watch.stage("read"):
         case = read_case(picture)
+    request = Request.of(segmenter.config, members=members).with_steps(made)
     with watch.watch(segmenter.model, WATCHED), watch.stage("segment"):
-        result = next(segmenter.stream([case], members=members, steps=made))
+        result = next(segmenter.results([case], request))
     votes, marginal = torch.from_numpy(result.members)[:, None].float(), torch.from_numpy(result.probability)
     config = segmenter.config
     with watch.stage("fuse"):

@@ -72,6 +72,10 @@ class Request:
         """Fuse otherwise."""
         return replace(self, sampling=self.sampling.model_copy(update={"fusion": fusion}))
 
+    def with_steps(self, number: int) -> Request:
+        """Take another number of steps, however few, without a word: for measuring, not for results."""
+        return replace(self, sampling=self.sampling.model_copy(update={"steps": number}))
+
     @property
     def members(self) -> int | Literal["auto"]:
         """What is drawn for each image."""
