@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.phantom import NUM_RATERS, PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
-from medsegdiff.evaluation import Evaluation, evaluate
+from medsegdiff.evaluation import Evaluation, Measure, evaluate
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
@@ -23,7 +23,7 @@ from medsegdiff.metrics.distribution import expected_ged
 from medsegdiff.metrics.pairs import dice_of, intersections
 from medsegdiff.pictures.cases import case_grid, saved_rows
 from medsegdiff.pictures.curves import save
-from medsegdiff.report.html import Section, write_report
+from medsegdiff.report.html import Cell, Section, Table, mean_cell, number, write_report
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
 
@@ -92,17 +92,12 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
     names = list(fused.scores.groups)
     notes = {name: f"Dice {fused.scores.value(name, 'dice'):.3f}" for name in names[:: max(1, len(names) // 8)][:8]}
     save(case_grid(saved_rows(out / "segmented", out / "data", notes)), out / "cases.png")
-    rows = [
-        _row(f"fused mask (largest expected Dice of {MEMBERS} members)", fused),
-        _row("one member", member),
-        _row("anchor", anchor),
-    ]
     sections = [
         Section(
             "Scores",
             f"Mean over {len(names)} test images with 95 % bootstrap intervals; the reference is the majority "
             "of five raters. The anchor is the Condition Model's own mask, without diffusion.",
-            table=rows,
+            tables=[_scores(fused, member, anchor)],
         ),
         Section(
             "Test images",
@@ -117,7 +112,7 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
             "sampler. The anchor counts as an ensemble of one. Lower GED², ECE and log score are better; agreement is "
             "best where it equals the perfect sampler's. The probability is the calibrated mix of anchor and members; "
             "the last column tells in how many images the 90 % interval of the area holds that of the reference.",
-            table=_uncertainty(fused, anchor, perfect),
+            tables=[_uncertainty(fused, anchor, perfect)],
         ),
         Section("Training", "Loss, and Dice of validation images by sampling.", picture=Run(out / "run").curves),
         Section(
@@ -131,7 +126,13 @@ def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation,
     return out / "report.html"
 
 
-def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> list[dict[str, str]]:
+def _scores(fused: Evaluation, member: Evaluation, anchor: Evaluation) -> Table:
+    columns = {"Dice": "dice", "IoU": "iou", "HD95 (px)": "hd95"}
+    named = {f"fused mask (largest expected Dice of {MEMBERS} members)": fused, "one member": member, "anchor": anchor}
+    return Table([Cell(""), *map(Cell, columns)], [_row(name, of, columns.values()) for name, of in named.items()])
+
+
+def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> Table:
     columns = {
         "GED²": "ged",
         "agreement": "agreement",
@@ -139,16 +140,14 @@ def _uncertainty(fused: Evaluation, anchor: Evaluation, perfect: Mapping[str, fl
         "log score near": "nll_near",
         "area held": "size_covered",
     }
-    ours = {title: fused.shown(metric, digits=3) for title, metric in columns.items()}
-    alone = {title: anchor.shown(metric, digits=3) for title, metric in columns.items()}
-    ideal = {title: f"{perfect[metric]:.3f}" if metric in perfect else "–" for title, metric in columns.items()}
-    return [
-        {"": f"{MEMBERS} members"} | ours,
-        {"": "perfect sampler, expected"} | ideal,
-        {"": "anchor"} | alone,
+    ideal = (number(perfect.get(metric, float("nan")), metric) for metric in columns.values())
+    rows = [
+        _row(f"{MEMBERS} members", fused, columns.values()),
+        [Cell("perfect sampler, expected"), *map(Cell, ideal)],
+        _row("anchor", anchor, columns.values()),
     ]
+    return Table([Cell(""), *map(Cell, columns)], rows)
 
 
-def _row(name: str, score: Evaluation) -> dict[str, str]:
-    shown = {"Dice": score.shown("dice"), "IoU": score.shown("iou"), "HD95 (px)": score.shown("hd95", digits=2)}
-    return {"": name, **shown}
+def _row(name: str, score: Evaluation, metrics: Iterable[str]) -> list[Cell]:
+    return [Cell(name), *(mean_cell(score.summary.get(Measure(metric)), metric) for metric in metrics)]

@@ -14,7 +14,7 @@ from medsegdiff.io.picture import header_of
 from medsegdiff.pictures.cases import CaseRow, case_grid, painted
 from medsegdiff.pictures.curves import save
 from medsegdiff.pictures.overlay import COLOURS, contour, overlay
-from medsegdiff.report.html import Section, write_report
+from medsegdiff.report.html import Cell, Section, Table, write_report
 from tests.makers import PLAIN, SMALL, disc
 
 
@@ -41,7 +41,8 @@ def test_the_demonstration_does_not_empty_a_folder_of_somebody_else(tmp_path: Pa
 
 
 def test_a_report_escapes_what_it_is_given(tmp_path: Path) -> None:
-    sections = [Section("A <b>", table=[{"name": "<script>", "Dice": "0.9"}], code="a < b")]
+    table = Table([Cell("name"), Cell("Dice")], [[Cell("<script>"), Cell("0.9")]])
+    sections = [Section("A <b>", tables=[table], code="a < b")]
     write_report(tmp_path / "r.html", "T & U", sections)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>" not in page

@@ -19,6 +19,7 @@ from tests.scored import made
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOADED = "() => [...document.images].map(image => image.complete && image.naturalWidth > 0)"
+WHOLE = "() => [...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)"
 WIDTH = "() => document.documentElement.scrollWidth"
 
 
@@ -129,3 +130,5 @@ def test_the_report_of_the_demonstration_opens_too(
     source = demo.PhantomSource
     monkeypatch.setattr(demo, "PhantomSource", lambda config: source(config, counts=(8, 2, 3)))
     assert seen(*page, demo.run_demo(tmp_path / "demo").report) == ([2, 2], [])
+    page[0].set_viewport_size({"width": 1100, "height": 800})
+    assert page[0].evaluate(WHOLE)

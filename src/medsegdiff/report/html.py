@@ -86,8 +86,6 @@ class Section:
     text: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What is counted → how many."""
-    table: Sequence[Mapping[str, str]] = ()
-    """Rows with the same keys, which head the columns."""
     tables: Sequence[Table] = ()
     picture: Path | None = None
     """A PNG, taken into the page."""
@@ -181,7 +179,7 @@ def summary_table(evaluation: Evaluation) -> Table:
     for of in (measure for measure in evaluation.summary if not measure.structure):
         name = Cell(label(of, unit=evaluation.setup.unit), hint=meant.get(of.metric, ""))
         means = [evaluation.summary.get(Measure(of.metric, structure, of.rater)) for structure in structures]
-        rows.append([name, *(_mean(mean, of.metric) for mean in means)])
+        rows.append([name, *(mean_cell(mean, of.metric) for mean in means)])
     return Table(heads, rows)
 
 
@@ -191,7 +189,8 @@ def columns_of(evaluation: Evaluation) -> list[str]:
     return ["", *(structures if len(structures) > 1 else ())]
 
 
-def _mean(of: Mean | None, metric: str) -> Cell:
+def mean_cell(of: Mean | None, metric: str) -> Cell:
+    """Write a mean, and its interval below."""
     if of is None:
         return Cell(NOTHING)
     between = "" if of.ci95 is None else " … ".join(number(end, metric) for end in of.ci95)
