@@ -45,8 +45,10 @@ def test_the_large_setting_scales_the_widths() -> None:
 def test_other_flags_are_settings_too() -> None:
     flags = "--data_dir d --predict_xstart True --use_fp16 True --lr_anneal_steps 7 --ema_rate 0.99 --weight_decay 0"
     config = authors.read_training(flags.split())[2]
-    assert (config.diffusion.target, config.train.precision, config.train.max_steps) == ("x0", "bf16", 7)
+    assert (config.diffusion.target, config.train.precision, config.train.max_steps) == ("x0", "fp16", 7)
     assert (config.train.ema_decay, config.train.weight_decay) == (0.99, 0)
+    for given, precision in (("--use_fp16 False", "fp32"), ("", "auto")):
+        assert authors.read_training(f"--data_dir d {given}".split())[2].train.precision == precision
 
 
 def test_what_a_flag_is_said_to_mean_is_so(capsys: pytest.CaptureFixture[str]) -> None:

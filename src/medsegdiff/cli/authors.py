@@ -66,7 +66,11 @@ FLAGS = {
     "use_checkpoint": Flag(
         truth, "Compute activations anew.", lambda v: [f"train.gradient_checkpointing={str(v).lower()}"]
     ),
-    "use_fp16": Flag(truth, "Compute in bf16.", lambda v: ["train.precision=bf16"] if v else []),
+    "use_fp16": Flag(
+        truth,
+        "Compute in fp16 with a scaled loss, or in fp32; default: what the device is best at.",
+        lambda v: [f"train.precision={'fp16' if v else 'fp32'}"],
+    ),
 }
 """Flags of segmentation_train.py that are settings here."""
 
@@ -93,7 +97,7 @@ NO_MEANING = {
     "channel_mult": "set model.condition_widths and model.diffusion_widths",
     "resblock_updown": "the network is that of the paper",
     "use_new_attention_order": "the network is that of the paper",
-    "fp16_scale_growth": "bf16 needs no loss scale",
+    "fp16_scale_growth": "the scale of the loss grows as PyTorch's GradScaler has it",
 }
 """Flags that are accepted and ignored, and why."""
 
