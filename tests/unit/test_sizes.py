@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,16 @@ def test_pixels_of_members_are_counted_a_part_at_a_time(labels: Labels, slab: in
 
 def test_volumes_are_in_millilitres_and_pictures_in_pixels() -> None:
     counts = np.array([[1000, 0], [2000, 10], [3000, 20]])
-    volume = stated_sizes(counts, ("a", "b"), VOLUME)["a"]  # 3 mm³ a voxel
+    large, wide = replace(VOLUME, shape=(60, 80, 50)), replace(PICTURE, shape=(60, 80))
+    volume = stated_sizes(counts, ("a", "b"), large)["a"]  # 3 mm³ a voxel
     assert (volume.mean, volume.low, volume.high) == pytest.approx((6.0, 1100 * 0.003, 2900 * 0.003))
-    picture = stated_sizes(counts, ("a", "b"), PICTURE, stretch={"b": Stretch(0.1, 0.2)})
+    picture = stated_sizes(counts, ("a", "b"), wide, stretch={"b": Stretch(0.1, 0.2)})
     assert (picture["a"].mean, picture["a"].low, picture["a"].high) == pytest.approx((2000, 1100, 2900))
     assert (picture["b"].low, picture["b"].high) == pytest.approx((0, 19 + 2))
+    least = stated_sizes(counts, ("a", "b"), wide, stretch={"b": Stretch(0.1, 0.2, 0.01)})["b"]
+    assert (least.low, least.high) == pytest.approx((0, 19 + 0.2 * 48))  # the mean is 10, and 48 a hundredth
     assert (volume.unit, picture["b"].unit) == ("mL", "px")
-    assert stated_sizes(counts[:1], ("a", "b"), PICTURE) == {}  # one member has no interval
+    assert stated_sizes(counts[:1], ("a", "b"), wide) == {}  # one member has no interval
 
 
 def test_confidence_of_a_case_by_hand() -> None:

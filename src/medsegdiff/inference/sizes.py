@@ -44,7 +44,11 @@ def stated_sizes(
     if len(counts) < 2:
         return {}
     (scale, unit), known = unit_of(geometry), stretch or {}
-    intervals = (interval_of(of, known.get(name, Stretch())) for name, of in zip(structures, counts.T, strict=True))
+    pixels = prod(geometry.shape)
+    intervals = (
+        interval_of(of, known.get(name, Stretch()), pixels=pixels)
+        for name, of in zip(structures, counts.T, strict=True)
+    )
     return {
         name: Size(of.mean * scale, of.low * scale, of.high * scale, unit)
         for name, of in zip(structures, intervals, strict=True)

@@ -23,6 +23,9 @@ class Stretch(NamedTuple):
 
     below: float = 0.0
     above: float = 0.0
+    least: float = 0.0
+    """What that mean is at least, as a share of the image's pixels: an error of a few pixels is many times the size of
+    what is nearly missed."""
 
 
 class Interval(NamedTuple):
@@ -37,26 +40,29 @@ def interval_of(
     sizes: Int[np.ndarray, " m"] | Float[np.ndarray, " m"],
     stretch: Stretch = Stretch(),  # noqa: B008 - it can't be changed
     *,
+    pixels: int | None = None,
     coverage: float = COVERAGE,
 ) -> Interval:
     r"""Compute mean and central interval of the sizes that members draw, calibrated if a stretch is known.
 
     :math:`[q_{.05} - b\,\bar s,\; q_{.95} + a\,\bar s]` with the quantiles of the m sizes (linear between them), their
-    mean :math:`\bar s`, at least 1 pixel, and the stretch (b, a); never below 0. Ends that an inward stretch moves past
-    each other change places. Sizes come from whole masks: no map of pixels' probabilities has this interval.
+    mean :math:`\bar s`, at least 1 pixel and what the stretch says, and the stretch (b, a); never below 0, nor above
+    all pixels. Ends that an inward stretch moves past each other change places. Sizes come from whole masks: no map of
+    pixels' probabilities has this interval.
 
     Args:
         sizes: Of the members, in pixels.
         stretch: As `fit_stretch` finds it.
+        pixels: Of the image; ``None``: not known.
         coverage: Share of the sizes between the quantiles.
 
     Returns:
         In pixels.
     """
-    mean = float(np.mean(sizes))
+    mean, most = float(np.mean(sizes)), np.inf if pixels is None else pixels
     low, high = np.quantile(sizes, [(1 - coverage) / 2, (1 + coverage) / 2])
-    scale = max(mean, LEAST)
-    low, high = sorted((max(0.0, low - stretch.below * scale), max(0.0, high + stretch.above * scale)))
+    scale = max(mean, LEAST, stretch.least * (pixels or 0))
+    low, high = np.sort(np.clip([low - stretch.below * scale, high + stretch.above * scale], 0, most))
     return Interval(mean, float(low), float(high))
 
 
@@ -65,6 +71,7 @@ def fit_stretch(
     truth: Int[np.ndarray, " c"] | Float[np.ndarray, " c"],
     groups: Sequence[str] | None = None,
     *,
+    pixels: Int[np.ndarray, " c"] | None = None,
     coverage: float = COVERAGE,
 ) -> Stretch:
     r"""Find the stretch with which intervals hold the true size as often as they say: split conformal prediction.
@@ -76,6 +83,10 @@ def fit_stretch(
     beyond the last: the bound of a further normal score, :math:`\bar x + t_{n-1}\, s \sqrt{1 + 1/n}`, or the largest
     of the n, whichever is more. It holds as often as stated where scores are normal; nothing is guaranteed.
 
+    A case whose members draw next to nothing has a score of any size, and would widen the intervals of all others. So
+    :math:`\bar s` is at least as large a share of its image as the structure usually is: the median over the cases that
+    hold it. (It is known before a new case, but follows from the same ones: the guarantee is as good as exact.)
+
     Source: Romano, Patterson & Candès (2019), arXiv:1905.03222, for each end by itself; for groups Lee, Barber &
     Willett (2023), arXiv:2306.06342; of few Hahn & Meeker (1991), Statistical Intervals, section 4.7.
 
@@ -83,10 +94,11 @@ def fit_stretch(
         sizes: By case and member, in pixels.
         truth: By case, in pixels.
         groups: By case; ``None`` or empty names: each case is one.
+        pixels: Of each image; ``None``: not known, then means are 1 pixel at least.
         coverage: How often the interval is to hold the true size.
 
     Returns:
-        Below and above.
+        Below and above, and the least share that is taken for a mean.
 
     Raises:
         ShapeError: If there is no case, or numbers of cases differ.
@@ -97,11 +109,18 @@ def fit_stretch(
             + (f", groups of {len(groups)}" if groups else "")
             + "; expected equally many, at least one."
         )
-    found = [interval_of(of, coverage=coverage) for of in sizes]
-    scale = np.array([max(of.mean, LEAST) for of in found])
-    low, high = np.array([of.low for of in found]), np.array([of.high for of in found])
+    mean, low, high = np.array([interval_of(of, coverage=coverage) for of in sizes]).T
+    least, grids = (0.0, 0) if pixels is None else (_usual(truth / pixels), pixels)
+    scale = np.maximum(mean, np.maximum(LEAST, least * grids))
     weights, level = _weights(groups or [""] * len(sizes)), (1 + coverage) / 2
-    return Stretch(_quantile((low - truth) / scale, weights, level), _quantile((truth - high) / scale, weights, level))
+    below, above = (_quantile(missed / scale, weights, level) for missed in (low - truth, truth - high))
+    return Stretch(below, above, least)
+
+
+def _usual(shares: Float[np.ndarray, " c"]) -> float:
+    """Find how large a structure usually is, where it is."""
+    there = shares[shares > 0]
+    return float(np.median(there)) if there.size else 0.0
 
 
 def _weights(groups: Sequence[str]) -> Float[np.ndarray, " c"]:
