@@ -84,6 +84,41 @@ def test_exclusive_classes_stay_a_distribution_and_a_class_said_too_often_is_sai
     assert score < float(log_score(said, share, exclusive=True))
 
 
+@pytest.mark.parametrize("held", [None, np.array([True, True, False])])
+def test_a_class_that_nobody_drew_stays_as_probable_as_it_was(held: np.ndarray | None) -> None:
+    """Two classes are said twice too surely; of a third one, which the cases lack (or show too rarely), little."""
+    rng = np.random.default_rng(0)
+    p = expit(rng.normal(0, 2, 20_000))
+    first = rng.random(20_000) < p
+    rare = np.full(20_000, 0.02)
+    sure = (1 - rare) * expit(2 * logit(p))
+    said = torch.from_numpy(np.stack([1 - rare - sure, sure, rare]))
+    drawn = np.stack([~first, first, np.zeros(20_000, bool)]).astype(float)
+    if held is not None:
+        drawn[:2, :3], drawn[2, :3] = 0, 1
+    mixture, _ = fit_mixture(said, said[None], torch.from_numpy(drawn), times=[0.0], exclusive=True, held=held)
+    assert mixture.slopes == (*(pytest.approx(0.5, abs=0.05),) * 2, 1)
+    scaled = mixture(said, said, exclusive=True)
+    assert float(scaled[1].sub(torch.from_numpy(p)).abs().mean()) < 0.02
+    assert float((scaled[2].logit() - said[2].logit()).mean()) == pytest.approx(0, abs=1e-6)
+    elsewhere = torch.tensor([[0.05], [0.1], [0.85]], dtype=torch.float64)
+    assert float(mixture(elsewhere, elsewhere, exclusive=True)[2, 0]) > 0.6
+
+
+def test_a_region_that_nobody_drew_keeps_its_odds_and_the_others_are_fitted() -> None:
+    p, drawn = truth()
+    said = torch.from_numpy(np.stack([expit(2 * logit(p) + 1), p]))
+    share = torch.from_numpy(np.stack([drawn, 0 * drawn]))
+    mixture, _ = fit_mixture(said, said[None], share, times=[0.0], exclusive=False)
+    assert mixture.slopes == (pytest.approx(0.5, abs=0.04), 1)
+    assert mixture.offsets == (pytest.approx(-0.5, abs=0.06), 0)
+
+
+def test_where_nobody_drew_anything_nothing_is_fitted() -> None:
+    p, drawn = truth()
+    assert fitted(p, p, 0 * drawn)[0] == Mixture()
+
+
 def test_without_calibration_it_is_the_mean_of_both_or_what_members_expect_alone() -> None:
     a, b = torch.tensor([[0.2, 0.9]]), torch.tensor([[0.4, 0.5]])
     assert torch.allclose(Mixture()(a, b, exclusive=False), torch.tensor([[0.3, 0.7]]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from scipy.optimize import minimize
 from torch import Tensor
@@ -57,7 +57,7 @@ class Mixture(Component):
         Returns:
             Probabilities.
         """
-        mixed = expected if anchor is None else self.weight * anchor + (1 - self.weight) * expected
+        mixed = _mixed(anchor, expected, self.weight)
         a, c = (
             torch.tensor(values or (rest,) * len(mixed), dtype=mixed.dtype, device=mixed.device)
             for values, rest in ((self.slopes, 1.0), (self.offsets, 0.0))
@@ -120,8 +120,13 @@ def fit_mixture(
     *,
     times: Sequence[float],
     exclusive: bool,
+    held: Bool[np.ndarray, " k"] | None = None,
 ) -> tuple[Mixture, float]:
     """Find the mixture with the best log score.
+
+    Of a channel that nobody drew it is known but that it is rare here: whatever makes it less probable has a better
+    score, until it would be found nowhere. So it is not scaled; of exclusive classes the others keep, on average, what
+    they have together against it.
 
     Args:
         anchor: Probabilities of the anchor at n pixels, if there is one.
@@ -129,16 +134,42 @@ def fit_mixture(
         share: Of raters that drew each pixel.
         times: Of ``expected``.
         exclusive: Whether the channels are classes of which each pixel has one.
+        held: Channels that may be scaled; ``None``: all that somebody drew.
 
     Returns:
-        The mixture and its score on these pixels, which is not above that of either part.
+        The mixture and its score on these pixels, which is not above that of either part if all channels are scaled;
+        that of `Mixture` itself where there is nothing to tell apart.
     """
+    rows = np.flatnonzero((share.sum(dim=1).numpy() > 0) & (True if held is None else held))
+    known = None if anchor is None else anchor[rows]
     found = [
-        _fitted(anchor, of_time, share, weight=weight, time=time, exclusive=exclusive)
+        _fitted(known, of_time[rows], share[rows], weight=weight, time=time, exclusive=exclusive)
         for time, of_time in zip(times, expected, strict=True)
         for weight in (STARTS if anchor is not None else STARTS[:1])
+        if len(rows) > int(exclusive)
     ]
-    return min(found, key=lambda pair: pair[1])
+    best = min(found, key=lambda pair: pair[1])[0] if found else Mixture()
+    at_time = expected[best.nearest(times)].double()
+    if found and len(rows) < len(share):
+        best = _for_all(best, rows, _mixed(known, at_time[rows], best.weight), channels=len(share), exclusive=exclusive)
+    mixture = best(None if anchor is None else anchor.double(), at_time, exclusive=exclusive)
+    return best, float(log_score(mixture, share.double(), exclusive=exclusive))
+
+
+def _mixed(anchor: Tensor | None, expected: Tensor, weight: Any) -> Tensor:
+    return expected if anchor is None else weight * anchor + (1 - weight) * expected
+
+
+def _for_all(
+    some: Mixture, rows: Int[np.ndarray, " r"], p: Float[Tensor, "r n"], *, channels: int, exclusive: bool
+) -> Mixture:
+    """Leave channels that are not scaled as they are, and their odds against the others, on average over pixels."""
+    slopes, offsets = np.ones(channels), np.zeros(channels)
+    slopes[rows], offsets[rows] = some.slopes, some.offsets
+    if exclusive:
+        logs, (a, c) = p.clamp(min=LEAST).log(), (torch.from_numpy(of[rows])[:, None] for of in (slopes, offsets))
+        offsets[rows] -= float(((a * logs + c).logsumexp(dim=0) - logs.logsumexp(dim=0)).mean())
+    return some.model_copy(update={"slopes": tuple(slopes.tolist()), "offsets": tuple(offsets.tolist())})
 
 
 def _fitted(
@@ -150,7 +181,7 @@ def _fitted(
 
     def score(values: np.ndarray) -> tuple[float, np.ndarray]:
         at = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        mixed = expected if known is None else at[0] * known + (1 - at[0]) * expected
+        mixed = _mixed(known, expected, at[0])
         loss = log_score(scaled(mixed, at[1 : 1 + k], at[1 + k :], exclusive=exclusive), share, exclusive=exclusive)
         (slope,) = torch.autograd.grad(loss, at)
         return float(loss.detach()), slope.numpy()
