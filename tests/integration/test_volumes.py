@@ -19,8 +19,11 @@ from medsegdiff.config.run import Config
 from medsegdiff.errors import GeometryError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.fusion.expected_dice import largest_expected_dice
+from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.request import Request
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.training.plan import plan
 from medsegdiff.training.train import train
@@ -133,6 +136,24 @@ def test_a_member_starts_from_one_noise_in_all_slices_if_it_shall(tmp_path: Path
         same.append((members == members[..., :1]).mean())
     assert same[0] > 0.999
     assert same[1] < 0.99
+
+
+@pytest.mark.parametrize(("plane", "stretched"), [("axial", True), ("auto", False)])
+def test_sizes_of_a_volume_are_stretched_if_volumes_were_calibrated_and_not_pictures(
+    tmp_path: Path, plane: str, stretched: bool
+) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (20, 16, 4)).astype(np.int16)
+    path = save(tmp_path / "a.nii", voxels, np.diag([1, 1, 2, 1]))
+    config = small_config("data.channels=1", "data.task=binary", "data.classes=[x]", f"data.plane={plane}")
+    sampling = Request.of(config, members=4, steps=1).sampling
+    known = Calibration(cases=9, sampling=sampling, stretch={"x": Stretch(0.5, 1.0)})
+    segmenter = Segmenter(Doubtful(), config, device="cpu", precision="fp32", calibration=known)
+    found = segmenter(path, members=4, steps=1)
+    counts = np.array([np.count_nonzero(member) for member in found.members])
+    low, high = np.quantile(counts, [0.05, 0.95]) + stretched * np.array([-0.5, 1]) * counts.mean()
+    size = found.sizes()["x"]
+    assert counts.min() > 0
+    assert (size.low, size.high) == pytest.approx((max(0, low) * 0.002, min(high, voxels.size) * 0.002))
 
 
 def test_the_mask_of_largest_expected_dice_is_that_of_the_whole_volume(tmp_path: Path) -> None:

@@ -50,19 +50,24 @@ class Calibration(Component):
                 "writes it anew."
             ) from error
 
-    def fits(self, sampling: SamplingConfig) -> bool:
-        """Tell whether images that are segmented so are like the cases that it rests on."""
-        return self.sampling is not None and _shaping(self.sampling) == _shaping(sampling)
+    def fits(self, sampling: SamplingConfig, *, volumes: bool) -> bool:
+        """Tell whether images that are segmented so are like the cases that it rests on, pictures or volumes."""
+        return self.sampling is not None and _shaping(self.sampling, volumes) == _shaping(sampling, volumes)
 
-    def as_for(self, sampling: SamplingConfig) -> Calibration:
+    def as_for(self, sampling: SamplingConfig, *, volumes: bool) -> Calibration:
         """Take what holds for images that are segmented so: intervals of sizes are those of one kind of ensemble."""
-        return self if self.fits(sampling) else self.model_copy(update={"cases": 0, "stretch": {}})
+        fits = self.fits(sampling, volumes=volumes)
+        return self if fits else self.model_copy(update={"cases": 0, "stretch": {}})
 
     def save(self, folder: Path) -> None:
         """Write it into a run."""
         write_json(folder / FILE, self.model_dump(mode="json"))
 
 
-def _shaping(sampling: SamplingConfig) -> dict[str, Any]:
-    """List what shapes an ensemble: all but the fusion of its members, and how many are drawn at once."""
-    return sampling.model_dump(exclude={"fusion", "raters", "batch_size", "shared_noise"})
+def _shaping(sampling: SamplingConfig, volumes: bool) -> dict[str, Any]:
+    """List what shapes an ensemble: all but the fusion of its members, and how many are drawn at once.
+
+    Slices that share their noise err together, so that members differ more in the volume that they draw; of a picture
+    there is one.
+    """
+    return sampling.model_dump(exclude={"fusion", "raters", "batch_size", *(() if volumes else ("shared_noise",))})

@@ -51,7 +51,8 @@ def segment_files(
 
 
 def _record(segmenter: Segmenter, request: Request) -> Record:
-    spec, calibration = segmenter.config.spec, segmenter.calibration.as_for(request.sampling)
+    spec = segmenter.config.spec
+    calibration = segmenter.calibration.as_for(request.sampling, volumes=bool(spec.plane))
     return Record(
         task=spec.labels.task,
         classes=spec.labels.classes,

@@ -72,7 +72,7 @@ class Record(_Told):
     """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion."""
     calibrated_on: int = 0
     """Validation cases that it was fitted on, and the intervals of sizes too, unless these are of volumes that are too
-    thick to segment some at the end of training; 0: nothing is calibrated."""
+    thick to segment some at the end of training, or that a model of pictures segments; 0: nothing is calibrated."""
     seconds: float | None = None
     """For all images; ``None`` if it did not come to an end."""
     images: tuple[ImageRecord, ...] = ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Unpack, overload
 
@@ -19,12 +18,14 @@ from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
+from medsegdiff.inference.parts import Part
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.resources import compile_steps
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.volume import parts_of
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.models.checkpoint import Origin, Weights, load_model, load_snapshots
+from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,8 @@ class Segmenter:
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        calibration = self.calibration.as_for(request.sampling)
+        volumes = bool(self.config.spec.plane)
+        calibration = self.calibration.as_for(request.sampling, volumes=volumes)
         if calibration.cases < self.calibration.cases:
             log.warning(
                 "The run was calibrated for other ensembles; of these, probability and sizes are not calibrated."
@@ -185,6 +187,11 @@ class Segmenter:
         )
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
-        stretch = None if request.sampling.mode == "mean" else calibration.stretch
-        joined = partial(Segmentation.of, labels=self.config.spec.labels, stretch=stretch)
+        labels, stretch = self.config.spec.labels, None if request.sampling.mode == "mean" else calibration.stretch
+
+        def joined(case: Case, part: Part) -> Segmentation:
+            """Join a result; sizes of volumes err otherwise than those of pictures, of which one kind calibrated."""
+            own = stretch if stretch is None or (case.image.ndim == 4) == volumes else {}
+            return Segmentation.of(case, part, labels=labels, stretch=own)
+
         return itertools.starmap(joined, drawn)

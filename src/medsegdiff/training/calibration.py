@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.members import sizes_of
 from medsegdiff.inference.request import Request
 from medsegdiff.metrics.calibration import near
-from medsegdiff.metrics.intervals import fit_stretch
+from medsegdiff.metrics.intervals import Stretch, fit_stretch
 from medsegdiff.models.base import DiffusionModel
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ class Drawn:
     times: tuple[float, ...]
     lost: Bool[np.ndarray, " structures"]
     """What the reference holds, and the model grid does not: its size is not known there."""
+    held: Bool[np.ndarray, " k"]
+    """Channels that some rater drew."""
+    pixels: int
+    """Of the image, on the model grid."""
 
 
 def calibrate(
@@ -88,7 +93,8 @@ def calibrate(
     drawn: list[Drawn] = []
     begun, done = clock(), 0
     for case in track(list(chosen), "Calibrating"):
-        drawn += [_draw(sampler, config, case, item, cases[item], device) for item in chosen[case]]
+        prepared = ((item, cases[item]) for item in chosen[case])
+        drawn += [_draw(sampler, config, case, item, one, device) for item, one in prepared if one.labelled]
         done, spent = done + 1, clock() - begun
         if spent > SECONDS or (done < ENOUGH and ENOUGH * spent / done > 2 * SECONDS):
             break
@@ -98,6 +104,9 @@ def calibrate(
             "'train --resume' does it where calibration.json is missing.",
             (clock() - begun) / done,
         )
+        return Calibration()
+    if len({of.case for of in drawn}) < ENOUGH:
+        log.warning("Probabilities and sizes are not calibrated: fewer than %d validation cases are labelled.", ENOUGH)
         return Calibration()
     if not whole:
         log.warning("Sizes are not calibrated: %d whole volumes are more than %d slices.", ENOUGH, CASES)
@@ -130,10 +139,19 @@ def _draw(
     def at(values: Tensor) -> Tensor:
         return values.float().cpu().flatten(-2)[..., chosen]
 
-    anchor = None if ensemble.anchor is None else at(ensemble.anchor[0])
-    expected = at(ensemble.expected[:, 0])
     lost = np.zeros(len(truth), bool) if prepared.lost is None else prepared.lost.numpy()[labels.foreground] > 0
-    return Drawn(case, anchor, expected, at(share), sizes_of(maps, labels), truth, ensemble.times, lost)
+    return Drawn(
+        case=case,
+        anchor=None if ensemble.anchor is None else at(ensemble.anchor[0]),
+        expected=at(ensemble.expected[:, 0]),
+        share=at(share),
+        sizes=sizes_of(maps, labels),
+        truth=truth,
+        times=ensemble.times,
+        lost=lost,
+        held=(share.numpy() * known > 0).any(axis=(1, 2)),
+        pixels=math.prod(prepared.placement.resized),
+    )
 
 
 def _pixels(
@@ -168,29 +186,43 @@ def _fitted(
     some = evenly(range(share.shape[-1]), PIXELS)
     expected, share = expected[..., some], share[..., some]
     anchor = None if anchor is None else anchor[..., some]
-    mixture, score = fit_mixture(anchor, expected, share, times=times, exclusive=labels.exclusive)
-    own = mixture(anchor, expected[mixture.nearest(times)], exclusive=labels.exclusive)[labels.foreground]
-    majority, raters = share[labels.foreground] >= 0.5, sampling.raters or config.spec.raters
+    names = list(dict.fromkeys(of.case for of in drawn))
+    held = _by_case(drawn, names, "held").astype(bool).sum(axis=0) >= ENOUGH
+    mixture, score = fit_mixture(anchor, expected, share, times=times, exclusive=labels.exclusive, held=held)
+    own = mixture(anchor, expected[mixture.nearest(times)], exclusive=labels.exclusive)
+    seen = labels.foreground.start + np.flatnonzero(held[labels.foreground])  # of what nobody drew no rater tells
     alone = {"members": expected[mixture.nearest(times)]} | ({} if anchor is None else {"anchor": anchor})
     scores = {name: float(log_score(p, share, exclusive=labels.exclusive)) for name, p in alone.items()}
-    names = list(dict.fromkeys(of.case for of in drawn))
-    sizes, truth, lost = (
-        np.stack([np.sum([getattr(of, kind) for of in drawn if of.case == name], axis=0) for name in names])
-        for kind in ("sizes", "truth", "lost")
-    )
-    known, of_patient = (lost == 0) | (truth > 0), np.array([groups.get(name, "") for name in names])
-    stretch = {
-        name: fit_stretch(sizes[kept, :, index], truth[kept, index], of_patient[kept].tolist())
-        for index, (name, kept) in enumerate(zip(labels.structures, known.T, strict=True))
-        if kept.sum() >= ENOUGH
-    }
-    if not whole or sampling.mode == "mean" or sizes.shape[1] < 2:  # without members there is no interval
-        stretch = {}
+    counted = whole and sampling.mode != "mean" and len(drawn[0].sizes) > 1  # without members there is no interval
     return Calibration(
         cases=len(names),
         mixture=mixture,
-        stretch=stretch,
-        dependence=fit_dependence(own.double().numpy().ravel(), majority.numpy().ravel(), raters=raters),
+        stretch=_stretches(drawn, names, labels.structures, groups) if counted else {},
+        dependence=_dependence(own[seen], share[seen], raters=sampling.raters or config.spec.raters),
         log_scores={**scores, "mixture": score},
         sampling=sampling,
     )
+
+
+def _dependence(p: Float[Tensor, "k n"], share: Float[Tensor, "k n"], *, raters: int) -> float:
+    """Find how far raters draw alike."""
+    majority = (share >= 0.5).numpy().ravel()
+    return fit_dependence(p.double().numpy().ravel(), majority, raters=raters) if len(majority) else 0.0
+
+
+def _stretches(
+    drawn: Sequence[Drawn], names: Sequence[str], structures: Sequence[str], groups: Mapping[str, str]
+) -> dict[str, Stretch]:
+    """Fit the intervals of each structure of which enough cases tell the size, and one at least holds it."""
+    sizes, truth, lost, pixels = (_by_case(drawn, names, kind) for kind in ("sizes", "truth", "lost", "pixels"))
+    known, of_patient = (lost == 0) | (truth > 0), np.array([groups.get(name, "") for name in names])
+    return {
+        name: fit_stretch(sizes[kept, :, index], truth[kept, index], of_patient[kept].tolist(), pixels=pixels[kept])
+        for index, (name, kept) in enumerate(zip(structures, known.T, strict=True))
+        if kept.sum() >= ENOUGH and truth[:, index].any()
+    }
+
+
+def _by_case(drawn: Sequence[Drawn], names: Sequence[str], kind: str) -> Int[np.ndarray, "c ..."]:
+    """Sum what was counted over the slices of each volume."""
+    return np.stack([np.sum([getattr(of, kind) for of in drawn if of.case == name], axis=0) for name in names])
