@@ -99,7 +99,7 @@ def _occurring(values: Shaped[np.ndarray, " n"]) -> tuple[Shaped[np.ndarray, " p
     """Find the values that occur, sorted, and the place of each among them."""
     if values.dtype.kind not in "iu" or not len(values) or values.max() >= TABLE:
         return np.unique(values, return_inverse=True)
-    occurs = np.bincount(values) > 0
+    occurs = np.bincount(values.astype(np.int64)) > 0  # NumPy 1 counts no unsigned numbers of 64 bits
     return np.flatnonzero(occurs).astype(values.dtype), (np.cumsum(occurs) - 1)[values]
 
 
