@@ -58,8 +58,9 @@ Seen = tuple[list[Condition], Tensor | None]
 class EnsembleSampler:
     """Draws members with fixed settings: looks at each image once through each network and mirror, at each time once.
 
-    Member m has weights m mod K and mirror m mod V (``sampling.views``). Members that share weights and view have one
-    estimate of :math:`E[x_0 | I]` in common; those that do not average its error out.
+    Member m has weights m mod K and mirror m mod V (``sampling.views``), where m counts pairs if these have opposite
+    noise. Members that share weights and view have one estimate of :math:`E[x_0 | I]` in common; those that do not
+    average its error out.
     """
 
     def __init__(
