@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -58,12 +61,13 @@ def calibrated(
     model: _Drawer | None = None,
     config: ResolvedConfig = CONFIG,
     patients: int = 0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Calibration:
     names = [f"{number:02d}" for number in range(20)]
     inner = {name: tuple(f"{name}/{index:04d}" for index in range(slices)) for name in names} if slices else {}
     groups = {name: str(min(int(name), patients)) for name in names} if patients else {}
     info = DataInfo(1, CONFIG.spec.labels, ("reference",), dict.fromkeys(names, "val"), inner, groups=groups)
-    return calibrate(model or _Drawer(), config, cases, info, device=torch.device("cpu"))
+    return calibrate(model or _Drawer(), config, cases, info, device=torch.device("cpu"), clock=clock)
 
 
 @pytest.mark.parametrize(("slices", "sizes"), [(0, True), (9, True), (150, False)])
@@ -124,6 +128,18 @@ def test_a_case_that_nobody_labelled_calibrates_nothing() -> None:
     assert found.stretch["foreground"] == pytest.approx(calibrated(_Discs()).stretch["foreground"])
     Some.known = 4
     assert calibrated(Some()) == Calibration()
+
+
+def test_cases_for_which_there_is_time_are_from_all_over_and_always_the_same() -> None:
+    """Names tell of patients: the first eight of twenty would be those of two patients of four cases each."""
+    hours = itertools.count()
+    first = _Discs()
+    found = calibrated(first, clock=lambda: 12.0 * next(hours))
+    assert (found.cases, len(first.asked)) == (8, 8)  # the eighth ends after 96 s
+    assert len({int(name) // 4 for name in first.asked}) > 3
+    second = _Discs()
+    calibrated(second)
+    assert second.asked[:8] == first.asked
 
 
 def test_a_structure_that_no_case_holds_has_neither_scale_nor_interval() -> None:
