@@ -34,6 +34,12 @@ def drawn(text: Text) -> str:
     return str(shown)
 
 
+def test_letters_that_the_font_lacks_disturb_nobody(tmp_path: Path) -> None:
+    mask = disc((12, 12), (6, 6), 4)[None]
+    save(case_grid([CaseRow("\u80ba", None, [mask], mask)]), tmp_path / "p.png")  # a warning would be an error here
+    assert (tmp_path / "p.png").is_file()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_drawn_as_it_is(name: str) -> None:
     mask = disc((12, 12), (6, 6), 4)[None]

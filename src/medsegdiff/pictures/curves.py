@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ REAL, CHANCE, POINTS = "#b2182b", "#4d4d4d", "#92b5d6"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
-    with atomic_path(path) as part:
+    """Write a figure as PNG, atomically. Letters that the font lacks are drawn as boxes."""
+    with atomic_path(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
         figure.savefig(part, dpi=120)
 
 
