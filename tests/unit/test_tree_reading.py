@@ -66,6 +66,13 @@ PAIRS = {
     "numbered folders": ("scan_{}/raw.png", "scan_{}/label.png"),
     "masks among images": ("images/{}.png", "images/masks/{}.png"),
     "pairs in a folder of images": ("images/{}.png", "images/{}_seg.png"),
+    "another word in a folder each": ("p{0}/p{0}_ct.nii.gz", "p{0}/p{0}_seg.nii.gz"),
+    "a folder of masks for each image": ("images/{}.png", "masks/{}/0.png"),
+    "a numbered folder of masks": ("images/{}.tif", "manual1/{}.tif"),
+    "a folder for each label": ("label_{}/image.png", "label_{}/label.png"),
+    "a part beside its masks": ("train/{}.jpg", "train_masks/{}_mask.png"),
+    "with the ending of the image": ("img/{}.jpg", "masks/{}.jpg_mask.png"),
+    "a short word": ("{}.png", "{}_msk.png"),
     "two ways to write an umlaut": ("bilder/Z\u00e4hne {}.png", "masks/Za\u0308hne {}.png"),
 }
 
@@ -85,11 +92,38 @@ def test_folders_name_the_parts() -> None:
         "Val": "val",
         "Test": "test",
     }
-    assert "parts by folder: 8 train, 4 val, 4 test" in found.understood
+    assert found.parts == "parts by folder: 8 train, 4 val, 4 test"
     assert {case.part for case in read(["stage1_train/images/a.png", "stage1_test/images/b.png"]).cases} == {
         "train",
         "test",
     }
+
+
+def test_what_becomes_of_parts_that_no_folder_names_is_told() -> None:
+    tested = read(["img/a.png", "img/b.png", "gt/a.png", "gt/b.png", "test_img/c.png"])
+    assert tested.parts == "parts by folder: 1 test; the other 2 are train; val is drawn from train"
+    for both in ("trainval", "TrainVal"):
+        found = read([f"{both}/images/a.png", f"{both}/masks/a.png", "Val/images/b.png", "Val/masks/b.png"])
+        assert found.parts == "parts by folder: 1 train, 1 val"
+    assert read(["img/a.png", "gt/a.png"]).parts == ""
+
+
+def test_a_part_beside_another_that_holds_images_holds_images_too() -> None:
+    found = read(["train/a.jpg", "train_masks/a_mask.png", "test/b.jpg"])
+    assert {case.image: (case.part, bool(case.masks)) for case in found.cases} == {
+        "train/a.jpg": ("train", True),
+        "test/b.jpg": ("test", False),
+    }
+    assert "test, train are taken for images: masks of the same names lie beside them or another" in found.understood[1]
+
+
+def test_pairs_side_by_side_are_images_beside_folders_of_images() -> None:
+    here = ["old/a.png", "old/a_mask.png", "new/img/b.png", "new/labels/b.png", "old/cover.png"]
+    found = read(here)
+    assert pairs(found) == {"old/a.png": ["old/a_mask.png"], "new/img/b.png": ["new/labels/b.png"]}
+    assert found.left_out == {"old/cover.png": Reason.STRAY}
+    assert [line.split(" is ")[0] for line in found.understood[:2]] == ["old/a.png", "new/img/b.png"]
+    assert set(pairs(read(here, image_dir="new/img"))) == {"new/img/b.png"}
 
 
 def test_names_keep_what_tells_cases_apart() -> None:
@@ -130,6 +164,22 @@ def test_masks_of_one_image_are_doubted_where_each_has_as_many() -> None:
     assert (structures.doubts, structures.kind, set(structures.cases[0].masks)) == ((), "structures", {"1", "2"})
 
 
+def test_the_ending_of_an_image_in_the_name_of_its_mask_is_no_structure() -> None:
+    found = read(["img/a.jpg", "img/b.jpg", "masks/a.jpg.png", "masks/b.jpg_mask.png"])
+    assert (found.kind, pairs(found)["img/b.jpg"]) == ("flat", ["masks/b.jpg_mask.png"])
+
+
+def test_sub_folders_of_masks_are_of_an_image_each_where_more_images_get_masks_so() -> None:
+    images = [f"images/{i}.png" for i in range(1, 5)]
+    each = {image: [f"masks/{i}/{n}.png" for n in range(1, 2 + i % 3)] for i, image in enumerate(images, start=1)}
+    found = read(flat(each))
+    assert (pairs(found), found.kind, found.doubts) == (each, "flat", ())
+    assert "3 of 4 images have up to 3 masks, as images/2.png" in found.understood[1]
+    raters = read([*images, *(f"masks/{n}/{i}.png" for n in (1, 2) for i in range(1, 5))])
+    assert (raters.kind, set(raters.cases[0].masks)) == ("structures", {"1", "2"})
+    assert "structures: 1, 2; if they drew the same, set data.mask_folders=raters" in raters.understood
+
+
 def test_words_behind_masks_are_structures_or_raters() -> None:
     cups = read(["images/a.png", "images/b.png", *(f"masks/{i}_{n}.png" for i in "ab" for n in ("disc", "cup"))])
     assert (cups.kind, set(cups.cases[0].masks)) == ("structures", {"disc", "cup"})
@@ -156,6 +206,8 @@ def test_a_field_of_view_is_not_taken_for_the_mask_in_silence() -> None:
     here = [f"training/{path}.tif" for path in ("images/21_training", "1st_manual/21_manual1", "mask/21_training_mask")]
     assert "data.mask_dir=1st_manual or mask" in read(here).doubts[0]
     assert pairs(read(here, mask_dir="1st_manual")) == {here[0]: [here[1]]}
+    numbered = ["images/01.JPG", "manual1/01.tif", "mask/01_mask.tif"]
+    assert "data.mask_dir=manual1 or mask" in read(numbered).doubts[0]
     odd = read(["images/a.png", "masks/a.png", "ground_truth/first.png"])
     assert (
         "The masks in ground_truth belong to no image, as ground_truth/first.png; those in masks do." in odd.doubts[0]
@@ -180,6 +232,18 @@ def test_two_folders_of_images_are_doubted() -> None:
     one = read(paths, image_dir="scans")
     assert (pairs(one), one.unclear) == ({f"scans/{i}.png": [f"masks/{i}.png"] for i in "abc"}, "")
     assert set(one.left_out) == {f"images/{i}.png" for i in "abc"}
+
+
+def test_one_image_in_two_formats_is_doubted() -> None:
+    here = [
+        f"{form}/{kind}/{i}.{form}" for form in ("png", "tif") for kind in ("Original", "Ground Truth") for i in "ab"
+    ]
+    found = read(here)
+    assert "png/Original/a.png and tif/Original/a.tif may be one image in two formats." in found.unclear
+    assert "Set data.image_dir=png/Original or data.image_dir=tif/Original." in found.unclear
+    one = read(here, image_dir="png/Original")
+    assert (set(pairs(one)), one.unclear, one.doubts) == ({"png/Original/a.png", "png/Original/b.png"}, "", ())
+    assert read([f"png/{kind}/{i}.png" for kind in ("img", "gt") for i in "ab"]).unclear == ""
 
 
 def test_folders_of_other_names_are_those_that_the_user_says() -> None:
@@ -217,6 +281,13 @@ def test_numbered_sub_folders_are_groups_and_others_kinds() -> None:
     assert {case.group for case in read(kinds, image_folders="groups").cases} == {"grade_11", "grade_12"}
     assert {case.group for case in read(flat(TREES["a_folder_each"]())).cases} == {""}
     assert any("image_folders=groups" in line for line in read(flat(TREES["side_by_side"]())).understood)
+
+
+def test_one_sub_folder_around_all_images_is_neither_a_group_nor_a_kind() -> None:
+    for folder in ("archive (1)", "Kvasir"):
+        found = read([f"{folder}/{i}{mark}.png" for i in "abc" for mark in ("", "_mask")])
+        assert {case.group for case in found.cases} == {""}
+        assert len(found.understood) == 1
 
 
 def test_names_that_differ_in_capital_letters_alone_are_two() -> None:

@@ -120,6 +120,44 @@ def test_a_plain_folder_stays_one(tmp_path: Path) -> None:
     assert detect(tmp_path / "b") == "tree"
 
 
+@pytest.mark.parametrize("mask", ["masks/{}_{}.png", "masks/{}/{}.png", "images/{}_mask_{}.png"])
+def test_images_in_a_plain_folder_may_have_several_masks(tmp_path: Path, mask: str) -> None:
+    files = {f"images/{i}.png": [mask.format(i, n) for n in range(1, 2 + i % 2)] for i in range(1, 9)}
+    truth = write_tree(tmp_path, files)
+    (tmp_path / "masks").mkdir(exist_ok=True)
+    source = open_source(tmp_path, DataConfig())
+    assert (source.info.layout, len(source.info.split)) == ("tree", 8)
+    for i in range(1, 9):
+        assert np.array_equal(source.load(str(i)).mask[0, 0], truth[f"images/{i}.png"])
+
+
+def test_a_split_file_is_told_instead_of_the_parts_that_folders_name(tmp_path: Path) -> None:
+    write_tree(
+        tmp_path,
+        {f"{part}/img/{part}{i}.png": [f"{part}/gt/{part}{i}.png"] for part in ("Train", "Test") for i in "ab"},
+    )
+    assert list_cases(tmp_path, DataConfig()).understood[-1].startswith("parts by folder: 2 train, 2 test; val")
+    (tmp_path / "split.csv").write_text("id,split\nTraina,train\nTesta,val\n")
+    assert list_cases(tmp_path, DataConfig()).understood[-1] == "parts by split.csv, which goes before folders"
+
+
+def test_groups_that_are_too_few_to_split_are_told(tmp_path: Path) -> None:
+    write_tree(tmp_path, {f"set{n}/{i}.png": [f"set{n}/{i}_mask.png"] for n in (1, 2) for i in "abcd"})
+    with pytest.raises(DataError, match=r"8 cases in all \(4 test, 4 train\), in groups .* there are 2.*=kinds"):
+        open_source(tmp_path, DataConfig())
+    assert len(open_source(tmp_path, DataConfig(image_folders="kinds")).info.split) == 8
+
+
+def test_a_conversion_says_that_there_are_no_masks_and_which_names_change(tmp_path: Path) -> None:
+    write_tree(tmp_path / "in", {f"Train/images/a {i}.png": [] for i in range(3)})
+    done = convert(tmp_path / "in", tmp_path / "out", to="folder")
+    assert done.notes[-2:] == [
+        "No masks were found: images alone are written.",
+        "3 names are written with _ for blanks and signs: 'a 0' as a_0.",
+    ]
+    assert {path.name for path in (tmp_path / "out" / "images").iterdir()} == {"a_0.png", "a_1.png", "a_2.png"}
+
+
 def test_a_folder_of_photographs_is_no_tree(tmp_path: Path) -> None:
     write_tree(tmp_path, dict.fromkeys(["a.png", "b.png"], ()))
     assert detect(tmp_path) is None

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,11 +49,22 @@ def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, 
         entries = _move(entries, "val", config.val_fraction, config.split_seed)
     for part in ("train", "val"):
         if all(entry.part != part for entry in entries):
-            raise DataError(
-                f"No case is left for the part '{part}': there are {len(cases)} cases in all. "
-                "Add cases, or name more in split.csv."
-            )
+            raise DataError(f"No case is left for the part '{part}': {_counted(entries)}")
     return {entry.name: entry.part for entry in entries}
+
+
+def _counted(entries: Sequence[Entry]) -> str:
+    """Say what there is to split, and what would give more parts."""
+    parts = Counter(entry.part for entry in entries)
+    groups = len({entry.group for entry in entries})
+    shares = ", ".join(f"{count} {part}" for part, count in parts.items())
+    told = f"there are {len(entries)} cases in all ({shares})"
+    if groups == len(entries):
+        return f"{told}. Add cases, or name more in split.csv."
+    return (
+        f"{told}, in groups (patients, say) that stay together, of which there are {groups}. Add cases, or name more "
+        "in split.csv; if sub-folders are no groups, set data.image_folders=kinds."
+    )
 
 
 def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from medsegdiff.data.convert.files import (
     Target,
     check_names,
     check_out,
+    safe,
     survey,
     unfinished,
     write_parts,
@@ -67,7 +68,7 @@ def convert(
     listing = list_cases(source, config or DataConfig())
     check_names(listing.cases)
     found = survey(listing, config or DataConfig(), only_foreground=only_foreground, track=track)
-    notes = list(listing.understood)
+    notes = [*listing.understood, *_notes(found)]
     result = Conversion(out, failed=dict(found.broken), notes=notes, passed_over=passed_over(listing))
     with unfinished(out) as folder:
         target = TARGETS[to](found, folder)
@@ -91,3 +92,11 @@ def convert(
         target.finish([case for case in found.cases if case.name in set(result.done)])
     result.notes += target.notes
     return result
+
+
+def _notes(found: Survey) -> Iterator[str]:
+    """Say what whoever looks into the new folder would miss."""
+    if not found.listing.masks.names:
+        yield "No masks were found: images alone are written."
+    if renamed := [case.name for case in found.cases if safe(case.name) != case.name]:
+        yield f"{len(renamed)} names are written with _ for blanks and signs: '{renamed[0]}' as {safe(renamed[0])}."

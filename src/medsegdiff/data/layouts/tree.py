@@ -11,10 +11,12 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected, indexed
 from medsegdiff.data.instances import UnitedReader
 from medsegdiff.data.layouts.trees.reading import Reading, read_tree
+from medsegdiff.data.mask_folder import without_mark
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError
 from medsegdiff.io.listing import LeftOut, Reason, list_images
+from medsegdiff.io.names import image_name
 
 DEEPEST = 6
 """Folders that may lie in each other."""
@@ -29,8 +31,20 @@ def _match(root: Path) -> bool:
 
 
 def _is_plain(root: Path) -> bool:
-    """Tell whether images and masks lie in two folders, as the layout ``folder`` has them."""
-    return _has_images(root / "images") and (root / "masks").is_dir()
+    """Tell whether images and masks lie in two folders, as the layout ``folder`` has them.
+
+    They do not where no mask is named as an image, or each image has a folder of masks.
+    """
+    masks = root / "masks"
+    if not _has_images(root / "images") or not masks.is_dir():
+        return False
+    names = {image_name(path) for path in list_images(root / "images").images}
+    inside = list_images(masks)
+    folders = [entry.path for entry in inside.left_out if entry.reason is Reason.FOLDER]
+    found = {image_name(path) for folder in (masks, *folders) for path in list_images(folder).images}
+    drawn = any(entry.reason is Reason.SLICE for entry in inside.left_out)  # DICOM-SEG, RTSTRUCT
+    of_each = bool(folders) and {image_name(folder) for folder in folders} <= names
+    return drawn or (not of_each and any({name, without_mark(name)} & names for name in found))
 
 
 def _has_images(folder: Path) -> bool:
@@ -47,6 +61,7 @@ def _list(root: Path, config: DataConfig) -> Listing:
         raise DataError(f"{root}: {found.unclear}")
     cases = indexed((CaseFiles(case.name, (root / case.image,), case.part, case.group) for case in found.cases), root)
     kept = assign(cases, root / "split.csv")
+    parts = "parts by split.csv, which goes before folders" if (root / "split.csv").is_file() else found.parts
     others = [LeftOut(root / path, reason) for path, reason in found.left_out.items()]
     return Listing(
         root,
@@ -55,7 +70,7 @@ def _list(root: Path, config: DataConfig) -> Listing:
         _masks(found, root, [entry for entry in others if entry.reason is Reason.UNPAIRED]),
         unlisted=tuple(name for name in cases if name not in kept),
         left_out=(*files.left_out, *(entry for entry in others if entry.reason is not Reason.UNPAIRED)),
-        understood=found.understood,
+        understood=(*found.understood, *filter(None, (parts,))),
         doubts=found.doubts,
     )
 

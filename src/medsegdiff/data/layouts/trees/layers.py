@@ -36,11 +36,13 @@ class Arrangement:
     def understood(self) -> Iterator[str]:
         """What is to be told of several masks of an image."""
         if self.kind != "flat":
-            yield f"{self.kind}: {', '.join(_names(self.layers))}"
+            way_out = "; if they drew the same, set data.mask_folders=raters" if self.kind == "structures" else ""
+            yield f"{self.kind}: {', '.join(_names(self.layers))}{way_out}"
         counts = {image: max(map(len, of_image.values())) for image, of_image in self.layers.items()}
-        if several := [image.path for image, count in counts.items() if count > 1]:
+        if several := [image for image, count in counts.items() if count > 1]:
+            most = max(several, key=counts.__getitem__)
             yield (
-                f"{len(several)} of {len(counts)} images have up to {max(counts.values())} masks, as {several[0]}: "
+                f"{len(several)} of {len(counts)} images have up to {counts[most]} masks, as {most.path}: "
                 "instances, which are united; if they are not, set data.mask_folders=raters or structures"
             )
 
@@ -122,9 +124,9 @@ def _doubts(by_image: ByImage, layers: Mapping[Place, Layers], kind: Kind) -> It
         image, found = many[0]
         files = some([match.mask.path for match in found.values()])
         kinds = sorted({match.mask.kind for match in found.values()} - {""})
-        one = f"data.mask_dir={' or '.join(kinds)}" if len(kinds) > 1 else "them alone left in the folder"
+        one = f"with data.mask_dir={' or '.join(kinds)}" if len(kinds) > 1 else "where the others are moved away"
         yield (
-            f"{len(many)} images have masks of several kinds: {image.path} has {files}. One kind is taken with {one}; "
+            f"{len(many)} images have masks of several kinds: {image.path} has {files}. One kind is taken {one}; "
             f"all of them with {READINGS}."
         )
     elif mixed := _mixed(layers):

@@ -59,12 +59,12 @@ def begins(stem: str, folder: str) -> bool:
 def are_groups(images: Sequence[Place]) -> bool:
     """Tell groups (patients) from kinds by the names of sub-folders: numbered, and not by a word for a kind.
 
-    Where each image has a folder of its own there is nothing to keep together.
+    Where each image has a folder of its own there is nothing to keep together, in one folder nothing to tell apart.
     """
     count = Counter(image.within for image in images)
     folders = {within[-1] for within in count if within}
     numbered = all(any(map(str.isdigit, words_of(folder))) for folder in folders)
-    return max(count.values(), default=1) > 1 and bool(folders) and numbered and not _kinds(folders)
+    return max(count.values(), default=1) > 1 and len(count) > 1 and bool(folders) and numbered and not _kinds(folders)
 
 
 def _kinds(folders: set[str]) -> bool:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from medsegdiff.data.layouts.trees.names import begins
 from medsegdiff.data.layouts.trees.places import Place, keys_of
 from medsegdiff.data.layouts.trees.words import GAP, MaskName, bare_image, key_of, mask_names, split_number
 from medsegdiff.data.mask_folder import RATER_WORDS
@@ -36,9 +37,10 @@ class Shelf:
         self._named: dict[str, list[Place]] = defaultdict(list)
 
     def put(self, image: Place) -> None:
-        """Add an image: by its name, and by that without the word for an image (``x_img`` → x)."""
+        """Add an image: by its name, with its ending too, and without the word for an image (``x_img`` → x)."""
         self.images.append(image)
-        for name in {key_of(image.stem), key_of(bare_image(image.stem) or image.stem)}:
+        file = image.path.rstrip("/").rpartition("/")[2]
+        for name in {key_of(image.stem), key_of(file), key_of(bare_image(image.stem) or image.stem)}:
             self._named[name].append(image)
 
     def find(self, name: str) -> Place | None:
@@ -64,7 +66,15 @@ class Shelves:
         for shelf, layer in self._around(mask):
             for match in self._named(mask, shelf, layer):
                 return match
-        return None
+        return self.in_its_folder(mask)
+
+    def in_its_folder(self, mask: Place) -> Match | None:
+        """Find the image that is named as the innermost sub-folder of masks: ``masks/x/1.png`` → ``images/x.png``."""
+        if not mask.after:
+            return None
+        shelf = self._shelves.get((mask.part, keys_of(mask.within[:-1])))
+        image = shelf.find(mask.after[-1]) if shelf else None
+        return Match(image, mask, number=mask.stem) if image else None
 
     def _around(self, mask: Place) -> Iterator[tuple[Shelf, str]]:
         """List the sub-folder of a mask, then those that it has where one folder is a rater's or a structure's."""
@@ -88,7 +98,8 @@ class Shelves:
                 if image := shelf.find(name.of):
                     yield _read(Match(image, mask, loose=True), layer, name.rest)
         if len(shelf.images) == 1 and mask.within:
-            for name in (name for name in names if not name.of):
+            alone = [name for name in names if not name.of or (self.one_each and begins(shelf.images[0].stem, name.of))]
+            for name in alone:
                 yield _read(Match(shelf.images[0], mask, name.mark), layer, name.rest)
             if mask.role == "mask" and self.one_each:
                 yield Match(shelf.images[0], mask, layer=layer, number=mask.stem)
@@ -112,10 +123,18 @@ def match_all(images: Sequence[Place], masks: Sequence[Place]) -> Mapping[Place,
     """Find the image of each mask that has one.
 
     Masks may be named with something behind the name of their image if all are: where some are named as images are, one
-    with more behind is the mask of another image, which is missing.
+    with more behind is the mask of another image, which is missing. Sub-folders of masks are of an image each, and not
+    of a rater, if more images get masks in that way.
     """
     shelves = Shelves(images)
     found = {mask: match for mask in masks if (match := shelves.match(mask))}
+    own = {mask: match for mask in masks if (match := shelves.in_its_folder(mask))}
+    if len(own) >= len(found) and len(_images(own)) > len(_images(found)):
+        return own
     if all(match.loose for match in found.values()):
         return found
     return {mask: match for mask, match in found.items() if not match.loose}
+
+
+def _images(matches: Mapping[Place, Match]) -> set[Place]:
+    return {match.image for match in matches.values()}

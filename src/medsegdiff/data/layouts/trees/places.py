@@ -76,10 +76,10 @@ def placed(paths: Sequence[str], *, image_dir: str | None = None, mask_dir: str 
     asked: dict[Role, Folder] = {"image": _given(image_dir), "mask": _given(mask_dir)}
     every = {up for folders in above.values() for up in _upwards(folders)}
     names = {folder: _name_of(folder, asked) for folder in every}
-    heard = _heard(names, list(above.values()))
+    heard = _heard(names, above)
     found = [_place(path, folders, heard) for path, folders in above.items()]
     if not image_dir and not any(place.role == "image" for place in found):
-        heard |= dict.fromkeys(_beside_masks(found), FolderName("image"))
+        heard |= {folder: replace(heard[folder], role="image") for folder in _beside_masks(found, heard)}
         found = [_place(path, folders, heard) for path, folders in above.items()]
     return found
 
@@ -101,14 +101,28 @@ def _name_of(folder: Folder, asked: Mapping[Role, Folder]) -> FolderName:
     return replace(found, role="aside") if asked.get(found.role) else found
 
 
-def _heard(names: Mapping[Folder, FolderName], files: Sequence[Folder]) -> dict[Folder, FolderName]:
-    """Keep what folders say but where "masks" is a topic: folders around all files, or around others that say more."""
+def _heard(names: Mapping[Folder, FolderName], above: Mapping[str, Folder]) -> dict[Folder, FolderName]:
+    """Keep what folders say but where "masks" is a topic.
+
+    That is so of folders around all files, around others that say more, and of those of a case (``label_3``).
+    """
+    files = list(above.values())
     around = {up for folder, name in names.items() if name.role for up in _upwards(folder)[1:]}
     common = {up for up in _upwards(min(files)) if max(files)[: len(up)] == up} if files else set()
+    topics = around | common | _of_a_case(names, above)
     return {
-        folder: replace(name, role="") if name.role == "mask" and folder in around | common else name
+        folder: replace(name, role="") if name.role == "mask" and folder in topics else name
         for folder, name in names.items()
     }
+
+
+def _of_a_case(names: Mapping[Folder, FolderName], above: Mapping[str, Folder]) -> set[Folder]:
+    """Find numbered folders that hold files with a word for a mask beside files without one."""
+    marked: dict[Folder, set[bool]] = defaultdict(set)
+    for path, folders in above.items():
+        for up in (up for up in _upwards(folders) if names[up].numbered):
+            marked[up].add(bool(mask_names(Place(path).stem)))
+    return {folder for folder, kinds in marked.items() if len(kinds) > 1}
 
 
 def _place(path: str, folders: Folder, heard: Mapping[Folder, FolderName]) -> Place:
@@ -127,8 +141,11 @@ def _place(path: str, folders: Folder, heard: Mapping[Folder, FolderName]) -> Pl
     )
 
 
-def _beside_masks(places: Sequence[Place]) -> set[Folder]:
-    """Find folders that lie beside one of masks and hold files of the same names, where none says it holds images."""
+def _beside_masks(places: Sequence[Place], heard: Mapping[Folder, FolderName]) -> set[Folder]:
+    """Find folders that lie beside one of masks and hold files of the same names, where none says it holds images.
+
+    Where such a folder is a part (``train`` beside ``train_masks``), the other parts beside it hold images, too.
+    """
     masks: dict[Folder, set[str]] = defaultdict(set)
     below: dict[Folder, set[str]] = defaultdict(set)
     for place in (place for place in places if place.role == "mask"):
@@ -141,4 +158,5 @@ def _beside_masks(places: Sequence[Place]) -> set[Folder]:
         folder = tuple(place.folder.split("/")) if place.folder else ()
         if folder and key_of(place.stem) in masks[folder[:-1]] and key_of(folder[-1]) not in below[folder[:-1]]:
             found.add(folder)
-    return found
+    beside = {folder[:-1] for folder in found if heard[folder].part}
+    return found | {folder for folder, name in heard.items() if name.part and not name.role and folder[:-1] in beside}

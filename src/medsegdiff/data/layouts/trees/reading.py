@@ -10,12 +10,12 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.layouts.trees.layers import Arrangement, arranged
 from medsegdiff.data.layouts.trees.names import Named, named
 from medsegdiff.data.layouts.trees.pairs import match_all
-from medsegdiff.data.layouts.trees.places import Place, placed
-from medsegdiff.data.layouts.trees.telling import told
+from medsegdiff.data.layouts.trees.places import Place, keys_of, placed
+from medsegdiff.data.layouts.trees.telling import parts_told, told
 from medsegdiff.data.layouts.trees.words import bare_image, key_of, mask_names
 from medsegdiff.data.masks import Kind
 from medsegdiff.errors import some
-from medsegdiff.io.listing import Reason
+from medsegdiff.io.listing import SUFFIXES, Reason
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Reading:
     kind: Kind = "flat"
     understood: tuple[str, ...] = ()
     """In words, for the user to see whether it is true."""
+    parts: str = ""
+    """The same of the parts of the split; empty where folders name none."""
     doubts: tuple[str, ...] = ()
     """Of masks: where several readings are possible, and the settings that decide."""
     unclear: str = ""
@@ -68,7 +70,8 @@ def read_tree(paths: Iterable[str], config: DataConfig) -> Reading:
     Returns:
         Cases, and each other file with the reason why it is left out.
     """
-    found = _candidates(placed(sorted(paths), image_dir=config.image_dir, mask_dir=config.mask_dir))
+    places = placed(sorted(paths), image_dir=config.image_dir, mask_dir=config.mask_dir)
+    found = _candidates(places, asked=bool(config.image_dir))
     masks = arranged(match_all(found.images, found.masks).values(), config.mask_folders)
     _leave_out(found, masks)
     names = named(found.images, config.image_folders)
@@ -76,8 +79,9 @@ def read_tree(paths: Iterable[str], config: DataConfig) -> Reading:
         cases=tuple(_case(image, names[image], masks) for image in found.images),
         kind=masks.kind,
         understood=tuple(told(found.images, masks, names)),
+        parts=parts_told(found.images),
         doubts=(*masks.doubts, *_strangers(found, masks)),
-        unclear=_same_image(found.images),
+        unclear=_same_image(found.images) or _same_picture(list(masks.layers)),
         left_out=dict(sorted(found.left_out.items())),
         said=any(image.role == "image" for image in found.images),
     )
@@ -89,13 +93,17 @@ def _case(image: Place, name: Named, masks: Arrangement) -> TreeCase:
     return TreeCase(name.name, image.path, files, image.part, name.group)
 
 
-def _candidates(places: Sequence[Place]) -> Candidates:
-    """Tell images from masks by their folders, and by their names where folders do not say."""
+def _candidates(places: Sequence[Place], *, asked: bool) -> Candidates:
+    """Tell images from masks by their folders, and by their names where folders do not say.
+
+    Where folders of images are ``asked`` for, no others hold some.
+    """
     found = Candidates()
     folders = {place.source for place in places if place.role == "image"}
-    beside = defaultdict(set)
+    beside, has_mask = defaultdict(set), defaultdict(set)
     for place in places:
         beside[place.folder].add(key_of(place.stem))
+        has_mask[place.folder] |= {key_of(name.of) for name in mask_names(place.stem) if not asked and name.of}
     for place in places:
         names = mask_names(place.stem)
         has_image = any(key_of(name.of) in beside[place.folder] for name in names if name.of)
@@ -103,7 +111,7 @@ def _candidates(places: Sequence[Place]) -> Candidates:
             found.left_out[place.path] = Reason.ASIDE
         elif place.role == "mask" or (names and not place.role) or has_image:
             found.masks.append(place)
-        elif folders and not place.role:
+        elif folders and not place.role and key_of(place.stem) not in has_mask[place.folder]:
             found.left_out[place.path] = Reason.STRAY
         else:
             found.images.append(place)
@@ -141,6 +149,20 @@ def _same_image(images: Sequence[Place]) -> str:
         if first.source != image.source:
             folders = " or ".join(f"data.image_dir={place.source}" for place in (first, image))
             return f"{first.path} and {image.path} may both be the image of one case. Set {folders}."
+    return ""
+
+
+def _same_picture(images: Sequence[Place]) -> str:
+    """Doubt whether images are taken twice: from sub-folders that are named as formats, ``PNG`` and ``TIF``."""
+    seen: dict[object, Place] = {}
+    for image in images:
+        if not any(f".{folder}" in SUFFIXES for folder in keys_of(image.within)):
+            continue
+        others = [folder for folder in keys_of(image.within) if f".{folder}" not in SUFFIXES]
+        first = seen.setdefault((image.part, *others, key_of(image.stem)), image)
+        if first.within != image.within:
+            folders = " or ".join(f"data.image_dir={place.source or place.folder}" for place in (first, image))
+            return f"{first.path} and {image.path} may be one image in two formats. Set {folders}."
     return ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from medsegdiff.data.dataset import SPLITS
 from medsegdiff.data.layouts.trees.layers import Arrangement
@@ -14,32 +14,41 @@ from medsegdiff.errors import some
 
 
 def told(images: Sequence[Place], masks: Arrangement, names: Mapping[Place, Named]) -> Iterator[str]:
-    """Say which files are images and masks, what folders mean, and what several masks are."""
-    if example := next((image for image in images if image in masks.layers), None):
+    """Say which files are images and masks, what folders mean but for parts, and what several masks are."""
+    for example in _examples([image for image in images if image in masks.layers]):
         files = [mask.path for of_layer in masks.layers[example].values() for mask in of_layer]
         yield f"{example.path} is an image with the mask{'s' * (len(files) > 1)} {some(files, most=3)}"
     guessed = sorted({image.source for image in images if image.source and not folder_name(_last(image)).role})
     if guessed:
-        yield f"{some(guessed)} is taken for images: it lies beside masks of the same names"
-    yield from _parts(images)
+        verb, them = ("is", "it") if len(guessed) == 1 else ("are", "them")
+        where = f"{them} or another part of the split" if any(image.part for image in images) else them
+        yield f"{some(guessed)} {verb} taken for images: masks of the same names lie beside {where}"
     yield from _folders(images, names)
     yield from masks.understood
+
+
+def _examples(images: Sequence[Place]) -> Iterable[Place]:
+    """Choose one image of those that lie beside their masks, and one of those in folders of images."""
+    return {bool(image.role): image for image in reversed(images)}.values()
 
 
 def _last(image: Place) -> str:
     return image.source.rpartition("/")[2]
 
 
-def _parts(images: Sequence[Place]) -> Iterator[str]:
-    counts = Counter(image.part for image in images if image.part)
-    if counts:
-        yield f"parts by folder: {', '.join(f'{counts[part]} {part}' for part in SPLITS if counts[part])}"
+def parts_told(images: Sequence[Place]) -> str:
+    """Say which parts folders name, and what becomes of the others; nothing where they name none."""
+    counts = Counter(image.part for image in images)
+    told = ", ".join(f"{counts[part]} {part}" for part in SPLITS if counts[part])
+    others = f"; the other {counts['']} are train" if counts[""] else ""
+    drawn = "; val is drawn from train" if (counts["train"] or others) and not counts["val"] else ""
+    return f"parts by folder: {told}{others}{drawn}" if told else ""
 
 
 def _folders(images: Sequence[Place], names: Mapping[Place, Named]) -> Iterator[str]:
     """Say what sub-folders are, where they hold several images."""
     count = Counter("/".join(image.within) for image in images if image.within)
-    if not count or max(count.values()) == 1:
+    if len(count) < 2 or max(count.values()) == 1:
         return
     if any(name.group for name in names.values()):
         meaning = "groups (patients, say), each in one part; if they are not, set data.image_folders=kinds"

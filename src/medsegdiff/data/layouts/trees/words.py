@@ -13,11 +13,11 @@ Role = Literal["", "image", "mask", "aside"]
 
 IMAGE = r"images?|imaging|imgs?|inputs?|scans?|pictures?|photos?|frames?|originals?|orig|raw|volumes?"
 MASK = (
-    r"masks?|labels?|lbls?|annotations?|annot|anno|gts?|groundtruths?|truths?|seg|segs|segm|segmentations?|segmented|"
+    r"masks?|msks?|labels?|lbls?|annotations?|annot|anno|gts?|groundtruths?|truths?|seg|segs|segm|segmentations?|segmented|"
     r"targets?|manual|delineations?"
 )
 PART_WORDS = {
-    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("train", "training", "trainval", "tr"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing", "ts"), "test"),
 }
@@ -43,11 +43,13 @@ class FolderName:
     role: Role = ""
     part: str = ""
     """``train``, ``val`` or ``test``."""
+    numbered: bool = False
+    """Whether it may be that of one case, too: ``label_3`` of image and label, ``manual1`` of many masks."""
 
     @property
     def speaks(self) -> bool:
         """Whether it says what lies there, and is no sub-folder that belongs to the names of cases."""
-        return bool(self.role or self.part)
+        return bool((self.role and not self.numbered) or self.part)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,10 @@ def folder_name(name: str) -> FolderName:
     masks, images = (list(filter(known.fullmatch, words)) for known in (_MASK, _IMAGE))
     role: Role = "mask" if masks else "image" if images else ""
     if role and _is_numbered(words, (masks or images)[-1]):
-        return FolderName()
+        return FolderName("mask", numbered=True) if masks else FolderName()
     parts = {PART_WORDS[word] for word in words if word in PART_WORDS and (role or word not in ("tr", "ts"))}
+    if parts == {"train", "val"}:  # together, as in TrainVal: validation is drawn from it
+        parts = {"train"}
     alone = all(word in PART_WORDS or FILLER.fullmatch(word) for word in words)
     return FolderName(role, parts.pop() if len(parts) == 1 and (role or alone) else "")
 
