@@ -242,10 +242,16 @@ def _occurring(values: list[int]) -> Labels:
 
 def strange_values(values: Iterable[int], where: Path, other_way: str = "") -> str:
     """Word the error about values that fit no coding."""
+    found = list(values)
+    advice = (
+        "Grey edges come from JPEG or resizing: set data.mask_threshold=128 if foreground is what is at least half "
+        "white (1: all that is not black)"
+    )
+    if set(found) <= {0, 1, 255}:
+        advice = "Some files hold 0/1 and others 0/255, perhaps: set data.mask_threshold=1 if all above 0 is foreground"
     return (
-        f"{where}: mask values are {some([str(v) for v in values], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
-        "indices from 0. Grey edges come from JPEG or resizing: set data.mask_threshold=128 if foreground is what is "
-        f"at least half white (1: all that is not black){other_way}."
+        f"{where}: mask values are {some([str(v) for v in found], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
+        f"indices from 0. {advice}{other_way}."
     )
 
 

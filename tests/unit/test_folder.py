@@ -45,6 +45,18 @@ def test_masks_may_say_that_they_are_masks(folder: Path, ending: str) -> None:
     assert without_mark(f"case00{ending}") == "case00"
 
 
+def test_folders_beside_that_hold_images_or_masks_too_are_told_with_the_setting(folder: Path) -> None:
+    assert source(folder).info.understood == ()
+    shutil.copytree(folder / "masks", folder / "labels")
+    shutil.copytree(folder / "images", folder / "scans" / "2024")
+    (folder / "annotations").mkdir()
+    assert source(folder).info.understood == (
+        "masks come from masks/ and none from labels/; data.mask_dir=labels takes those instead",
+        "images come from images/ and none from scans/; data.image_dir=scans takes those instead",
+    )
+    assert source(folder, mask_dir="labels", image_dir="images").info.understood == ()
+
+
 def test_raters_and_structures_are_told_apart_by_name(folder: Path) -> None:
     for name in ("rater1", "rater2"):
         make_folder(folder.parent / "r", seed=0 if name == "rater1" else 1)

@@ -11,8 +11,11 @@ from PIL import Image
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.mask_folder import by_name
+from medsegdiff.data.open import open_source
+from medsegdiff.errors import DataError
 from medsegdiff.pictures.cases import preview
 from tests.makers import write_png
+from tests.trees import write_tree
 from tests.volumes import save
 
 
@@ -45,7 +48,8 @@ def test_everything_wrong_is_collected_not_only_the_first(folder: Path, tmp_path
         "masks/case06.png: the mask is coloured",
     ):
         assert words in said
-    assert found.remarks == ["case01: the mask has no image"]
+    assert found.remarks[0] == "case01: the mask has no image"
+    assert [words for words in found.remarks[1:] if "draw one" not in words] == []
     assert found.empty_masks == ["masks/case03"]
     assert not found.ok
     preview(found.shown, found.drawn, tmp_path / "p.png")
@@ -61,6 +65,34 @@ def test_folders_that_are_no_data_are_told_apart(folder: Path, tmp_path: Path) -
     for path in (folder / "masks").iterdir():
         path.unlink()
     assert "holds no masks" in inspect_folder(folder, DataConfig()).problems[0]
+
+
+def test_masks_of_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
+    write_png(tmp_path / "img" / "a.png", np.eye(8, dtype=np.uint8))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.bmp").write_bytes(b"BM")
+    found = inspect_folder(tmp_path, DataConfig())
+    assert "there are no masks" in found.problems[0]
+    assert "a.bmp (of a format that is not read)" in found.problems[0]
+    with pytest.raises(DataError, match=r"1 of 1 images have no mask: a\. .*a\.bmp \(of a format that is not read\)"):
+        open_source(tmp_path, DataConfig())
+
+
+def test_test_images_without_a_mask_are_remarked(tmp_path: Path) -> None:
+    files = {f"{part}/img/{part}{i}.png": [f"{part}/gt/{part}{i}.png"] for part in ("train", "test") for i in "abc"}
+    write_tree(tmp_path, files | {"test/img/testb.png": []})
+    found = inspect_folder(tmp_path, DataConfig())
+    assert (found.ok, found.remarks) == (True, ["1 of 3 test images have no mask and get no score: testb."])
+
+
+def test_a_mixture_of_codings_is_told_with_the_threshold_that_keeps_all(tmp_path: Path) -> None:
+    truth = write_tree(tmp_path, {f"img/{i}.png": [f"gt/{i}.png"] for i in range(8)})
+    write_png(tmp_path / "gt" / "3.png", truth["img/3.png"].astype(np.uint8))
+    assert "Some files hold 0/1 and others 0/255, perhaps: set data.mask_threshold=1" in "".join(
+        inspect_folder(tmp_path, DataConfig()).problems
+    )
+    source = open_source(tmp_path, DataConfig(mask_threshold=1))
+    assert all(np.array_equal(source.load(str(i)).mask[0, 0], truth[f"img/{i}.png"]) for i in range(8))
 
 
 def test_too_few_images_and_images_not_listed_are_said(folder: Path) -> None:

@@ -54,12 +54,12 @@ def check(
 def show(found: Inspection) -> None:
     """Print the findings; of what can't be listed at all, why."""
     if not found.layout:
+        _understood(found)
         _reasons(found)
         return
     unlisted = f"; {found.unlisted} are in no part of the split and will not be used" if found.unlisted else ""
     result(f"layout          {found.layout}")
-    for line in found.understood:
-        result(f"understood      {line}")
+    _understood(found)
     result(f"images          {found.images}  {_counts(found.split)}{unlisted}")
     result(f"sizes           {_counts(found.sizes)}; {_counts(found.channels)}")
     if found.spacing:
@@ -79,6 +79,11 @@ def show(found: Inspection) -> None:
             result(f"  {pair['a']} ({parts[0]}) ~ {pair['b']} ({parts[1]}) correlation {pair['correlation']:.3f}")
     result(f"leaks           {len(found.leaks)} groups in several parts  {some(found.leaks)}")
     _reasons(found)
+
+
+def _understood(found: Inspection) -> None:
+    for line in found.understood:
+        result(f"understood      {line}")
 
 
 def _reasons(found: Inspection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.open import list_cases
-from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled, without_image
+from medsegdiff.data.scan import Scan, check_channels_alike, no_masks, scan, unlabelled, without_image
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.vanishing import lost_in_words, vanishes
-from medsegdiff.errors import DataError, MedSegDiffError, size
+from medsegdiff.errors import DataError, MedSegDiffError, size, some
 from medsegdiff.io.image import read_channels
 from medsegdiff.io.listing import in_words
 from medsegdiff.io.names import composed
@@ -81,16 +81,18 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     found = Inspection()
     try:
         listing = list_cases(root, config)
+        found.understood = list(listing.understood)
         if not listing.masks.names:
-            raise DataError(f"{listing.masks.root}: there are no masks; training needs them.")
+            raise DataError(f"{root}: there are no masks; training needs them. {no_masks(listing)}")
     except MedSegDiffError as error:
         found.problems.append(str(error))
         return found
     masks = listing.masks
     found.layout, found.images, found.remarks = listing.layout, len(listing.cases), list(listing.remarks)
-    found.unlisted, found.understood = len(listing.unlisted), list(listing.understood)
+    found.unlisted = len(listing.unlisted)
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
     _left_out(listing, found)
+    found.remarks += _without_mask(listing)
     thumbnails, vanishing = dict[str, torch.Tensor](), list[str]()
 
     def shrink(case: CaseFiles, stored: Stored) -> None:
@@ -123,6 +125,15 @@ def _left_out(listing: Listing, found: Inspection) -> None:
             found.problems.append(f"{name}: the mask has no image, for {composed(str(entry.path))} is {entry.reason}")
     told = (in_words(listing.left_out), in_words(listing.masks.left_out))
     found.remarks += [line for line in told if line]
+
+
+def _without_mask(listing: Listing) -> Iterator[str]:
+    """Say what can be done about images without a mask; those of the test part need none, but then have no score."""
+    if unlabelled(listing):
+        yield "Of an image without a mask: draw one, save one that is all 0 if there is nothing to find, or remove it."
+    tested = [name for name, case in listing.cases.items() if case.part == "test"]
+    if secret := [name for name in tested if not listing.masks.has(name)]:
+        yield f"{len(secret)} of {len(tested)} test images have no mask and get no score: {some(secret)}."
 
 
 def _problems(listing: Listing, read: Scan, config: DataConfig) -> list[str]:

@@ -9,7 +9,7 @@ from medsegdiff.config.data import MaskFolders
 from medsegdiff.data.instances import united
 from medsegdiff.data.masks import Kind, Masks
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.listing import folders_in, list_images
+from medsegdiff.io.listing import folders_in, in_words, list_images
 from medsegdiff.io.names import composed, image_name
 
 MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
@@ -35,7 +35,8 @@ def mask_folder(
             "Masks lie either here or in one folder per rater or structure; move the others away."
         )
     if not whole.images and not folders:
-        raise DataError(f"{root}: holds no masks. Expected PNG or TIFF files, or a folder per rater or structure.")
+        allowed = "Expected PNG, TIFF or NIfTI files, or a folder per rater or structure."
+        raise DataError(f"{root}: holds no masks. {allowed} {in_words(whole.left_out)}".rstrip())
     left_out = [entry for entry in whole.left_out if entry.path not in folders]
     left_out += [entry for held in folders.values() for entry in held.left_out]
     known = names or _told_apart([*whole.images, *(path for held in folders.values() for path in held.images)])

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, DataSource, Layout, Listing, Track, no_progress
 from medsegdiff.data.masks import Stored, missing_structures
-from medsegdiff.data.scan import check_grids, passed_over, scan, unlabelled
+from medsegdiff.data.scan import check_grids, no_masks, passed_over, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.transforms import intensity_of
@@ -143,11 +143,14 @@ class ListedSource:
     def _check_pairs(self) -> None:
         missing = unlabelled(self.listing) or ([] if self.labelled else sorted(self.listing.cases))
         if not self.masks.names and not self.masks.root.exists():
-            raise DataError(f"{self.masks.root}: there is no such folder; masks are expected there.")
+            raise DataError(
+                f"{self.masks.root}: there is no such folder; masks are expected there. {no_masks(self.listing)}"
+            )
         if missing or not self.labelled:
+            way_out = f"Put a mask of the same name where the others are ({self.masks.root}), or remove the images."
             raise DataError(
                 f"{len(missing)} of {len(self.listing.cases)} images have no mask: {some(missing)}. "
-                f"Put a mask of the same name where the others are ({self.masks.root}), or remove the images."
+                f"{way_out if self.masks.names else no_masks(self.listing)}"
             )
         if incomplete := missing_structures(self.masks.incomplete(self.labelled)):
             raise DataError(

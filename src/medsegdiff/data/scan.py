@@ -17,7 +17,7 @@ from medsegdiff.data.modality import common_modalities
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
 from medsegdiff.io.image import check_same_grid, modality_of, read_geometry
-from medsegdiff.io.listing import LeftOut, Reason, in_words, list_images
+from medsegdiff.io.listing import SUFFIXES, LeftOut, Reason, in_words, list_images
 from medsegdiff.io.names import class_folders, image_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
@@ -201,6 +201,15 @@ def unlabelled(listing: Listing) -> list[str]:
     """List the cases that should have a mask and have none; of a test set it may be secret."""
     known = set(listing.masks.names)
     return sorted(name for name, case in listing.cases.items() if case.part != "test" and name not in known)
+
+
+def no_masks(listing: Listing) -> str:
+    """Say how masks are known where there are none, and which files may be some and are not read."""
+    seen = in_words([*listing.left_out, *listing.masks.left_out])
+    return (
+        f"A mask is a file ({', '.join(SUFFIXES)}, DICOM) with a word for it (mask, label, gt, seg …) in its name or "
+        f"that of its folder, or lies in the folder that data.mask_dir names. {seen}"
+    ).rstrip()
 
 
 def without_image(listing: Listing) -> dict[str, LeftOut | None]:

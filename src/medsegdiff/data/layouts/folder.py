@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, indexed
 from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
+from medsegdiff.data.layouts.trees.words import folder_name
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.listing import SUFFIXES, Contents, list_images
+from medsegdiff.io.listing import SUFFIXES, Contents, folders_in, list_images
 from medsegdiff.io.names import image_name
 
 
@@ -40,7 +41,21 @@ def _list(root: Path, config: DataConfig) -> Listing:
     masks = _masks(where, cases, config)
     listed = assign(cases, root / "split.csv")
     unlisted = tuple(name for name in cases if name not in listed)
-    return Listing(root, "folder", listed, masks, unlisted=unlisted, left_out=held.left_out)
+    beside = tuple(_beside(root, config))
+    return Listing(root, "folder", listed, masks, unlisted=unlisted, left_out=held.left_out, understood=beside)
+
+
+def _beside(root: Path, config: DataConfig) -> Iterator[str]:
+    """Tell of folders that are called as if they held images or masks too, and of the settings that would take them."""
+    taken = {"image": config.image_dir or "images", "mask": mask_dir(config)}
+    asked = {"image": config.image_dir, "mask": config.mask_dir}
+    used = {Path(path).parts[0] for path in taken.values()}
+    for folder in folders_in(root):
+        role, name = folder_name(folder.name).role, folder.name
+        if role not in taken or asked[role] or name in used or not (root / taken[role]).is_dir():
+            continue
+        if any(list_images(place).images for place in (folder, *folders_in(folder))):
+            yield f"{role}s come from {taken[role]}/ and none from {name}/; data.{role}_dir={name} takes those instead"
 
 
 def mask_dir(config: DataConfig) -> str:
