@@ -72,6 +72,10 @@ PAIRS = {
     "a folder for each label": ("label_{}/image.png", "label_{}/label.png"),
     "a part beside its masks": ("train/{}.jpg", "train_masks/{}_mask.png"),
     "with the ending of the image": ("img/{}.jpg", "masks/{}.jpg_mask.png"),
+    "a word between": ("v/frame_{}.png", "v/frame_mask_{}.png"),
+    "images by kind, masks in one folder": ("images/k{0}/{0}.png", "masks/{0}.png"),
+    "images in a part, masks in one folder": ("train_images/{}.png", "masks/{}_mask.png"),
+    "sub-folders named as masks": ("images/target_{0}/{0}.png", "masks/target_{0}/{0}.png"),
     "a short word": ("{}.png", "{}_msk.png"),
     "two ways to write an umlaut": ("bilder/Z\u00e4hne {}.png", "masks/Za\u0308hne {}.png"),
 }
@@ -217,6 +221,27 @@ def test_a_field_of_view_is_not_taken_for_the_mask_in_silence() -> None:
 def test_two_words_for_masks_are_doubted() -> None:
     found = read(["a.png", "a_mask.png", "a_seg.png"])
     assert "1 images have masks of several kinds: a.png has a_mask.png, a_seg.png" in found.doubts[0]
+
+
+def test_sub_folders_of_which_no_image_has_two_are_doubted() -> None:
+    here = [f"{of}{kind}{i}.png" for kind in ("benign", "malignant") for i in "ab" for of in ("img/", f"masks/{kind}/")]
+    found = read(here)
+    assert "img/benignb.png of benign, img/malignantb.png of malignant" in found.doubts[0]
+    assert "data.mask_folders=instances if all masks show one structure" in found.doubts[0]
+    united = read(here, mask_folders="instances")
+    assert (united.kind, united.doubts, len(united.cases)) == ("flat", (), 4)
+
+
+def test_a_mask_of_a_name_that_several_images_have_belongs_to_none() -> None:
+    found = read(["images/a/1.png", "images/b/1.png", "images/b/2.png", "masks/1.png", "masks/2.png"])
+    assert pairs(found) == {"images/a/1.png": [], "images/b/1.png": [], "images/b/2.png": ["masks/2.png"]}
+    assert found.left_out == {"masks/1.png": Reason.UNPAIRED}
+    assert (
+        "masks/1.png may be the mask of images/a/1.png or images/b/1.png."
+        in read(["images/a/1.png", "images/b/1.png", "masks/1.png"]).doubts[0]
+    )
+    raters = read([*(f"img/{i}.png" for i in (1, 2, 3)), *(f"masks/{n}/{i}.png" for n in (1, 2) for i in (1, 2, 3, 9))])
+    assert set(raters.left_out) == {"masks/1/9.png", "masks/2/9.png"}
 
 
 def test_words_behind_some_masks_and_not_others_are_doubted() -> None:

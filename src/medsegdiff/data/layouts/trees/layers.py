@@ -129,7 +129,7 @@ def _doubts(by_image: ByImage, layers: Mapping[Place, Layers], kind: Kind) -> It
             f"{len(many)} images have masks of several kinds: {image.path} has {files}. One kind is taken {one}; "
             f"all of them with {READINGS}."
         )
-    elif mixed := _mixed(layers):
+    elif mixed := _mixed(layers) or (_one_each(layers) if kind == "structures" else ""):
         yield mixed
     else:
         counts = {len(masks) for of_image in layers.values() for masks in of_image.values()}
@@ -144,6 +144,18 @@ def _mixed(layers: Mapping[Place, Layers]) -> str:
     if len(names) < 2 or ("" not in names and len(raters) == 1):
         return ""
     return _several(*max(layers.items(), key=lambda item: len(item[1])))
+
+
+def _one_each(layers: Mapping[Place, Layers]) -> str:
+    """Doubt whether names are those of structures where no image has two of them: they may be kinds of images."""
+    if any(len(of_image) > 1 for of_image in layers.values()):
+        return ""
+    examples = {next(iter(of_image)): image for image, of_image in layers.items()}
+    files = some([f"{image.path} of {name}" for name, image in sorted(examples.items())])
+    return (
+        f"Each image has a mask of one kind: {files}. Set data.mask_folders=instances if all masks show one structure, "
+        "or structures, and save an empty mask for each that an image lacks."
+    )
 
 
 def _several(image: Place, layers: Layers) -> str:

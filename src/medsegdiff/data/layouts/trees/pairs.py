@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from medsegdiff.data.layouts.trees.names import begins
-from medsegdiff.data.layouts.trees.places import Place, keys_of
+from medsegdiff.data.layouts.trees.places import Folder, Place, keys_of
 from medsegdiff.data.layouts.trees.words import GAP, MaskName, bare_image, key_of, mask_names, split_number
 from medsegdiff.data.mask_folder import RATER_WORDS
 
@@ -55,7 +55,7 @@ class Shelves:
 
     def __init__(self, images: Sequence[Place]) -> None:
         """Put them in order."""
-        self._shelves: dict[object, Shelf] = defaultdict(Shelf)
+        self._shelves: dict[tuple[str, Folder], Shelf] = defaultdict(Shelf)
         for image in images:
             self._shelves[image.shelf].put(image)
         self.one_each = all(image.within for image in images) and len(self._shelves) == len(images)
@@ -66,7 +66,19 @@ class Shelves:
         for shelf, layer in self._around(mask):
             for match in self._named(mask, shelf, layer):
                 return match
-        return self.in_its_folder(mask)
+        return self._elsewhere(mask)
+
+    def _elsewhere(self, mask: Place) -> Match | None:
+        """Find the only image of a name where parts or sub-folders are those of images alone: one folder for masks."""
+        found = [
+            match
+            for (part, within), shelf in self._shelves.items()
+            if mask.part in ("", part) and keys_of(mask.within) in ((), within)
+            for match in self._named(mask, shelf, "")
+            if not match.loose
+        ]
+        images = {match.image for match in found}
+        return found[0] if len(images) == 1 else None
 
     def in_its_folder(self, mask: Place) -> Match | None:
         """Find the image that is named as the innermost sub-folder of masks: ``masks/x/1.png`` → ``images/x.png``."""

@@ -104,16 +104,19 @@ def _name_of(folder: Folder, asked: Mapping[Role, Folder]) -> FolderName:
 def _heard(names: Mapping[Folder, FolderName], above: Mapping[str, Folder]) -> dict[Folder, FolderName]:
     """Keep what folders say but where "masks" is a topic.
 
-    That is so of folders around all files, around others that say more, and of those of a case (``label_3``).
+    That is so of folders around all files and around others that say more, and of those of a case (``label_3``), which
+    are told by what they hold or by a folder around them.
     """
     files = list(above.values())
-    around = {up for folder, name in names.items() if name.role for up in _upwards(folder)[1:]}
+    around = {up for folder, name in names.items() if name.role and not name.numbered for up in _upwards(folder)[1:]}
     common = {up for up in _upwards(min(files)) if max(files)[: len(up)] == up} if files else set()
     topics = around | common | _of_a_case(names, above)
-    return {
+    heard = {
         folder: replace(name, role="") if name.role == "mask" and folder in topics else name
         for folder, name in names.items()
     }
+    below = {f for f, name in heard.items() if name.numbered and any(heard[up].role for up in _upwards(f)[1:])}
+    return heard | {folder: replace(heard[folder], role="") for folder in below}
 
 
 def _of_a_case(names: Mapping[Folder, FolderName], above: Mapping[str, Folder]) -> set[Folder]:

@@ -100,7 +100,8 @@ def _candidates(places: Sequence[Place], *, asked: bool) -> Candidates:
     """
     found = Candidates()
     folders = {place.source for place in places if place.role == "image"}
-    beside, has_mask = defaultdict(set), defaultdict(set)
+    beside: dict[str, set[str]] = defaultdict(set)
+    has_mask: dict[str, set[str]] = defaultdict(set)
     for place in places:
         beside[place.folder].add(key_of(place.stem))
         has_mask[place.folder] |= {key_of(name.of) for name in mask_names(place.stem) if not asked and name.of}
@@ -173,8 +174,7 @@ def _strangers(found: Candidates, masks: Arrangement) -> Iterator[str]:
     strange = [mask for mask in found.masks if mask.kind not in taken]
     kinds = some(sorted({mask.kind for mask in strange} - {""}))
     if strange and not used:
-        image = f", {found.images[0].path} an image" if found.images else ""
-        yield f"No mask belongs to an image: {strange[0].path} is a mask{image}. Name each mask after its image."
+        yield _unpaired(strange[0], found.images)
     elif kinds and "" in taken:
         yield (
             f"The masks in {kinds} belong to no image, as {strange[0].path}; those beside the images do. "
@@ -185,3 +185,12 @@ def _strangers(found: Candidates, masks: Arrangement) -> Iterator[str]:
             f"The masks in {kinds} belong to no image, as {strange[0].path}; those in {some(sorted(taken))} do. "
             f"Set data.mask_dir={min(taken)} if those are meant; else name the masks in {kinds} after their images."
         )
+
+
+def _unpaired(mask: Place, images: Sequence[Place]) -> str:
+    """Say why a mask belongs to no image: several have its name, or none."""
+    alike = [image.path for image in images if key_of(image.stem) == key_of(mask.stem)]
+    if len(alike) > 1:
+        return f"{mask.path} may be the mask of {' or '.join(alike[:2])}. Lay masks into sub-folders as images are."
+    image = f", {images[0].path} an image" if images else ""
+    return f"No mask belongs to an image: {mask.path} is a mask{image}. Name each mask after its image."

@@ -94,15 +94,16 @@ def _is_numbered(words: list[str], role: str) -> bool:
 def mask_names(stem: str) -> list[MaskName]:
     """List how the name of a mask can be read, the likeliest first; nothing where no word marks it as one.
 
-    ``x_mask``, ``x_mask_1``, ``x_mask_disc``, ``mask_x``, and ``mask`` alone, which is of the only image beside it.
+    ``x_mask``, ``x_mask_1``, ``x_mask_disc``, ``mask_x``, ``x_mask_1`` of ``x_1``, and ``mask`` alone, which is of the
+    only image beside it.
     """
     found = []
     for match in reversed(list(MASK_MARK.finditer(stem))):
         before, behind = stem[: match.start()].strip(GAP), stem[match.end() :].strip(GAP)
         mark = "_".join(words_of(match[0]))
         found.append(MaskName(before, mark, "" if all(map(_MASK.fullmatch, words_of(behind))) else behind))
-        if not before and behind:
-            found.append(MaskName(behind, mark))
+        if behind:
+            found.append(MaskName(stem[: match.start()] + behind, mark))
     return sorted(found, key=lambda name: not name.of)
 
 
