@@ -89,6 +89,16 @@ def test_what_nobody_labelled_counts_to_no_size() -> None:
     assert calibrated(_Discs(unknown)).stretch["foreground"][:2] == pytest.approx((0, 0))
 
 
+def test_what_is_drawn_beside_an_image_counts_to_no_size() -> None:
+    """There the grid is filled up; on the image's own grid it is not."""
+
+    class Low(_Discs):
+        def __getitem__(self, name: str) -> Prepared:
+            return replace(super().__getitem__(name), placement=Placement((16, 32), (16, 32), SIZE))
+
+    assert calibrated(Low()).stretch["foreground"][:2] == pytest.approx((0, 0))
+
+
 def test_cases_of_one_patient_count_as_one() -> None:
     """The last twelve are smaller than what is drawn, all of them a single patient's."""
 

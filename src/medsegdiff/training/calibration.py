@@ -168,9 +168,11 @@ def _pixels(
 
 
 def _labelled(prepared: Prepared) -> Bool[np.ndarray, "h w"]:
-    if prepared.ignored is None:
-        return np.ones(prepared.image.shape[1:], bool)
-    return np.asarray(~prepared.ignored.bool().any(dim=0).numpy())
+    """Find the pixels that somebody labelled; those around the image, which fill the grid, are none of it."""
+    known, (top, left) = np.zeros(prepared.image.shape[1:], bool), prepared.placement.offset
+    height, width = prepared.placement.resized
+    known[top : top + height, left : left + width] = True
+    return known if prepared.ignored is None else known & ~prepared.ignored.bool().any(dim=0).numpy()
 
 
 def _fitted(
