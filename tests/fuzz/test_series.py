@@ -144,7 +144,8 @@ def stored(dataset: Dataset) -> np.ndarray:
     """Read pixels and scale them: DICOM PS3.3, C.7.6.16.2.9."""
     try:
         pixels = np.asarray(dataset.pixel_array, dtype=np.float64)
-        return pixels * float(dataset.get("RescaleSlope") or 1) + float(dataset.get("RescaleIntercept") or 0)
+        slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+        return pixels * float(1 if slope in (None, "") else slope) + float(intercept or 0)
     except Exception:  # noqa: BLE001  (pydicom raises whatever a damaged file leads to)
         return np.empty(0)
 

@@ -178,6 +178,22 @@ def no_spacing(slices: list[Dataset]) -> None:
     slices[1].PixelSpacing = [0, 0]
 
 
+def nowhere(slices: list[Dataset]) -> None:
+    slices[1].ImagePositionPatient = ["nan", 0, 0]
+
+
+def far_apart(slices: list[Dataset]) -> None:
+    slices[1].PixelSpacing = ["inf", 1]
+
+
+def too_short(slices: list[Dataset]) -> None:
+    slices[1].ImageOrientationPatient = [1, 0, 0, 0]
+
+
+def flat(slices: list[Dataset]) -> None:
+    slices[1].RescaleSlope = 0
+
+
 def placeless(slices: list[Dataset]) -> None:
     del slices[1].ImagePositionPatient
 
@@ -222,6 +238,10 @@ def no_pixels(slices: list[Dataset]) -> None:
         (shifted_slice, r"2\.5 mm mostly, but 2\.52 mm .*missing or shifted"),
         (crooked, r"1 of 4 files are not slices of a volume: IM\d\.dcm \(the orientation .* right angles"),
         (no_spacing, r"IM\d\.dcm \(the pixel spacing .* is not positive"),
+        (nowhere, r"IM\d\.dcm \(the position .* is not 3 numbers"),
+        (far_apart, r"IM\d\.dcm \(the pixel spacing .* is not 2 numbers"),
+        (too_short, r"IM\d\.dcm \(the orientation .* is not 6 numbers"),
+        (flat, r"pixels of 1 files can't be read: IM\d\.dcm \(RescaleSlope is 0"),
         (placeless, r"IM\d\.dcm \(has no ImagePositionPatient; .*PNG"),
         (coloured, r"IM\d\.dcm \(is in colour"),
         (palette, r"IM\d\.dcm \(is in colour"),
@@ -231,6 +251,7 @@ def no_pixels(slices: list[Dataset]) -> None:
         (no_pixels, r"pixels of 1 files can't be read: IM\d\.dcm \("),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
 def test_series_that_are_no_volume_are_refused(
     tmp_path: Path, damage: Callable[[list[Dataset]], None], words: str
 ) -> None:

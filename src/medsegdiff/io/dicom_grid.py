@@ -63,6 +63,13 @@ def make_plane(
     size: tuple[int, int], orientation: Sequence[float], position: Sequence[float], pixel_spacing: Sequence[float]
 ) -> Plane:
     """Make a plane of the values of a DICOM header."""
+    for what, numbers, count in (
+        ("orientation", orientation, 6),
+        ("position", position, 3),
+        ("pixel spacing", pixel_spacing, 2),
+    ):
+        if len(numbers) != count or not np.isfinite(np.array(numbers, np.float64)).all():
+            raise DataError(f"the {what} {tuple(numbers)} is not {count} numbers.")
     across, down = np.array(orientation, np.float64).reshape(2, 3)
     products = np.array([across @ across, down @ down, across @ down])
     between_rows, between_columns = (float(value) for value in pixel_spacing)

@@ -59,6 +59,8 @@ def _values(dataset: Dataset) -> tuple[Float[np.ndarray, "j i"], Bool[np.ndarray
         stored = _inverted(dataset, stored) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else stored
     if ("RescaleSlope" in dataset) != ("RescaleIntercept" in dataset):  # pydicom would leave the slice as it is stored
         raise DataError("has one of RescaleSlope and RescaleIntercept without the other")
+    if dataset.get("RescaleSlope") == 0:
+        raise DataError("RescaleSlope is 0, which makes all pixels equal")
     values = dicom_library("pydicom.pixels").apply_modality_lut(stored, dataset).astype(np.float32)
     if bad := int((~np.isfinite(values[~outside])).sum()):
         raise DataError(f"{bad} of {values.size} values are NaN or infinite")
