@@ -14,7 +14,7 @@ from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.target import decided
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import Said, build_model
-from medsegdiff.training.objective import anchor_weight, draw, mask_terms, training_losses, with_anchor
+from medsegdiff.training.objective import anchor_losses, anchor_weight, draw, mask_terms, training_losses, with_anchor
 from medsegdiff.types import Batch
 from tests.makers import losses_of, randomised, small_config
 
@@ -163,6 +163,20 @@ def test_the_loss_of_several_draws_is_the_mean_over_them_each_with_its_rater() -
     assert together.noise.item() == pytest.approx(torch.cat(by_hand).mean().item(), rel=1e-5)
     assert together.anchor is not None
     assert together.anchor.item() == pytest.approx(torch.cat(anchor).mean().item(), rel=1e-5)
+
+
+def test_the_condition_model_alone_has_the_second_term_and_nothing_reaches_the_diffusion_model() -> None:
+    config = small_config("data.task=binary", "data.channels=3")
+    torch.manual_seed(0)
+    model = randomised(build_model(config))
+    image, masks = torch.randn(2, 3, 32, 32), (torch.rand(2, 2, 1, 32, 32) > 0.5).float()
+    losses = anchor_losses(model, Batch(image, masks[:, 0], (4, 9), others=masks[:, 1:]), config.loss, labels=Labels())
+    losses.total.backward()
+    logits = model.condition(image).logits
+    terms = [mask_terms(logits, masks[:, rater], config.loss, labels=Labels()).mean() for rater in (0, 1)]
+    assert losses.total.item() == pytest.approx(torch.stack(terms).mean().item() / config.loss.alpha, rel=1e-5)
+    assert all(p.grad is None for p in model.diffusion_model.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.condition_model.parameters())
 
 
 def test_coarser_grids_are_supervised_by_shares_with_falling_weights() -> None:

@@ -161,6 +161,15 @@ def test_a_residual_is_refused_where_no_fixed_anchor_is_added_to(name: str) -> N
     check_sampling(small_network("medsegdiff-v2", "diffusion.residual=true"))
 
 
+@pytest.mark.parametrize("name", ["anchor", "nnunet", "segdiff", "medsegdiff-v1"])
+def test_an_anchor_learns_alone_where_there_is_one_beside_a_diffusion_model(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"train.anchor_alone is 0\.5; the network '{name}' has no anchor"):
+        check_sampling(small_network(name, "train.anchor_alone=0.5"))
+    with pytest.raises(ConfigError, match=r"split over processes"):
+        check_sampling(small_network("medsegdiff-v2", "train.anchor_alone=0.5", "train.sharding=true"))
+    check_sampling(small_network("medsegdiff-v2", "train.anchor_alone=0.5"))
+
+
 def test_only_predictions_of_the_mask_are_recycled() -> None:
     with pytest.raises(ConfigError, match=r"loss\.recycled is 0\.3, but what a network says of v"):
         check_sampling(small_network("medsegdiff-v2", "diffusion.target=v", "loss.recycled=0.3"))

@@ -50,6 +50,36 @@ def test_weights_move_with_every_second_batch_where_two_make_a_step() -> None:
     assert (step.progress.step, step.progress.position) == (1, 4)
 
 
+def test_the_condition_model_learns_alone_in_every_second_step() -> None:
+    """The Diffusion Model, its moments too, stays as it is meanwhile; the average moves on."""
+    step = training_step("train.anchor_alone=0.5")
+
+    def parts() -> list[torch.Tensor]:
+        network = step.network
+        return [
+            torch.cat([p.detach().flatten().clone() for p in part.parameters()])
+            for part in (network.condition_model, network.diffusion_model)
+        ]
+
+    for number, is_alone in enumerate((False, True, False, True)):
+        before = parts()
+        losses = step(batch(number))
+        moved = [not torch.equal(a, b) for a, b in zip(before, parts(), strict=True)]
+        assert moved == [True, not is_alone]
+        assert (losses.noise is None) == is_alone
+        assert set(losses.parts()) == {"loss", "loss_anchor"} | (set() if is_alone else {"loss_noise"})
+    assert step.progress.step == 4
+
+
+def test_means_are_those_of_the_batches_that_have_a_number() -> None:
+    means = training.RunningMeans()
+    means.add(a=torch.tensor(1.0), b=torch.tensor(5.0))
+    means.add(a=torch.tensor(3.0))
+    assert means.take(lambda values: values) == {"a": 2.0, "b": 5.0}
+    means.add(a=torch.tensor(7.0))
+    assert means.take(lambda values: values) == {"a": 7.0}
+
+
 @pytest.mark.parametrize(
     ("optimizer", "skipping"), [("adamw", {"cpu"}), ("sgd", {"cpu"}), ("adamw", set())], ids=["adamw", "sgd", "waiting"]
 )

@@ -24,6 +24,9 @@ class TrainConfig(Component):
     draws: int = Field(default=1, ge=1)
     """Noise levels, noises and (where there are several) raters that the Diffusion Model learns from at each look of
     the Condition Model at an image."""
+    anchor_alone: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps, evenly among the others, in which the Condition Model learns alone: they cost less, so that
+    more fit into the time."""
     max_steps: int = Field(default=100_000, ge=1)
     """Optimizer steps."""
     max_minutes: float | None = Field(default=None, gt=0)

@@ -115,7 +115,7 @@ class DiffusionModel(nn.Module, ABC):
 
         Args:
             image: Normalised image.
-            x_t: Noisy masks: one of each image, or as many of each, one image after the other.
+            x_t: Noisy masks: one of each image, or as many of each, one image after the other; none: it only looks.
             t: Times of the masks.
 
         Returns:
@@ -123,6 +123,8 @@ class DiffusionModel(nn.Module, ABC):
         """
         seen = self.condition(image)
         each = len(x_t) // len(image)
+        if not each:
+            return Said(x_t, seen.logits, seen.deep)
         images = torch.arange(len(image), device=image.device).repeat_interleave(each)
         condition = seen if each == 1 else seen.select(images)
         return Said(self.denoise(x_t, self.at(t, size_of(image)), condition), seen.logits, seen.deep)

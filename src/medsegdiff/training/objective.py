@@ -27,8 +27,8 @@ class Losses:
     """The loss of a batch, and its parts."""
 
     total: Float[Tensor, ""]
-    noise: Float[Tensor, ""]
-    """L_n: of the Diffusion Model."""
+    noise: Float[Tensor, ""] | None
+    """L_n: of the Diffusion Model; ``None`` where the Condition Model learns alone."""
     anchor: Float[Tensor, ""] | None
     """The weighted L_dice + β L_ce of the Condition Model; ``None`` for a network that has no anchor."""
 
@@ -36,10 +36,10 @@ class Losses:
         """Name what is logged.
 
         Returns:
-            ``loss``, ``loss_noise`` and, where there is an anchor, ``loss_anchor``.
+            ``loss``, and where there are such ``loss_noise`` and ``loss_anchor``.
         """
-        anchor = {} if self.anchor is None else {"loss_anchor": self.anchor}
-        return {"loss": self.total, "loss_noise": self.noise} | anchor
+        named = {"loss": self.total, "loss_noise": self.noise, "loss_anchor": self.anchor}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 def training_losses(
@@ -136,15 +136,34 @@ def with_anchor(
     """
     if said.logits is None:
         return Losses(total=l_n.mean(), noise=l_n.mean().detach(), anchor=None)
-    anchor = _supervised(said, batch, t, loss, labels=labels)
+    anchor = _supervised(said, batch, loss, labels=labels) * _by_image(anchor_weight(t, loss), len(t) // len(l_n))
     # L_n + [t ≡ 0 mod α] (L_dice + β L_ce), both (b,), then the mean over the batch
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 
 
-def _supervised(
-    said: Said, batch: Batch, t: Int[Tensor, " n"], loss: LossConfig, *, labels: Labels
-) -> Float[Tensor, " b"]:
-    """Compute the second term by image: the mean over raters at hand, and over the grids that are supervised."""
+def anchor_losses(model: nn.Module, batch: Batch, loss: LossConfig, *, labels: Labels) -> Losses:
+    r"""Compute the second term of equation 3 alone, :math:`(L_{dice} + \beta L_{ce}) / \alpha`.
+
+    Deviation: in the paper both networks learn from every batch. The Condition Model alone takes a fraction of the
+    time, and looks at more images in the same minutes.
+
+    Args:
+        model: Called as ``model(image, x_t, t)`` with no noisy mask.
+        batch: Images and masks.
+        loss: α and β.
+        labels: The label space.
+
+    Returns:
+        The losses, averaged over the batch, without L_n.
+    """
+    none = batch.mask[:0]
+    said = Said(*model(batch.image, none, none.new_zeros(0)))
+    anchor = _supervised(said, batch, loss, labels=labels).mean() / loss.alpha
+    return Losses(total=anchor, noise=None, anchor=anchor.detach())
+
+
+def _supervised(said: Said, batch: Batch, loss: LossConfig, *, labels: Labels) -> Float[Tensor, " b"]:
+    """Compute L_dice + β L_ce by image: the mean over raters at hand, and over the grids that are supervised."""
     assert said.logits is not None
     maps = [said.logits, *said.deep]
     weights = [2.0**-level for level in range(len(maps))]  # Lee et al. (2015), weighed as nnU-Net does
@@ -155,8 +174,7 @@ def _supervised(
         for mask in batch.masks:
             of = F.adaptive_avg_pool2d(mask, size)
             total = total + weight * mask_terms(logits.float(), of, loss, labels=labels, labelled=known)
-    mean = total / (sum(weights) * len(batch.masks))
-    return mean * _by_image(anchor_weight(t, loss), len(t) // len(mean))
+    return total / (sum(weights) * len(batch.masks))
 
 
 def draw(

@@ -108,8 +108,13 @@ def check_sampling(config: Config) -> None:
             f"train.draws is {config.train.draws}; the network '{config.model.name}' looks at the image anew for each "
             "noisy mask, so more of them at a look are not possible. Set train.draws=1."
         )
+    if config.train.anchor_alone and (not _has_own_anchor(facts) or config.train.sharding):
+        raise ConfigError(
+            f"train.anchor_alone is {config.train.anchor_alone:g}; the network '{config.model.name}' has no anchor "
+            "that can learn by itself, or is split over processes (train.sharding). Set train.anchor_alone=0."
+        )
     learned = getattr(config.model, "learn_sigma", False)
-    if config.diffusion.residual and (not _residual_fits(facts) or learned):
+    if config.diffusion.residual and (not _has_own_anchor(facts) or learned):
         raise ConfigError(
             "diffusion.residual adds to what an anchor says of the image alone, and to nothing else; the network "
             f"'{config.model.name}' has no such anchor, is nothing but one, or learns the variance too. "
@@ -122,7 +127,7 @@ def check_sampling(config: Config) -> None:
         )
 
 
-def _residual_fits(facts: ModelFacts) -> bool:
+def _has_own_anchor(facts: ModelFacts) -> bool:
     """Tell whether there is an anchor that is the same whatever x_t, and something that adds to it."""
     return facts.has_anchor and facts.condition_cached and facts.kind == "diffusion"
 
@@ -195,6 +200,7 @@ def _in_one_step(before: TrainConfig, *, share: int) -> list[str]:
         *time,
         "train.val_steps=1",
         "train.snapshots=0",
+        "train.anchor_alone=0",
         "sampling.steps=1",
         "sampling.spacing=trailing",
     ]

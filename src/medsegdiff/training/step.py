@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,9 +20,9 @@ from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.seeding import derive_seed
 from medsegdiff.training.distillation import objective_of
-from medsegdiff.training.objective import Losses
+from medsegdiff.training.objective import Losses, anchor_losses
 from medsegdiff.training.state import shard, shard_loading, whole
-from medsegdiff.training.step_budget import StepBudget
+from medsegdiff.training.step_budget import StepBudget, alone
 from medsegdiff.types import Batch
 
 
@@ -81,12 +82,17 @@ class TrainingStep:
         """Learn from a batch on the device; what dropout leaves out of it follows from the place of its samples."""
         torch.manual_seed(derive_seed(self.config.train.seed, "dropout", batch.positions[0]))
         with full_float32(), self.accelerator.accumulate(self.model):
-            losses = self.objective(self.model, batch)
+            losses = self._losses(batch)
             self.accelerator.backward(losses.total)
             self.progress.position += self.config.train.batch_size * self.accelerator.num_processes
             if self.accelerator.sync_gradients:
                 self._update()
         return losses
+
+    def _losses(self, batch: Batch) -> Losses:
+        if alone(self.progress.step, self.config.train.anchor_alone):
+            return anchor_losses(self.model, batch, self.config.loss, labels=self.config.spec.labels)
+        return self.objective(self.model, batch)
 
     def _update(self) -> None:
         """Step the optimizer and the averages, or none of them where the gradient is not finite.
@@ -207,17 +213,17 @@ class RunningMeans:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts = Counter[str]()
 
     def add(self, **numbers: Tensor) -> None:
-        """Take in the numbers of a batch."""
-        self.count += 1
+        """Take in the numbers of a batch, whichever it has."""
+        self.counts.update(numbers.keys())
         for name, value in numbers.items():
             self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Give the means since the last time, and start anew."""
         names = list(self.sums)
-        means = reduce(torch.stack([self.sums[name] for name in names]).float() / self.count).tolist()
-        self.sums, self.count = {}, 0
+        means = reduce(torch.stack([self.sums[name] / self.counts[name] for name in names]).float()).tolist()
+        self.sums, self.counts = {}, Counter()
         return dict(zip(names, means, strict=True))

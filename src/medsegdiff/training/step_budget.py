@@ -26,6 +26,11 @@ SHARE = 0.1
 """Of the time, after which the number is settled though fewer were measured."""
 
 
+def alone(step: int, share: float) -> bool:
+    """Tell whether the Condition Model learns alone in a step: in a share of them, evenly among the others."""
+    return int((step + 1) * share) > int(step * share)
+
+
 class StepBudget:
     """Knows ``train.max_steps``, and watches the first steps until it knows how many fit into ``train.max_minutes``.
 
@@ -43,6 +48,7 @@ class StepBudget:
     ) -> None:
         """Take settings into use."""
         self.max_steps, self.minutes, self.clock = train.max_steps, train.max_minutes, clock
+        self.share = train.anchor_alone
         self.progress = Progress() if progress is None else progress
         self.times: list[float] = []
         self.since = 0.0
@@ -59,8 +65,13 @@ class StepBudget:
 
     @property
     def step_seconds(self) -> float:
-        """Median of the steps that count."""
-        return median(self.times[WARM:])
+        """Median of the steps that count; where the Condition Model learns alone in some, the mean of both medians."""
+        first, kinds = self.progress.step - len(self.times), dict[bool, list[float]]({False: [], True: []})
+        for number, seconds in enumerate(self.times[WARM:], start=first + WARM):
+            kinds[alone(number, self.share)].append(seconds)
+        if not (kinds[False] and kinds[True]):
+            return median(self.times[WARM:])
+        return (1 - self.share) * median(kinds[False]) + self.share * median(kinds[True])
 
     def asks(self, device: torch.device) -> bool:
         """Tell, in all processes alike, whether to wait after this step for what the device and the others know.

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import AutocastKwargs, DataLoaderConfiguration
+from accelerate.utils import AutocastKwargs, DataLoaderConfiguration, DistributedDataParallelKwargs
 from rich.console import Console
 
 from medsegdiff.config.run import Config
@@ -223,7 +223,10 @@ def make_accelerator(config: ResolvedConfig, run: Run | None, device: str | None
         cpu=on_cpu(device),
         dataloader_config=DataLoaderConfiguration(non_blocking=True),
         # autocast would keep every weight it has cast, of the whole network, until the forward pass is done
-        kwargs_handlers=[AutocastKwargs(cache_enabled=not config.train.sharding)],
+        kwargs_handlers=[
+            AutocastKwargs(cache_enabled=not config.train.sharding),
+            DistributedDataParallelKwargs(find_unused_parameters=config.train.anchor_alone > 0),
+        ],
         log_with=list(config.train.trackers) or None,
         project_dir=None if run is None else str(run.folder),
     )
