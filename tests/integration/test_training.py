@@ -61,6 +61,12 @@ def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Pat
     assert len(list((run / "validation").glob("*.png"))) == 2
 
 
+def test_no_validation_comes_before_the_diffusion_model_learns(folder: Path, tmp_path: Path) -> None:
+    train(folder, tmp_path / "run", small_config(*STEPS, "train.anchor_alone=0.6"))
+    lines = Run(tmp_path / "run").lines()
+    assert [line["step"] for line in lines if "dice" in line] == [6]
+
+
 def stopping_at(step: int) -> pytest.MonkeyPatch:
     """Pretend that somebody asked to stop after a step."""
     patch = pytest.MonkeyPatch()
@@ -79,8 +85,9 @@ def stopping_at(step: int) -> pytest.MonkeyPatch:
         (6, ()),
         (4, ("train.optimizer=sgd",)),
         (4, ("train.snapshots=2", "train.draws=2")),
+        (2, ("train.anchor_alone=0.6",)),
     ],
-    ids=["", "worker", "before a validation", "at the end", "momentum", "snapshots and draws"],
+    ids=["", "worker", "before a validation", "at the end", "momentum", "snapshots and draws", "anchor alone"],
 )
 def test_resumed_equals_uninterrupted(folder: Path, tmp_path: Path, step: int, about: tuple[str, ...]) -> None:
     """Stop in the middle and go on: weights, averages, optimizer, best weights and validations are the same bits."""

@@ -16,7 +16,7 @@ from medsegdiff.models.checkpoint import LAST, load_config
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE, Progress
 from medsegdiff.training.step import learning_rate
-from medsegdiff.training.step_budget import MEASURED, WARM, StepBudget, alone
+from medsegdiff.training.step_budget import MEASURED, WARM, StepBudget
 from medsegdiff.training.train import train
 from tests.integration.test_training import progress, stopping_at
 from tests.makers import make_folder, small_config
@@ -61,16 +61,21 @@ def test_a_hiccup_among_the_measured_steps_sets_no_pace() -> None:
 def test_steps_in_which_the_condition_model_learns_alone_cost_what_they_cost(share: float, mean: float) -> None:
     """Here half of a second against a whole one."""
     config = TrainConfig(max_minutes=10.0, max_steps=10**9, anchor_alone=share)
-    times = (0.5 if alone(step, share) else 1.0 for step in count())
-    total, _ = settled(StepBudget(config, Progress()), times)
+    budget = StepBudget(config, Progress())
+    total, made = settled(budget, (0.5 if number % 2 == 0 else 1.0 for number in count(1)))
     assert total * mean == pytest.approx(600, rel=0.01)
+    chosen = []
+    for budget.progress.step in range(made, total):
+        chosen.append(budget.alone)
+    assert chosen == sorted(chosen, reverse=True)  # the first ones
+    assert sum(chosen) == pytest.approx(share * total, abs=made)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.6])
-def test_the_condition_model_learns_alone_in_its_share_of_steps_evenly(share: float) -> None:
-    chosen = [alone(step, share) for step in range(1000)]
-    for length in (20, 100, 1000):
-        assert sum(chosen[:length]) == pytest.approx(share * length, abs=1)
+def test_steps_in_which_the_condition_model_learns_alone_are_known_without_a_watch() -> None:
+    budget = StepBudget(TrainConfig(max_steps=10, anchor_alone=0.4))
+    found = [budget.alone for budget.progress.step in range(10)]
+    assert found == [True] * 4 + [False] * 6
+    assert not StepBudget(TrainConfig(max_steps=10)).alone
 
 
 def test_a_short_time_is_not_spent_on_measuring() -> None:

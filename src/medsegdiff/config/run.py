@@ -25,8 +25,8 @@ class TrainConfig(Component):
     """Noise levels, noises and (where there are several) raters that the Diffusion Model learns from at each look of
     the Condition Model at an image."""
     anchor_alone: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the steps, evenly among the others, in which the Condition Model learns alone: they cost less, so that
-    more fit into the time."""
+    """Share of the steps, the first ones, in which the Condition Model learns alone: they cost less, so that more fit
+    into the time."""
     max_steps: int = Field(default=100_000, ge=1)
     """Optimizer steps."""
     max_minutes: float | None = Field(default=None, gt=0)

@@ -35,7 +35,7 @@ class Segmenter:
 
     Example:
         >>> segmenter = Segmenter.from_pretrained("runs/isic")  # doctest: +SKIP
-        >>> result = segmenter("lesion.jpg", members=10, steps=20, seed=0)  # doctest: +SKIP
+        >>> result = segmenter("lesion.jpg", members=10, seed=0)  # doctest: +SKIP
         >>> result.save("out/")  # doctest: +SKIP
     """
 

@@ -22,7 +22,7 @@ from medsegdiff.seeding import derive_seed
 from medsegdiff.training.distillation import objective_of
 from medsegdiff.training.objective import Losses, anchor_losses
 from medsegdiff.training.state import shard, shard_loading, whole
-from medsegdiff.training.step_budget import StepBudget, alone
+from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 
 
@@ -90,7 +90,7 @@ class TrainingStep:
         return losses
 
     def _losses(self, batch: Batch) -> Losses:
-        if alone(self.progress.step, self.config.train.anchor_alone):
+        if self.budget.alone:
             return anchor_losses(self.model, batch, self.config.loss, labels=self.config.spec.labels)
         return self.objective(self.model, batch)
 

@@ -26,11 +26,6 @@ SHARE = 0.1
 """Of the time, after which the number is settled though fewer were measured."""
 
 
-def alone(step: int, share: float) -> bool:
-    """Tell whether the Condition Model learns alone in a step: in a share of them, evenly among the others."""
-    return int((step + 1) * share) > int(step * share)
-
-
 class StepBudget:
     """Knows ``train.max_steps``, and watches the first steps until it knows how many fit into ``train.max_minutes``.
 
@@ -65,13 +60,22 @@ class StepBudget:
 
     @property
     def step_seconds(self) -> float:
-        """Median of the steps that count; where the Condition Model learns alone in some, the mean of both medians."""
-        first, kinds = self.progress.step - len(self.times), dict[bool, list[float]]({False: [], True: []})
+        """Median of the steps that count; where the Condition Model learns alone in some, the mean of both kinds'."""
+        first, kinds = self.progress.step - len(self.times), ([], [])  # type: int, tuple[list[float], list[float]]
         for number, seconds in enumerate(self.times[WARM:], start=first + WARM):
-            kinds[alone(number, self.share)].append(seconds)
-        if not (kinds[False] and kinds[True]):
-            return median(self.times[WARM:])
-        return (1 - self.share) * median(kinds[False]) + self.share * median(kinds[True])
+            kinds[self._measured_alone(number)].append(seconds)
+        whole, alone = (median(times or self.times[WARM:]) for times in kinds)
+        return (1 - self.share) * whole + self.share * alone
+
+    @property
+    def alone(self) -> bool:
+        """Whether the Condition Model learns alone in the next step: in the first ones, once their number is known."""
+        step = self.progress.step
+        return self._measured_alone(step) if self.open else step < self.share * self.total
+
+    def _measured_alone(self, step: int) -> bool:
+        """Tell whether it does in a step that is measured: in every second, so that the pace of both kinds is known."""
+        return self.share > 0 and step % 2 == 1
 
     def asks(self, device: torch.device) -> bool:
         """Tell, in all processes alike, whether to wait after this step for what the device and the others know.

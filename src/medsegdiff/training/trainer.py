@@ -159,11 +159,10 @@ class Trainer:
             monitor.step(step, means | {"lr": self.step.learning_rate, "skipped": self.progress.skipped})
 
     def _validation_due(self) -> bool:
-        """Tell whether to validate now: every so many steps, and at the end."""
-        step = self.progress.step
-        return self.progress.validated != step and (
-            step % self.config.train.val_every == 0 or step == self.budget.total
-        )
+        """Tell whether to validate now: every so many steps, and at the end; not before the Diffusion Model learns."""
+        step, every = self.progress.step, self.config.train.val_every
+        due = step == self.budget.total or (step % every == 0 and not self.budget.alone)
+        return due and self.progress.validated != step
 
     def _validate(self, monitor: Monitor) -> None:
         """Draw samples, score them, keep the weights if none before were better, and save."""
