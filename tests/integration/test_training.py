@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import resource
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -62,7 +64,9 @@ def test_a_run_holds_what_it_takes_to_use_and_repeat_it(trained: tuple[Path, Pat
 
 
 def test_no_validation_comes_before_the_diffusion_model_learns(folder: Path, tmp_path: Path) -> None:
-    train(folder, tmp_path / "run", small_config(*STEPS, "train.anchor_alone=0.6"))
+    shown = io.StringIO()
+    train(folder, tmp_path / "run", small_config(*STEPS, "train.anchor_alone=0.6"), console=Console(file=shown))
+    assert "Until step 4 the Condition Model learns alone" in shown.getvalue()
     lines = Run(tmp_path / "run").lines()
     assert [line["step"] for line in lines if "dice" in line] == [6]
 

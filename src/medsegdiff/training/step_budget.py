@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,12 @@ class StepBudget:
     def alone(self) -> bool:
         """Whether the Condition Model learns alone in the next step: in the first ones, once their number is known."""
         step = self.progress.step
-        return self._measured_alone(step) if self.open else step < self.share * self.total
+        return self._measured_alone(step) if self.open else step < self.alone_until
+
+    @property
+    def alone_until(self) -> int:
+        """The first step in which the Diffusion Model learns too."""
+        return math.ceil(self.share * self.total)
 
     def _measured_alone(self, step: int) -> bool:
         """Tell whether it does in a step that is measured: in every second, so that the pace of both kinds is known."""

@@ -99,6 +99,8 @@ class Trainer:
                 self._validate(monitor)
             if reason := self._reason_to_stop():
                 return self._outcome(reason)
+            if not self.budget.open:
+                monitor.begun(progress.step, alone_until=self.budget.alone_until)
             for _ in self._steps(monitor):
                 self._log(monitor)
                 self._keep_snapshot()
@@ -140,6 +142,7 @@ class Trainer:
         seconds = torch.tensor(self.budget.elapsed(), device=self.accelerator.device)
         if self.budget.spend(float(self.accelerator.reduce(seconds, "mean"))):
             monitor.settled(self.progress.step, self.budget.total, self.budget.step_seconds)
+            monitor.begun(self.progress.step, alone_until=self.budget.alone_until)
 
     def _check_finite(self) -> None:
         """Give up where nothing has been finite for a while."""

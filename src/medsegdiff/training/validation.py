@@ -211,6 +211,12 @@ class Monitor:
             self.run.append({"step": step, "settled": total, "step_seconds": step_seconds})
             self.console.print(f"{total} steps fit, at {step_seconds:.2f} s each.", highlight=False, markup=False)
 
+    def begun(self, step: int, *, alone_until: int) -> None:
+        """Say so where the Condition Model learns alone for a while: no validation comes before it has company."""
+        if self.active and step < alone_until:
+            told = f"Until step {alone_until} the Condition Model learns alone; validation comes after that."
+            self.console.print(told, highlight=False, markup=False)
+
     def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
         """Report a validation and draw the curves."""
         self.dice = f" · Dice {numbers['dice']:.3f}"
