@@ -60,10 +60,20 @@ def test_a_case_without_a_labelled_pixel_is_not_scored(tmp_path: Path) -> None:
     within = Placement(size, (SIDE // 2, SIDE), size)  # the rest of the grid is padding
     missed = Prepared("missed", torch.zeros(1, *size), 1 - mask, Placement(size, size, size))
     unlabelled = torch.zeros(1, *size, dtype=torch.uint8)
-    unlabelled[:, : SIDE // 2] = 1
+    unlabelled[:, within.offset[0] :][:, : SIDE // 2] = 1
     empty = Prepared("unlabelled", torch.zeros(1, *size), mask, within, unlabelled)
     model, cases = _OneOfTheRaters(stride=16), _Some(missed, empty)
     found = Validator(config, cases, ["missed", "unlabelled"], Accelerator(cpu=True))(model, tmp_path / "cases.png")
     assert found["dice"] < 0.5
     with pytest.raises(DataError, match=r"1 validation cases \(unlabelled\)"):
         Validator(config, cases, ["unlabelled"], Accelerator(cpu=True))(model, tmp_path / "cases.png")
+
+
+def test_what_is_drawn_around_the_image_is_not_scored(tmp_path: Path) -> None:
+    config = small_config("train.val_members=2", "train.val_steps=1", "data.channels=1")
+    size, within = (SIDE, SIDE), Placement((SIDE, SIDE), (8, SIDE), (SIDE, SIDE))
+    mask = torch.from_numpy(RATERS[:1, None].astype(np.uint8))
+    mask[:, :, : within.offset[0]] = mask[:, :, within.offset[0] + 8 :] = 0
+    case = Prepared("flat", torch.zeros(1, *size), mask, within)
+    found = Validator(config, _Some(case), ["flat"], Accelerator(cpu=True))(_OneOfTheRaters(stride=16), tmp_path / "a")
+    assert found["dice"] == found["dice_member"] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -195,9 +194,12 @@ class Prepared:
     """1 by channel that the reference holds on the native grid, and no more on this one; ``None``: none is."""
 
     @property
-    def labelled(self) -> bool:
-        """Whether there is a pixel that all raters labelled."""
-        return self.ignored is None or int(self.ignored.any(dim=0).sum()) < math.prod(self.placement.resized)
+    def labelled(self) -> Bool[Tensor, "gh gw"]:
+        """Where all raters labelled; what lies around the image, where it fills the grid up, is none of it."""
+        (top, left), (height, width) = self.placement.offset, self.placement.resized
+        inside = torch.zeros(self.image.shape[1:], dtype=torch.bool)
+        inside[top : top + height, left : left + width] = True
+        return inside if self.ignored is None else inside & ~self.ignored.bool().any(dim=0)
 
 
 def prepare(case: Case, config: ResolvedConfig, *, stride: int) -> Prepared:

@@ -222,16 +222,17 @@ def _curve(pairing: Pairing, track: Track) -> Curve | None:
     least = min((pairing.predictions.count(name) for name in pairing.names), default=0)
     if least < 3:
         return None
-    step = -(-len(pairing.names) // CURVE_CASES)
+    step, counted = -(-len(pairing.names) // CURVE_CASES), list[str]()
 
     def cases() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for name in track(pairing.names[::step], "Members"):
             found = [structure for structure in structures_of(name, pairing) if structure.labelled]
             if not found:
                 continue
+            counted.append(name)
             members = [structure.members for structure in found if structure.members is not None]
             for truth in np.stack([structure.references() for structure in found], axis=1):
                 yield np.stack(members, axis=1)[:least], truth
 
     curve = ensemble_curve(cases(), fusion="majority", repeats=CURVE_REPEATS)
-    return replace(curve, num_cases=len(pairing.names[::step]))
+    return replace(curve, num_cases=len(counted))

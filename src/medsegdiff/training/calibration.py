@@ -98,7 +98,7 @@ def calibrate(
     begun, done = clock(), 0
     for case in track(sorted(chosen, key=partial(derive_seed, config.train.seed, "calibration")), "Calibrating"):
         prepared = ((item, cases[item]) for item in chosen[case])
-        drawn += [_draw(sampler, config, case, item, one, device) for item, one in prepared if one.labelled]
+        drawn += [_draw(sampler, config, case, item, one, device) for item, one in prepared if one.labelled.any()]
         done, spent = done + 1, clock() - begun
         if spent > SECONDS or (done < ENOUGH and ENOUGH * spent / done > 2 * SECONDS):
             break
@@ -136,7 +136,7 @@ def _draw(
     ensemble = sampler.draw(prepared.image[None].to(device), [key], seed=seed)
     share = prepared.mask.float().mean(dim=0)  # (k, h, w)
     chosen = _pixels(ensemble, prepared, share, structures=labels.foreground)
-    known = _labelled(prepared)  # elsewhere members may draw what no reference holds
+    known = prepared.labelled.numpy()  # elsewhere members may draw what no reference holds
     maps = np.stack([labels.decide(member) for member in ensemble.probability[:, 0].cpu()]) * known
     truth = ((share[labels.foreground] >= 0.5).numpy() & known).sum(axis=(1, 2))
 
@@ -164,15 +164,7 @@ def _pixels(
     """Choose pixels near what somebody or something drew, and that somebody labelled."""
     seen = [share[structures] > 0, (ensemble.probability[:, 0, structures].cpu() >= 0.5).any(dim=0)]
     around = near(*(mask.any(dim=0).numpy() for mask in seen))
-    return np.flatnonzero(around & _labelled(prepared))[:: max(1, around.size // GRID)]
-
-
-def _labelled(prepared: Prepared) -> Bool[np.ndarray, "h w"]:
-    """Find the pixels that somebody labelled; those around the image, which fill the grid, are none of it."""
-    known, (top, left) = np.zeros(prepared.image.shape[1:], bool), prepared.placement.offset
-    height, width = prepared.placement.resized
-    known[top : top + height, left : left + width] = True
-    return known if prepared.ignored is None else known & ~prepared.ignored.bool().any(dim=0).numpy()
+    return np.flatnonzero(around & prepared.labelled.numpy())[:: max(1, around.size // GRID)]
 
 
 def _fitted(

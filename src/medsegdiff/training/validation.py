@@ -110,7 +110,8 @@ class Validator:
             image = torch.stack([case.image for case in batch]).to(self.accelerator.device)
             ensemble = sampler.draw(image, [case.name for case in batch], seed=self.config.train.seed)
             if number < len(batches):
-                yield from (self._score(case, ensemble, index) for index, case in enumerate(batch) if case.labelled)
+                labelled = [index for index, case in enumerate(batch) if case.labelled.any()]
+                yield from (self._score(batch[index], ensemble, index) for index in labelled)
 
     def _score(self, case: Prepared, ensemble: Ensemble, index: int) -> Scored:
         assert case.mask is not None
@@ -127,10 +128,9 @@ class Validator:
         anchor = None if ensemble.anchor is None else self._structures(ensemble.anchor[index].cpu())
         share = case.mask.float().mean(dim=0).numpy()[self.labels.foreground]  # of raters; the background is not scored
         truth = share >= 0.5
-        if case.ignored is not None:  # what nobody labelled is not scored
-            known = ~case.ignored.bool().any(dim=0).numpy()
-            mask, truth, masks = mask & known, truth & known, [m & known for m in masks]
-            anchor = None if anchor is None else anchor & known
+        known = case.labelled.numpy()  # what nobody labelled is not scored, nor what lies around the image
+        mask, truth, masks = mask & known, truth & known, [m & known for m in masks]
+        anchor = None if anchor is None else anchor & known
         pairs = itertools.combinations(masks, 2)
         lost = None if case.lost is None else case.lost.bool().numpy()[self.labels.foreground]
         score = _mean(dice, mask, truth, lost)
