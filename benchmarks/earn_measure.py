@@ -111,7 +111,8 @@ def measure(trial: Trial, key: Key, lesions: Lesions) -> Outcome:
 
 def recipe_of(config: ResolvedConfig) -> str:
     """Name a configuration, whatever its seed: trials of one system are averaged, so they should have one recipe."""
-    told = config.model_dump(mode="json", exclude={"description": True, "spec": True, "train": {"seed"}})
+    left_out = {"description": True, "spec": True, "train": {"seed"}, "data": {"image_dir", "mask_dir"}}
+    told = config.model_dump(mode="json", exclude=left_out, exclude_defaults=True)  # a later setting changes no name
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
