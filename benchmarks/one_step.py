@@ -36,11 +36,13 @@ images; the last column is the ratio of GED² to it. One training of each: anoth
 def main() -> None:
     """Train what is missing, segment with all, and write the page."""
     asked = parser(__doc__, data="../shared/data/drishti_gs_roi", runs="runs/earn")
-    asked.add_argument("--distill-steps", type=int, default=100)
+    asked.add_argument("--distill-steps", type=int, help="[default: a quarter of the teacher's]")
     asked.add_argument("--score-steps", type=int, default=60)
     given = asked.parse_args()
     teacher = given.runs / TEACHER
-    distilled = trained(given, "distilled", start=teacher, flag="--distill", steps=given.distill_steps)
+    distilled = trained(
+        given, "distilled", start=teacher, flag="--distill", steps=given.distill_steps or round(last_step(teacher) / 4)
+    )
     scored = trained(given, "scored", start=distilled, flag="--score", steps=given.score_steps)
     ways: dict[str, tuple[Path, dict[str, Any]]] = {
         REFERENCE: (teacher, {"steps": 20}),
