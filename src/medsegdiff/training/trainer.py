@@ -164,7 +164,7 @@ class Trainer:
     def _validation_due(self) -> bool:
         """Tell whether to validate now: every so many steps, and at the end; not before the Diffusion Model learns."""
         step, every = self.progress.step, self.config.train.val_every
-        due = step == self.budget.total or (step % every == 0 and not self.budget.alone)
+        due = step == self.budget.total or (step % every == 0 and step > self.budget.alone_until)
         return due and self.progress.validated != step
 
     def _validate(self, monitor: Monitor) -> None:
