@@ -78,6 +78,13 @@ def test_steps_in_which_the_condition_model_learns_alone_are_known_without_a_wat
     assert not StepBudget(TrainConfig(max_steps=10)).alone
 
 
+@pytest.mark.parametrize("about", [{"max_steps": 1000}, {"max_steps": 1000, "max_minutes": 8.0}])
+def test_a_run_that_goes_on_for_longer_does_not_stop_the_diffusion_model_again(about: dict[str, float]) -> None:
+    budget = StepBudget(TrainConfig(anchor_alone=0.5, **about), Progress(step=10, validated=10))
+    assert not any(budget.alone for budget.progress.step in range(10, 100))
+    assert StepBudget(TrainConfig(anchor_alone=0.5, **about), Progress(step=11)).alone
+
+
 def test_a_short_time_is_not_spent_on_measuring() -> None:
     assert settled(budget_of(20.0), (2.0 for _ in count())) == (10, WARM + 1)
 

@@ -72,12 +72,12 @@ class StepBudget:
     def alone(self) -> bool:
         """Whether the Condition Model learns alone in the next step: in the first ones, once their number is known."""
         step = self.progress.step
-        return self._measured_alone(step) if self.open else step < self.alone_until
+        return step < self.alone_until and (not self.open or self._measured_alone(step))
 
     @property
     def alone_until(self) -> int:
-        """The first step in which the Diffusion Model learns too."""
-        return math.ceil(self.share * self.total)
+        """The first step in which the Diffusion Model learns too; in a run that was validated it has begun already."""
+        return 0 if self.progress.validated else math.ceil(self.share * self.total)
 
     def _measured_alone(self, step: int) -> bool:
         """Tell whether it does in a step that is measured: in every second, so that the pace of both kinds is known."""
