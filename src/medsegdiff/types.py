@@ -82,6 +82,8 @@ class Condition:
     """The network's own segmentation, the anchor; ``None`` from a network that has none."""
     deep: tuple[Tensor, ...] = field(default=(), kw_only=True)
     """The same on coarser grids (b k h/2^l w/2^l), finest first: made in training alone, where they are supervised."""
+    extra: tuple[Tensor, ...] = field(default=(), kw_only=True)
+    """What else a network says of the image, for a loss of its own to compare: made in training alone."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

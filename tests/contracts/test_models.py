@@ -54,7 +54,7 @@ def test_shapes(name: str, task: str, channels: int) -> None:
     k, s = len(TASKS[task]), model.stride
     for h, w in ((s, model.fewest_cells * s), (3 * s, 2 * s), (5 * s, 8 * s)):
         image, x_t, t = torch.randn(2, channels, h, w), torch.randn(2, k, h, w), torch.tensor([0.0, 999.0])
-        prediction, logits, _ = model(image, x_t, t)
+        prediction, logits, *_ = model(image, x_t, t)
         assert (logits is not None) == has_anchor(name)
         assert logits is None or logits.shape == (2, k, h, w)
         assert prediction.shape == (2, k * (1 + getattr(model_config(name, task), "learn_sigma", False)), h, w)

@@ -70,7 +70,7 @@ def said(name: str) -> dict[str, object]:
     drawn_from = np.random.RandomState(0)
     image, x_t = (torch.from_numpy(drawn_from.standard_normal((2, k, 32, 32)).astype(np.float32)) for k in (2, 3))
     with torch.inference_mode():
-        prediction, anchor, _ = model(image, x_t, torch.tensor([3.0, 700.0]))
+        prediction, anchor, *_ = model(image, x_t, torch.tensor([3.0, 700.0]))
     ensemble = EnsembleSampler(model, config, config.sampling, precision="fp32").draw(image, ["a", "b"], seed=3)
     return {
         "prediction": some(prediction),

@@ -151,6 +151,51 @@ def test_sgd_moves_weights_and_biases_as_nesterov_does_by_hand() -> None:
         assert torch.allclose(ours, theirs)
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adam_moves_all_parameters_as_torchs_does(amsgrad: bool) -> None:
+    layers = [torch.nn.Linear(3, 2) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    config = TrainConfig(optimizer="amsgrad" if amsgrad else "adam", betas=(0.8, 0.95), weight_decay=0.1)
+    ours = optimizer_for(layers[0], config)
+    theirs = torch.optim.Adam(layers[1].parameters(), 1e-4, (0.8, 0.95), weight_decay=0.1, amsgrad=amsgrad)
+    for number in (3, 1, 2):
+        for layer, optimizer in zip(layers, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            layer(torch.arange(3.0) * number).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(layers[0].weight, layers[1].weight, atol=1e-7)
+    assert torch.allclose(layers[0].bias, layers[1].bias, atol=1e-7)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_momentum_of_sgd_is_what_was_asked(nesterov: bool) -> None:
+    layers = [torch.nn.Linear(3, 2) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    asked = TrainConfig(optimizer="sgd", momentum=0.9, nesterov=nesterov, learning_rate=0.01, weight_decay=0)
+    ours = optimizer_for(layers[0], asked)
+    theirs = torch.optim.SGD(layers[1].parameters(), 0.01, momentum=0.9, nesterov=nesterov)
+    for _ in range(3):
+        for layer, optimizer in zip(layers, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            layer(torch.arange(3.0)).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(layers[0].weight, layers[1].weight, atol=1e-7)
+
+
+def test_waves_and_drop_are_schedules_of_torch() -> None:
+    for named, theirs in (
+        ("waves", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=20)),
+        ("drop", lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=100, gamma=0.2)),
+    ):
+        config = TrainConfig(lr_schedule=named, learning_rate=0.01, warmup_steps=0, max_steps=200)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)
+        schedule = theirs(optimizer)
+        for step in range(200):
+            assert learning_rate(step, config) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
+            optimizer.step()
+            schedule.step()
+
+
 def test_the_poly_rate_is_that_of_torch() -> None:
     config = TrainConfig(lr_schedule="poly", learning_rate=0.01, warmup_steps=0, max_steps=50)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,10 @@ def train(
     data: Annotated[str, typer.Argument(help="Folder with images/ and masks/, or a built-in data set (phantom).")],
     out: Annotated[Path, options.out_folder("Folder of the run: weights, log, curves, pictures.")],
     preset: options.Preset = None,
+    recipe: Annotated[
+        Literal["own", "common"],
+        typer.Option(help="Train as the preset says, or as V2 is trained: for fair comparisons."),
+    ] = "own",
     set_: options.Set = None,
     minutes: Annotated[
         float | None,
@@ -63,6 +67,7 @@ def train(
     config = config_for(
         out,
         preset=preset,
+        recipe=recipe,
         changes=set_ or [],
         minutes=minutes,
         resume=resume,

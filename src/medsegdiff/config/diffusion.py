@@ -49,6 +49,9 @@ class LossConfig(Component):
     """α = 5 in the paper: how rarely the anchor is supervised."""
     beta: float = Field(default=10.0, ge=0)
     """β = 10 in the paper: weight of the cross-entropy of the anchor."""
+    supervision: str | None = None
+    """Entry of the registry of supervisions, a network's loss as its own paper has it, in place of L_dice + β L_ce;
+    ``null`` keeps these."""
     anchor_weighting: Literal["indicator", "expected"] = "expected"
     """``indicator`` as in equation 3; ``expected`` weighs every sample 1/α: the same on average, with less variance."""
     batch_dice: bool = False

@@ -41,12 +41,19 @@ class TrainConfig(Component):
     sharding: bool = False
     """Whether each process keeps only a share of weights, gradients, moments and averaged weights (FSDP), for a network
     that no single device holds; needs several processes."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """``sgd`` has a Nesterov momentum of 0.99, as in nnU-Net, and decays biases and norms too."""
+    optimizer: Literal["adamw", "adam", "amsgrad", "sgd"] = "adamw"
+    """``adam``, its variant ``amsgrad`` and ``sgd`` add ``weight_decay`` to the gradient, of biases and norms too."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of the moments of AdamW and Adam."""
+    momentum: float = Field(default=0.99, gt=0, lt=1)
+    """Of SGD; 0.99 in nnU-Net."""
+    nesterov: bool = True
+    """Whether the momentum of SGD is Nesterov's, as in nnU-Net."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Of the optimizer; 1e-4 in the paper."""
-    lr_schedule: Literal["constant", "cosine", "poly"] = "cosine"
-    """``cosine`` falls to 1 % at the last step; ``poly`` to 0, as (1 − step / steps)^0.9, as in nnU-Net."""
+    lr_schedule: Literal["constant", "cosine", "poly", "waves", "drop"] = "cosine"
+    """``cosine`` falls to 1 % at the last step; ``poly`` to 0, as (1 − step / steps)^0.9, as in nnU-Net; ``waves``
+    falls along a cosine to 0 and rises again, five times; ``drop`` goes on with a fifth from the middle on."""
     warmup_steps: int = Field(default=100, ge=0)
     """Steps over which the learning rate rises."""
     weight_decay: float = Field(default=1e-2, ge=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medsegdiff.config.data import next_multiple
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ShapeError
+from medsegdiff.labels import Labels
 from medsegdiff.nn.blocks import ResidualBlock
 from medsegdiff.registry import Registry
 from medsegdiff.types import Condition
@@ -37,6 +38,10 @@ class ModelFacts:
     """Whether all that it makes of the image alone is made once."""
     has_anchor: bool = True
     """Whether it has a segmentation of its own beside the denoised one, and so logits in its condition."""
+    licence: str = ""
+    """Of the authors' code, if there is some; ``none``: published without one."""
+    pretrained: str = ""
+    """Weights that its authors began with, if any; here training begins from scratch unless some are given."""
 
 
 class Said(NamedTuple):
@@ -48,6 +53,8 @@ class Said(NamedTuple):
     """Of the anchor, if there is one."""
     deep: tuple[Tensor, ...] = ()
     """The same on coarser grids, where they are supervised."""
+    extra: tuple[Tensor, ...] = ()
+    """What else it says of the image (boundaries, maps of layers), for a loss of its own: see `SUPERVISIONS`."""
 
 
 class DiffusionModel(nn.Module, ABC):
@@ -124,10 +131,10 @@ class DiffusionModel(nn.Module, ABC):
         seen = self.condition(image)
         each = len(x_t) // len(image)
         if not each:
-            return Said(x_t, seen.logits, seen.deep)
+            return Said(x_t, seen.logits, seen.deep, seen.extra)
         images = torch.arange(len(image), device=image.device).repeat_interleave(each)
         condition = seen if each == 1 else seen.select(images)
-        return Said(self.denoise(x_t, self.at(t, size_of(image)), condition), seen.logits, seen.deep)
+        return Said(self.denoise(x_t, self.at(t, size_of(image)), condition), seen.logits, seen.deep, seen.extra)
 
     def begin_with_nothing(self) -> None:
         """Let the network say 0 until it has learned something: for predictions that are added to others."""
@@ -168,6 +175,34 @@ def size_of(image: Float[Tensor, "b c h w"]) -> tuple[int, int]:
 
 
 MODELS: Registry[Callable[..., DiffusionModel], ModelFacts] = Registry("model", ModelFacts)
+
+
+class Supervision(Protocol):
+    """A loss of what a network says of the image alone, as its paper has it, in place of equation 3's second term."""
+
+    def __call__(
+        self,
+        said: Said,
+        mask: Float[Tensor, "b k h w"],
+        *,
+        labels: Labels,
+        labelled: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Float[Tensor, " b"]:
+        """Compare.
+
+        Args:
+            said: Logits, and whatever else the network says in training.
+            mask: 0 and 1, of one rater.
+            labels: The label space.
+            labelled: 0 where nobody labelled, else 1; ``None``: everything is labelled.
+
+        Returns:
+            The loss by image; where it is one number of a whole batch, that number for each.
+        """
+
+
+SUPERVISIONS: Registry[Supervision, dict[str, str]] = Registry("supervision", dict)
+"""Losses of networks that bring their own, by the name that ``loss.supervision`` has; facts: ``what``, in words."""
 
 
 def build_model(config: ResolvedConfig) -> DiffusionModel:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medsegdiff.config.networks.guided import AnchorConfig
-from medsegdiff.models.base import MODELS, DiffusionModel
+from medsegdiff.models.base import MODELS
+from medsegdiff.models.deterministic import DeterministicModel, Heads
 from medsegdiff.nn.unet import Decoder, Encoder
-from medsegdiff.types import Condition
 
 
 class ConditionUNet(nn.Module):
@@ -60,11 +59,8 @@ class ConditionUNet(nn.Module):
 @MODELS.register(
     "anchor", kind="deterministic", paper="Wu et al., MedSegDiff-V2, AAAI: the Condition Model alone", year=2024
 )
-class Anchor(DiffusionModel):
-    """A UNet that segments the image, behind the doors of a diffusion model.
-
-    Whatever the noise and the time, its prediction of x_0 are the logits of the anchor; so all members are one, and one
-    step gives it. No gradient flows through that prediction: the anchor's loss of equation 3 alone trains it.
+class Anchor(DeterministicModel):
+    """A UNet that segments the image: the Condition Model of MedSegDiff-V2, trained by itself.
 
     Source: MedSegDiff-V2, Overall Architecture, equation 3; tables 2 and 3.
     """
@@ -80,12 +76,7 @@ class Anchor(DiffusionModel):
             deep_supervision=config.deep_supervision,
         )
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
-        """Segment."""
-        self.check_size(image)
+    def segment(self, image: Float[Tensor, "b c h w"]) -> Heads:
+        """Segment, on all grids that are supervised."""
         *_, logits, deep = self.condition_model(image)
-        return Condition(logits, deep=deep)
-
-    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Float[Tensor, "b k h w"]:
-        """Give the anchor, whatever the masks and the times."""
-        return cast(Tensor, condition.logits).detach()
+        return Heads(logits, deep)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from jaxtyping import Float
 from monai.networks.blocks.dynunet_block import UnetBasicBlock
@@ -11,8 +10,8 @@ from monai.networks.nets.dynunet import DynUNet
 from torch import Tensor, nn
 
 from medsegdiff.config.networks.nnunet import NNUNetConfig
-from medsegdiff.models.base import MODELS, DiffusionModel
-from medsegdiff.types import Condition
+from medsegdiff.models.base import MODELS
+from medsegdiff.models.deterministic import DeterministicModel, Heads
 
 
 class PlainUNet(nn.Module):
@@ -68,12 +67,15 @@ class PlainUNet(nn.Module):
         return logits, tuple(deep)
 
 
-@MODELS.register("nnunet", kind="deterministic", paper="Isensee et al., nnU-Net, Nature Methods: in 2-D", year=2021)
-class NNUNet(DiffusionModel):
-    """nnU-Net's UNet behind the doors of a diffusion model.
-
-    Whatever the noise and the time, its prediction of x_0 are its logits, as those of `Anchor`: all members are one.
-    The second term of equation 3 alone trains it, which with α = β = 1 is nnU-Net's Dice and cross-entropy.
+@MODELS.register(
+    "nnunet",
+    kind="deterministic",
+    paper="Isensee et al., nnU-Net, Nature Methods: in 2-D",
+    year=2021,
+    licence="Apache-2.0",
+)
+class NNUNet(DeterministicModel):
+    """nnU-Net's UNet; the second term of equation 3 with α = β = 1 is its Dice and cross-entropy.
 
     Source: Isensee et al. (2021), doi:10.1038/s41592-020-01008-z.
     """
@@ -87,12 +89,6 @@ class NNUNet(DiffusionModel):
             image_channels, mask_channels, widths=config.widths, deep_supervision=config.deep_supervision
         )
 
-    def condition(self, image: Float[Tensor, "b c h w"]) -> Condition:
-        """Segment."""
-        self.check_size(image)
-        logits, deep = self.condition_model(image)
-        return Condition(logits, deep=deep)
-
-    def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Float[Tensor, "b k h w"]:
-        """Give the segmentation, whatever the masks and the times."""
-        return cast(Tensor, condition.logits).detach()
+    def segment(self, image: Float[Tensor, "b c h w"]) -> Heads:
+        """Segment, on all grids that are supervised."""
+        return Heads(*self.condition_model(image))

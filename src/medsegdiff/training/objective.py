@@ -17,7 +17,7 @@ from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.target import Noised
 from medsegdiff.labels import Labels
-from medsegdiff.models.base import Said
+from medsegdiff.models.base import SUPERVISIONS, Said
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
 
@@ -163,8 +163,12 @@ def anchor_losses(model: nn.Module, batch: Batch, loss: LossConfig, *, labels: L
 
 
 def _supervised(said: Said, batch: Batch, loss: LossConfig, *, labels: Labels) -> Float[Tensor, " b"]:
-    """Compute L_dice + β L_ce by image: the mean over raters at hand, and over the grids that are supervised."""
+    """Compute L_dice + β L_ce by image, on all supervised grids, or the network's own loss: the mean over raters."""
     assert said.logits is not None
+    if loss.supervision is not None:
+        own = SUPERVISIONS[loss.supervision].factory
+        by_rater = [own(said, mask, labels=labels, labelled=batch.labelled) for mask in batch.masks]
+        return torch.stack(by_rater).mean(dim=0)
     maps = [said.logits, *said.deep]
     weights = [2.0**-level for level in range(len(maps))]  # Lee et al. (2015), weighed as nnU-Net does
     total = torch.zeros_like(batch.mask[:, 0, 0, 0])

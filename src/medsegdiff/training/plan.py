@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from accelerate import PartialState
 
@@ -20,7 +21,7 @@ from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_device, pick_precision
-from medsegdiff.models.base import MODELS, ModelFacts
+from medsegdiff.models.base import MODELS, SUPERVISIONS, ModelFacts
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
 
@@ -113,6 +114,8 @@ def check_sampling(config: Config) -> None:
             f"train.anchor_alone is {config.train.anchor_alone:g}; the network '{config.model.name}' has no anchor "
             "that can learn by itself, or is split over processes (train.sharding). Set train.anchor_alone=0."
         )
+    if config.loss.supervision is not None:
+        SUPERVISIONS[config.loss.supervision]
     learned = getattr(config.model, "learn_sigma", False)
     if config.diffusion.residual and (not _has_own_anchor(facts) or learned):
         raise ConfigError(
@@ -132,6 +135,8 @@ def _has_own_anchor(facts: ModelFacts) -> bool:
     return facts.has_anchor and facts.condition_cached and facts.kind == "diffusion"
 
 
+Recipe = Literal["own", "common"]
+"""How a preset is trained: as it says, or as V2 is."""
 NO_LIMIT = 1_000_000_000
 """More steps than anybody makes."""
 SCORED = 4
@@ -147,6 +152,7 @@ def config_for(
     out: Path,
     *,
     preset: str | None = None,
+    recipe: Recipe = "own",
     changes: Sequence[str] = (),
     minutes: float | None = None,
     resume: bool = False,
@@ -155,7 +161,10 @@ def config_for(
     score: bool = False,
     device: str | None = None,
 ) -> Config:
-    """Choose the configuration; ``minutes`` are the only limit of training where they are given."""
+    """Choose the configuration; ``minutes`` are the only limit of training where they are given.
+
+    The ``recipe`` ``common`` trains whatever network with the optimizer, loss and augmentation of V2's fast presets.
+    """
     if start and (resume or preset):
         raise ConfigError("--start takes network and settings from that run: leave --preset and --resume out.")
     if resume and preset:
@@ -165,7 +174,9 @@ def config_for(
     if score and (distill or not start):
         raise ConfigError("--score goes on with a trained run, best one that was distilled: name it with --start RUN.")
     timed = [] if minutes is None else [f"train.max_minutes={minutes}", f"train.max_steps={NO_LIMIT}"]
-    changes = [*changes, *timed]
+    if recipe == "common" and (resume or start):
+        raise ConfigError("--recipe is that of a preset; --resume and --start take what their run has. Leave it out.")
+    changes = [*(common_recipe(device) if recipe == "common" else ()), *changes, *timed]
     if start:
         if score:
             return _begun(start, [*_scored(start), *changes], one_step=True)
@@ -175,6 +186,16 @@ def config_for(
     if resume:
         return make_config(load_config(out).asked.model_dump(mode="json"), changes)
     return load_preset(preset or default_preset("cpu" if device == "cpu" else None), changes)
+
+
+def common_recipe(device: str | None = None) -> list[str]:
+    """Change whatever a preset says of its recipe to that of V2's fast preset for the device: for fair comparisons."""
+    v2 = load_preset(default_preset(device))
+    of_training = ("optimizer", "betas", "learning_rate", "lr_schedule", "warmup_steps", "weight_decay")
+    same = [("train", key) for key in (*of_training, "max_grad_norm", "ema_decay", "batch_size")]
+    same += [("loss", key) for key in ("beta", "batch_dice", "supervision")]
+    told = [(section, key, getattr(getattr(v2, section), key)) for section, key in (*same, ("data", "augmentation"))]
+    return [f"{section}.{key}={json.dumps(value)}" for section, key, value in told]
 
 
 def _distilled(teacher: Path) -> list[str]:

@@ -145,6 +145,10 @@ def learning_rate(step: int, config: TrainConfig, *, num_steps: int | None = Non
     done = min(step / (num_steps or config.max_steps), 1.0)
     if config.lr_schedule == "poly":
         return config.learning_rate * warm * (1 - done) ** 0.9  # Isensee et al. (2021), methods
+    if config.lr_schedule == "waves":  # BAT: cosine annealing with T_max of 20 epochs, which goes on for 200
+        return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * 10 * done))
+    if config.lr_schedule == "drop":  # BEAL: × 0.2 from epoch 100 of 200
+        return config.learning_rate * warm * (1.0 if done < 0.5 else 0.2)
     if not config.snapshots:
         return config.learning_rate * warm * _falling(done, 1.0, 0.01)
     begin, end = HELD
@@ -184,21 +188,27 @@ def average_in(average: nn.Module, network: nn.Module, share: Float[Tensor, ""])
         kept.copy_(buffer)
 
 
-MOMENTUM = 0.99
-"""Of SGD: Isensee et al. (2021), methods."""
-
-
 def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Make the optimizer that was asked for."""
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         sgd = torch.optim.SGD(
-            model.parameters(), lr=rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay, fused=True
+            model.parameters(),
+            lr=rate,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=decay,
+            fused=True,
         )
         for parameter in model.parameters():  # else a first step that is skipped leaves there what was in memory
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
-    return torch.optim.AdamW(parameter_groups(model, decay), lr=rate, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameter_groups(model, decay), lr=rate, betas=config.betas, fused=True)
+    amsgrad = config.optimizer == "amsgrad"
+    return torch.optim.Adam(
+        model.parameters(), lr=rate, betas=config.betas, weight_decay=decay, amsgrad=amsgrad, fused=True
+    )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
