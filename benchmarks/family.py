@@ -24,7 +24,7 @@ METHODS = {
     "ensdiff-tiny": "EnsemDiff",
     "segdiff-tiny": "SegDiff",
     "v1-tiny": "MedsegDiff",
-    "transunet-tiny": "MedsegDiff+TransUNet",
+    "msd-transunet-tiny": "MedsegDiff+TransUNet",
     "anchor-tiny": "Anchor",
     "v2-tiny": "MedSegDiff-V2",
 }

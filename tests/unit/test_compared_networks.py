@@ -21,7 +21,7 @@ from tests.makers import denoised, losses_of, randomised, small_network
 def costs() -> dict[str, Budget]:
     return {
         name: budget(assumed(load_preset(name)))
-        for name in ("ensdiff", "segdiff", "transunet", "anchor", "pp", "v2-paper")
+        for name in ("ensdiff", "segdiff", "msd-transunet", "anchor", "pp", "v2-paper")
     }
 
 
@@ -31,7 +31,7 @@ def costs() -> dict[str, Budget]:
         ("ensdiff", 113.7e6, 1e-3),  # counted of the authors' code
         ("segdiff", 164.2e6, 1e-3),
         ("pp", 7594e6, 1e-3),
-        ("transunet", 118e6, 0.02),  # table 5 of the paper
+        ("msd-transunet", 118e6, 0.02),  # table 5 of the paper
     ],
 )
 def test_parameters(costs: dict[str, Budget], preset: str, parameters: float, tolerance: float) -> None:

@@ -5,8 +5,8 @@ from medsegdiff.models import (  # noqa: F401  (they register themselves)
     ensdiff,
     medsegdiff_v1,
     medsegdiff_v2,
+    msd_transunet,
     nnunet,
     release,
     segdiff,
-    transunet,
 )

@@ -28,7 +28,7 @@ ROWS: Mapping[str, Published] = {
     "EnsemDiff": Published("ensdiff"),
     "SegDiff": Published("segdiff"),
     "MedSegDiff": Published("v1"),
-    "MSD-Trans": Published("transunet"),
+    "MSD-Trans": Published("msd-transunet"),
     "bone + U-SA": Published("v2-paper", ("model.semantic_condition=none",)),
     "bone + SS-Former": Published("v2-paper", ("model.anchor_condition=none",)),
     "MedSegDiff-V2": Published("v2-paper"),

@@ -125,7 +125,7 @@ class SegDiffConfig(DenoiserConfig):
 
 
 @NETWORKS.register("medsegdiff-transunet")
-class TransUNetConfig(V1Config):
+class MSDTransUNetConfig(V1Config):
     """MedSegDiff on TransUNet: a vision transformer at the bottom of the denoiser.
 
     The transformer is ViT-B, as in TransUNet, on 16×16 tokens of a 256×256 image. The paper says no more than that the
@@ -152,7 +152,7 @@ class TransUNetConfig(V1Config):
     """Hidden width of their perceptrons over that of a token."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> TransUNetConfig:
+    def _heads_divide(self) -> MSDTransUNetConfig:
         if self.transformer_dim % self.transformer_heads:
             raise ValueError(
                 f"transformer_dim is {self.transformer_dim}; it must be a multiple of transformer_heads, "

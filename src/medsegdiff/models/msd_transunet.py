@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from medsegdiff.config.networks.guided import TransUNetConfig, V1Config
+from medsegdiff.config.networks.guided import MSDTransUNetConfig, V1Config
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.medsegdiff_v1 import MedSegDiffV1
 from medsegdiff.nn.transformer import TransformerBottom
@@ -28,7 +28,7 @@ class MedSegDiffTransUNet(MedSegDiffV1):
     """
 
     def _bottom(self, config: V1Config) -> nn.Module | None:
-        own = cast(TransUNetConfig, config)
+        own = cast(MSDTransUNetConfig, config)
         return TransformerBottom(
             own.channels * own.multiples[-1],
             time_dim=4 * own.channels,
