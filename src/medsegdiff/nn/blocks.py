@@ -143,3 +143,29 @@ class Upsample(nn.Module):
         """Give features of twice the height and width."""
         out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
+
+
+def conv_norm_relu(
+    in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, bias: bool = False
+) -> nn.Sequential:
+    """Make a convolution, padded so that stride 1 keeps the size, with batch norm and ReLU.
+
+    Source: He et al. (2016), Deep Residual Learning for Image Recognition, section 3.4.
+
+    Args:
+        in_channels: Of the features.
+        out_channels: Of what it gives.
+        kernel: Side, odd.
+        stride: By which the grid gets coarser.
+        dilation: Distance between the taps, in pixels.
+        bias: Whether the convolution has one, which the norm takes away again; some authors' networks do.
+
+    Returns:
+        The three, named 0, 1 and 2.
+    """
+    reach = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=reach, dilation=dilation, bias=bias),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
