@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from medsegdiff.config.diffusion import LossConfig
-from medsegdiff.diffusion.losses import cross_entropy, soft_dice
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.schedule import make_schedule
 from medsegdiff.diffusion.target import decided
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import Said, build_model
+from medsegdiff.nn.losses import cross_entropy, soft_dice
 from medsegdiff.training.objective import anchor_losses, anchor_weight, draw, mask_terms, training_losses, with_anchor
 from medsegdiff.types import Batch
 from tests.makers import losses_of, randomised, small_config

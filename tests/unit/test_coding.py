@@ -14,10 +14,10 @@ from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, coll
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import open_source
 from medsegdiff.data.transforms import Placement, grid_mask
-from medsegdiff.diffusion.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.labels import Labels
+from medsegdiff.nn.losses import cross_entropy, mean_of, soft_dice
 from medsegdiff.report.evaluation import write_page
 from tests.makers import as_told, write_png
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from medsegdiff.config.diffusion import Coding
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.diffusion.losses import mean_of, split, variance_loss
+from medsegdiff.diffusion.losses import split, variance_loss
 from medsegdiff.diffusion.samplers import Denoised
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, schedule_of
 from medsegdiff.diffusion.target import MaskTarget, Noised, NoiseTarget, Target, VelocityTarget, decode, encode
 from medsegdiff.labels import Labels
+from medsegdiff.nn.losses import mean_of
 
 EVIDENCE = 12.0
 """Log-odds that x_t may add to a pixel, at most."""

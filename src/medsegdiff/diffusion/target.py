@@ -9,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from medsegdiff.config.diffusion import Coding
-from medsegdiff.diffusion.losses import mask_loss, mean_of
+from medsegdiff.diffusion.losses import mask_loss
 from medsegdiff.diffusion.schedule import Level
 from medsegdiff.labels import Labels
+from medsegdiff.nn.losses import mean_of
 
 
 def encode(mask: Float[Tensor, "b k h w"], *, coding: Coding = "signed") -> Float[Tensor, "b k h w"]:

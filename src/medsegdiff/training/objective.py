@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medsegdiff.config.diffusion import LossConfig
-from medsegdiff.diffusion.losses import cross_entropy, soft_dice
 from medsegdiff.diffusion.philox import randint, randn
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.target import Noised
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import SUPERVISIONS, Said
+from medsegdiff.nn.losses import cross_entropy, soft_dice
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
 
