@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from medsegdiff.config.data import DataConfig
+from medsegdiff.config.data import DataConfig, next_multiple
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.config.spec import ResolvedConfig, assumed
@@ -134,6 +134,12 @@ def randomised(model: DiffusionModel, seed: int = 0) -> DiffusionModel:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
+
+
+def fitting(model: DiffusionModel, height: int, width: int) -> tuple[int, int]:
+    """The size itself, or the next that a network takes."""
+    h, w = (next_multiple(size, model.stride) for size in (height, width))
+    return (h, w) if h * w >= model.fewest_cells * model.stride**2 else (2 * h, 2 * w)
 
 
 def denoised(model: DiffusionModel, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:

@@ -12,7 +12,7 @@ from medsegdiff.data.loader import as_batch
 from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.models.checkpoint import BEST, load_model, save_config, save_weights
-from tests.makers import TASKS, configured, denoised, losses_of, randomised
+from tests.makers import TASKS, configured, denoised, fitting, losses_of, randomised
 
 
 def model_config(name: str, task: str) -> NetworkConfig:
@@ -33,7 +33,8 @@ def has_anchor(name: str) -> bool:
 def test_a_network_has_an_anchor_and_is_trained_to_if_it_declares_one(name: str) -> None:
     config = configured(name, "binary")
     model = randomised(build_model(config))
-    image, mask = torch.randn(1, 2, 32, 32), torch.ones(1, 1, 32, 32)
+    size = fitting(model, 32, 32)
+    image, mask = torch.randn(1, 2, *size), torch.ones(1, 1, *size)
     batch = as_batch({"image": image, "mask": mask, "positions": (0,)})
     losses = losses_of(model, batch, config, signal_scale=1.0)
     logits = (model.condition(image).logits, model(image, mask, torch.tensor([9.0]))[1])
@@ -80,9 +81,10 @@ def test_gradient_reaches_every_parameter_or_the_target_is_refused(name: str, ta
         return
     config = configured(name, "exclusive", f"diffusion.target={target}", "loss.anchor_weighting=expected")
     model = randomised(build_model(config)).train()
-    labels = torch.randint(3, (4, 32, 32))
+    size = fitting(model, 32, 32)
+    labels = torch.randint(3, (4, *size))
     mask = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
-    batch = as_batch({"image": torch.randn(4, 2, 32, 32), "mask": mask, "positions": (0, 1, 2, 3)})
+    batch = as_batch({"image": torch.randn(4, 2, *size), "mask": mask, "positions": (0, 1, 2, 3)})
     losses_of(model, batch, config, signal_scale=0.3).total.backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert without == []
@@ -93,7 +95,7 @@ def test_it_overfits_four_images(name: str) -> None:
     config = configured(name, "binary", *(wider if name == "medsegdiff-v2" else ()))
     torch.manual_seed(0)
     model = build_model(config)
-    image = torch.randn(4, 2, 16, 16)
+    image = torch.randn(4, 2, *fitting(model, 16, 16))
     mask = (torch.nn.functional.avg_pool2d(image[:, :1], 5, 1, 2) > 0).float()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     history = []
@@ -110,7 +112,8 @@ def test_it_overfits_four_images(name: str) -> None:
 def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
     """It is a function of the image alone, and of each image by itself; and it matters to the prediction."""
     model = randomised(build_model(configured(name, "binary")))
-    image, x_t, t = torch.randn(2, 2, 32, 32), torch.randn(2, 1, 32, 32), torch.tensor([300.0])
+    size = fitting(model, 32, 32)
+    image, x_t, t = torch.randn(2, 2, *size), torch.randn(2, 1, *size), torch.tensor([300.0])
     before = model.condition(image)
     denoised(model, x_t, t, before)
     after, alone = model.condition(image), model.condition(image[1:])
@@ -125,7 +128,8 @@ def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:
 
 def test_members_of_an_image_see_its_condition_in_place(name: str) -> None:
     """Views, no copies: whatever a network keeps of an image."""
-    condition = randomised(build_model(configured(name, "binary"))).condition(torch.randn(2, 2, 32, 32))
+    model = randomised(build_model(configured(name, "binary")))
+    condition = model.condition(torch.randn(2, 2, *fitting(model, 32, 32)))
     for view, whole in zip(condition.expand(1, 5).tensors, condition.tensors, strict=True):
         assert torch.equal(view, whole[1:].expand_as(view))
         assert (len(view), view.stride(0), view.data_ptr()) == (5, 0, whole[1].data_ptr())
@@ -134,10 +138,11 @@ def test_members_of_an_image_see_its_condition_in_place(name: str) -> None:
 def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: str) -> None:
     """Where a model says so, its anchor is one function of the image; a dynamic one follows x_t."""
     model = randomised(build_model(configured(name, "binary")))
+    size = fitting(model, 32, 32)
     if not has_anchor(name):
-        assert model.condition(torch.randn(1, 2, 32, 32)).logits is None
+        assert model.condition(torch.randn(1, 2, *size)).logits is None
         return
-    image, x_t, t = torch.randn(1, 2, 32, 32), torch.randn(2, 1, 1, 32, 32), torch.tensor([300.0])
+    image, x_t, t = torch.randn(1, 2, *size), torch.randn(2, 1, 1, *size), torch.tensor([300.0])
     logits = [model(image, noisy, t)[1] for noisy in x_t]
     assert torch.equal(*logits) == torch.equal(logits[0], model.condition(image).logits)
     assert torch.equal(*logits) == MODELS[name].facts.condition_cached
@@ -145,18 +150,20 @@ def test_a_cached_condition_is_that_of_training_whatever_the_noisy_mask(name: st
 
 def test_a_step_looks_at_the_image_anew_only_where_the_condition_is_not_cached(name: str) -> None:
     model = randomised(build_model(configured(name, "binary")))
-    condition, looks = model.condition(torch.randn(1, 2, 32, 32)), list[int]()
+    size = fitting(model, 32, 32)
+    condition, looks = model.condition(torch.randn(1, 2, *size)), list[int]()
     looker = getattr(model, "condition_model", torch.nn.Identity())
     for part in looker.modules():
         part.register_forward_hook(lambda *_: looks.append(1))
-    denoised(model, torch.randn(1, 1, 32, 32), torch.tensor([300.0]), condition)
+    denoised(model, torch.randn(1, 1, *size), torch.tensor([300.0]), condition)
     without = not hasattr(model, "condition_model")  # the image enters the denoiser itself
     assert bool(looks or without) == (not MODELS[name].facts.condition_cached)
 
 
 def test_denoising_with_the_condition_is_the_forward_pass(name: str) -> None:
     model = randomised(build_model(configured(name, "regions")))
-    image, x_t, t = torch.randn(2, 2, 16, 24), torch.randn(2, 2, 16, 24), torch.tensor([3.0, 700.0])
+    size = fitting(model, 16, 24)
+    image, x_t, t = torch.randn(2, 2, *size), torch.randn(2, 2, *size), torch.tensor([3.0, 700.0])
     assert torch.equal(model(image, x_t, t)[0], denoised(model, x_t, t, model.condition(image)))
     same = torch.allclose(model(image, x_t, t)[0], model(image, x_t.flip(0), t.flip(0))[0], atol=1e-4)
     assert same == (MODELS[name].facts.kind == "deterministic")
@@ -165,7 +172,8 @@ def test_denoising_with_the_condition_is_the_forward_pass(name: str) -> None:
 
 def test_a_batch_equals_its_elements(name: str) -> None:
     model = randomised(build_model(configured(name, "binary")))
-    image, x_t, t = torch.randn(2, 2, 16, 16), torch.randn(2, 1, 16, 16), torch.tensor([3.0, 700.0])
+    size = fitting(model, 16, 16)
+    image, x_t, t = torch.randn(2, 2, *size), torch.randn(2, 1, *size), torch.tensor([3.0, 700.0])
     both = model(image, x_t, t)
     alone = [model(image[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(2)]
     for together, each in zip(both[:2], zip(*(said[:2] for said in alone), strict=True), strict=True):
@@ -179,5 +187,6 @@ def test_it_comes_back_from_a_run_folder(name: str, tmp_path: Path) -> None:
     save_weights(tmp_path / BEST, model.state_dict())
     loaded, its_config = load_model(tmp_path)
     assert its_config == config
-    image, x_t, t = torch.randn(1, 2, 16, 16), torch.randn(1, 3, 16, 16), torch.tensor([7.0])
+    size = fitting(model, 16, 16)
+    image, x_t, t = torch.randn(1, 2, *size), torch.randn(1, 3, *size), torch.tensor([7.0])
     assert torch.equal(loaded(image, x_t, t)[0], model(image, x_t, t)[0])

@@ -24,11 +24,11 @@ from medsegdiff.training.run import Run
 from medsegdiff.training.state import STATE
 from medsegdiff.training.train import train
 from tests.integration.test_training import assert_equal, progress, stopping_at, weights
-from tests.makers import configured, make_folder, randomised, small_network
+from tests.makers import configured, fitting, make_folder, randomised, small_network
 
 STEPS = (
     *("train.max_steps=3", "train.val_every=3", "train.save_every=3", "train.batch_size=2", "train.num_workers=0"),
-    *("train.val_cases=1", "train.val_members=2", "train.val_steps=1", "data.image_size=16"),
+    *("train.val_cases=1", "train.val_members=2", "train.val_steps=1"),
 )
 
 
@@ -49,7 +49,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=[entry.name for entry in MODELS])
 def run(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    config, said = small_network(request.param, *STEPS), StringIO()
+    side = fitting(build_model(small_network(request.param)), 16, 16)[0]
+    config, said = small_network(request.param, *STEPS, f"data.image_size={side}"), StringIO()
     folder = tmp_path_factory.mktemp("runs") / request.param
     train(data, folder, config, device="cpu", console=Console(file=said, width=200))
     return Trained(request.param, config, folder, said.getvalue())
@@ -92,12 +93,14 @@ def test_what_it_segments_has_an_anchor_only_if_it_has_one(run: Trained, data: P
 def test_it_samples_with_every_sampler(name: str) -> None:
     """Masks are finite, of the right shape, the same for the same seed; members differ if noise means anything."""
     config = configured(name, "regions")
-    model, image = randomised(build_model(config)), torch.randn(2, 2, 16, 24)
+    model = randomised(build_model(config))
+    size = fitting(model, 16, 24)
+    image = torch.randn(2, 2, *size)
     for entry in SAMPLERS:
         sampling = config.sampling.model_copy(update={"sampler": entry.name, "steps": 3, "members": 3})
         sampler = EnsembleSampler(model, config, sampling, precision="fp32")
         drawn, again = (sampler.draw(image, ["a", "b"], seed=1).probability for _ in range(2))
-        assert drawn.shape == (3, 2, 2, 16, 24), entry.name
+        assert drawn.shape == (3, 2, 2, *size), entry.name
         assert drawn.isfinite().all(), entry.name
         assert 0 <= drawn.min() <= drawn.max() <= 1, entry.name
         assert torch.equal(drawn, again), entry.name
@@ -109,16 +112,17 @@ COMPILED = """
 import functools, json, torch
 from medsegdiff.inference.resources import compile_steps, is_compiled
 from medsegdiff.models.base import MODELS, build_model
-from tests.makers import configured, randomised
+from tests.makers import configured, fitting, randomised
 
 torch.compile = functools.partial(torch.compile, backend="aot_eager")  # no code is generated: it takes a minute each
 for entry in MODELS:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    model, image = randomised(build_model(configured(entry.name, "regions"))), torch.randn(1, 2, 16, 16)
-    x_t, t = torch.randn(2, 2, 16, 16), torch.tensor([300.0])
+    model = randomised(build_model(configured(entry.name, "regions")))
+    size = fitting(model, 16, 16)
+    image, x_t, t = torch.randn(1, 2, *size), torch.randn(2, 2, *size), torch.tensor([300.0])
     with torch.inference_mode():
-        condition, time = model.condition(image).expand(0, 2), model.at(t, (16, 16))
+        condition, time = model.condition(image).expand(0, 2), model.at(t, size)
         plain = model.denoise(x_t, time, condition)
         compile_steps(model, torch.device("cpu"))
         compiled = model.denoise(x_t, time, condition)

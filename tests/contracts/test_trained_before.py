@@ -16,7 +16,7 @@ from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.config.spec import assumed
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import build_model
-from tests.makers import configured
+from tests.makers import configured, fitting
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VARIANTS = {
@@ -68,7 +68,8 @@ def said(name: str) -> dict[str, object]:
     config = configured(name if name not in VARIANTS else "medsegdiff-v2", "exclusive", *VARIANTS.get(name, ()))
     model = fill(build_model(config))
     drawn_from = np.random.RandomState(0)
-    image, x_t = (torch.from_numpy(drawn_from.standard_normal((2, k, 32, 32)).astype(np.float32)) for k in (2, 3))
+    shapes = [(2, channels, *fitting(model, 32, 32)) for channels in (2, 3)]
+    image, x_t = (torch.from_numpy(drawn_from.standard_normal(shape).astype(np.float32)) for shape in shapes)
     with torch.inference_mode():
         prediction, anchor, *_ = model(image, x_t, torch.tensor([3.0, 700.0]))
     ensemble = EnsembleSampler(model, config, config.sampling, precision="fp32").draw(image, ["a", "b"], seed=3)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy import ndimage
 from torch.nn import functional as F
 
-from medsegdiff.config.load import load_preset, preset_names
+from medsegdiff.config.load import load_preset
 from medsegdiff.config.spec import assumed
 from medsegdiff.data.loader import as_batch
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import Budget, budget, build_model
 from medsegdiff.models.segdiff import RRDB, DenseBlock, SegDiffCondition
-from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer
+from medsegdiff.nn.transformer import TransformerBottom, TransformerLayer, positions_at
 from tests.makers import denoised, losses_of, randomised, small_network
 
 
@@ -54,11 +55,11 @@ def test_the_anchor_is_the_condition_model_of_the_paper_and_its_denoiser_is_free
     assert costs["anchor"].condition_gmac < paper.condition_gmac
 
 
-OWN = ("nnunet-tiny", "v2-fast-tiny")
-"""Small presets with recipes of their own."""
+ALIKE = ("v1-tiny", "ensdiff-tiny", "segdiff-tiny", "msd-transunet-tiny", "anchor-tiny", "v2-tiny")
+"""Small presets with one recipe; the others have recipes of their own."""
 
 
-@pytest.mark.parametrize("name", [name for name in preset_names() if name.endswith("-tiny") and name not in OWN])
+@pytest.mark.parametrize("name", ALIKE)
 def test_small_presets_have_the_recipe_of_v2_tiny_and_a_size_to_compare(name: str) -> None:
     ours, reference = load_preset(name), load_preset("v2-tiny")
     assert (ours.diffusion, ours.loss, ours.train) == (
@@ -131,6 +132,20 @@ def test_a_layer_of_the_transformer_is_pytorchs() -> None:
     )
     tokens = torch.randn(2, 7, 12)
     assert torch.allclose(ours(tokens), theirs(tokens), atol=1e-5)
+
+
+def test_a_layer_drops_values_in_training_alone() -> None:
+    layer, tokens = TransformerLayer(12, heads=3, ratio=2, dropout=0.5), torch.randn(2, 7, 12)
+    assert not torch.equal(layer.train()(tokens), layer(tokens))
+    assert torch.equal(layer.eval()(tokens), layer(tokens))
+
+
+def test_learned_positions_are_resized_as_by_scipys_zoom() -> None:
+    table = torch.randn(1, 16, 5)
+    grid = table.view(4, 4, 5).numpy()
+    zoomed = ndimage.zoom(grid, (6 / 4, 9 / 4, 1), order=1)
+    assert torch.allclose(positions_at(table, (6, 9)), torch.from_numpy(zoomed).reshape(1, 54, 5), atol=1e-6)
+    assert positions_at(table, (4, 4)) is table
 
 
 def test_the_transformer_knows_where_a_token_is_and_when() -> None:

@@ -24,6 +24,19 @@ class NetworkConfig(Component):
     """Entry of the registry of models."""
 
 
+class PretrainedConfig(NetworkConfig):
+    """Base of the settings of a network whose authors began with weights that others had trained."""
+
+    weights: str | tuple[str, ...] | None = None
+    """Local file of such weights that training begins with, or several of them; ``null`` begins from scratch. Nothing
+    is ever downloaded, and later nothing needs the file."""
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """The files, if any."""
+        return (self.weights,) if isinstance(self.weights, str) else self.weights or ()
+
+
 DEFAULT_NETWORK = "medsegdiff-v2"
 """Whose settings a configuration has that names no network, or one that brings no settings of its own."""
 

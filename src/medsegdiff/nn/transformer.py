@@ -1,6 +1,8 @@
-"""Attention: the transformer of TransUNet's bottom, and the spatial attention SA of the paper's ablation."""
+"""Attention: layers of vision transformers, and the spatial attention SA of the paper's ablation."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float
@@ -13,15 +15,23 @@ from medsegdiff.nn.ss_former import positions
 class TransformerLayer(nn.Module):
     """Attention of every token to all, then a perceptron, each after a norm and with a way around it.
 
-    Source: Dosovitskiy et al. (2021), An Image is Worth 16×16 Words, equations 2 and 3.
+    Source: Dosovitskiy et al. (2021), An Image is Worth 16×16 Words, equations 2 and 3; dropout: appendix B.1.
+
+    Args:
+        dim: Width of a token, a multiple of ``heads``.
+        heads: Of the attention.
+        ratio: Hidden width of the perceptron over ``dim``.
+        dropout: Share of the values that is dropped after each layer of the perceptron, while training.
+        eps: Of the norms.
     """
 
-    def __init__(self, dim: int, *, heads: int, ratio: int) -> None:
+    def __init__(self, dim: int, *, heads: int, ratio: int, dropout: float = 0.0, eps: float = 1e-5) -> None:
         super().__init__()
         self.heads = heads
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, ratio * dim), nn.GELU(), nn.Linear(ratio * dim, dim))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "b l dim"]) -> Float[Tensor, "b l dim"]:
         """Apply both."""
@@ -29,8 +39,29 @@ class TransformerLayer(nn.Module):
         q, k, v = parts.permute(2, 0, 3, 1, 4)  # (b, heads, l, d)
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (b, l, heads*d)
         tokens = tokens + self.out(seen)  # equation 2
-        out: Tensor = tokens + self.mlp(self.norm_mlp(tokens))  # equation 3
+        widen, bend, leave = self.mlp
+        hidden = self.dropout(bend(widen(self.norm_mlp(tokens))))
+        out: Tensor = tokens + self.dropout(leave(hidden))  # equation 3
         return out
+
+
+def positions_at(table: Float[Tensor, "1 n dim"], size: tuple[int, int]) -> Float[Tensor, "1 l dim"]:
+    """Resize learned positions of a square grid to that of another image, linearly, corner on corner.
+
+    Source: Dosovitskiy et al. (2021), section 3.2, fine-tuning at higher resolution.
+
+    Args:
+        table: Of n = side × side places, row by row.
+        size: Height and width of the grid in question.
+
+    Returns:
+        A position for each of its places; the table itself where the size is its own.
+    """
+    side = math.isqrt(table.shape[1])
+    if size == (side, side):
+        return table
+    grid = table.transpose(1, 2).unflatten(2, (side, side))  # (1, dim, side, side)
+    return F.interpolate(grid, size, mode="bilinear", align_corners=True).flatten(2).transpose(1, 2)
 
 
 class TransformerBottom(nn.Module):
