@@ -18,6 +18,8 @@ from medsegdiff.models.base import DiffusionModel
 
 DRAWN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "weight": lambda n: n / np.sqrt(np.prod(n.shape[1:])),
+    "weight96": lambda n: 96 * n / np.sqrt(np.prod(n.shape[1:])),
+    "embed": lambda n: 0.5 * n,
     "bias": lambda n: 0.1 * n,
     "mean": lambda n: 0.1 * n,
     "scale": lambda n: 1 + 0.1 * n,

@@ -94,6 +94,7 @@ SMALL_NETWORKS = {
         "model.transformer_heads=2",
     ),
     "anchor": ("model.condition_widths=[8, 16, 16]", "model.num_blocks=1"),
+    "mtseg": ("model.widths=[8, 8, 16]",),
     "nnunet": ("model.levels=4", "model.channels=8", "model.max_channels=16"),
 }
 """The same for networks with settings of their own, by name."""

@@ -6,6 +6,7 @@ from medsegdiff.models import (  # noqa: F401  (they register themselves)
     medsegdiff_v1,
     medsegdiff_v2,
     msd_transunet,
+    mtseg,
     nnunet,
     release,
     segdiff,

@@ -29,12 +29,32 @@ def soft_dice(
     Returns:
         In [0, 1].
     """
+    both, sizes = overlap(probability, mask, labelled=labelled, batch=batch)
+    return (1 - (2 * both + 1) / (sizes + 1)).mean(dim=-1).expand(len(mask))
+
+
+def overlap(
+    probability: Float[Tensor, "b k h w"],
+    mask: Float[Tensor, "b k h w"],
+    *,
+    labelled: Float[Tensor, "b 1 h w"] | None = None,
+    batch: bool = False,
+) -> tuple[Float[Tensor, "*b k"], Float[Tensor, "*b k"]]:
+    """Sum what soft Dice compares, over pixels.
+
+    Args:
+        probability: In [0, 1].
+        mask: 0 and 1.
+        labelled: 0 where nobody labelled: such pixels do not count.
+        batch: Whether the pixels of all images count together.
+
+    Returns:
+        Of the product, and of both by themselves: by image, or of the batch.
+    """
     if labelled is not None:
         probability, mask = probability * labelled, mask * labelled
     over = (0, 2, 3) if batch else (2, 3)
-    both = (probability * mask).sum(dim=over)  # (b, k), or (k,)
-    either = probability.sum(dim=over) + mask.sum(dim=over)
-    return (1 - (2 * both + 1) / (either + 1)).mean(dim=-1).expand(len(mask))
+    return (probability * mask).sum(dim=over), probability.sum(dim=over) + mask.sum(dim=over)
 
 
 def cross_entropy(
