@@ -1,19 +1,20 @@
-"""Masks of one structure that lie in several files, an instance each: they are read as one."""
+"""Masks of one structure that lie in several files, an instance each: they are read as one, and on request apart."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
+from scipy.ndimage import find_objects
 
 from medsegdiff.data.masks import MaskFile, MaskReader, Masks, whole
 from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.listing import LeftOut
-from medsegdiff.labels import MAX_CLASSES
+from medsegdiff.labels import MAX_CLASSES, Labels
 from medsegdiff.types import Geometry
 
 
@@ -27,6 +28,15 @@ class UnitedReader(MaskReader):
     def files(self, path: MaskFile) -> Sequence[Path]:
         """List the instances of a mask, a file each."""
         return self.instances.get(whole(path), (whole(path),))
+
+    @property
+    def apart(self) -> bool:
+        """Whether the instances of a mask lie in files of their own."""
+        return True
+
+    def parts(self, path: MaskFile) -> Iterator[UInt8[np.ndarray, " *s"]]:
+        """Read the instances of a mask one by one."""
+        yield from map(super().values, self.files(path))
 
     def values(self, path: MaskFile) -> UInt8[np.ndarray, " *s"]:
         """Read the instances of a mask, and unite them."""
@@ -66,3 +76,28 @@ def united(folders: Mapping[str, Mapping[str, MaskFile]], *, where: Path, left_o
     files = {name: paths[0] for name, paths in found.items()}
     reader = UnitedReader({paths[0]: paths for paths in found.values()})
     return Masks({"": files}, kind="flat", where=where, reader=reader, left_out=left_out)
+
+
+def kept_apart(masks: Masks, name: str, labels: Labels, *, index: int) -> Int32[np.ndarray, "r *s"]:
+    """Number the instances of one channel of a case as they were drawn, from 1 on: a label map by rater."""
+    files = [(path, index) for path in masks.files(name)]
+    of_channel = [(files[index][0], 0)] if masks.kind == "structures" else files
+    return np.stack(
+        [
+            _numbered(labels.read_channel(values, path, channel) for values in masks.reader.parts(path))
+            for path, channel in of_channel
+        ]
+    )
+
+
+def _numbered(instances: Iterable[UInt8[np.ndarray, " *s"]]) -> Int32[np.ndarray, " *s"]:
+    """Number instances; where some overlap, a pixel is of the smallest, so that one that lies in another stays."""
+    crops, shape = [], tuple[int, ...]()
+    for mask in instances:  # of each only the box around it is kept
+        shape = mask.shape
+        crops += [(box, mask[box] > 0) for box in find_objects(mask)]
+    labels = np.zeros(shape, np.int32)
+    crops.sort(key=lambda crop: -np.count_nonzero(crop[1]))
+    for number, (box, drawn) in enumerate(crops, start=1):
+        labels[box][drawn] = number
+    return labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,6 +40,15 @@ Kind = Literal["flat", "raters", "structures"]
 class MaskReader:
     """Reads mask files: pictures and volumes. A layout may read others, or parts of files."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether the instances of a mask lie in files of their own."""
+        return False
+
+    def parts(self, path: MaskFile) -> Iterator[UInt8[np.ndarray, " *s"]]:
+        """Read the instances of a mask one by one, where they lie apart; else the whole."""
+        yield self.values(path)
+
     def values(self, path: MaskFile) -> UInt8[np.ndarray, " *s"]:
         """Read a mask."""
         return read_mask(whole(path))
@@ -59,7 +68,19 @@ class ThresholdReader(MaskReader):
 
     def values(self, path: MaskFile) -> UInt8[np.ndarray, " *s"]:
         """Read a mask, 0 and 1."""
-        return (self.levels.values(path) >= self.threshold).astype(np.uint8)
+        return self._cut(self.levels.values(path))
+
+    @property
+    def apart(self) -> bool:
+        """Whether the instances of a mask lie in files of their own."""
+        return self.levels.apart
+
+    def parts(self, path: MaskFile) -> Iterator[UInt8[np.ndarray, " *s"]]:
+        """Read the instances of a mask one by one, 0 and 1."""
+        yield from map(self._cut, self.levels.parts(path))
+
+    def _cut(self, levels: UInt8[np.ndarray, " *s"]) -> UInt8[np.ndarray, " *s"]:
+        return (levels >= self.threshold).astype(np.uint8)
 
     def geometry(self, path: MaskFile) -> Geometry:
         """Find out where a mask lies."""
