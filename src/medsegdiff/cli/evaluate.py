@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -15,6 +15,10 @@ from medsegdiff.cli.console import info, people, result, track, warn
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation import Evaluation
+    from medsegdiff.metrics.lesions import LesionRule
+
+
+WITH = "With --lesions: "
 
 
 def evaluate(
@@ -42,6 +46,29 @@ def evaluate(
             "each: scores against each, averaged."
         ),
     ] = "majority",
+    lesions: Annotated[
+        Literal["components", "drawn"] | None,
+        typer.Option(
+            help="Score lesion by lesion too: F1, lesion-wise Dice, panoptic quality. Lesions of the references are "
+            "connected components, or as drawn, where each has a mask file of its own.",
+            show_default=False,
+        ),
+    ] = None,
+    lesion_iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help=f"{WITH}found where the IoU is above. [default: 0.5]")
+    ] = None,
+    lesion_above: Annotated[
+        float | None, typer.Option(min=0, help=f"{WITH}only larger ones, in mm³; pixels for pictures. [default: 0]")
+    ] = None,
+    lesion_dilation: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help=f"{WITH}those that meet when grown by so many pixels are one for lesion_dice. [default: 3 or 0]"
+        ),
+    ] = None,
+    connectivity: Annotated[
+        int | None, typer.Option(help=f"{WITH}neighbours of a pixel: 4, 8; 6, 18, 26. [default: all]")
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")] = True,
     set_: options.Reading = None,
     as_json: options.AsJson = False,
@@ -64,6 +91,7 @@ def evaluate(
         fusion=fusion,
         tolerance=tolerance,
         reference=reference,
+        lesions=_rule(lesions, iou=lesion_iou, above=lesion_above, dilation=lesion_dilation, connectivity=connectivity),
         track=track,
     )
     if out is not None:
@@ -80,6 +108,20 @@ def evaluate(
         warn(warning)
 
 
+def _rule(instances: Literal["components", "drawn"] | None, **given: int | float | None) -> LesionRule | None:
+    """Make the rule for lesions of what was given of it."""
+    from medsegdiff.errors import ConfigError
+    from medsegdiff.metrics.lesions import LesionRule
+
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if instances is None and known:
+        told = ", ".join(f"{name} {value:g}" for name, value in known.items())
+        raise ConfigError(
+            f"The {told} of lesions is given, but not what lesions are. Add --lesions components or drawn."
+        )
+    return None if instances is None else LesionRule(instances, **known)
+
+
 def show(made: Evaluation) -> None:
     """Print the summary as a table, with the conventions behind the numbers."""
     people.print(_table(made))
@@ -88,6 +130,8 @@ def show(made: Evaluation) -> None:
     for name, text in made.conventions.items():
         info(f"{name}: {text}")
     info(f"empty masks: {made.empty}")
+    for name, of in made.all_lesions.items():
+        info(f"lesions{'' if name == 'all' else f' of {name}'}: {of}")
     for measure, numbers in made.summary.items():
         result(f"{measure} {numbers.mean:.6f}")
 

@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from medsegdiff.evaluation.consensus import Consensus, references_of
+from medsegdiff.evaluation.lesions import drawn_lesions, lesions_of
 from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.pool import Pool, areas_under_risk
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.evaluation.stated import size_scores
 from medsegdiff.metrics.calibration import near
 from medsegdiff.metrics.distribution import agreement, distribution_scores, rater_dice
+from medsegdiff.metrics.lesions import Lesions
 from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
 from medsegdiff.metrics.reliability import Calibration
@@ -43,6 +45,8 @@ class CaseScores:
     """Structures that a reference holds."""
     pools: dict[str, Pool]
     """Sums over pixels by structure; none without probabilities."""
+    lesions: dict[str, Lesions]
+    """Counted by structure, where that was asked for."""
     seen: Appearance
     """What the largest predicted structure looks like."""
 
@@ -81,6 +85,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     """Score a case."""
     geometry = common_grid(name, pairing)
     numbers, empty, held, pools, seen = [], [], set(), {}, []
+    lesions: dict[str, Lesions] = {}
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
         truths, predicted = structure.references(), structure.predicted
         found = [all_scores(predicted, truth, spacing=geometry.spacing, tolerance=tolerance) for truth in truths]
@@ -89,6 +94,10 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
             pools[structure.name], of_pixels = _of_pixels(structure, structure.probability, truths)
             values |= _measures(of_pixels)
         values |= _measures(_sizes(name, structure, truths, pairing, geometry))
+        if pairing.lesions is not None:
+            counted = _lesions(name, structure, truths, pairing, geometry)
+            lesions |= {structure.name: sum(counted[1:], counted[0])} if structure.labelled else {}
+            values |= _measures(_averaged([of.numbers() for of in counted]))
         numbers.append(values if structure.labelled else dict.fromkeys(values, float("nan")))
         held |= {structure.name} if truths.any() else set()
         empty += [EMPTY[bool(predicted.any()), bool(truth.any())] for truth in truths if structure.labelled]
@@ -101,6 +110,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         tuple(empty),
         frozenset(held),
         pools,
+        lesions,
         largest,
     )
 
@@ -112,6 +122,15 @@ def _sizes(
     image = pairing.stated.get(name)
     sizes = image.sizes if image is not None and structure.counted is None else None
     return size_scores(truths, structure.members, sizes, structure=structure.name, geometry=geometry)
+
+
+def _lesions(
+    name: str, structure: Structure, truths: Bool[np.ndarray, "n *s"], pairing: Pairing, geometry: Geometry
+) -> list[Lesions]:
+    """Count lesions, against each reference."""
+    drawn = drawn_lesions(name, pairing, structure.name)
+    assert pairing.lesions is not None
+    return lesions_of(structure.predicted, truths, drawn, rule=pairing.lesions, spacing=geometry.spacing)
 
 
 def _ensemble_scores(structure: Structure) -> dict[Measure, float]:

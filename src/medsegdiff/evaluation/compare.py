@@ -162,6 +162,7 @@ def _check_setup(first: Run, other: Run) -> None:
         ("tolerance", "tolerances of nsd"),
         ("raters", "numbers of raters"),
         ("reference_of_several", "references made of several raters (evaluate --reference)"),
+        ("lesions", "rules for lesions"),
     ):
         _check_alike(first, other, words, [getattr(run.setup, key) for run in (first, other)])
 

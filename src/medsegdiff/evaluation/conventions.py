@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medsegdiff.evaluation.lesions import rule_in_words
 from medsegdiff.evaluation.results import Setup
 
 CONVENTIONS = {
@@ -32,6 +33,8 @@ def of_setup(setup: Setup) -> dict[str, str]:
     said = {}
     if setup.tolerance is not None:
         said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
+    if setup.lesions is not None:
+        said["lesion"] = rule_in_words(setup.lesions, setup.unit)
     if setup.members_are:
         said["members"] = f"{setup.members_are}. {CHOSEN}"
     elif setup.members and setup.members_least != setup.members:

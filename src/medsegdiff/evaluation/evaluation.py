@@ -16,13 +16,15 @@ from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.evaluation.case import CaseScores, score_case, structures_of
 from medsegdiff.evaluation.consensus import Consensus, check_consensus, in_words
 from medsegdiff.evaluation.conventions import CONVENTIONS, FAILURE, of_setup
+from medsegdiff.evaluation.lesions import rule_told, settled
 from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
-from medsegdiff.evaluation.pool import Pool
+from medsegdiff.evaluation.pool import Pool, added_up
 from medsegdiff.evaluation.results import Results, Setup
 from medsegdiff.evaluation.scores import Scores
 from medsegdiff.evaluation.stated import failures, stated_of
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition
+from medsegdiff.metrics.lesions import LesionRule, Lesions
 from medsegdiff.metrics.plausibility import warning_of
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.metrics.surface import TOLERANCE
@@ -41,6 +43,8 @@ class Evaluation(Results):
     """How many masks were empty: ``no_reference``, ``no_prediction``, ``both``."""
     pools: Mapping[str, Pool] = field(default_factory=dict)
     """By structure: sums over the pixels of all cases; without probabilities there are none."""
+    lesions: Mapping[str, Lesions] = field(default_factory=dict)
+    """By structure: lesions of all cases, where they were counted."""
     correlation: Mapping[str, float] = field(default_factory=dict)
     """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
     failure: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -71,6 +75,14 @@ class Evaluation(Results):
         pools = list(self.pools.values())
         return sum(pools[1:], pools[0]) if pools else None
 
+    @property
+    def all_lesions(self) -> dict[str, Lesions]:
+        """Lesions of all cases by structure, and before them those of ``all`` structures."""
+        counted = list(self.lesions.values())
+        if not counted:
+            return {}
+        return {"all": sum(counted[1:], counted[0]), **(self.lesions if len(counted) > 1 else {})}
+
     def to_dict(self) -> dict[str, Any]:
         """Give the content of ``metrics.json``."""
         pools = {"all": self.pooled, **self.pools} if len(self.pools) > 1 else {"all": self.pooled}
@@ -78,6 +90,7 @@ class Evaluation(Results):
             **super().to_dict(),
             "empty": self.empty,
             "pooled": {name: pool.to_dict() for name, pool in pools.items() if pool is not None},
+            "lesions": {name: counted.to_dict() for name, counted in self.all_lesions.items()},
             "correlation": self.correlation,
             "failure": self.failure,
             "ensemble_curve": None if self.curve is None else self.curve.to_dict(),
@@ -97,6 +110,7 @@ def evaluate(
     fusion: str = "staple",
     tolerance: float = TOLERANCE,
     reference: Consensus = "majority",
+    lesions: LesionRule | None = None,
     track: Track = no_progress,
 ) -> Evaluation:
     """Score predicted masks, with members and probabilities where they are saved.
@@ -116,13 +130,14 @@ def evaluate(
         reference: What several raters are taken for: their ``majority`` (a tie is foreground: of two raters it is
             their union), ``union``, ``intersection``, or ``each``: metrics against a reference are computed with
             each and averaged. Metrics of raters and the share of them, which calibration is against, stay as they are.
+        lesions: How lesions are counted, for scores lesion by lesion; ``None``: they are not.
         track: Shows progress.
 
     Returns:
         The scores.
 
     Raises:
-        ConfigError: If there is no such ``reference``.
+        ConfigError: If there is no such ``reference``, or the rule for ``lesions`` does not fit.
         DataError: If a case is missing on either side, or masks can't be understood.
     """
     check_consensus(reference)
@@ -137,6 +152,8 @@ def evaluate(
         track=track,
     )
     pairing = replace(pairing, consensus=reference, stated=stated_of(predictions, pairing.names))
+    if lesions is not None:
+        pairing = replace(pairing, lesions=settled(lesions, pairing, ndim=3 if _volumes(pairing) else 2))
     scored = _scored(pairing, tolerance, track)
     scores = Scores.of_cases((case.name, case.group, case.numbers) for case in scored)
     empty = [kind for case in scored for kind in case.empty]
@@ -145,7 +162,8 @@ def evaluate(
         scores.means(),
         _setup(pairing, predictions, references, tolerance),
         empty={kind: empty.count(kind) for kind in ("no_reference", "no_prediction", "both")},
-        pools=_pooled(scored),
+        pools=added_up([case.pools for case in scored]),
+        lesions=added_up([case.lesions for case in scored]),
         correlation=_correlation(scores),
         failure=failures(scores, pairing.stated),
         warnings=_doubts(scored, pairing),
@@ -175,15 +193,6 @@ def _doubts(scored: Sequence[CaseScores], pairing: Pairing) -> tuple[str, ...]:
     return tuple(filter(None, [masks, *pairing.structures.doubts(held)]))
 
 
-def _pooled(scored: Sequence[CaseScores]) -> dict[str, Pool]:
-    """Pool the pixels of all cases, by structure."""
-    pools: dict[str, Pool] = {}
-    for case in scored:
-        for name, pool in case.pools.items():
-            pools[name] = pools[name] + pool if name in pools else pool
-    return pools
-
-
 def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: float) -> Setup:
     """Say what was scored."""
     given = pairing.predictions
@@ -204,6 +213,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
         unit="mm" if _volumes(pairing) else "px",
         probability_is=given.probability_is,
         reference=pairing.consensus,
+        lesions=rule_told(pairing.lesions),
     )
 
 

@@ -26,6 +26,7 @@ from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.listing import in_words, list_images
 from medsegdiff.io.names import folder_name, image_name
 from medsegdiff.labels import Labels
+from medsegdiff.metrics.lesions import LesionRule
 from medsegdiff.types import Geometry
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Pairing:
     """What several raters are taken for."""
     stated: Mapping[str, ImageRecord] = field(default_factory=dict)
     """What ``segment.json`` says of each case."""
+    lesions: LesionRule | None = None
+    """How lesions are counted; ``None``: they are not."""
 
     @property
     def labels(self) -> Labels:

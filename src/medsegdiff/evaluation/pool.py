@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from medsegdiff.data.split import evenly
+from medsegdiff.metrics.lesions import Lesions
 from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Curve, Selection, aurc, excess_aurc
 
@@ -38,6 +40,18 @@ class Pool:
             "risk_coverage": _points(self.selection.risk_coverage()),
             "dice_coverage": _points(self.selection.dice_coverage(referred=True)),
         }
+
+
+Sums = TypeVar("Sums", Pool, Lesions)
+
+
+def added_up(cases: Iterable[Mapping[str, Sums]]) -> dict[str, Sums]:
+    """Add up what was counted in each case, by structure."""
+    found: dict[str, Sums] = {}
+    for case in cases:
+        for name, of_case in case.items():
+            found[name] = found[name] + of_case if name in found else of_case
+    return found
 
 
 def areas_under_risk(selection: Selection) -> dict[str, float]:

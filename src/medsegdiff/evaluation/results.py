@@ -49,6 +49,8 @@ class Setup:
     """Where the foreground's probability comes from, in words."""
     reference: Consensus = "majority"
     """What several raters were taken for; earlier files knew their majority alone."""
+    lesions: dict[str, Any] | None = None
+    """The rule by which lesions were counted; ``None``: they were not."""
 
     @property
     def members_are(self) -> str:

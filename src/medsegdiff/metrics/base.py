@@ -12,6 +12,9 @@ from jaxtyping import Bool
 from medsegdiff.errors import ShapeError
 from medsegdiff.registry import Registry
 
+SLACK = 1e-6
+"""Relative error of floating-point distances and volumes: ten pixels of 0.7 mm are within 7 mm."""
+
 
 @dataclass(frozen=True)
 class Empty:
@@ -69,6 +72,8 @@ METRICS: Registry[Metric, dict[str, Any]] = Registry("metric", dict)
 """Metrics of two masks, with their ``definition`` and ``better``: ``higher`` or ``lower``."""
 ENSEMBLE_METRICS: Registry[Callable[..., Any], dict[str, Any]] = Registry("ensemble metric", dict)
 """Numbers of members, probabilities or several raters; ``better`` is empty where neither way is."""
+LESION_METRICS: Registry[Callable[..., float], dict[str, Any]] = Registry("lesion metric", dict)
+"""Numbers of the lesions that were counted, with the same facts as metrics of masks."""
 
 
 def better(metric: str) -> str:
@@ -96,7 +101,7 @@ def definition(metric: str) -> str:
 
 
 def _fact(metric: str, name: str) -> str:
-    known = next((of for of in (METRICS, ENSEMBLE_METRICS) if metric in of), None)
+    known = next((of for of in (METRICS, ENSEMBLE_METRICS, LESION_METRICS) if metric in of), None)
     return "" if known is None else str(known[metric].facts.get(name, ""))
 
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medsegdiff.metrics.base import METRICS, Empty, check_shapes
+from medsegdiff.metrics.base import METRICS, SLACK, Empty, check_shapes
 from medsegdiff.metrics.borders import border_distances
 
 TOLERANCE = 1.0
 """Distance that NSD forgives unless told otherwise: 1 mm, or 1 pixel for pictures."""
-SLACK = 1e-6
-"""Relative error of floating-point distances: ten pixels of 0.7 mm are within 7 mm."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.report.cases import choose, gallery, swatches
-from medsegdiff.report.html import Cell, Section, Table, case_table, number, summary_table, write_report
+from medsegdiff.report.html import LABELS, Cell, Section, Table, case_table, number, summary_table, write_report
 from medsegdiff.report.plots import distributions, ensemble, reliability, selective
 
 MOST_OPEN = 40
@@ -24,6 +24,7 @@ def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None
     sections = (
         _headline(evaluation),
         _scores(evaluation),
+        _lesions(evaluation),
         distributions(evaluation),
         reliability(evaluation),
         selective(evaluation),
@@ -78,6 +79,32 @@ def _scores(evaluation: Evaluation) -> Section:
     text += f" {evaluation.conventions['members']}" if evaluation.setup.members_are else ""
     meant = Section("How the numbers are defined, empty masks among them", terms=evaluation.conventions)
     return Section("Scores", text, tables=[summary_table(evaluation)], folded=[meant])
+
+
+def _lesions(evaluation: Evaluation) -> Section | None:
+    """Show how many lesions were found, and the metrics of all of them together."""
+    counted = evaluation.all_lesions
+    if not counted:
+        return None
+    metrics = ("lesion_f1", "pq")
+    heads = [
+        "structure",
+        "in references",
+        "found",
+        "missed",
+        "false",
+        "no lesion",
+        *(f"pooled {LABELS[m]}" for m in metrics),
+    ]
+    rows = []
+    for name, of in counted.items():
+        found, numbers = of.matching, of.numbers()
+        counts = map(str, (found.tp + found.fn, found.tp, found.fn, found.fp, of.without))
+        rows.append([*map(Cell, (name, *counts)), *(Cell(number(numbers[m], m)) for m in metrics)])
+    text = (
+        f"{evaluation.conventions['lesion']} No lesion: comparisons in which neither mask has one, which no mean has."
+    )
+    return Section("Lesions of all cases", text, tables=[Table([*map(Cell, heads)], rows)])
 
 
 def _failures(evaluation: Evaluation) -> Section | None:
