@@ -20,6 +20,7 @@ class Format(StrEnum):
     CSV = "csv"
     LATEX = "latex"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 def out_folder(help_: str) -> Any:
@@ -66,4 +67,4 @@ Sampler = Annotated[
 Spacing = Annotated[str | None, _some("trailing, linspace, logsnr or regions.", autocompletion=complete.spacings)]
 Fusion = Annotated[str | None, _some("staple, mean, majority or dice.", autocompletion=complete.fusions)]
 Split = Annotated[str | None, _some("Only this part (train, val, test) of the split.")]
-TableFormat = Annotated[Format, typer.Option("--format", help="text, csv, latex or markdown.")]
+TableFormat = Annotated[Format, typer.Option("--format", help="text, csv, latex, markdown or html.")]

@@ -1,4 +1,4 @@
-"""Writing a table that is laid out: as text, CSV, LaTeX or Markdown."""
+"""Writing a table that is laid out: as text, CSV, LaTeX, Markdown or a page."""
 
 from __future__ import annotations
 
@@ -141,9 +141,17 @@ def _latex(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 
+def as_html(table: Printed) -> str:
+    """Write a page of its own, without a network."""
+    from medsegdiff.paper.page import page  # what draws pages takes long to import
+
+    return page(table)
+
+
 FORMATS: dict[str, Callable[[Printed], str]] = {
     "text": as_text,
     "csv": as_csv,
     "latex": as_latex,
     "markdown": as_markdown,
+    "html": as_html,
 }

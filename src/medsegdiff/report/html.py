@@ -97,6 +97,8 @@ class Section:
     """A gallery by heading."""
     terms: Mapping[str, str] = field(default_factory=dict)
     """Words → what they mean."""
+    notes: Sequence[str] = ()
+    """Sentences, a point each."""
     code: str = ""
     """Commands to copy."""
     folded: Sequence[Section] = ()
@@ -105,9 +107,14 @@ class Section:
 
 def write_report(path: Path, title: str, sections: Sequence[Section], *, warnings: Sequence[str] = ()) -> None:
     """Write a page."""
+    write_text(path, render(title, sections, warnings=warnings))
+
+
+def render(title: str, sections: Sequence[Section], *, warnings: Sequence[str] = ()) -> str:
+    """Put a page together."""
     template = resources.files("medsegdiff.report").joinpath("report.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    write_text(path, page.render(title=title, sections=sections, warnings=warnings, embed=_embed))
+    return page.render(title=title, sections=sections, warnings=warnings, embed=_embed)
 
 
 def _embed(picture: Path) -> str:
