@@ -16,11 +16,12 @@ from medsegdiff.config.spec import assumed
 from medsegdiff.errors import ConfigError, TrainingError
 from medsegdiff.evaluation.results import read_results
 from medsegdiff.models.base import budget
-from medsegdiff.paper import ablation
-from medsegdiff.paper.ablation import extended, interval, jobs_of, minutes_left
+from medsegdiff.paper import ablation, trials
+from medsegdiff.paper.ablation import extended, interval
 from medsegdiff.paper.ablation_plan import AblationPlan, find_variants
 from medsegdiff.paper.costs import ROWS
 from medsegdiff.paper.tables import load_table
+from medsegdiff.paper.trials import Trial, minutes_left
 from tests.integration.test_training import stopping_at
 from tests.makers import SMALL, make_folder
 from tests.program import call
@@ -49,7 +50,7 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    base, resumed, real = tmp_path_factory.mktemp("reproduced"), [], ablation.train
+    base, resumed, real = tmp_path_factory.mktemp("reproduced"), [], trials.train
     data, out = make_folder(base / "lesions"), base / "out"
     ask = ["paper", "table4", "--data", data, "--out", out, *ROW, "--row", "Baseline", "--seeds", "2", *ASK]
     patch = stopping_at(2)
@@ -57,7 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     patch.undo()
     finished = len(list(out.glob("runs/*/*/done.json")))
     with pytest.MonkeyPatch.context() as spy:
-        spy.setattr(ablation, "train", lambda *a, **k: resumed.append(k["resume"]) or real(*a, **k))
+        spy.setattr(trials, "train", lambda *a, **k: resumed.append(k["resume"]) or real(*a, **k))
         assert call(*ask) == 0
     return Made(out, data, first, finished, tuple(resumed))
 
@@ -66,6 +67,10 @@ def table_of(out: Path) -> dict[tuple[str, str], dict[str, str]]:
     """Read the CSV by method and whose."""
     with (out / "table4.csv").open(encoding="utf-8") as file:
         return {(row["method"], row["whose"]): row for row in csv.DictReader(file)}
+
+
+def trials_of(out: Path, data: Path, *rows: str, seeds: int = 1) -> list[Trial]:
+    return AblationPlan(str(data), 7.0, seeds=seeds).trials(out, find_variants(rows), data)
 
 
 def test_a_budget_of_seconds_goes_through_to_the_table(made: Made) -> None:
@@ -113,7 +118,7 @@ def test_what_is_finished_is_kept(
     made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, data = made
-    monkeypatch.setattr(ablation, "perform", lambda job, *_, **__: pytest.fail(f"{job} is there already"))
+    monkeypatch.setattr(trials, "perform", lambda trial, *_, **__: pytest.fail(f"{trial} is there already"))
     assert call("paper", "table4", "--data", data, "--out", out, *ROW, "--seeds", "1", *ASK) == 0
     shown = capsys.readouterr().out.splitlines()
     at = next(i for i, line in enumerate(shown) if line.split()[1:3] == ["U-SA", "paper"])
@@ -124,8 +129,8 @@ def test_what_is_finished_is_kept(
 def test_an_interrupted_reproduction_goes_on_from_the_checkpoint(made: Made) -> None:
     assert (made.first, made.finished_first) == (130, 0)
     assert made.resumed == (True, False, False, False)
-    (job, *_) = jobs_of(made.out, find_variants(["Baseline"]), 1)
-    assert job.facts()["steps"] > 2
+    (trial, *_) = trials_of(made.out, made.data, "Baseline")
+    assert trial.facts()["steps"] > 2
 
 
 def test_a_folder_goes_with_its_plan(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,12 +142,12 @@ def test_a_folder_goes_with_its_plan(made: Made, capsys: pytest.CaptureFixture[s
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Made) -> None:
     asked = []
 
-    def perform(job: ablation.Job, *_: object, **__: object) -> None:
-        asked.append((job.variant.name, job.seed))
-        if job.variant.name == "SA":
+    def perform(trial: Trial, *_: object, **__: object) -> None:
+        asked.append((trial.row, trial.seed))
+        if trial.row == "SA":
             raise TrainingError("not finite")
 
-    monkeypatch.setattr(ablation, "perform", perform)
+    monkeypatch.setattr(trials, "perform", perform)
     failed = ablation.ablate(
         AblationPlan(str(made.data), 1.0, seeds=2), find_variants(["SA", "U-SA"]), tmp_path / "out"
     )
@@ -151,18 +156,22 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
 
 
 def test_the_time_left_is_that_of_finished_runs(made: Made) -> None:
+    """Of a row of which some are finished theirs, of others that of all."""
     out, data = made
-    seconds = [job.facts()["seconds"] for job in jobs_of(out, find_variants(["Baseline", "U-SA"]), 2)]
-    every = jobs_of(out, find_variants(["Baseline", "U-SA", "SA"]), 3)
-    assert minutes_left(every, AblationPlan(str(data), 7.0)) == pytest.approx(5 * sum(seconds) / 4 / 60)
-    assert minutes_left(jobs_of(out / "nothing", find_variants(), 3), AblationPlan(str(data), 7.0)) == 15 * 7
+    seconds = {
+        row: [trial.facts()["seconds"] for trial in trials_of(out, data, row, seeds=2)] for row in ("Baseline", "U-SA")
+    }
+    every = trials_of(out, data, "Baseline", "U-SA", "SA", seeds=3)
+    means = [sum(of) / 2 / 60 for of in seconds.values()]
+    assert minutes_left(every, 7.0) == pytest.approx(sum(means) + 3 * sum(means) / 2)
+    assert minutes_left(trials_of(out / "nothing", data, seeds=3), 7.0) == 15 * 7
 
 
 def test_the_phantom_is_written_once(tmp_path: Path) -> None:
     asked = AblationPlan("phantom", 1.0)
     folder = asked.folder(tmp_path, counts=(2, 1, 1))
     assert len(list((folder / "images").iterdir())) == 4
-    assert (asked.label(folder), asked.config(find_variants()[0]).data.image_size) == ("phantom", 64)
+    assert (asked.label, asked.config(find_variants()[0]).data.image_size) == ("phantom", 64)
     assert asked.folder(tmp_path) == folder
     assert len(list((folder / "images").iterdir())) == 4  # else all 480 would be there
 

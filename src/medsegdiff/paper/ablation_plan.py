@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medsegdiff.config.base import DEFAULT_NETWORK
 from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
-from medsegdiff.data.dataset import DATASETS
-from medsegdiff.data.open import detect
-from medsegdiff.data.phantom import PhantomSource, write_phantom
-from medsegdiff.errors import ConfigError, DataError, nearest, some
-from medsegdiff.io.atomic import write_json
-from medsegdiff.io.names import folder_name
+from medsegdiff.errors import ConfigError, nearest
+from medsegdiff.paper.given_data import SMALL, folder_of, is_made, label_of, resolved_name
+from medsegdiff.paper.trials import RECIPE, Trial, claim
 
-PLAN, DATA, PHANTOM = "plan.json", "data", "phantom"
-RECIPE = ("train.max_steps=1000000000", "train.val_every=1000000000", "train.val_cases=8")
-"""Time is the only limit, and validation comes once, at the end, so that no run chooses among its weights."""
-SMALL = ("data.image_size=64",)
-"""For the phantom: what ``medsegdiff demo`` trains on."""
-GROWS = ("seeds", "rows")
+NO_LIMIT = "train.max_steps=1000000000"
+"""Time is the only limit."""
+GROWS = ("seeds",)
 """What may be added to later."""
 
 
@@ -91,9 +83,9 @@ class AblationPlan:
     """Of the sampler."""
 
     def config(self, variant: Variant, seed: int = 0) -> Config:
-        """Make the configuration of a run."""
-        own = (*RECIPE, f"train.max_minutes={self.minutes}", f"train.seed={seed}")
-        small = SMALL if self.made else ()
+        """Make the configuration of a trial."""
+        own = (NO_LIMIT, *RECIPE, f"train.max_minutes={self.minutes}", f"train.seed={seed}")
+        small = SMALL if is_made(self.data) else ()
         config = load_preset(self.preset, [*own, *small, *self.changes])
         if config.model.name != DEFAULT_NETWORK:
             raise ConfigError(
@@ -104,45 +96,31 @@ class AblationPlan:
 
     def claim(self, out: Path) -> None:
         """Make a folder this plan's own, or find that it is already."""
-        own = _comparable(
-            dataclasses.asdict(self) | {"data": self.data if self.made else str(Path(self.data).resolve())}
-        )
-        if out.exists() and any(out.iterdir()):
-            if not (out / PLAN).is_file():
-                raise ConfigError(f"{out} holds something that is not a reproduction. Choose another --out.")
-            before = _comparable(json.loads((out / PLAN).read_text(encoding="utf-8")))
-            if changed := sorted(key for key in own if own[key] != before.get(key)):
-                raise ConfigError(
-                    f"{out} holds a reproduction with other values of {some(changed)}. Repeat them to go on with it, "
-                    "or choose another --out. Seeds and rows may be added."
-                )
-        write_json(out / PLAN, own)
-
-    @property
-    def made(self) -> bool:
-        """Whether the data are made, not read."""
-        return self.data == PHANTOM and not Path(self.data).exists()
+        values = dataclasses.asdict(self) | {"data": resolved_name(self.data)}
+        claim(out, {key: value for key, value in values.items() if key not in GROWS})
 
     def folder(self, out: Path, *, counts: tuple[int, int, int] = (400, 40, 40)) -> Path:
         """Give the folder of the data; the phantom is written first, with so many cases to train, validate and test."""
-        if not self.made:
-            if not Path(self.data).exists():
-                raise DataError(f"{self.data}: there is no such folder. Give a data folder, or {PHANTOM}.")
-            return Path(self.data)
-        if not (out / DATA / "split.csv").is_file():  # written last
-            write_phantom(PhantomSource(self.config(Variant("")).data, counts=counts), out / DATA)
-        return out / DATA
+        return folder_of(self.data, out, self.config(Variant("")).data, counts=counts)
 
-    def label(self, folder: Path) -> str:
+    @property
+    def label(self) -> str:
         """Name the data: the benchmark whose layout they have, else the folder."""
-        if self.made:
-            return PHANTOM
-        asked = load_preset(self.preset, self.changes).data.layout
-        layout = detect(folder) if asked == "auto" else asked
-        benchmark = layout is not None and DATASETS[layout].facts.get("kind") == "benchmark"
-        return str(layout) if benchmark else folder_name(folder)
+        return label_of(self.data, load_preset(self.preset, self.changes).data)
 
-
-def _comparable(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what may be added to, and let tuples be lists, as they come back from JSON."""
-    return {key: json.loads(json.dumps(value)) for key, value in values.items() if key not in GROWS}
+    def trials(self, out: Path, variants: Sequence[Variant], data: Path) -> list[Trial]:
+        """List the trials: a seed of all rows, then the next, so that what is there early can be compared."""
+        return [
+            Trial(
+                row=variant.name,
+                data=data,
+                seed=seed,
+                folder=out / "runs" / variant.name.replace(" ", "-") / f"seed-{seed}",
+                config=self.config(variant, seed),
+                members=self.members,
+                steps=self.steps,
+                ensemble=True,
+            )
+            for seed in range(self.seeds)
+            for variant in variants
+        ]
