@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +12,11 @@ from typer.core import TyperGroup
 
 from medsegdiff.cli import command, options
 from medsegdiff.cli.console import info, out, people, result, track
-from medsegdiff.errors import ConfigError, nearest
+from medsegdiff.cli.paper_tables import TEXT, Budget, Results, comparison, lay_out_results, show
+from medsegdiff.errors import ConfigError, nearest, some
 
 if TYPE_CHECKING:
     from medsegdiff.paper.figure3 import EnsembleBenchmark
-    from medsegdiff.paper.results import Costs
-
-TEXT = options.Format.TEXT
 
 
 class _Experiments(TyperGroup):
@@ -36,30 +33,7 @@ class _Experiments(TyperGroup):
 
 app = typer.Typer(help="Tables and figure 3 of the paper, ours beside them.", no_args_is_help=True, cls=_Experiments)
 
-Results = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="NAME=FOLDER of 'medsegdiff evaluate --out'; NAME/DATA=FOLDER for tables 1 and 4, DATA as the table heads "
-        "its columns. Table 5 also takes folders of segmentations and runs; a name may have several.",
-        show_default=False,
-    ),
-]
 File = Annotated[Path | None, options.out_file("File to write instead of printing.")]
-
-
-def lay_out_results(name: str, example: str) -> Callable[..., None]:
-    """Make the command of a table that compares data sets."""
-
-    def table(results: Results = None, format_: options.TableFormat = TEXT, file: File = None) -> None:
-        _lay_out(name, results or [], format_, file)
-
-    table.__doc__ = f"""Print {name}, our results beside the paper's numbers, and what is known to be wrong with these.
-
-    Example: `medsegdiff paper {name} {example}`
-
-    A row of ours stands below the paper's row of the same name; without results the paper's alone are printed.
-    """
-    return table
 
 
 def table4(
@@ -67,9 +41,7 @@ def table4(
     data: Annotated[
         str | None, typer.Option(help="Data folder to train on, or phantom: built-in lesions.", show_default=False)
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0.001, help="Minutes of training steps for each run.", show_default=False)
-    ] = None,
+    budget: Budget = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row.")] = 3,
     place: Annotated[
         Path | None,
@@ -97,7 +69,7 @@ def table4(
     recipe of --preset (v2-tiny). Without --data and --budget, results of one's own are laid beside the paper's.
     """
     if data is None and budget is None:
-        _lay_out("table4", results or [], format_, place)
+        lay_out_results("table4", results or [], format_, place)
         return
     if data is None or budget is None or results:
         raise ConfigError("Training table 4 takes --data and --budget, and no results of other runs.")
@@ -110,8 +82,7 @@ def table4(
     plan = AblationPlan(data, budget, seeds, preset or "v2-tiny", tuple(set_ or ()), members, steps)
     failed = ablate(plan, rows, folder, device=device, console=people, track=track)
     found = collect(plan, rows, folder, notes=[f"{run}: {why}" for run, why in failed.items()])
-    found.save(folder)
-    info(f"Results: {folder / 'results.json'}, {folder / 'table4.csv'}, {folder / 'table4.md'}")
+    info(f"Results: {some(list(map(str, found.save(folder))))}")
     result(FORMATS[format_.value](found.printed))
     command.ended(failed=len(failed), done=len(rows) * seeds - len(failed))
 
@@ -140,7 +111,7 @@ def table5(
     Results stand below the paper's rows: NAME=FOLDER of scores, segmentations and runs.
     """
     if not (count or size or members or steps):
-        _lay_out("table5", results or [], format_, file)
+        lay_out_results("table5", results or [], format_, file)
         return
     from medsegdiff.paper.costs import count_costs, with_scores
     from medsegdiff.paper.layout import lay_out
@@ -148,7 +119,7 @@ def table5(
 
     table, rows = count_costs(size=size, members=members, steps=steps)
     rows = with_scores(table, rows, [parse_result(text, table) for text in results or []])
-    _print("table5", lay_out(table, rows), format_, file)
+    show("table5", lay_out(table, rows), format_, file)
 
 
 def figure3(
@@ -192,10 +163,10 @@ def figure3(
     if as_json:
         result(to_json(found.to_dict()))
     else:
-        show(found)
+        show_curves(found)
 
 
-def show(found: EnsembleBenchmark) -> None:
+def show_curves(found: EnsembleBenchmark) -> None:
     """Print Dice at some sizes as a table, with the conventions behind the numbers."""
     from medsegdiff.paper.figure3 import CONVENTIONS
 
@@ -216,44 +187,12 @@ def _written(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _lay_out(name: str, results: list[str], format_: options.Format, file: Path | None) -> None:
-    """Lay results beside the paper's numbers."""
-    from medsegdiff.paper.layout import lay_out
-    from medsegdiff.paper.results import gather, parse_result
-    from medsegdiff.paper.tables import COSTS, load_table
-
-    asked = load_table(name)
-    given = [parse_result(text, asked) for text in results]
-    costly = given and any(column.metric in COSTS for column in asked.columns)
-    _print(name, lay_out(asked, gather(asked, given, costs=_costs() if costly else None)), format_, file)
-
-
-def _print(name: str, printed: Any, format_: options.Format, file: Path | None) -> None:
-    from medsegdiff.paper.formats import FORMATS
-
-    text = FORMATS[format_.value](printed)
-    if file is None:
-        result(text)
-        return
-    from medsegdiff.io.atomic import write_text
-
-    write_text(file, text + "\n")
-    info(f"{name}: {file}")
-
-
-def _costs() -> Costs:
-    """Import what counts operations, which the other tables do without."""
-    from medsegdiff.paper.costs import costs
-
-    return costs
-
-
-for _name, _example in (
-    ("table1", " MedSegDiff-V2/ISIC=scores/isic"),
-    ("table2", " V2=scores"),
-    ("table3", " V2=scores"),
+for _name, _example, _training in (
+    ("table1", "MedSegDiff-V2/ISIC=scores/isic", "--data isic=data/isic --budget 10"),
+    ("table2", "V2=scores", "--data data/amos --budget 60"),
+    ("table3", "V2=scores", "--data data/btcv --budget 60"),
 ):
-    command.add(app, _name, lay_out_results(_name, _example), long=False)
+    command.add(app, _name, comparison(_name, _example, _training))
 command.add(app, "table4", table4)
 command.add(app, "table5", table5, long=False)
 command.add(app, "figure3", figure3)

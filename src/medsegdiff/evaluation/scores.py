@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,6 +67,17 @@ class Scores:
             for measure, value in numbers.items():
                 columns.setdefault(measure, {})[name] = value
         return cls(groups, columns)
+
+    @classmethod
+    def averaged(cls, runs: Sequence[Scores]) -> Scores:
+        """Average runs within each case that all of them have; a number over those runs that have it."""
+        shared = {name: group for name, group in runs[0].groups.items() if all(name in run.groups for run in runs)}
+        columns: dict[Measure, dict[str, float]] = {}
+        for of in dict.fromkeys(of for run in runs for of in run.columns):
+            found = {name: [run.value(name, of.metric, of.structure, of.rater) for run in runs] for name in shared}
+            known = {name: [value for value in values if not np.isnan(value)] for name, values in found.items()}
+            columns[of] = {name: float(np.mean(values)) for name, values in known.items() if values}
+        return cls(shared, columns)
 
     def __len__(self) -> int:
         return len(self.groups)

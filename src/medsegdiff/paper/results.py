@@ -67,7 +67,7 @@ def parse_result(text: str, table: PaperTable) -> Result:
     if not (equals and slash and name and folder) or (table.data and not data):
         allowed = f", DATA being one of {', '.join(table.data)}" if table.data else ""
         raise ConfigError(f"'{text}' is not of the form {form}{allowed}. For {table.name}, say {_example(table)}.")
-    if table.data and not any(_addressed(column, data) for column in table.columns):
+    if table.data and not any(addressed(column, data) for column in table.columns):
         known = sorted({name for column in table.columns for name in column.data})
         shown = ", ".join(table.data)
         raise ConfigError(f"{table.name} has no column for '{data}'; it has {shown}.{nearest(data, known)}")
@@ -125,15 +125,20 @@ def _scores(table: PaperTable, result: Result) -> tuple[dict[str, Score], str]:
         return {}, ""
     results = read_results(result.folder)
     summary = results.summary
-    asked = [column for column in table.columns if _addressed(column, result.data)]
-    found = {column.title: score for column in asked if (score := _of_column(column, summary)) is not None}
+    asked = [column for column in table.columns if addressed(column, result.data)]
+    found = scores_of(asked, summary)
     lacking = [c.title for c in asked if c.title not in found and Measure(c.metric) in summary]
     structures = sorted({of.structure for of in summary if of.structure})
     why = f"; no number for {some(lacking)}: the scores are of {some(structures) or 'one structure'}" if lacking else ""
     return found, f"{result.name}: {len(results.scores)} cases of {result.folder}{why}"
 
 
-def _addressed(column: Column, data: str) -> bool:
+def scores_of(columns: Iterable[Column], summary: Mapping[Measure, Mean]) -> dict[str, Score]:
+    """Fill columns with what was scored, by title; those that nothing was scored for are left out."""
+    return {column.title: score for column in columns if (score := _of_column(column, summary)) is not None}
+
+
+def addressed(column: Column, data: str) -> bool:
     """Tell whether results of a data set belong into a column."""
     if column.whose == "paper" or not column.metric:
         return False
@@ -145,7 +150,7 @@ def _of_column(column: Column, summary: Mapping[Measure, Mean]) -> Score | None:
     structures = {of.structure for of in summary if of.metric == column.metric and of.structure}
     measure = Measure(column.metric)
     if column.classes and structures:
-        named = [name for name in column.classes if name in structures]
+        named = sorted(filter(column.is_of, structures))
         if not named:
             return None
         measure = Measure(column.metric, named[0])

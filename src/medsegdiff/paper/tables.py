@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ class Column:
     metric: str = ""
     """Name in ``metrics.json``, or one of `COSTS`; empty: we have no such number."""
     classes: tuple[str, ...] = ()
-    """Names of its structure in data sets; empty: the mean over all of them."""
+    """Names of its structure in data sets, in whatever letters; empty: the mean over all of them."""
     structures: int | None = None
     """Over how many structures it is the mean; ``None``: over those that there are."""
     data: tuple[str, ...] = ()
@@ -39,6 +41,10 @@ class Column:
     def title(self) -> str:
         """Data set and name."""
         return f"{self.over} {self.name}".strip()
+
+    def is_of(self, structure: str) -> bool:
+        """Tell whether a structure of a data set is its own: letters and figures count, in any case."""
+        return _letters(structure) in {_letters(name) for name in self.classes}
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class PaperTable:
     parts: tuple[str, ...] = ()
     """Parts of the method that an ablation ticks."""
     notes: tuple[str, ...] = ()
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    """Layout that a folder is found to have → the reading of it that has the table's structures."""
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -99,8 +107,9 @@ def table_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
+@functools.cache
 def load_table(name: str) -> PaperTable:
-    """Read a table."""
+    """Read a table, once."""
     known = table_names()
     if name not in known:
         raise ConfigError(f"No table '{name}'. Known: {', '.join(known)}.{nearest(name, known)}")
@@ -118,6 +127,7 @@ def _table(name: str, told: Mapping[str, Any]) -> PaperTable:
         faults=tuple(_fault(fault) for fault in told.get("errors", ())),
         parts=tuple(told.get("parts", ())),
         notes=tuple(told.get("notes", ())),
+        layouts=told.get("layouts", {}),
     )
 
 
@@ -130,6 +140,10 @@ def _row(told: Mapping[str, Any], columns: tuple[Column, ...]) -> Row:
 def _fault(told: Mapping[str, Any]) -> Fault:
     cells = frozenset((method, column) for method, column in told.get("cells", ()))
     return Fault(told["kind"], told["why"], cells, frozenset(told.get("columns", ())))
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _frozen(told: Mapping[str, Any]) -> dict[str, Any]:
