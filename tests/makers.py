@@ -95,6 +95,7 @@ SMALL_NETWORKS = {
     ),
     "anchor": ("model.condition_widths=[8, 16, 16]", "model.num_blocks=1"),
     "mtseg": ("model.widths=[8, 8, 16]",),
+    "beal": ("model.widths=[16, 8, 16, 16]", "model.blocks=[1, 1, 1]", "model.channels=16", "model.low_channels=16"),
     "nnunet": ("model.levels=4", "model.channels=8", "model.max_channels=16"),
 }
 """The same for networks with settings of their own, by name."""
