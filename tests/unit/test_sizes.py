@@ -24,7 +24,7 @@ BINARY = Labels()
 CLASSES = Labels("exclusive", ("background", "a", "b"))
 REGIONS = Labels("regions", ("disc", "cup"))
 PICTURE = Geometry((6, 8), (1.0, 1.0))
-VOLUME = Geometry((6, 8, 5), (0.5, 2.0, 3.0), np.eye(4))
+VOLUME = Geometry((6, 8, 5), (0.5, 2.0, 3.0), np.diag([0.5, 2.0, 3.0, 1.0]))
 
 
 @pytest.mark.parametrize("labels", [BINARY, CLASSES, REGIONS])

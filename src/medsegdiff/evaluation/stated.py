@@ -12,9 +12,10 @@ from medsegdiff.data.split import resolve
 from medsegdiff.evaluation.scores import Scores
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import ImageRecord
-from medsegdiff.inference.sizes import Size, unit_of
+from medsegdiff.inference.sizes import Size
 from medsegdiff.metrics.failures import by_chance, failure_scores
 from medsegdiff.metrics.intervals import Interval, size_covered, size_crps, size_width
+from medsegdiff.metrics.measures import unit_of
 from medsegdiff.types import Geometry
 
 NAN = float("nan")

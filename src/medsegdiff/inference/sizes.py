@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Int
 
 from medsegdiff.metrics.intervals import Stretch, interval_of
+from medsegdiff.metrics.measures import unit_of
 from medsegdiff.types import Geometry
-
-MM3_PER_ML = 1000
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,7 @@ class Size:
     """End of the 90 % interval."""
     high: float
     unit: str
-    """``px`` in pictures, ``mL`` in volumes."""
-
-
-def unit_of(geometry: Geometry) -> tuple[float, str]:
-    """Tell how large a pixel or voxel is, and in which unit: pixels in pictures, mL in volumes."""
-    return (prod(geometry.spacing) / MM3_PER_ML, "mL") if len(geometry.shape) == 3 else (1.0, "px")
+    """``mL`` in volumes; ``px`` in pictures, or ``mm2`` where their spacing is known."""
 
 
 def stated_sizes(
