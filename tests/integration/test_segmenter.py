@@ -212,7 +212,8 @@ def test_only_the_parts_that_are_asked_for_are_written(trained: tuple[Path, Path
     segmenter, out = Segmenter.from_pretrained(trained[0], device="cpu"), tmp_path / "out"
     files = find_inputs([trained[1] / "images" / "case00.png"])
     segment_files(segmenter, files, out, parts=("labels", "uncertainty"), members=2, steps=1)
-    assert {path.name for path in out.iterdir()} == {"labels", "uncertainty", "segment.json", "staple.csv"}
+    tables = {"segment.json", "staple.csv", "measures.csv"}
+    assert {path.name for path in out.iterdir()} == {"labels", "uncertainty", *tables}
     with pytest.raises(ConfigError, match=r"no part 'label'; allowed are masks, labels, .*Did you mean 'labels'"):
         segment_files(segmenter, files, tmp_path / "other", parts=("label",), members=2, steps=1)
     assert not (tmp_path / "other").exists()

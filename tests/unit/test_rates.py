@@ -43,7 +43,7 @@ def segmentation(members: torch.Tensor, fused: Fused, task: Task, classes: tuple
 
 def write_rates(out: Path, result: Segmentation) -> None:
     record = Record(task=result.labels.task, classes=result.labels.classes)
-    SegmentationFolder(out).finish(record, rates_of(result.name, result, result.labels))
+    SegmentationFolder(out).finish(record, rates=rates_of(result.name, result, result.labels), measures=[])
 
 
 def slices(task: Task, classes: tuple[str, ...], m: int = 4) -> list[tuple[torch.Tensor, Segmentation]]:

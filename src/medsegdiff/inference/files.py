@@ -47,7 +47,10 @@ def segment_files(
         for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
             writing.put(result, size=result.nbytes)
             del result  # a volume is large, and the next one is made before this name would be taken again
-    return saving.finish(seconds=time.monotonic() - start)
+    finished = saving.finish(seconds=time.monotonic() - start)
+    if told := finished.cut():
+        noted(told)
+    return finished
 
 
 def _record(segmenter: Segmenter, request: Request) -> Record:

@@ -20,7 +20,7 @@ from medsegdiff.io.atomic import remove_parts, write_json, write_text
 from medsegdiff.models.checkpoint import CONFIG
 from medsegdiff.registry import require
 
-RATES, SPLIT = "staple.csv", "split.csv"
+RATES, MEASURES, SPLIT = "staple.csv", "measures.csv", "split.csv"
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 """What may be written of a result: folders of the folder."""
 ASIDE = ".earlier-"
@@ -108,14 +108,13 @@ class SegmentationFolder:
                 if file.name in files or (part == "dicom-seg" and file.name.startswith(f"{name}_probability")):
                     file.unlink()
 
-    def finish(self, record: Record, rates: Sequence[Mapping[str, str]]) -> None:
-        """Tell what became of the images; rates of members, if there are any, get a table."""
-        if rates:
-            text = io.StringIO()
-            writer = csv.DictWriter(text, fieldnames=tuple(rates[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rates)
-            write_text(self.root / RATES, text.getvalue())
+    def finish(
+        self, record: Record, *, rates: Sequence[Mapping[str, str]], measures: Sequence[Mapping[str, str]]
+    ) -> None:
+        """Tell what became of the images, and write the tables that have rows."""
+        for name, rows in ((RATES, rates), (MEASURES, measures)):
+            if rows:
+                write_text(self.root / name, _as_csv(rows))
         self._tell(record)
 
     def _tell(self, record: Record) -> None:
@@ -124,7 +123,8 @@ class SegmentationFolder:
     @property
     def _cleared(self) -> tuple[str, ...]:
         """What goes when results are replaced."""
-        return (*PARTS, RATES) if self._is_run else (*PARTS, RATES, SPLIT)
+        ours = (*PARTS, RATES, MEASURES)
+        return ours if self._is_run else (*ours, SPLIT)
 
     def _among_cleared(self, files: Iterable[Path]) -> list[str]:
         """Find the files that would go, under the name they have or behind a link."""
@@ -136,6 +136,14 @@ class SegmentationFolder:
     def _is_run(self) -> bool:
         """Whether a training run lives here, whose split is its own; results may lie beside it."""
         return (self.root / CONFIG).is_file()
+
+
+def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=tuple(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _move(names: Iterable[str], source: Path, target: Path) -> None:

@@ -46,6 +46,8 @@ class ImageRecord(_Told):
     """Its mean entropy."""
     sizes: Mapping[str, Size] = {}
     """Area or volume, by structure: of all candidates, where there are some."""
+    incomplete: tuple[str, ...] = ()
+    """Structures that reach the border of the image: part of them may lie beyond."""
 
 
 class Record(_Told):

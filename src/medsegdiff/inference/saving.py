@@ -16,11 +16,11 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.inference.certainty import Certainty
-from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.folder import MEASURES, SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.writer import rates_of
+from medsegdiff.inference.writer import measures_rows, rates_of
 from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
 from medsegdiff.types import Case
 
@@ -43,6 +43,8 @@ class Finished:
     """By image: what its mask looks like."""
     rates: list[dict[str, str]] = field(default_factory=list)
     """Rows of what STAPLE says of the members."""
+    measures: list[dict[str, str]] = field(default_factory=list)
+    """Rows of what is measured of the masks."""
 
     def members(self) -> str:
         """Say how many members the images have."""
@@ -56,16 +58,23 @@ class Finished:
         """Among how many candidates members were chosen; 0 where all that were drawn are members."""
         return max((image.chosen_of or 0 for image in self.done), default=0)
 
+    def cut(self) -> str:
+        """Say so if sizes are of what is seen of structures that the border of the image cuts."""
+        count = sum(1 for image in self.done if image.incomplete)
+        return f"In {count} of {len(self.done)} images a structure reaches the border; see {MEASURES}." if count else ""
+
     def warning(self) -> str:
         """Say so if the results look like those of a model that has not been trained long enough."""
         return warning_of(self.seen)
 
     def add(self, result: Segmentation) -> None:
         """Look at a result that was saved."""
-        image = _recorded(result)
+        measures = result.measures()
+        image = _recorded(result, incomplete=tuple(name for name, of in measures.items() if of.incomplete))
         self.done.append(image)
         self.seen.append(_appearance(result, image))
         self.rates += rates_of(result.name, result, result.labels)
+        self.measures += measures_rows(result.name, measures, image.sizes)
 
 
 class Saving:
@@ -128,11 +137,12 @@ class Saving:
         finished.seconds = seconds
         if finished.done:
             ended = {"seconds": seconds, "images": tuple(finished.done), "failed": finished.failed}
-            self.folder.finish(self.record.model_copy(update=ended), finished.rates)
+            record = self.record.model_copy(update=ended)
+            self.folder.finish(record, rates=finished.rates, measures=finished.measures)
         return finished
 
 
-def _recorded(result: Segmentation) -> ImageRecord:
+def _recorded(result: Segmentation, *, incomplete: tuple[str, ...]) -> ImageRecord:
     labels, anchor = result.labels, result.anchor_certainty
     shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
     return ImageRecord(
@@ -146,6 +156,7 @@ def _recorded(result: Segmentation) -> ImageRecord:
         anchor_confidence=None if anchor is None else anchor.confidence,
         anchor_entropy=None if anchor is None else anchor.entropy,
         sizes=result.sizes(),
+        incomplete=incomplete,
     )
 
 

@@ -16,6 +16,7 @@ from medsegdiff.inference.writer import USUAL, write_result
 from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.intervals import Stretch
+from medsegdiff.metrics.measures import Measures, measures_of
 from medsegdiff.types import Case, Geometry
 
 
@@ -112,10 +113,18 @@ class Segmentation(Part):
         references do, so that without it the interval does not hold the true size as often as it says.
 
         Returns:
-            By structure: mean and interval, in pixels for pictures, in mL for volumes; nothing of a single
-            member, or without members.
+            By structure: mean and interval, in pixels for pictures (mm² where the spacing is known), in mL for
+            volumes; nothing of a single member, or without members.
         """
         if self.stretch is None:
             return {}
         counts = sizes_of(self.members, self.labels) if self.choice is None else self.choice.sizes
         return stated_sizes(counts, self.labels.structures, self.geometry, stretch=self.stretch)
+
+    def measures(self) -> dict[str, Measures]:
+        """Measure the fused mask: size, components, diameter, place, and whether the image holds all of it.
+
+        Returns:
+            By structure, of those too that the mask does not hold.
+        """
+        return measures_of(self.mask, self.labels, self.geometry)

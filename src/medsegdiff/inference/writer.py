@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.inference.folder import PARTS
 from medsegdiff.inference.parts import Part
+from medsegdiff.inference.sizes import Size
 from medsegdiff.io.atomic import release, write_text
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import write_segmentation
@@ -19,6 +21,7 @@ from medsegdiff.io.image import write_labels, write_map, write_mask
 from medsegdiff.io.names import class_folders, file_name
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
+from medsegdiff.metrics.measures import Measures
 from medsegdiff.pictures.overlay import colour_of, overlay, sheet
 from medsegdiff.types import Case
 
@@ -71,6 +74,42 @@ def rates_of(name: str, found: Part, labels: Labels) -> list[dict[str, str]]:
         for channel, structure in enumerate(labels.structures, start=labels.foreground.start)
         for member in range(len(found.sensitivity))
     ]
+
+
+def measures_rows(name: str, measures: Mapping[str, Measures], sizes: Mapping[str, Size]) -> list[dict[str, str]]:
+    """List what is measured of an image, by structure; what is not known, or has no meaning, is empty."""
+    return [
+        {"name": name, "structure": structure, **_cells(of, sizes.get(structure))} for structure, of in measures.items()
+    ]
+
+
+def _cells(of: Measures, members: Size | None) -> dict[str, str]:
+    """Write measures of the mask beside the sizes of members; axes are numbered as arrays have them."""
+    low, high, mean = (None, None, None) if members is None else (members.low, members.high, members.mean)
+    cells: dict[str, int | float | str | None] = {
+        "voxels": of.voxels,
+        "size": of.size,
+        "size_low": low,
+        "size_high": high,
+        "size_mean": mean,
+        "size_unit": of.unit,
+        "components": of.components,
+        "diameter": of.diameter,
+        "diameter_unit": of.length_unit,
+        "incomplete": "yes" if of.incomplete else "no",
+    }
+    for columns, values in (
+        ("centroid_0 centroid_1 centroid_2", of.centroid),
+        ("centroid_right_mm centroid_front_mm centroid_up_mm", of.position),
+        ("first_0 first_1 first_2", of.first),
+        ("last_0 last_1 last_2", of.last),
+    ):
+        cells |= dict(itertools.zip_longest(columns.split(), values or ()))
+    return {column: _cell(value) for column, value in cells.items()}
+
+
+def _cell(value: int | float | str | None) -> str:
+    return "" if value is None else format(value, ".10g") if isinstance(value, float) else str(value)
 
 
 def _write_labels(
