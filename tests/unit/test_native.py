@@ -14,7 +14,7 @@ from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference import native
 from medsegdiff.inference.ensemble import Ensemble
-from medsegdiff.inference.native import Restored, cut
+from medsegdiff.inference.native import Restored, Share, cut
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import build_model
@@ -86,7 +86,7 @@ def test_strips_are_what_restoring_at_once_gives(
     monkeypatch.setattr(native, "NARROWEST", 4)
     placement = Placement(shape, size, (64, 64))
     drawn = torch.rand(3, 2, 1, 64, 64)
-    restored = Restored(Ensemble(drawn, None, drawn[:1], (1.0,)), 1, placement, Labels(), Mixture())
+    restored = Restored([Share(Ensemble(drawn, None, drawn[:1], (1.0,)), 1, placement, Mixture())], Labels())
     strips = list(restored.strips())
     assert len(strips) > 3
     assert torch.equal(torch.cat([strip.members for strip in strips], dim=-1), from_grid(drawn[:, 1], placement))

@@ -38,7 +38,10 @@ def _some(help_: str, *names: str, **options: Any) -> Any:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Folder of a run.")]
+Models = Annotated[
+    list[Path],
+    typer.Option("--model", "-m", help="Folder of a run; several, with commas between, segment together."),
+]
 Device = Annotated[str | None, _some(DEVICES, "--device", "-d", autocompletion=complete.devices)]
 Precisions = Literal["auto", "fp32", "bf16", "fp16"]
 """Those of the configuration, which takes long to import."""

@@ -17,7 +17,7 @@ SHOWN = {"masks": "Masks", "overlay": "look at"}
 
 def segment(
     images: Annotated[list[Path], typer.Argument(help="Pictures, NIfTI, DICOM series, folders of them, data folders.")],
-    model: options.Model,
+    model: options.Models,
     out: Annotated[Path, options.out_folder("Folder for masks, maps and overlays.")],
     members: Annotated[
         str | None,
@@ -76,23 +76,24 @@ def segment(
     compiled: Annotated[bool, typer.Option("--compile", help="Compile steps first: for many images on a GPU.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Segment images with an ensemble of diffusion samples.
+    """Segment images with an ensemble: of diffusion samples, or of several runs.
 
     Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
     """
     from medsegdiff.inference.files import segment_files
     from medsegdiff.inference.folder import PARTS
     from medsegdiff.inference.inputs import find_inputs
+    from medsegdiff.inference.runs import common_split
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.inference.writer import USUAL
     from medsegdiff.io.atomic import to_json
 
-    number, parts = members_of(members), _parts_of(write or [], USUAL, PARTS)
+    number, parts, runs = members_of(members), _parts_of(write or [], USUAL, PARTS), _runs_of(model)
     if save_members:
         warn("--save-members is '--write all' now; the old name will go.")
         parts = (*parts, "members")
-    segmenter = Segmenter.from_pretrained(model, device=device, precision=precision, compiled=compiled, weights=weights)
-    split_file = model / "split.csv" if split else None
+    segmenter = Segmenter.from_runs(runs, device=device, precision=precision, compiled=compiled, weights=weights)
+    split_file = common_split(runs, split) if split else None
     passed_over: list[str] = []
     files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split, noted=passed_over.append)
     for line in passed_over:
@@ -122,7 +123,7 @@ def segment(
     if finished.done and (members == "auto" or finished.chosen_of):
         info(f"Members: {finished.members()}.")
     if finished.warning():
-        warn(f"{finished.warning()} 'medsegdiff doctor {model}' looks closer.")
+        warn(f"{finished.warning()} 'medsegdiff doctor {runs[0]}' looks closer.")
     if as_json:
         done = [image.model_dump() for image in finished.done]
         told = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}
@@ -139,6 +140,11 @@ def _parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) 
     """Read ``--write``."""
     named = tuple(part.strip() for text in given for part in text.split(",") if part.strip())
     return every if "all" in named else named or usual
+
+
+def _runs_of(given: list[Path]) -> list[Path]:
+    """Read ``--model``: folders, with commas between if there is none of that name."""
+    return [Path(part.strip()) for path in given for part in ([str(path)] if path.exists() else str(path).split(","))]
 
 
 def members_of(text: str | None) -> int | Literal["auto"] | None:

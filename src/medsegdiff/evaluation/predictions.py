@@ -91,15 +91,15 @@ class Predictions:
         return self.masks.root if self.masks is not None else self.root
 
     @cached_property
-    def mixture(self) -> Mixture | None:
-        """How ``segment`` made the maps; ``None`` of maps from elsewhere, and of those that a fusion gave."""
+    def mixtures(self) -> tuple[Mixture, ...]:
+        """How ``segment`` made the maps, run by run; nothing of maps from elsewhere, and of those of a fusion."""
         made = SegmentationFolder.around(self.root).read()
-        return None if made is None else made.probability
+        return () if made is None else made.mixtures
 
     @property
     def by_maps(self) -> bool:
         """Whether the maps are the probability, and not the share of members."""
-        return self.maps is not None and (len(self.members) < 2 or self.mixture is not None)
+        return self.maps is not None and (len(self.members) < 2 or bool(self.mixtures))
 
     @property
     def probability_is(self) -> str:
@@ -113,9 +113,11 @@ class Predictions:
         made = SegmentationFolder.around(self.root).read()
         if made is None or folder_name(self.root) == "anchor":
             return ""
-        if made.probability is not None:
+        if made.mixtures:
             fitted = f", fitted on {made.calibrated_on} validation cases" if made.calibrated_on else ", not calibrated"
-            return f" They mix the anchor ({made.probability.weight:.0%}) and what members expect{fitted}."
+            shares = ", ".join(f"{mixture.weight:.0%}" for mixture in made.mixtures)
+            runs = f", on average over {len(made.mixtures)} runs" if len(made.mixtures) > 1 else ""
+            return f" They mix the anchor ({shares}) and what members expect{fitted}{runs}."
         if made.sampling is None or made.sampling.fusion != "staple":
             return ""
         return (

@@ -24,37 +24,39 @@ Masks = Bool[np.ndarray, "k *s"]
 class GrowingEnsemble:
     """An image whose ensemble grows, round by round, as its fused masks are asked for.
 
-    ``decided`` makes a label map on the native grid of an ensemble, as the result will have it.
+    Each run has a sampler, and the image on its grid. ``decided`` makes a label map on the native grid of what the
+    runs have drawn, as the result will have it.
     """
 
     def __init__(
         self,
-        ensembles: EnsembleSampler,
-        image: Float[Tensor, "1 c h w"],
+        samplers: Sequence[EnsembleSampler],
+        images: Sequence[Float[Tensor, "1 c _ _"]],
         *,
         key: str,
         seed: int,
         labels: Labels,
-        decided: Callable[[Ensemble], UInt8[np.ndarray, "..."]],
+        decided: Callable[[Sequence[Ensemble]], UInt8[np.ndarray, "..."]],
     ) -> None:
-        self.ensembles, self.image, self.key, self.seed = ensembles, image, key, seed
-        self.labels, self.decided = labels, decided
-        self.rounds: list[Ensemble] = []
+        self.runs = list(zip(samplers, images, strict=True))
+        self.key, self.seed, self.labels, self.decided = key, seed, labels, decided
+        self.rounds: list[tuple[Ensemble, ...]] = []
 
     def __iter__(self) -> Iterator[Masks]:
         """Fuse after every round, on the native grid."""
-        for drawn in self.ensembles.rounds(self.image, [self.key], seed=self.seed, size=ROUND):
+        of_runs = (sampler.rounds(image, [self.key], seed=self.seed, size=ROUND) for sampler, image in self.runs)
+        for drawn in zip(*of_runs, strict=True):
             self.rounds.append(drawn)
             yield self.labels.masks(self.decided(self.whole())).astype(bool)
 
-    def whole(self) -> Ensemble:
-        """Put the rounds together."""
-        return Ensemble.joined(self.rounds)
+    def whole(self) -> list[Ensemble]:
+        """Put the rounds together, run by run."""
+        return [Ensemble.joined(rounds) for rounds in zip(*self.rounds, strict=True)]
 
     def holds(self) -> bool:
-        """Tell whether the anchor sees any structure, without drawing members."""
-        anchor = self.ensembles.anchor(self.image)
-        return anchor is not None and bool(self.labels.decide(anchor[0]).any())
+        """Tell whether an anchor sees any structure, without drawing members."""
+        anchors = (sampler.anchor(image) for sampler, image in self.runs)
+        return any(anchor is not None and bool(self.labels.decide(anchor[0]).any()) for anchor in anchors)
 
 
 def until_stable(fused: Iterable[Masks]) -> int:

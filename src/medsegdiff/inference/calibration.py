@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,12 @@ class Calibration(Component):
     def save(self, folder: Path) -> None:
         """Write it into a run."""
         write_json(folder / FILE, self.model_dump(mode="json"))
+
+
+def dependence_of(calibrations: Sequence[Calibration]) -> float:
+    """Average how far raters draw alike over the runs that know it: one number, of the raters and not of a network."""
+    fitted = [of for of in calibrations if of.sampling is not None] or calibrations
+    return sum(of.dependence for of in fitted) / len(fitted)
 
 
 def _shaping(sampling: SamplingConfig, volumes: bool) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
@@ -16,13 +18,13 @@ from medsegdiff.errors import MedSegDiffError, OutOfMemoryError, memory_worded
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, until_stable
 from medsegdiff.inference.batching import BatchSize, attempted
-from medsegdiff.inference.calibration import Calibration
+from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.inputs import image_key
-from medsegdiff.inference.native import Fusing, Restored, fused_mask
+from medsegdiff.inference.native import Fusing, Restored, Share, fused_mask
 from medsegdiff.inference.parts import Part, part_of
 from medsegdiff.inference.request import Request
-from medsegdiff.models.base import DiffusionModel
+from medsegdiff.inference.runs import Trained
 from medsegdiff.types import Case
 
 Refused = Callable[[Case, MedSegDiffError], None]
@@ -37,35 +39,43 @@ LESS = "Draw fewer members, make the image smaller, or close other programs."
 class Drawing:
     """A request at work: makes a part of each picture, as many at a time as the sampler takes."""
 
-    model: DiffusionModel
-    config: ResolvedConfig
+    runs: Sequence[Trained]
+    """Those that share its ensembles out; calibrated as they are for such a request."""
     _: KW_ONLY
     request: Request
     batch: BatchSize
     """How many masks go together by now."""
     precision: Precision
-    snapshots: Sequence[DiffusionModel]
-    calibration: Calibration
-    _ensembles: EnsembleSampler | None = field(default=None, init=False)
+    _samplers: list[EnsembleSampler] = field(default_factory=list, init=False)
 
     @property
-    def ensembles(self) -> EnsembleSampler:
-        """Draws members, as many at once as the batch size says by now."""
-        if self._ensembles is None or self._ensembles.sampling.batch_size != self.batch.size:
-            self._ensembles = EnsembleSampler(
-                self.model,
-                self.config,
-                self.request.sampling.model_copy(update={"batch_size": self.batch.size}),
-                snapshots=self.snapshots,
-                precision=self.precision,
-                mixture=self.calibration.mixture,
-            )
-        return self._ensembles
+    def config(self) -> ResolvedConfig:
+        """How images are read and cut, and what masks hold, in which the runs are alike."""
+        return self.runs[0].config
+
+    @property
+    def samplers(self) -> list[EnsembleSampler]:
+        """Draw the members of each run, as many at once as the batch size says by now."""
+        size = self.batch.size
+        if not self._samplers or self._samplers[0].sampling.batch_size != size:
+            self._samplers = [
+                EnsembleSampler(
+                    run.model,
+                    run.config,
+                    sampling.model_copy(update={"batch_size": size}),
+                    snapshots=run.snapshots,
+                    precision=self.precision,
+                    mixture=run.calibration.mixture,
+                    turn=self.request.turn(number),
+                )
+                for number, (run, sampling) in enumerate(zip(self.runs, self.request.by_run, strict=True))
+            ]
+        return self._samplers
 
     @cached_property
     def fusing(self) -> Fusing:
         """How members become a mask."""
-        raters = Raters(self.request.raters, self.calibration.dependence)
+        raters = Raters(self.request.raters, dependence_of([run.calibration for run in self.runs]))
         return Fusing(self.config.spec.labels, fusion=self.request.sampling.fusion, raters=raters)
 
     def parts(self, cases: Iterable[Case], *, refused: Refused | None = None) -> Iterator[tuple[Case, Part]]:
@@ -92,15 +102,19 @@ class Drawing:
         for piece in (batch[:half], batch[half:]) if half else (batch,):
             yield from self._parts(piece, refused)
 
-    def _drawn(self, batch: Sequence[_Item]) -> Ensemble:
+    def _drawn(self, batch: Sequence[_Item]) -> list[Ensemble]:
         """Draw the members of a batch of images; of one that decides how many it needs, until it has them."""
-        with self.batch.watched(len(batch) * self.request.sampling.drawn):
+        with self.batch.watched(-(-len(batch) * self.request.sampling.drawn // len(self.runs))):  # by one run
             if self.request.auto:
                 (item,) = batch
                 until_stable(growing := self._growing(item))
                 return growing.whole()
-            image = torch.stack([item.prepared.image for item in batch]).to(self.batch.device)
-            return self.ensembles.draw(image, [item.key for item in batch], seed=self.request.seed)
+            images = [self._stacked([item.prepared[number] for item in batch]) for number in range(len(self.runs))]
+            keys, seed = [item.key for item in batch], self.request.seed
+            return [sampler.draw(of, keys, seed=seed) for sampler, of in zip(self.samplers, images, strict=True)]
+
+    def _stacked(self, prepared: Sequence[Prepared]) -> Float[Tensor, "b c h w"]:
+        return torch.stack([one.image for one in prepared]).to(self.batch.device)
 
     def settled(self, slices: Callable[[], Iterator[Case]]) -> Drawing:
         """Decide how many members a volume needs: by slices in which the anchor sees something, else by all."""
@@ -137,38 +151,43 @@ class Drawing:
 
     def _item(self, case: Case) -> _Item:
         with memory_worded(case.name, way_out=LESS):
-            return _Item(case, prepare(case, self.config, stride=self.model.stride), case.key or image_key(case.image))
+            prepared = tuple(prepare(case, run.config, stride=run.model.stride) for run in self.runs)
+            return _Item(case, prepared, case.key or image_key(case.image))
 
     def _growing(self, item: _Item) -> GrowingEnsemble:
         return GrowingEnsemble(
-            self.ensembles,
-            item.prepared.image[None].to(self.batch.device),
+            self.samplers,
+            [self._stacked([prepared]) for prepared in item.prepared],
             key=item.key,
             seed=self.request.seed,
             labels=self.config.spec.labels,
-            decided=lambda ensemble: fused_mask(self._restored(item, ensemble, 0), self.fusing),
+            decided=lambda drawn: fused_mask(self._restored(item, drawn, 0), self.fusing),
         )
 
-    def _part(self, item: _Item, ensemble: Ensemble, index: int) -> Part:
-        return part_of(self._restored(item, ensemble, index), self.fusing, name=item.case.name)
+    def _part(self, item: _Item, drawn: Sequence[Ensemble], index: int) -> Part:
+        return part_of(self._restored(item, drawn, index), self.fusing, name=item.case.name)
 
-    def _restored(self, item: _Item, ensemble: Ensemble, index: int) -> Restored:
-        """Bring members and anchor to the native grid, and mix the probability there."""
-        return Restored(ensemble, index, item.prepared.placement, self.config.spec.labels, self.calibration.mixture)
+    def _restored(self, item: _Item, drawn: Sequence[Ensemble], index: int) -> Restored:
+        """Bring members and anchors to the native grid, and mix the probability there."""
+        shares = [
+            Share(ensemble, index, prepared.placement, run.calibration.mixture, once=self.request.once)
+            for run, prepared, ensemble in zip(self.runs, item.prepared, drawn, strict=True)
+        ]
+        return Restored(shares, self.config.spec.labels)
 
 
 @dataclass(frozen=True)
 class _Item:
-    """An image on the model grid."""
+    """An image on the grid of each run."""
 
     case: Case
-    prepared: Prepared
+    prepared: tuple[Prepared, ...]
     key: str
     """What its noise follows from."""
 
 
 def _differ(a: _Item, b: _Item) -> bool:
-    return a.prepared.image.shape != b.prepared.image.shape
+    return any(one.image.shape != other.image.shape for one, other in zip(a.prepared, b.prepared, strict=True))
 
 
 def _pixels(item: _Item) -> int:

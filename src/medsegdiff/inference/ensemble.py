@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -41,6 +41,8 @@ class Ensemble:
     """
     times: tuple[float, ...]
     """Of ``expected``, falling; of a network that predicts noise, none at which x_t is mostly noise."""
+    numbers: tuple[int, ...] = ()
+    """Of the members, which their noise follows from; those that another run draws are left out."""
 
     @classmethod
     def joined(cls, rounds: Sequence[Ensemble]) -> Ensemble:
@@ -48,7 +50,22 @@ class Ensemble:
         sizes = [len(drawn.probability) for drawn in rounds]
         mean = sum(size * drawn.expected for size, drawn in zip(sizes, rounds, strict=True)) / sum(sizes)
         first = rounds[0]
-        return cls(torch.cat([drawn.probability for drawn in rounds]), first.anchor, cast(Tensor, mean), first.times)
+        numbers = tuple(number for drawn in rounds for number in drawn.numbers)
+        members = torch.cat([drawn.probability for drawn in rounds])
+        return cls(members, first.anchor, cast(Tensor, mean), first.times, numbers)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which members of an ensemble a run draws that shares it with others: every so manyth, from its number on."""
+
+    number: int = 0
+    of: int = 1
+    """Runs."""
+
+    def own(self, numbers: Iterable[int], sampling: SamplingConfig) -> list[int]:
+        """Choose its members; two that have opposite noise are drawn by one run."""
+        return [number for number in numbers if number // pair(sampling) % self.of == self.number]
 
 
 Seen = tuple[list[Condition], Tensor | None]
@@ -60,7 +77,8 @@ class EnsembleSampler:
 
     Member m has weights m mod K and mirror m mod V (``sampling.views``), where m counts pairs if these have opposite
     noise. Members that share weights and view have one estimate of :math:`E[x_0 | I]` in common; those that do not
-    average its error out.
+    average its error out. Of several runs, each is a sampler of its own; they take turns, and each draws members m as
+    it would draw them alone, so that no two have the same noise.
     """
 
     def __init__(
@@ -72,13 +90,14 @@ class EnsembleSampler:
         snapshots: Sequence[DiffusionModel] = (),
         precision: Precision = "auto",
         mixture: Mixture | None = None,
+        turn: Turn = Turn(),
     ) -> None:
-        """Take settings into use; ``snapshots`` are other weights of the same network.
+        """Take settings into use; ``snapshots`` are other weights of the same network, ``turn`` is that of its run.
 
         Of what members expect only that time is kept that the ``mixture`` asks for; without one, some of all.
         """
         self.sampling, self.precision, self.mask_channels = sampling, precision, config.mask_channels
-        self.process = Process.of(config)
+        self.process, self.turn = Process.of(config), turn
         self.table = table_of(sampling, self.process.schedule)
         told = telling_times(self.table, self.process)
         self.times = told if mixture is None else [told[mixture.nearest(told)]]
@@ -102,7 +121,7 @@ class EnsembleSampler:
         h, w = image.shape[-2:]
         conditions, anchor = self._looked_at(image)
         for start in range(0, self.sampling.drawn, size):
-            numbers = range(start, min(start + size, self.sampling.drawn))
+            numbers = self.turn.own(range(start, min(start + size, self.sampling.drawn)), self.sampling)
             expected = Expectations(self.times, image.new_zeros(len(image), self.mask_channels, h, w))
             drawn = {
                 number: masks
@@ -111,7 +130,7 @@ class EnsembleSampler:
             }
             probability = torch.stack([drawn[number] for number in numbers])
             self._check_range(probability)
-            yield Ensemble(probability, anchor, expected.mean(len(numbers)), expected.times)
+            yield Ensemble(probability, anchor, expected.mean(len(numbers)), expected.times, tuple(numbers))
 
     def _check_range(self, probability: Tensor) -> None:
         """Refuse members in which numbers grew beyond what 16 bits hold: masks would be empty without a word."""
@@ -139,8 +158,7 @@ class EnsembleSampler:
         seed: int,
     ) -> Iterator[tuple[int, Float[Tensor, "b k h w"]]]:
         """Draw the members of all images that have one look."""
-        pair = 1 + self.sampling.antithetic  # two with opposite noise see the same
-        own = [number for number in numbers if number // pair % len(self.walkers) == look]
+        own = Turn(look, len(self.walkers)).own(numbers, self.sampling)
         (h, w), b = next(iter(expected.sums.values())).shape[-2:], len(keys)
         shape = (self.mask_channels, h, w)
         chunks = [
@@ -149,6 +167,11 @@ class EnsembleSampler:
         ]
         if chunks:
             yield from zip(own, torch.cat(chunks).unflatten(0, (b, len(own))).unbind(1), strict=True)
+
+
+def pair(sampling: SamplingConfig) -> int:
+    """Count the members that see the same, one after the other: two where they have opposite noise."""
+    return 1 + sampling.antithetic
 
 
 def num_looks(sampling: SamplingConfig, config: ResolvedConfig) -> int:

@@ -11,9 +11,12 @@ from typing import Unpack
 from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.inference.background import Background
+from medsegdiff.inference.calibration import dependence_of
+from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.inference.record import Record
+from medsegdiff.inference.record import Record, RunRecord
 from medsegdiff.inference.request import Request
+from medsegdiff.inference.runs import Trained, calibrated_for
 from medsegdiff.inference.saving import Finished, Saving
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.inference.writer import USUAL, check_parts
@@ -37,7 +40,7 @@ def segment_files(
 ) -> Finished:
     """Segment files and write the results; files that can't be read are listed and passed over."""
     check_parts(parts)
-    request, folder, start = Request.of(segmenter.config, **options), SegmentationFolder(out), time.monotonic()
+    request, folder, start = segmenter.request(**options), SegmentationFolder(out), time.monotonic()
     inputs = [path for file in files for path in file.images]
     folder.check_room(overwrite=overwrite, inputs=[*inputs, *filter(None, [split_file])])
     parts = {*parts, "members"} if save_members else parts
@@ -54,20 +57,39 @@ def segment_files(
 
 
 def _record(segmenter: Segmenter, request: Request) -> Record:
-    spec = segmenter.config.spec
-    calibration = segmenter.calibration.as_for(request.sampling, volumes=bool(spec.plane))
+    spec, runs = segmenter.config.spec, calibrated_for(request.by_run, segmenter.runs)
+    alone = runs[0] if len(runs) == 1 else None
+    plugins = [plugin for run in runs for plugin in plugins_of(run.config)]
     return Record(
         task=spec.labels.task,
         classes=spec.labels.classes,
         values=spec.labels.values,
-        model=segmenter.origin,
+        model=alone.origin if alone else None,
+        runs=tuple(_run(run, request, number) for number, run in enumerate(runs)),
         layout=spec.layout,
         members=request.members,
         sampling=request.sampling,
         seed=request.seed,
         raters=request.raters,
-        dependence=calibration.dependence,
-        probability=calibration.mixture,
-        calibrated_on=calibration.cases,
-        plugins=tuple(plugins_of(segmenter.config)),
+        dependence=dependence_of([run.calibration for run in runs]),
+        probability=alone.calibration.mixture if alone else None,
+        calibrated_on=min(run.calibration.cases for run in runs),
+        plugins=tuple(plugin for place, plugin in enumerate(plugins) if plugin not in plugins[:place]),
+    )
+
+
+def _run(run: Trained, request: Request, number: int) -> RunRecord:
+    sampling = request.by_run[number]
+    drawn = len(request.turn(number).own(range(sampling.drawn), sampling))
+    return RunRecord(
+        folder=run.origin.folder if run.origin else "",
+        weights=run.origin.weights if run.origin else "",
+        sha256=run.sha256,
+        network=run.config.model.name,
+        members=1 if request.once else drawn,
+        steps=sampling.steps,
+        looks=min(num_looks(sampling, run.config), sampling.drawn),
+        calls=drawn * sampling.steps,
+        probability=run.calibration.mixture,
+        calibrated_on=run.calibration.cases,
     )

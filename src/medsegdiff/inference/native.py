@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,55 +42,103 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a run says of one picture of its batch, on its own grid."""
+
+    ensemble: Ensemble
+    index: int
+    placement: Placement
+    mixture: Mixture
+    once: bool = False
+    """Whether its probability is its only member: of a run that draws none, beside others."""
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Of its members in the ensemble of all runs."""
+        return (0,) if self.once else self.ensemble.numbers or range(len(self.ensemble.probability))
+
+    def strips(self, cuts: Sequence[slice], *, exclusive: bool) -> Iterator[Strip]:
+        """Give the picture on its native grid, strip by strip."""
+        placement, given = self.placement, self._given()
+        (height, width), rows = placement.native, placement.resized[0]
+        if len(cuts) > 1:  # along rows first, as `from_grid` does it; then each strip along its columns
+            whole = Placement((rows, width), placement.resized, placement.grid)
+            given = {name: from_grid(values, whole) for name, values in given.items()}
+        for columns in cuts:
+            part, place = given, placement
+            if len(cuts) > 1:
+                size = (rows, columns.stop - columns.start)
+                part, place = (
+                    {name: of[..., columns] for name, of in given.items()},
+                    Placement((height, size[1]), size, size),
+                )
+            restored = {name: from_grid(values, place) for name, values in part.items()}
+            anchor = restored["anchor"][0] if "anchor" in restored else None
+            probability = self._mixed(anchor, restored["expected"][0], exclusive=exclusive)
+            yield Strip(columns, restored.get("members", probability[None]), anchor, probability)
+
+    def _given(self) -> dict[str, Float[Tensor, "n k gh gw"]]:
+        ensemble, index = self.ensemble, self.index
+        expected = ensemble.expected[self.mixture.nearest(ensemble.times), index, None].float()
+        given = {"expected": expected} | ({} if self.once else {"members": ensemble.probability[:, index]})
+        return given | ({} if ensemble.anchor is None else {"anchor": ensemble.anchor[index, None]})
+
+    def _mixed(
+        self, anchor: Float[Tensor, "k h s"] | None, expected: Float[Tensor, "k h s"], *, exclusive: bool
+    ) -> Float[Tensor, "k h s"]:
+        """Mix exactly: in float32 the last pixels of a strip, which fill no vector, have other logarithms."""
+        exact = exact_dtype(expected.device)
+        parts = (None if anchor is None else anchor.to(exact), expected.to(exact))
+        return self.mixture(*parts, exclusive=exclusive).to(expected.dtype)
+
+
+@dataclass(frozen=True)
 class Restored:
-    """What an ensemble says of one picture of its batch, brought to the native grid.
+    """What the ensemble of one run or several says of one picture, brought to the native grid.
 
     Deviation: the members are restored first and fused then, so that STAPLE or the majority of the saved
     members is the saved mask, and contours keep the precision of the members' continuous values.
     """
 
-    ensemble: Ensemble
-    index: int
-    placement: Placement
+    shares: Sequence[Share]
+    """By run."""
     labels: Labels
-    mixture: Mixture
+
+    @property
+    def native(self) -> tuple[int, int]:
+        """Height and width of the picture."""
+        return self.shares[0].placement.native
 
     def strips(self) -> Iterator[Strip]:
         """Give the picture strip by strip; each value is the same whatever their width."""
-        ensemble, index, placement = self.ensemble, self.index, self.placement
-        time = self.mixture.nearest(ensemble.times)
-        given = [ensemble.probability[:, index], ensemble.expected[time, index, None].float()]
-        given += [] if ensemble.anchor is None else [ensemble.anchor[index, None]]
-        cuts = cut(placement.native, per_pixel=given[0].shape[0] * given[0].shape[1])
-        (height, width), rows = placement.native, placement.resized[0]
-        if len(cuts) > 1:  # along rows first, as `from_grid` does it; then each strip along its columns
-            given = [from_grid(values, Placement((rows, width), placement.resized, placement.grid)) for values in given]
-        for columns in cuts:
-            if len(cuts) > 1:
-                size = (rows, columns.stop - columns.start)
-                place = Placement((height, size[1]), size, size)
-                members, expected, *anchors = (from_grid(values[..., columns], place) for values in given)
-            else:
-                members, expected, *anchors = (from_grid(values, placement) for values in given)
-            anchor = anchors[0][0] if anchors else None
-            yield Strip(columns, members, anchor, self._mixed(anchor, expected[0]))
-
-    def _mixed(self, anchor: Float[Tensor, "k h s"] | None, expected: Float[Tensor, "k h s"]) -> Float[Tensor, "k h s"]:
-        """Mix exactly: in float32 the last pixels of a strip, which fill no vector, have other logarithms."""
-        exact = exact_dtype(expected.device)
-        parts = (None if anchor is None else anchor.to(exact), expected.to(exact))
-        return self.mixture(*parts, exclusive=self.labels.exclusive).to(expected.dtype)
+        numbers = [number for share in self.shares for number in share.numbers]
+        cuts = cut(self.native, per_pixel=len(numbers) * len(self.labels.classes))
+        of_runs = [share.strips(cuts, exclusive=self.labels.exclusive) for share in self.shares]
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        for strips in zip(*of_runs, strict=True):
+            yield strips[0] if len(strips) == 1 else _together(strips, order)
 
     def whole(self) -> Strip:
         """Give all of it at once, for fusions that know no other way."""
         strips = list(self.strips())
         anchors = [strip.anchor for strip in strips if strip.anchor is not None]
         return Strip(
-            slice(0, self.placement.native[1]),
+            slice(0, self.native[1]),
             torch.cat([strip.members for strip in strips], dim=-1),
             torch.cat(anchors, dim=-1) if anchors else None,
             torch.cat([strip.probability for strip in strips], dim=-1),
         )
+
+
+def _together(strips: Sequence[Strip], order: Sequence[int]) -> Strip:
+    """Put the members of several runs in their order, and average what else these say; an anchor if all have one."""
+    anchors = [strip.anchor for strip in strips if strip.anchor is not None]
+    return Strip(
+        strips[0].columns,
+        torch.cat([strip.members for strip in strips])[list(order)],
+        torch.stack(anchors).mean(dim=0) if len(anchors) == len(strips) else None,
+        torch.stack([strip.probability for strip in strips]).mean(dim=0),
+    )
 
 
 def cut(native: tuple[int, int], *, per_pixel: int) -> list[slice]:
@@ -164,7 +212,7 @@ class Fusing:
 
 def fused_mask(restored: Restored, fusing: Fusing) -> UInt8[np.ndarray, " *shape"]:
     """Fuse the members of a picture, and look at nothing else."""
-    canvas = Canvas(restored.placement.native[1])
+    canvas = Canvas(restored.native[1])
     for strip in restored.strips():
         canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, restored.labels))
     return fusing.of_all(restored, canvas).mask

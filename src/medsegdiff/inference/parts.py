@@ -50,7 +50,7 @@ class Part:
 
 def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
     """Put together what is said of one image, and see where its members differ."""
-    labels, canvas, certainty = restored.labels, Canvas(restored.placement.native[1]), None
+    labels, canvas, certainty = restored.labels, Canvas(restored.native[1]), None
     for strip in restored.strips():
         anchor, maps = strip.anchor, uncertainty_of(strip.members, exclusive=labels.exclusive)
         canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, labels), **vars(maps))

@@ -50,6 +50,29 @@ class ImageRecord(_Told):
     """Structures that reach the border of the image: part of them may lie beyond."""
 
 
+class RunRecord(_Told):
+    """A run that results come from, alone or beside others, and what it costs for each picture or slice."""
+
+    folder: str = ""
+    weights: str = ""
+    """Which of the run: ``best`` or ``last``."""
+    sha256: tuple[str, ...] = ()
+    """Of the file of the weights, and of those of its snapshots: as ``sha256sum`` computes it."""
+    network: str
+    members: int
+    """That it adds to the ensemble, candidates included; at most, where images decide how many there are."""
+    steps: int
+    """Of the sampler."""
+    looks: int
+    """Forwards of what sees the image alone: of each set of weights through each mirror."""
+    calls: int
+    """Forwards of what sees the noise too: one for each step of each member; at most."""
+    probability: Mixture
+    """How its probability follows from anchor and members; that of several runs is the mean of theirs."""
+    calibrated_on: int
+    """Validation cases that it was fitted on; 0: it is not calibrated."""
+
+
 class Record(_Told):
     """How the results of a folder were made: the content of ``segment.json``."""
 
@@ -59,7 +82,9 @@ class Record(_Told):
     values: tuple[tuple[int, ...], ...] = ()
     """What label maps hold for each class, as in `Labels`; empty: its index."""
     model: Origin | None = None
-    """Where the weights lay."""
+    """Where the weights lay; ``None`` where several runs segmented together."""
+    runs: tuple[RunRecord, ...] = ()
+    """All that segmented together; empty from earlier versions."""
     layout: str = ""
     """Of the data that the model was trained on; empty where it is not told."""
     members: int | Literal["auto"] | None = None
@@ -71,10 +96,12 @@ class Record(_Told):
     dependence: float = 0.0
     """How far these were taken to draw alike, 0 … 1: see `medsegdiff.fusion.protocol.Raters`."""
     probability: Mixture | None = None
-    """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion."""
+    """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion. Of
+    several runs see ``runs``."""
     calibrated_on: int = 0
     """Validation cases that it was fitted on, and the intervals of sizes too, unless these are of volumes that are too
-    thick to segment some at the end of training, or that a model of pictures segments; 0: nothing is calibrated."""
+    thick to segment some at the end of training, or that a model of pictures segments; 0: nothing is calibrated. Of
+    several runs the fewest, and no intervals."""
     seconds: float | None = None
     """For all images; ``None`` if it did not come to an end."""
     images: tuple[ImageRecord, ...] = ()
@@ -87,6 +114,17 @@ class Record(_Told):
     def labels(self) -> Labels:
         """What the masks hold."""
         return Labels(self.task, self.classes, values=self.values)
+
+    @property
+    def mixtures(self) -> tuple[Mixture, ...]:
+        """How ``probability/`` came about, run by run; nothing where it is a fusion's, from earlier versions."""
+        return (self.probability,) if self.probability is not None else tuple(run.probability for run in self.runs)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Of the runs, where they are known."""
+        told = [run.folder for run in self.runs] or ([] if self.model is None else [self.model.folder])
+        return tuple(Path(folder) for folder in told if folder)
 
 
 def read_record(file: Path) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
@@ -11,7 +12,9 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.spacing import FEWEST_REGIONS
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.fusion.fusers import FUSERS
-from medsegdiff.inference.ensemble import num_looks
+from medsegdiff.inference.adaptive import ROUND
+from medsegdiff.inference.ensemble import Turn, num_looks, pair
+from medsegdiff.models.base import MODELS
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,8 @@ VIEWS = (1, 2, 4)
 """Numbers of mirrors that may be asked for."""
 MOST = 100
 """Members that an image may decide for."""
+OF_ALL = ("members", "candidates", "fusion", "raters", "shared_noise", "antithetic")
+"""What concerns an ensemble as a whole, whichever run draws a member."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Request:
 
     sampling: SamplingConfig
     """Where each image decides about its members: with the most that there may be."""
+    by_run: tuple[SamplingConfig, ...]
+    """How each run draws the members whose turn is its own; of one run, ``sampling``."""
     auto: bool = False
     """Whether each image decides how many members it needs."""
     seed: int = 0
@@ -38,8 +45,8 @@ class Request:
     """Whether the size of batches was asked for; else a GPU takes what fits."""
 
     @classmethod
-    def of(cls, config: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
-        """Complete what is asked with the model's defaults, and refuse what makes no sense."""
+    def of(cls, config: ResolvedConfig, *others: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
+        """Complete what is asked with the defaults of a model, or of several, and refuse what makes no sense."""
         if strange := [name for name in options if name not in SamplingOptions.__annotations__]:
             known = list(SamplingOptions.__annotations__)
             raise TypeError(f"There is no option '{strange[0]}' of segmenting.{nearest(strange[0], known)}")
@@ -53,33 +60,104 @@ class Request:
                 raise ConfigError(f"{name} is {number!r}; it must be at least 1{also}.")
         if (views := given.get("views", 1)) not in VIEWS:
             raise ConfigError(f"views is {views!r}; allowed are {', '.join(map(str, VIEWS))}.")
-        sampling = _chosen(config.sampling.model_copy(update=given), given, auto=auto)
+        if others:
+            sampling, by_run = _shared((config, *others), given, auto=auto)
+        else:
+            by_run = (sampling := _settled(config, given, auto=auto),)
         FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
-        if sampling.mode == "mean":
-            sampling = _in_one_step(sampling, given, target=config.diffusion.target)
-            sampling = sampling.model_copy(update={"members": num_looks(sampling, config)})
-        if told := _doubt(sampling, config.train.one_step):
-            log.warning("%s", told)
-        return cls(sampling, auto, seed, sampling.raters or config.spec.raters, "batch_size" in given)
+        for told in dict.fromkeys(map(_doubt, by_run, (of.train.one_step for of in (config, *others)))):
+            if told:
+                log.warning("%s", told)
+        return cls(sampling, by_run, auto, seed, sampling.raters or config.spec.raters, "batch_size" in given)
 
     def with_members(self, number: int) -> Request:
         """Settle the number of members."""
-        return replace(
-            self, sampling=self.sampling.model_copy(update={"members": number, "candidates": None}), auto=False
-        )
+        return replace(self._with(members=number, candidates=None), auto=False)
 
     def with_fusion(self, fusion: str) -> Request:
         """Fuse otherwise."""
-        return replace(self, sampling=self.sampling.model_copy(update={"fusion": fusion}))
+        return self._with(fusion=fusion)
 
     def with_steps(self, number: int) -> Request:
         """Take another number of steps, however few, without a word: for measuring, not for results."""
-        return replace(self, sampling=self.sampling.model_copy(update={"steps": number}))
+        return self._with(steps=number)
+
+    def _with(self, **changed: Any) -> Request:
+        by_run = tuple(sampling.model_copy(update=changed) for sampling in self.by_run)
+        return replace(self, sampling=self.sampling.model_copy(update=changed), by_run=by_run)
+
+    @property
+    def once(self) -> bool:
+        """Whether each of several runs is one member: its probability."""
+        return len(self.by_run) > 1 and self.by_run[0].mode == "mean"
+
+    def turn(self, number: int) -> Turn:
+        """Tell which members the run of this number draws; one that draws none for others looks for itself."""
+        return Turn() if self.once else Turn(number, len(self.by_run))
 
     @property
     def members(self) -> int | Literal["auto"]:
         """What is drawn for each image."""
         return AUTO if self.auto else self.sampling.members
+
+
+def _settled(config: ResolvedConfig, given: dict[str, Any], *, auto: bool) -> SamplingConfig:
+    """Complete what is asked of one run."""
+    sampling = _chosen(config.sampling.model_copy(update=given), given, auto=auto)
+    if sampling.mode != "mean":
+        return sampling
+    sampling = _in_one_step(sampling, given, target=config.diffusion.target)
+    return sampling.model_copy(update={"members": num_looks(sampling, config)})
+
+
+Shared = tuple[SamplingConfig, tuple[SamplingConfig, ...]]
+"""Of an ensemble, and of each run that has a part in it."""
+
+
+def _shared(configs: Sequence[ResolvedConfig], given: dict[str, Any], *, auto: bool) -> Shared:
+    """Complete what is asked of several runs: what concerns all their members is as the first one's, unless asked."""
+    constant = [MODELS[config.model.name].facts.kind == "deterministic" for config in configs]
+    means = [given.get("mode", config.sampling.mode) == "mean" for config in configs]
+    once = [of or other for of, other in zip(constant, means, strict=True)]
+    if all(once):
+        return _one_each(configs, given, auto=auto, drawn=all(constant))
+    if any(once):
+        kinds = zip(configs, once, strict=True)
+        told = ", ".join(f"{config.model.name} {'one probability' if of else 'members'}" for config, of in kinds)
+        raise ConfigError(
+            f"These runs make no ensemble together: of an image gives {told}. Take runs of one kind, or mode mean, in "
+            "which each is one member: its probability."
+        )
+    first = {name: getattr(configs[0].sampling, name) for name in OF_ALL}
+    alike = (config.model_copy(update={"sampling": config.sampling.model_copy(update=first)}) for config in configs)
+    by_run = tuple(_settled(config, given, auto=auto) for config in alike)
+    _check_enough(by_run, auto=auto)
+    return by_run[0], by_run
+
+
+def _check_enough(by_run: Sequence[SamplingConfig], *, auto: bool) -> None:
+    """Refuse ensembles, or rounds of them, in which a run would have no turn."""
+    fewest, members = len(by_run) * pair(by_run[0]), by_run[0].members
+    if members < fewest:
+        raise ConfigError(
+            f"members is {members}; {len(by_run)} runs share out {fewest} at least. Ask for more, or give fewer runs."
+        )
+    if auto and fewest > ROUND:
+        raise ConfigError(
+            f"members {AUTO} draws {ROUND} at a time; {len(by_run)} runs share out {fewest} at least. Ask for a number."
+        )
+
+
+def _one_each(configs: Sequence[ResolvedConfig], given: dict[str, Any], *, auto: bool, drawn: bool) -> Shared:
+    """Complete what is asked of runs that are one member each; ``drawn``: as good as drawn, and no means of masks."""
+    number, fusion = len(configs), given.pop("fusion", "mean")
+    members = AUTO if auto else given.pop("members", number)
+    if members != number or "candidates" in given:
+        what = f"members is {members}" if members != number else f"candidates is {given['candidates']}"
+        raise ConfigError(f"{what}; each of these {number} runs is one member, whatever the noise. Leave it out.")
+    by_run = tuple(_settled(config, {**given, "mode": "mean"}, auto=False) for config in configs)
+    whole = {"members": number, "fusion": fusion, "mode": "ensemble" if drawn else "mean"}
+    return by_run[0].model_copy(update=whole), by_run
 
 
 def _doubt(sampling: SamplingConfig, taught: str) -> str:

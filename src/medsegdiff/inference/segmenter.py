@@ -6,25 +6,26 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Unpack, overload
+from typing import Any, Unpack, overload
 
 import torch
 
 from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.hardware import pick_device, place
+from medsegdiff.errors import ConfigError
+from medsegdiff.hardware import pick_device
 from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.request import Request
-from medsegdiff.inference.resources import compile_steps
+from medsegdiff.inference.runs import Trained, calibrated_for, check_alike, stretch_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.volume import parts_of
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.models.checkpoint import Origin, Weights, load_model, load_snapshots
+from medsegdiff.models.checkpoint import Origin, Weights
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Segmenter:
         origin: Origin | None = None,
         calibration: Calibration = Calibration(),  # noqa: B008 - it can't be changed
         snapshots: Sequence[DiffusionModel] = (),
+        sha256: Sequence[str] = (),
+        others: Sequence[Trained] = (),
     ) -> None:
         """Take a model into use.
 
@@ -62,18 +65,20 @@ class Segmenter:
             origin: Where the weights come from, to be written beside results.
             calibration: What validation has taught of its probabilities and sizes; by default nothing.
             snapshots: Further weights of the network, which members share out.
+            sha256: Of the files of the weights and the snapshots, to be written beside results.
+            others: Further runs, which share every ensemble with it: see `from_runs`.
+
+        Raises:
+            ConfigError: If the runs segment other images, or something else in them.
         """
         self.device = pick_device(None if device is None else str(device))
-        self.model = model
-        place(model, self.device).eval()
-        if compiled:
-            compile_steps(model, self.device)
-        self.config = config
-        self.precision = precision
-        self.origin, self.calibration = origin, calibration
-        self.snapshots = list(snapshots)
-        for network in self.snapshots:
-            place(network, self.device).eval()
+        self.model, self.config, self.precision = model, config, precision
+        self.origin, self.calibration, self.snapshots = origin, calibration, list(snapshots)
+        known: Any = {"calibration": calibration, "origin": origin, "sha256": tuple(sha256)}
+        self.runs = (Trained(model, config, snapshots=self.snapshots, **known), *others)
+        check_alike(self.runs)
+        for run in self.runs:
+            run.on(self.device, compiled=compiled)
 
     @classmethod
     def from_pretrained(
@@ -97,18 +102,51 @@ class Segmenter:
         Returns:
             The segmenter.
         """
-        model, config = load_model(folder, weights=weights)
-        origin = Origin(str(folder), weights)
-        return cls(
-            model,
-            config,
-            device=device,
-            precision=precision,
-            compiled=compiled,
-            origin=origin,
-            calibration=Calibration.of_run(Path(folder)) if weights == "best" else Calibration(),
-            snapshots=load_snapshots(folder, config),
-        )
+        return cls.from_runs([folder], device=device, precision=precision, compiled=compiled, weights=weights)
+
+    @classmethod
+    def from_runs(
+        cls,
+        folders: Sequence[str | Path],
+        *,
+        device: str | None = None,
+        precision: Precision = "auto",
+        compiled: bool = False,
+        weights: Weights = "best",
+    ) -> Segmenter:
+        r"""Load several runs that segment together, such as the folds of a network or trainings with other seeds.
+
+        Runs that draw members from noise share these out: member m is run m mod R's member m, as it would draw it
+        alone. Of networks without noise, and with ``mode="mean"``, each run is one member: its calibrated probability,
+        mirrors averaged. In both cases the probability is the mean over runs of theirs, each calibrated by itself:
+
+        .. math:: p = \frac{1}{R} \sum_r p_r
+
+        They have to agree on what masks and images hold; network and size of the grid may differ.
+
+        Source: Lakshminarayanan et al. (2017), Simple and Scalable Predictive Uncertainty Estimation using Deep
+        Ensembles, NeurIPS, algorithm 1; nnU-Net's five folds are averaged so.
+
+        Args:
+            folders: What ``medsegdiff train --out`` wrote, one for each run; what is not asked of an ensemble as a
+                whole (members, candidates, fusion) is the first one's default.
+            device: Where to compute; ``None`` takes the best there is.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            compiled: Whether steps are compiled.
+            weights: Which weights of the runs.
+
+        Returns:
+            The segmenter.
+
+        Raises:
+            ConfigError: If the runs segment other images, or something else in them, or if there is none.
+        """
+        if not folders:
+            raise ConfigError("There is no run to segment with. Give one at least.")
+        first, *others = [Trained.load(folder, weights=weights) for folder in folders]
+        computed: Any = {"device": device, "precision": precision, "compiled": compiled}
+        known = {name: getattr(first, name) for name in ("origin", "calibration", "snapshots", "sha256")}
+        return cls(first.model, first.config, **computed, **known, others=others)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a path is a sequence too, of letters
@@ -149,7 +187,21 @@ class Segmenter:
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        return self.results(images, Request.of(self.config, **options), refused=refused)
+        return self.results(images, self.request(**options), refused=refused)
+
+    def request(self, **options: Unpack[SamplingOptions]) -> Request:
+        """Complete what is asked with the defaults of the runs.
+
+        Args:
+            **options: See `stream`.
+
+        Returns:
+            A request of these runs.
+
+        Raises:
+            ConfigError: If what is asked makes no sense.
+        """
+        return Request.of(*(run.config for run in self.runs), **options)
 
     def results(
         self,
@@ -170,24 +222,22 @@ class Segmenter:
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        volumes = bool(self.config.spec.plane)
-        calibration = self.calibration.as_for(request.sampling, volumes=volumes)
-        if calibration.cases < self.calibration.cases:
+        volumes, runs = bool(self.config.spec.plane), calibrated_for(request.by_run, self.runs)
+        if any(run.calibration.cases < known.calibration.cases for run, known in zip(runs, self.runs, strict=True)):
             log.warning(
-                "The run was calibrated for other ensembles; of these, probability and sizes are not calibrated."
+                "%s calibrated for other ensembles; of these, probability and sizes are not calibrated.",
+                "The run was" if len(runs) == 1 else "Some of the runs were",
             )
         drawing = Drawing(
-            self.model,
-            self.config,
+            runs,
             request=request,
             batch=BatchSize(request.sampling.batch_size, self.device, asked=request.batch_asked),
             precision=self.precision,
-            snapshots=self.snapshots,
-            calibration=calibration,
         )
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
-        labels, stretch = self.config.spec.labels, None if request.sampling.mode == "mean" else calibration.stretch
+        labels = self.config.spec.labels
+        stretch = None if request.sampling.mode == "mean" else stretch_of(runs, noted=noted)
 
         def joined(case: Case, part: Part) -> Segmentation:
             """Join a result; sizes of volumes err otherwise than those of pictures, of which one kind calibrated."""

@@ -77,7 +77,7 @@ def _told(
             classes=config.mask_channels,
             members=drawing.request.sampling.drawn,
             task=config.spec.labels.task,
-            rows=config.data.image_size,
+            rows=max(run.config.data.image_size for run in drawing.runs),
         )
         try:
             told = check_needs(case.name, needs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ CONFIG = "config.json"
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
 Weights = Literal["best", "last"]
+FILES: Mapping[Weights, str] = {"best": BEST, "last": LAST}
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,24 @@ def snapshot_file(number: int) -> str:
 def load_snapshots(folder: str | Path, config: ResolvedConfig) -> list[DiffusionModel]:
     """Load the further weights that a run has kept, as many as were made by now."""
     found = []
-    for number in range(1, config.train.snapshots + 1):
-        file = Path(folder) / snapshot_file(number)
-        if file.is_file():
-            found.append(build_model(config).eval())
-            load_weights(file, found[-1])
+    for file in _snapshots_in(Path(folder), config):
+        found.append(build_model(config).eval())
+        load_weights(file, found[-1])
     return found
+
+
+def _snapshots_in(folder: Path, config: ResolvedConfig) -> list[Path]:
+    files = (folder / snapshot_file(number) for number in range(1, config.train.snapshots + 1))
+    return [file for file in files if file.is_file()]
+
+
+def hashes_of(folder: Path, config: ResolvedConfig, *, weights: Weights) -> tuple[str, ...]:
+    """Compute SHA-256 of the file of a run's weights, and of those of its snapshots."""
+    found = []
+    for path in (folder / FILES[weights], *_snapshots_in(folder, config)):
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return tuple(found)
 
 
 def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
@@ -153,5 +167,5 @@ def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[Diffus
         )
     config = load_config(folder)
     model = build_model(config)
-    load_weights(folder / {"best": BEST, "last": LAST}[weights], model)
+    load_weights(folder / FILES[weights], model)
     return model.eval(), config

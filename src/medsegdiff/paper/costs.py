@@ -40,40 +40,60 @@ def costs(folders: Sequence[Path]) -> dict[str, Score]:
     """Tell what a run and its segmentations cost, as far as the folders know it.
 
     Parameters and operations are those of the run's configuration; members and steps those of ``segment.json``, or
-    without it the configuration's own. The run is one of the folders, or the one that ``segment.json`` names.
+    without it the configuration's own. The run is one of the folders, or the one that ``segment.json`` names; of
+    several that segmented together what they cost is added up.
     """
     made = next((told for folder in folders if (told := SegmentationFolder(folder).read()) is not None), None)
-    named = [] if made is None or made.model is None else [Path(made.model.folder)]
-    run = next((folder for folder in (*folders, *named) if (folder / CONFIG).is_file()), None)
-    config = None if run is None else load_config(run)
-    return _ensemble(made, config) | _network(made, config) | ({} if made is None else _measured(made))
+    configs = _configs(made, folders)
+    return _ensemble(made, configs) | _network(made, configs) | ({} if made is None else _measured(made))
 
 
-def _ensemble(made: Record | None, config: ResolvedConfig | None) -> dict[str, Score]:
+def _configs(made: Record | None, folders: Sequence[Path]) -> list[ResolvedConfig]:
+    """Find the configurations of all runs, or of none."""
+    named = () if made is None else made.folders
+    given = [folder for folder in folders if (folder / CONFIG).is_file()][:1]
+    runs = given if given and len(named) < 2 else named
+    return [load_config(run) for run in runs] if all((run / CONFIG).is_file() for run in runs) else []
+
+
+def _ensemble(made: Record | None, configs: Sequence[ResolvedConfig]) -> dict[str, Score]:
     """Count members, on average over the images, and calls of the denoiser: one per step of each."""
-    own = config.sampling if config is not None else None
+    own = configs[0].sampling if configs else None
     sampling = made.sampling or own if made is not None else own
     if sampling is None:
         return {}
     images = [image for image in made.images if image.members is not None] if made is not None else []
     kept = _mean([image.members or 0 for image in images], sampling.members)
     drawn = _mean([image.chosen_of or image.members or 0 for image in images], sampling.drawn)
-    return {"members": Score(kept), "calls": Score(drawn * sampling.steps)}
+    each = [run.calls for run in made.runs] if made is not None else []
+    most = sum(each) if each else sampling.drawn * sampling.steps
+    return {"members": Score(kept), "calls": Score(drawn / sampling.drawn * most)}
 
 
 def _mean(counts: Sequence[int], otherwise: int) -> float:
     return sum(counts) / len(counts) if counts else float(otherwise)
 
 
-def _network(made: Record | None, config: ResolvedConfig | None) -> dict[str, Score]:
-    if config is None:
+def _network(made: Record | None, configs: Sequence[ResolvedConfig]) -> dict[str, Score]:
+    """Add up parameters and operations of the networks; a forward is one of each, on average."""
+    if not configs:
         return {}
-    price, calls = budget(config), _ensemble(made, config)["calls"].mean
+    prices, calls = [budget(config) for config in configs], _ensemble(made, configs)["calls"].mean
+    runs = made.runs if made is not None and len(made.runs) == len(prices) else None
+    looks = [run.looks for run in runs] if runs else [1] * len(prices)
+    shares = _shares([run.calls for run in runs] if runs else [1] * len(prices))
+    costs = zip(prices, looks, shares, strict=True)
     return {
-        "parameters": Score(float(price.parameters)),
-        "gmac_forward": Score(price.condition_gmac + price.denoiser_gmac),
-        "gmac_all": Score(price.condition_gmac + calls * price.denoiser_gmac),
+        "parameters": Score(float(sum(price.parameters for price in prices))),
+        "gmac_forward": Score(sum(price.condition_gmac + price.denoiser_gmac for price in prices) / len(prices)),
+        "gmac_all": Score(
+            sum(look * price.condition_gmac + share * calls * price.denoiser_gmac for price, look, share in costs)
+        ),
     }
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    return [count / sum(counts) for count in counts]
 
 
 def _measured(made: Record) -> dict[str, Score]:
@@ -104,7 +124,7 @@ def count_costs(
 
 def _counted(table: PaperTable, method: str, row: Published, asked: Sequence[str]) -> Ours:
     config = assumed(load_preset(row.preset, [*row.changes, *asked]))
-    known = _ensemble(None, config) | _network(None, config)
+    known = _ensemble(None, [config]) | _network(None, [config])
     changed = f" with {', '.join(row.changes)}" if row.changes else ""
     sampling = config.sampling
     made = f"{sampling.members} members of {sampling.steps} steps at {config.data.image_size} px"
