@@ -12,12 +12,14 @@ from medsegdiff.config.load import load_preset, preset_names
 from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation.results import Results, Setup
 from medsegdiff.evaluation.scores import Measure, Scores
-from medsegdiff.paper.comparison import scored
+from medsegdiff.models.base import MODELS
+from medsegdiff.paper.comparison import collect, scored
 from medsegdiff.paper.comparison_plan import ComparisonPlan
 from medsegdiff.paper.given import Fitted, fitted, parse_given
 from medsegdiff.paper.results import Score
 from medsegdiff.paper.systems import COMPARISONS, System, find_systems, published
 from medsegdiff.paper.tables import load_table
+from tests.published import btcv
 
 DICE = Measure("dice")
 
@@ -205,3 +207,22 @@ def test_members_and_steps_are_asked_of_ensembles_alone(tmp_path: Path) -> None:
     one, two = plan("nnUNet", "SegDiff", data=str(tmp_path), members=3, steps=2).trials(tmp_path / "out")
     assert one.asked == {"seed": 0}
     assert two.asked == {"members": 3, "steps": 2, "seed": 0}
+
+
+def test_btcv_is_read_with_both_adrenal_glands_as_one_as_in_table_3_unless_one_says_otherwise(tmp_path: Path) -> None:
+    table = load_table("table3")
+    found, _ = find_systems(table, ["Anchor"], size="tiny")
+    given = parse_given([str(btcv(tmp_path / "abdomen"))], table)
+    layouts = [
+        ComparisonPlan(table, given, tuple(found), 1.0, changes=changes).config(found[0], given[0]).data.layout
+        for changes in ((), ("data.layout=btcv",))
+    ]
+    assert layouts == ["btcv-12", "btcv"]
+    assert given[0].name == "btcv"
+
+
+def test_weights_that_authors_began_with_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = MODELS["nnunet"].facts
+    monkeypatch.setitem(facts.__dict__, "pretrained", "ResNet-34 on ImageNet")
+    notes = collect(plan("nnUNet", "SegDiff", data=str(tmp_path)), tmp_path / "out").table.notes
+    assert notes[-1] == "Weights that the authors began with, and ours do not: nnUNet (ResNet-34 on ImageNet)."

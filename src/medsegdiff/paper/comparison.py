@@ -133,9 +133,12 @@ def _about(plan: ComparisonPlan, made: Mapping[str, Sequence[Trial]], fits: Mapp
     titles = {column.title for given in plan.given for column in given.columns}
     if absent := list(dict.fromkeys(c.over for c in plan.table.columns if c.over and c.title not in titles)):
         said.append(f"No data were given for {some(absent, most=20)}: left out.")
-    if names := [system.name for system in plan.systems if system.pretrained]:
+    if began := [f"{system.name} ({system.pretrained})" for system in plan.systems if system.pretrained]:
+        said.append(f"Weights that the authors began with, and ours do not: {some(began, most=20)}.")
+    sizes = sorted({trial.config.data.image_size for trials in made.values() for trial in trials})
+    if len(sizes) > 1:
         said.append(
-            f"The authors of {some(names, most=20)} began with weights pretrained on ImageNet; ours begin anew."
+            f"Images are of {some(list(map(str, sizes)))} px, as presets say; --set data.image_size makes all alike."
         )
     return said
 
@@ -144,6 +147,7 @@ def _basis(given: Given, trial: Trial) -> str:
     """Say on what a data set's numbers are."""
     results, part = trial.results(), trial.facts()["scored"]
     patients = f" of {groups} patients" if (groups := results.setup.groups) else ""
-    chosen = "" if part == "test" else " (none for testing has a mask; probabilities were calibrated on these)"
+    chosen = "" if part == "test" else " (none for testing has a mask; those that calibrate probabilities)"
+    layout = "" if trial.config.data.layout == "auto" else f" as {trial.config.data.layout}"
     what = some(results.setup.structures, most=20)
-    return f"{given.name}: {given.where}, {len(results.scores)} {part} cases{patients}{chosen}, {what}."
+    return f"{given.name}: {given.where}{layout}, {len(results.scores)} {part} cases{patients}{chosen}, {what}."

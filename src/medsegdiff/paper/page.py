@@ -21,7 +21,7 @@ def page(table: Printed) -> str:
 
 
 def _head(over: str, head: Cell) -> html.Cell:
-    return html.Cell(f"{over} {head.text}{head.sign}".strip())
+    return html.Cell(f"{head.text}{head.sign}", below=over)
 
 
 def _rows(table: Printed) -> Iterator[list[html.Cell]]:
