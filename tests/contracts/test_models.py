@@ -111,7 +111,9 @@ def test_it_overfits_four_images(name: str) -> None:
         losses.total.backward()
         optimizer.step()
         history.append(losses.total.item())
-    assert sum(history[-10:]) < 0.35 * sum(history[:10])
+        if step >= 20 and sum(history[-10:]) < 0.35 * sum(history[:10]):
+            return
+    pytest.fail(f"the loss fell from {history[0]:.3f} to {history[-1]:.3f}")
 
 
 def test_the_condition_is_computed_without_mask_and_time(name: str) -> None:

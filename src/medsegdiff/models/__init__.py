@@ -11,4 +11,6 @@ from medsegdiff.models import (  # noqa: F401  (they register themselves)
     nnunet,
     release,
     segdiff,
+    transunet,
+    unetr,
 )

@@ -4,5 +4,13 @@ from medsegdiff.config.base import NETWORKS as NETWORKS
 from medsegdiff.config.base import NetworkConfig as NetworkConfig
 from medsegdiff.config.base import PretrainedConfig as PretrainedConfig
 from medsegdiff.config.base import settings_of as settings_of
-from medsegdiff.config.networks import beal, guided, mtseg, nnunet, v2  # noqa: F401  (they register themselves)
+from medsegdiff.config.networks import (  # noqa: F401  (they register themselves)
+    beal,
+    guided,
+    mtseg,
+    nnunet,
+    transunet,
+    unetr,
+    v2,
+)
 from medsegdiff.config.networks.v2 import V2Config as V2Config
