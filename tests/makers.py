@@ -103,6 +103,7 @@ SMALL_NETWORKS = {
         "model.dropout=0.0",
         "model.decoder_widths=[16, 16, 8, 8]",
     ),
+    "ultraunet": ("model.widths=[8, 8, 16]",),
     "unetr": (
         "model.image_size=32",
         "model.channels=4",

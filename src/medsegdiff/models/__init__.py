@@ -12,5 +12,6 @@ from medsegdiff.models import (  # noqa: F401  (they register themselves)
     release,
     segdiff,
     transunet,
+    ultraunet,
     unetr,
 )

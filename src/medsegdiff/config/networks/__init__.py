@@ -10,6 +10,7 @@ from medsegdiff.config.networks import (  # noqa: F401  (they register themselve
     mtseg,
     nnunet,
     transunet,
+    ultraunet,
     unetr,
     v2,
 )
