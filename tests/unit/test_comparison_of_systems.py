@@ -17,8 +17,9 @@ from medsegdiff.paper.comparison import collect, scored
 from medsegdiff.paper.comparison_plan import ComparisonPlan
 from medsegdiff.paper.given import Fitted, fitted, parse_given
 from medsegdiff.paper.results import Score
-from medsegdiff.paper.systems import COMPARISONS, System, find_systems, published
+from medsegdiff.paper.systems import COMPARISONS, Size, System, find_systems, published
 from medsegdiff.paper.tables import load_table
+from medsegdiff.training.plan import check_sampling
 from tests.published import btcv
 
 DICE = Measure("dice")
@@ -201,6 +202,23 @@ def test_time_is_the_only_limit_and_all_may_have_one_recipe() -> None:
     v2 = load_preset("v2-fast-tiny").train
     assert configs[0].train.optimizer == "sgd"
     assert (configs[1].train.optimizer, configs[1].train.learning_rate) == (v2.optimizer, v2.learning_rate)
+
+
+@pytest.mark.parametrize("size", ["tiny", "full"])
+def test_every_system_can_be_trained_by_its_own_recipe_and_by_one_that_is_the_same_for_all(size: Size) -> None:
+    table = load_table("table1")
+    systems, _ = find_systems(table, [*(row.method for row in table.rows), "Anchor"], size=size)
+    given = parse_given(["isic=phantom"], table)
+    alike = set()
+    for recipe in ("own", "common"):
+        asked = ComparisonPlan(table, given, tuple(systems), 1.0, size=size, recipe=recipe)
+        for system in systems:
+            config = asked.config(system, given[0])
+            check_sampling(config)
+            train, data = config.train, config.data
+            told = (train.optimizer, train.learning_rate, train.lr_schedule, train.batch_size, train.ema_decay)
+            alike |= {(*told, data.augment, data.augmentation, data.image_size)} if recipe == "common" else set()
+    assert len(alike) == 1
 
 
 def test_members_and_steps_are_asked_of_ensembles_alone(tmp_path: Path) -> None:

@@ -194,7 +194,8 @@ def common_recipe(device: str | None = None) -> list[str]:
     of_training = ("optimizer", "betas", "learning_rate", "lr_schedule", "warmup_steps", "weight_decay")
     same = [("train", key) for key in (*of_training, "max_grad_norm", "ema_decay", "batch_size")]
     same += [("loss", key) for key in ("beta", "batch_dice", "supervision")]
-    told = [(section, key, getattr(getattr(v2, section), key)) for section, key in (*same, ("data", "augmentation"))]
+    same += [("data", key) for key in ("augment", "augmentation")]
+    told = [(section, key, getattr(getattr(v2, section), key)) for section, key in same]
     return [f"{section}.{key}={json.dumps(value)}" for section, key, value in told]
 
 
