@@ -104,7 +104,7 @@ def drawn(part: set[Pixel], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def counted(found: np.ndarray, true: np.ndarray, rule: LesionRule, **given: object) -> Lesions:
-    return count_lesions(found, true, spacing=(1.0,) * true.ndim, rule=rule, **given)
+    return count_lesions(found, true, rule=rule, **given)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -187,9 +187,9 @@ def test_small_lesions_are_left_out_and_charge_nobody() -> None:
     large = counted(found, true, LesionRule(iou=0.3, above=4.0))
     assert (large.matching.tp, large.matching.fp, large.matching.fn) == (1, 0, 0)
     assert large.numbers()["lesion_dice"] == pytest.approx(1 / 2)  # BraTS charges false lesions of any size
-    mm = count_lesions(found, true, spacing=(0.5, 0.5), rule=LesionRule(iou=0.3, above=0.99))
+    mm = count_lesions(found, true, pixel=0.25, rule=LesionRule(iou=0.3, above=0.99))
     assert (mm.matching.tp, mm.matching.fn) == (2, 0)
-    assert count_lesions(found, true, spacing=(0.5, 0.5), rule=LesionRule(iou=0.3, above=1.0)).matching.tp == 1
+    assert count_lesions(found, true, pixel=0.25, rule=LesionRule(iou=0.3, above=1.0)).matching.tp == 1
 
 
 def test_what_is_not_defined_is_no_number_and_is_counted() -> None:

@@ -23,7 +23,7 @@ from medsegdiff.report.evaluation import write_page
 from tests.makers import write_png
 from tests.program import call
 from tests.scored import numbers
-from tests.volumes import save
+from tests.volumes import oblique, save
 
 SIZE = (24, 30)
 CELLS = {
@@ -103,7 +103,7 @@ def test_files_and_page_say_which_lesions_were_counted(tmp_path: Path) -> None:
         found = evaluate(masks, data, lesions=LesionRule(instances, above=3.0))
         found.save(tmp_path / instances)
         told = json.loads((tmp_path / instances / "metrics.json").read_text(encoding="utf-8"))
-        rule = {"iou": 0.5, "above": 3.0, "connectivity": 8, "dilation": 0}
+        rule = {"iou": 0.5, "above": 3.0, "connectivity": 8, "dilation": 0, "unit": "px"}
         assert told["made"]["lesions"] == {"instances": instances, **rule}
         assert told["conventions"]["lesion"].startswith(words)
         assert "Only lesions above 3 px count" in told["conventions"]["lesion"]
@@ -160,6 +160,21 @@ def test_volumes_are_measured_in_cubic_millimetres(tmp_path: Path) -> None:
     told = evaluate(tmp_path / "pred", tmp_path / "ref", lesions=LesionRule(above=8.0))
     assert (told.setup.lesions["connectivity"], told.setup.lesions["dilation"]) == (26, 3)
     assert "above 8 mm³" in told.conventions["lesion"]
+
+
+def test_a_voxel_of_a_sheared_grid_has_the_volume_that_its_affine_says(tmp_path: Path) -> None:
+    affine = oblique((1.0, 1.0, 2.0), shear=0.75)  # sheared: a step along the last axis is longer than the slices apart
+    volume = abs(np.linalg.det(affine[:3, :3]))
+    assert volume < 0.99 * np.prod(np.linalg.norm(affine[:3, :3], axis=0))
+    drawn = np.zeros((12, 12, 10), np.uint8)
+    drawn[1:4, 1:4, 1:3] = 1
+    for folder in ("ref", "pred"):
+        save(tmp_path / folder / "a.nii.gz", drawn, affine, codes=(0, 1))
+    counts = [
+        evaluate(tmp_path / "pred", tmp_path / "ref", lesions=LesionRule(above=float(18 * volume * factor))).lesions
+        for factor in (0.999, 1.001)
+    ]
+    assert [of["foreground"].matching.tp for of in counts] == [1, 0]
 
 
 def test_a_part_of_a_large_instance_stays_an_instance(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def evaluate(
         float | None, typer.Option(min=0, max=1, help=f"{WITH}found where the IoU is above. [default: 0.5]")
     ] = None,
     lesion_above: Annotated[
-        float | None, typer.Option(min=0, help=f"{WITH}only larger ones, in mm³; pixels for pictures. [default: 0]")
+        float | None,
+        typer.Option(min=0, help=f"{WITH}only larger ones, in mm³; pixels for pictures. [default: 0]"),
     ] = None,
     lesion_dilation: Annotated[
         int | None,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from medsegdiff.evaluation.consensus import Consensus, references_of
-from medsegdiff.evaluation.lesions import drawn_lesions, lesions_of
+from medsegdiff.evaluation.lesions import drawn_lesions, lesions_of, unit_of_lesions
 from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.evaluation.pool import Pool, areas_under_risk
 from medsegdiff.evaluation.scores import Measure
@@ -130,7 +130,7 @@ def _lesions(
     """Count lesions, against each reference."""
     drawn = drawn_lesions(name, pairing, structure.name)
     assert pairing.lesions is not None
-    return lesions_of(structure.predicted, truths, drawn, rule=pairing.lesions, spacing=geometry.spacing)
+    return lesions_of(structure.predicted, truths, drawn, rule=pairing.lesions, pixel=unit_of_lesions(geometry)[0])
 
 
 def _ensemble_scores(structure: Structure) -> dict[Measure, float]:

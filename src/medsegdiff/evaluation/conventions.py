@@ -34,7 +34,7 @@ def of_setup(setup: Setup) -> dict[str, str]:
     if setup.tolerance is not None:
         said["tolerance"] = f"Of nsd here: {setup.tolerance:g} {setup.unit}."
     if setup.lesions is not None:
-        said["lesion"] = rule_in_words(setup.lesions, setup.unit)
+        said["lesion"] = rule_in_words(setup.lesions)
     if setup.members_are:
         said["members"] = f"{setup.members_are}. {CHOSEN}"
     elif setup.members and setup.members_least != setup.members:

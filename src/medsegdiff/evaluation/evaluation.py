@@ -213,7 +213,7 @@ def _setup(pairing: Pairing, predictions: Path, references: Path, tolerance: flo
         unit="mm" if _volumes(pairing) else "px",
         probability_is=given.probability_is,
         reference=pairing.consensus,
-        lesions=rule_told(pairing.lesions),
+        lesions=rule_told(pairing),
     )
 
 

@@ -11,8 +11,16 @@ from jaxtyping import Bool, Int32
 
 from medsegdiff.data.instances import kept_apart
 from medsegdiff.errors import ConfigError, DataError
-from medsegdiff.evaluation.pairing import Pairing
+from medsegdiff.evaluation.pairing import Pairing, grid_of
 from medsegdiff.metrics.lesions import LesionRule, Lesions, count_lesions
+from medsegdiff.metrics.measures import MM3_PER_ML, unit_of
+from medsegdiff.types import Geometry
+
+
+def unit_of_lesions(geometry: Geometry) -> tuple[float, str]:
+    """Tell how large a pixel or voxel is, and in which unit: mm³ in volumes, pixels in picture files."""
+    size, unit = unit_of(geometry)
+    return (size * MM3_PER_ML, "mm³") if unit == "mL" else (size, unit)
 
 
 def settled(rule: LesionRule, pairing: Pairing, *, ndim: int) -> LesionRule:
@@ -45,28 +53,30 @@ def lesions_of(
     drawn: Int32[np.ndarray, "n *s"] | None,
     *,
     rule: LesionRule,
-    spacing: tuple[float, ...],
+    pixel: float,
 ) -> list[Lesions]:
     """Count the lesions of a structure, against each reference; what is left out of that counts in none of them."""
     instances = [None] * len(truths) if drawn is None else [*np.where(truths, drawn, np.int32(0))]
     return [
-        count_lesions(predicted, truth, spacing=spacing, rule=rule, drawn=of)
+        count_lesions(predicted, truth, pixel=pixel, rule=rule, drawn=of)
         for truth, of in zip(truths, instances, strict=True)
     ]
 
 
-def rule_told(rule: LesionRule | None) -> dict[str, Any] | None:
-    """Give a rule as plain values."""
-    return None if rule is None else asdict(rule)
+def rule_told(pairing: Pairing) -> dict[str, Any] | None:
+    """Give a rule as plain values, with the unit of sizes."""
+    if pairing.lesions is None or not pairing.names:
+        return None
+    return asdict(pairing.lesions) | {"unit": unit_of_lesions(grid_of(pairing.names[0], pairing.reference))[1]}
 
 
-def rule_in_words(rule: Mapping[str, Any], unit: str) -> str:
+def rule_in_words(rule: Mapping[str, Any]) -> str:
     """Say what a lesion is and when it is found."""
     near = f"with {rule['connectivity']} neighbours"
     one = "An instance as it was drawn, a file each" if rule["instances"] == "drawn" else "A connected component"
     told = f"{one}; predicted ones are connected components, {near}. A pair has an IoU above {rule['iou']:g}."
     if rule["above"]:
-        told += f" Only lesions above {rule['above']:g} {'mm³' if unit == 'mm' else unit} count."
+        told += f" Only lesions above {rule['above']:g} {rule['unit']} count."
     if rule["dilation"]:
         told += f" For lesion_dice, components that meet when they grow by {rule['dilation']} pixels are one lesion."
     return told

@@ -6,7 +6,6 @@ What is made of the counts is in `medsegdiff.metrics.lesion_scores`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -152,8 +151,8 @@ def count_lesions(
     prediction: Bool[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"],
     *,
-    spacing: tuple[float, ...],
     rule: LesionRule,
+    pixel: float = 1.0,
     drawn: Int32[np.ndarray, "*s"] | None = None,
 ) -> Lesions:
     """Count the lesions of a predicted mask against those of a reference.
@@ -166,8 +165,8 @@ def count_lesions(
     Args:
         prediction: Predicted mask; its lesions are connected components.
         reference: Reference mask.
-        spacing: Size of a pixel by array axis, in mm (or 1 for pixels).
         rule: What counts.
+        pixel: Size of a pixel, in the unit of ``rule.above``.
         drawn: Lesions of the reference, numbered from 1; ``None``: the connected components of its mask.
 
     Returns:
@@ -185,7 +184,7 @@ def count_lesions(
         return Lesions(Matching(), Matching(), 0.0, 0, without=1)
     found = components(prediction[box], connectivity=rule.connectivity)
     true = components(reference[box], connectivity=rule.connectivity) if drawn is None else drawn[box]
-    overlaps, limit = Overlaps.of(true, found), rule.above * (1 + SLACK) / prod(spacing)
+    overlaps, limit = Overlaps.of(true, found), rule.above * (1 + SLACK) / pixel
     panoptic = _matching(overlaps, UNIQUE, limit)
     return Lesions(
         _matching(overlaps, rule.iou, limit),
