@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -548,6 +551,24 @@ def test_what_a_killed_conversion_left_is_no_data_set_and_stops_no_other(folder:
     convert(folder, tmp_path / "again", to="folder")
     files = [{path.relative_to(root) for path in root.rglob("*")} for root in (tmp_path / "whole", tmp_path / "again")]
     assert files[0] == files[1]
+
+
+def test_two_conversions_do_not_write_to_one_folder_at_once(folder: Path, tmp_path: Path) -> None:
+    """The second begins while the first writes its last case."""
+    out, texts = tmp_path / "out", list[str]()
+    command = [sys.executable, "-m", "medsegdiff", "data", "convert", str(folder), "--to", "folder", "--out", str(out)]
+
+    def watched(cases: Iterable[Any], _: str) -> Iterator[Any]:
+        for case in cases:
+            yield case
+            if not texts and (out / ".unfinished").exists():
+                other = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+                texts.append(other.stderr)
+
+    done = convert(folder, out, to="folder", track=watched)
+    assert "another conversion writes there now" in " ".join(texts[0].split())
+    assert len(list((out / "images").iterdir())) == len(done.done) > 1
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 
 
 def test_what_the_split_does_not_name_is_left_out_and_said(split_folder: Path, tmp_path: Path) -> None:

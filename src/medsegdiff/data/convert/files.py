@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Float, UInt8, UInt16
 from nibabel.nifti1 import Nifti1Header
 from PIL import ExifTags, Image
@@ -60,6 +61,8 @@ class CaseOutput:
 
 UNFINISHED = ".unfinished"
 """Folder within the new one in which a data set lies until it is whole."""
+LOCK = ".unfinished.lock"
+"""File beside it that who writes there holds; of a process that was killed nobody holds it."""
 
 
 @contextmanager
@@ -69,21 +72,39 @@ def unfinished(out: Path) -> Iterator[Path]:
     Images come last, and a description after them: a data set without is refused by every reader.
     """
     folder = out / UNFINISHED
-    shutil.rmtree(folder, ignore_errors=True)  # of a conversion that was killed
-    folder.mkdir(parents=True)
+    with _held(out):
+        shutil.rmtree(folder, ignore_errors=True)  # of a conversion that was killed
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+            for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", "images" in path.name)):
+                path.rename(out / path.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Write to a folder alone: another conversion would remove what this one has written."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / LOCK, timeout=0)
     try:
-        yield folder
-        for path in sorted(folder.iterdir(), key=lambda path: (path.suffix == ".json", "images" in path.name)):
-            path.rename(out / path.name)
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{out}: another conversion writes there now. Wait for it, or give another folder.") from None
+    try:
+        check_out(out)  # what another has written while this one looked at the data
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
+        lock.release()
+        with suppress(OSError):  # the folder goes too where nothing is in it
+            (out / LOCK).unlink(missing_ok=True)
             out.rmdir()
 
 
 def check_out(out: Path) -> None:
     """Refuse to write among other files."""
-    if out.exists() and (not out.is_dir() or any(path.name != UNFINISHED for path in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(path.name not in (UNFINISHED, LOCK) for path in out.iterdir())):
         raise ConfigError(f"{out}: exists and is not empty; allowed is a new or an empty folder. Give another.")
 
 
