@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -112,8 +113,8 @@ def fit_stretch(
     mean, low, high = np.array([interval_of(of, coverage=coverage) for of in sizes]).T
     least, grids = (0.0, 0) if pixels is None else (_usual(truth / pixels), pixels)
     scale = np.maximum(mean, np.maximum(LEAST, least * grids))
-    weights, level = _weights(groups or [""] * len(sizes)), (1 + coverage) / 2
-    below, above = (_quantile(missed / scale, weights, level) for missed in (low - truth, truth - high))
+    patients, level = groups or [""] * len(sizes), (1 + coverage) / 2
+    below, above = (conformal_quantile(missed / scale, patients, level) for missed in (low - truth, truth - high))
     return Stretch(below, above, least)
 
 
@@ -123,14 +124,27 @@ def _usual(shares: Float[np.ndarray, " c"]) -> float:
     return float(np.median(there)) if there.size else 0.0
 
 
-def _weights(groups: Sequence[str]) -> Float[np.ndarray, " c"]:
+def weights_of(groups: Sequence[str]) -> Float[np.ndarray, " c"]:
     """Give each group the weight 1, shared by its cases; a case of none is a group."""
-    count = {group: list(groups).count(group) for group in set(groups)}
+    count = Counter(groups)
     return np.array([1 / count[group] if group else 1.0 for group in groups])
 
 
-def _quantile(scores: Float[np.ndarray, " c"], weights: Float[np.ndarray, " c"], level: float) -> float:
-    """Take the smallest score up to which there is weight enough, with a new group beyond all."""
+def conformal_quantile(scores: Float[np.ndarray, " c"], groups: Sequence[str], level: float) -> float:
+    r"""Find what the score of a case of a new group does not exceed, with a probability of at least ``level``.
+
+    The smallest score up to which there is a weight of level · (n + 1), where n groups weigh 1 each, shared by their
+    cases. Where that is beyond the largest, see `fit_stretch`.
+
+    Args:
+        scores: By case.
+        groups: By case; empty names: each case is one.
+        level: In (0, 1).
+
+    Returns:
+        The quantile.
+    """
+    weights = weights_of(groups)
     order = np.argsort(scores, kind="stable")
     enough = np.cumsum(weights[order]) >= level * (weights.sum() + 1) - 1e-9
     return float(scores[order][np.argmax(enough)]) if enough.any() else _bound(scores, weights, level)

@@ -1,0 +1,212 @@
+"""What may be promised of a case that nobody has looked at: its Dice, a bound below it, and whether to accept it.
+
+All three are learned from cases whose references are known, from a score that needs none: the higher the score, the
+better the mask, as far as it tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.optimize import isotonic_regression
+from scipy.stats import binomtest
+
+from medsegdiff.errors import ShapeError
+from medsegdiff.metrics.intervals import conformal_quantile, weights_of
+
+CONFIDENCE = 0.9
+"""With which bounds hold, and promises are kept."""
+FOLDS = 10
+"""Parts by patient, of which each is predicted from the others."""
+LEAST = 0.05
+"""Added to 1 − Dice where errors are relative to it: a mask that seems perfect may be wrong too."""
+
+
+class DiceMap(NamedTuple):
+    """A score → the Dice that cases of such a score have on average, never falling."""
+
+    scores: tuple[float, ...]
+    dice: tuple[float, ...]
+
+    def __call__(self, score: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Predict.
+
+        Args:
+            score: Any numbers; beyond those that were seen, the nearest counts.
+
+        Returns:
+            In [0, 1].
+        """
+        return np.asarray(np.interp(score, self.scores, self.dice), float)
+
+
+def fit_dice_map(
+    score: Float[np.ndarray, " n"], dice: Float[np.ndarray, " n"], groups: Sequence[str] | None = None
+) -> DiceMap:
+    r"""Fit the non-falling function of the score with the least weighted squares: isotonic regression.
+
+    Between scores that were seen it is linear. The cases of a group (a patient) share the weight of one.
+
+    Source: Barlow et al. (1972); Zadrozny & Elkan (2002) for calibration.
+
+    Args:
+        score: By case.
+        dice: By case, in [0, 1].
+        groups: By case; ``None`` or empty names: each case is one.
+
+    Returns:
+        The map.
+
+    Raises:
+        ShapeError: If there is no case, or numbers of cases differ.
+    """
+    if not len(score) or len(score) != len(dice):
+        raise ShapeError(f"Scores are of {len(score)} cases, Dice of {len(dice)}; expected equally many, at least one.")
+    weights = weights_of(groups or [""] * len(score))
+    at, place = np.unique(score, return_inverse=True)
+    total = np.bincount(place, weights=weights)
+    fitted = isotonic_regression(np.bincount(place, weights=weights * dice) / total, weights=total).x
+    ends = np.r_[True, np.diff(fitted) != 0] | np.r_[np.diff(fitted) != 0, True]  # of each level, both
+    return DiceMap(tuple(at[ends].tolist()), tuple(fitted[ends].tolist()))
+
+
+def cross_fitted(
+    score: Float[np.ndarray, " n"], dice: Float[np.ndarray, " n"], groups: Sequence[str], *, folds: int = FOLDS
+) -> Float[np.ndarray, " n"]:
+    """Predict the Dice of each case from the others: patients are dealt into parts, and each part has its own map.
+
+    Args:
+        score: By case.
+        dice: By case.
+        groups: By case; empty names: each case is one.
+        folds: Parts, at most; of fewer patients each is one.
+
+    Returns:
+        By case, in [0, 1]; with a single patient, from that one itself.
+    """
+    units = [group or f"\0{number}" for number, group in enumerate(groups)]
+    names = sorted(set(units))
+    if len(names) < 2:
+        return fit_dice_map(score, dice, groups)(score)
+    dealt = dict(zip(np.random.default_rng(0).permutation(names).tolist(), range(len(names)), strict=True))
+    part = np.array([dealt[unit] % min(folds, len(names)) for unit in units])
+    found = np.empty(len(score))
+    for fold in range(part.max() + 1):
+        others = part != fold
+        own = fit_dice_map(score[others], dice[others], [groups[place] for place in np.flatnonzero(others)])
+        found[~others] = own(score[~others])
+    return found
+
+
+def fit_margin(
+    predicted: Float[np.ndarray, " n"],
+    dice: Float[np.ndarray, " n"],
+    groups: Sequence[str],
+    *,
+    coverage: float = CONFIDENCE,
+) -> float:
+    r"""Find how far below its prediction a Dice is to be expected: split conformal prediction.
+
+    The scores are :math:`(\hat d - d) / (1 - \hat d + 0.05)`: the better a mask seems, the less it errs. A new case,
+    which is like these, has a Dice of at least `bound_of` its prediction as often as asked: over all cases, not over
+    those of a score. The cases of a group share the weight of one, and a new group is meant.
+
+    Source: Vovk, Gammerman & Shafer (2005); Barber et al. (2021), CV+, as predictions are `cross_fitted`; for groups
+    Lee, Barber & Willett (2023), arXiv:2306.06342.
+
+    Args:
+        predicted: By case, from other cases.
+        dice: By case.
+        groups: By case; empty names: each case is one.
+        coverage: How often the bound is to hold.
+
+    Returns:
+        The margin q.
+    """
+    return conformal_quantile((predicted - dice) / (1 - predicted + LEAST), groups, coverage)
+
+
+def bound_of(predicted: Float[np.ndarray, "*n"], margin: float) -> Float[np.ndarray, "*n"]:
+    r"""Bound the Dice from below: :math:`\hat d - q\,(1 - \hat d + 0.05)`, in [0, 1].
+
+    Args:
+        predicted: Predicted Dice.
+        margin: q, from `fit_margin`.
+
+    Returns:
+        The bound.
+    """
+    return np.clip(predicted - margin * (1 - predicted + LEAST), 0.0, 1.0)
+
+
+class Acceptance(NamedTuple):
+    """Which cases may pass unseen, and what that rests on."""
+
+    threshold: float
+    """The lowest score that is accepted."""
+    patients: int
+    """Of whom calibration cases were accepted."""
+    failed: int
+    """Of these, how many had one whose mask was bad."""
+    bound: float
+    """On the share of such patients."""
+    share: float
+    """Of the calibration cases, accepted."""
+
+
+def least_patients(risk: float, *, confidence: float = CONFIDENCE) -> int:
+    r"""Tell of how many patients, none failing, a promise can be made: :math:`(1 - r)^n \le 1 - c`.
+
+    Args:
+        risk: r, that is promised.
+        confidence: c.
+
+    Returns:
+        n; 45 for 5 % at 90 %.
+    """
+    return int(np.ceil(np.log1p(-confidence) / np.log1p(-risk)))
+
+
+def accept(
+    score: Float[np.ndarray, " n"],
+    failed: Bool[np.ndarray, " n"],
+    groups: Sequence[str],
+    *,
+    risk: float,
+    confidence: float = CONFIDENCE,
+) -> Acceptance | None:
+    """Find the lowest score above which failures are rare enough, so that one may promise it.
+
+    Thresholds are tried from high to low, from the first that accepts patients enough for any promise, until the
+    Clopper-Pearson bound on the share of patients with a failed case among those accepted exceeds the risk: tests in a
+    fixed order, so that all of them together err no more often than one. A patient counts once, and has failed where
+    one of the accepted cases has.
+
+    Source: Clopper & Pearson (1934); fixed-sequence testing for a threshold: Angelopoulos et al. (2021), Learn then
+    Test, arXiv:2110.01052, section 2.3.
+
+    Args:
+        score: By case.
+        failed: By case, whether its mask is bad.
+        groups: By case, the patient; empty names: each case is one.
+        risk: Share of accepted patients with a failed case that is allowed.
+        confidence: With which it is promised.
+
+    Returns:
+        The threshold and what it rests on; ``None`` where nothing can be promised.
+    """
+    units = np.array([group or f"\0{number}" for number, group in enumerate(groups)])
+    least, found = least_patients(risk, confidence=confidence), None
+    for threshold in np.unique(score)[::-1]:
+        kept = score >= threshold
+        patients, lost = len(set(units[kept])), len(set(units[kept & failed]))
+        if patients < least:
+            continue
+        exact = binomtest(lost, patients, alternative="less").proportion_ci(confidence, method="exact")
+        if exact.high > risk:
+            break
+        found = Acceptance(float(threshold), patients, lost, float(exact.high), float(kept.mean()))
+    return found

@@ -1,0 +1,129 @@
+"""What is promised of unseen cases, against simulations whose truth is known, and against scikit-learn's rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import lsq_linear
+from scipy.stats import beta
+
+from medsegdiff.errors import ShapeError
+from medsegdiff.metrics.acceptance import accept, bound_of, cross_fitted, fit_dice_map, fit_margin, least_patients
+from medsegdiff.metrics.intervals import conformal_quantile
+
+
+def simulated(rng: np.random.Generator, patients: int, *, each: int = 1) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Scores and Dice of cases; those of a patient are alike."""
+    score = np.clip(rng.beta(8, 2, patients).repeat(each) + 0.02 * rng.standard_normal(patients * each), 0, 1)
+    shift = 0.05 * rng.standard_normal(patients).repeat(each)
+    dice = np.clip(1 - 0.8 * (1 - score) ** 1.3 - np.abs(shift + 0.04 * rng.standard_normal(len(score))), 0, 1)
+    return score, dice, [f"p{number}" for number in np.arange(patients).repeat(each)]
+
+
+def test_the_map_is_the_least_squares_fit_among_all_that_do_not_fall() -> None:
+    rng = np.random.default_rng(0)
+    score, dice = rng.random(30).round(1), rng.random(30)
+    at = np.unique(score)
+    design = (score[:, None] >= at[None]).astype(float)  # a start, and rises that are not negative
+    bounds = (np.r_[-np.inf, np.zeros(len(at) - 1)], np.inf)
+    solved = lsq_linear(design, dice, bounds=bounds, tol=1e-12)
+    assert fit_dice_map(score, dice)(at) == pytest.approx(np.cumsum(solved.x), abs=1e-6)
+
+
+def test_between_scores_it_is_linear_and_beyond_them_flat() -> None:
+    learned = fit_dice_map(np.array([0.2, 0.4]), np.array([0.5, 0.9]))
+    assert learned(np.array([0.0, 0.2, 0.3, 0.4, 1.0])).tolist() == pytest.approx([0.5, 0.5, 0.7, 0.9, 0.9])
+
+
+def test_a_patient_counts_once() -> None:
+    """Nine cases of one patient, and one of another, at the same score."""
+    learned = fit_dice_map(np.full(10, 0.5), np.r_[np.full(9, 0.8), 0.4], ["a"] * 9 + ["b"])
+    assert learned(np.array([0.5])) == pytest.approx(0.6)
+
+
+def test_no_case_is_refused() -> None:
+    with pytest.raises(ShapeError, match="0 cases"):
+        fit_dice_map(np.empty(0), np.empty(0))
+
+
+def test_each_patient_is_predicted_from_the_others() -> None:
+    """A patient whose Dice is 0 at a score where all others have 1 is predicted 1."""
+    score, dice = np.full(6, 0.5), np.r_[0.0, 0.0, np.ones(4)]
+    found = cross_fitted(score, dice, ["bad", "bad", "a", "b", "c", "d"])
+    assert found[:2].tolist() == [1.0, 1.0]
+    assert (found[2:] < 1).all()
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_bounds_hold_as_often_as_they_say_over_200_calibrations(each: int) -> None:
+    held = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        score, dice, groups = simulated(rng, 60, each=each)
+        learned = fit_dice_map(score, dice, groups)
+        margin = fit_margin(cross_fitted(score, dice, groups), dice, groups)
+        new_score, new_dice, _ = simulated(rng, 200)
+        held.append((new_dice >= bound_of(learned(new_score), margin)).mean())
+    assert 0.87 <= np.mean(held) <= 0.93
+
+
+def test_a_bound_that_nothing_is_known_of_covers_less_without_the_margin() -> None:
+    rng = np.random.default_rng(1)
+    score, dice, groups = simulated(rng, 400)
+    assert (dice >= bound_of(fit_dice_map(score, dice, groups)(score), 0.0)).mean() < 0.75
+
+
+def test_the_bound_lies_between_0_and_1_and_below_the_prediction() -> None:
+    predicted = np.linspace(0, 1, 11)
+    found = bound_of(predicted, 0.8)
+    assert ((found >= 0) & (found <= predicted)).all()
+    assert (np.diff(found) >= 0).all()
+
+
+def test_groups_of_a_quantile_weigh_the_same() -> None:
+    """39 patients with one case each, and one with 1000: its cases weigh 1 together."""
+    scores = np.r_[np.arange(39.0), np.full(1000, 1e6)]
+    groups = [""] * 39 + ["many"] * 1000
+    assert conformal_quantile(scores, groups, 0.9) == 36.0  # .9 · 41 = 36.9 of 40
+
+
+def test_how_many_patients_a_promise_needs() -> None:
+    assert least_patients(0.05) == 45
+    assert 0.95**45 <= 0.1 < 0.95**44
+
+
+def chance_of_failing(score: np.ndarray) -> np.ndarray:
+    return 0.6 * (1 - score) ** 2
+
+
+def true_risk(threshold: float) -> float:
+    grid = np.linspace(threshold, 1, 4001)
+    weights = beta(4, 2).pdf(grid)
+    return float((weights * chance_of_failing(grid)).sum() / weights.sum())
+
+
+def test_a_promise_is_broken_in_a_tenth_of_the_calibrations_at_most() -> None:
+    broken, made = 0, 0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        score = rng.beta(4, 2, 150)
+        failed = rng.random(150) < chance_of_failing(score)
+        found = accept(score, failed, [""] * 150, risk=0.05)
+        made += found is not None
+        broken += found is not None and true_risk(found.threshold) > 0.05
+    assert made > 200
+    assert 0 < broken <= 40
+
+
+def test_a_patient_with_many_failures_counts_once_and_the_rest_is_exact() -> None:
+    score = np.r_[np.full(60, 0.9), np.full(10, 0.8)]
+    failed = np.r_[np.zeros(60, bool), np.ones(10, bool)]
+    found = accept(score, failed, [f"p{number}" for number in range(60)] + ["bad"] * 10, risk=0.1)
+    assert (found.threshold, found.patients, found.failed) == (0.8, 61, 1)
+    assert found.bound == pytest.approx(beta.ppf(0.9, 2, 60))
+
+
+def test_nothing_is_promised_of_too_few() -> None:
+    assert accept(np.linspace(0, 1, 44), np.zeros(44, bool), [""] * 44, risk=0.05) is None
+    assert accept(np.linspace(0, 1, 45), np.zeros(45, bool), [""] * 45, risk=0.05).patients == 45
+    assert accept(np.linspace(0, 1, 200), np.ones(200, bool), [""] * 200, risk=0.05) is None
