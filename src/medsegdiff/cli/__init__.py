@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from medsegdiff.cli import (
     benchmark,
+    calibrate,
     command,
     compare,
     config,
@@ -72,6 +73,7 @@ app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
 command.add(app, "train", train.train, panel=TRAIN)
 app.add_typer(config.app, name="config", rich_help_panel=TRAIN)
 command.add(app, "import", import_.import_, panel=TRAIN, long=False)
+command.add(app, "calibrate", calibrate.calibrate, panel=JUDGE)
 command.add(app, "evaluate", evaluate.evaluate, panel=JUDGE)
 command.add(app, "compare", compare.compare, panel=JUDGE, long=False)
 app.add_typer(benchmark.app, name="benchmark", rich_help_panel=JUDGE)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medsegdiff.cli import command, complete, options
 from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medsegdiff.inference.record import ImageRecord
 
 SHOWN = {"masks": "Masks", "overlay": "look at"}
 """Parts of the results that a person is told of."""
@@ -68,6 +71,14 @@ def segment(
             autocompletion=complete.parts,
         ),
     ] = None,
+    review_below: Annotated[
+        float | None,
+        typer.Option(help="Mark for review what is predicted a lower Dice (after 'calibrate').", show_default=False),
+    ] = None,
+    review_share: Annotated[
+        str | None,
+        typer.Option(help="Mark this share of the images, the worst first, such as 10%.", show_default=False),
+    ] = None,
     save_members: Annotated[bool, typer.Option("--save-members", hidden=True)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier time.")] = False,
     weights: options.Weights = "best",
@@ -83,10 +94,12 @@ def segment(
     from medsegdiff.inference.files import segment_files
     from medsegdiff.inference.folder import PARTS
     from medsegdiff.inference.inputs import find_inputs
+    from medsegdiff.inference.quality import Review
     from medsegdiff.inference.runs import common_split
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.inference.writer import USUAL
     from medsegdiff.io.atomic import to_json
+    from medsegdiff.report.worklist import write_worklist
 
     number, parts, runs = members_of(members), _parts_of(write or [], USUAL, PARTS), _runs_of(model)
     if save_members:
@@ -105,6 +118,7 @@ def segment(
         parts=parts,
         split_file=split_file,
         overwrite=overwrite,
+        review=Review(review_below, share_of(review_share)),
         track=track,
         noted=info,
         members=number,
@@ -124,6 +138,10 @@ def segment(
         info(f"Members: {finished.members()}.")
     if finished.warning():
         warn(f"{finished.warning()} 'medsegdiff doctor {runs[0]}' looks closer.")
+    if any(image.quality for image in finished.done):
+        info(_reviewed(finished.done, write_worklist(out, finished.done)))
+    elif review_below is not None or review_share is not None:
+        warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {model} DATA'.")
     if as_json:
         done = [image.model_dump() for image in finished.done]
         told = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}
@@ -154,3 +172,22 @@ def members_of(text: str | None) -> int | Literal["auto"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
     return int(text)
+
+
+def share_of(text: str | None) -> float | None:
+    """Read ``--review-share``: 10% or 0.1."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigError(f"--review-share is {text}; allowed are shares such as 10% or 0.1.")
+    return share
+
+
+def _reviewed(images: list[ImageRecord], page: Path) -> str:
+    """Say how many masks a human must see."""
+    marked = sum(any(of.review for of in image.quality.values()) for image in images)
+    return f"A human must see {marked} of {len(images)} images: {page}"

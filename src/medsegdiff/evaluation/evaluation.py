@@ -21,7 +21,7 @@ from medsegdiff.evaluation.pairing import Kind, Pairing, grid_of, pair
 from medsegdiff.evaluation.pool import Pool, added_up
 from medsegdiff.evaluation.results import Results, Setup
 from medsegdiff.evaluation.scores import Scores
-from medsegdiff.evaluation.stated import failures, stated_of
+from medsegdiff.evaluation.stated import Predicted, failures, predictions_of, stated_of
 from medsegdiff.fusion.curve import Curve, ensemble_curve
 from medsegdiff.metrics.base import METRICS, definition
 from medsegdiff.metrics.lesions import LesionRule, Lesions
@@ -49,6 +49,8 @@ class Evaluation(Results):
     """Over cases, rank correlation of predicted disagreement with 1 − Dice."""
     failure: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """What is known of a case without its reference → how well it tells, over cases, where Dice is low."""
+    predicted: Mapping[str, Predicted] = field(default_factory=dict)
+    """By structure: the Dice that was predicted of each case, where the run was calibrated, and the true one."""
     warnings: tuple[str, ...] = ()
     """What looks wrong with the masks."""
     curve: Curve | None = None
@@ -93,6 +95,7 @@ class Evaluation(Results):
             "lesions": {name: counted.to_dict() for name, counted in self.all_lesions.items()},
             "correlation": self.correlation,
             "failure": self.failure,
+            "predicted": {name: of.to_dict() for name, of in self.predicted.items()},
             "ensemble_curve": None if self.curve is None else self.curve.to_dict(),
             "doubts": self.warnings,
             "conventions": self.conventions,
@@ -166,6 +169,7 @@ def evaluate(
         lesions=added_up([case.lesions for case in scored]),
         correlation=_correlation(scores),
         failure=failures(scores, pairing.stated),
+        predicted=predictions_of(scores, pairing.stated, pairing.structures.names),
         warnings=_doubts(scored, pairing),
         curve=_curve(pairing, track),
         pairing=pairing,

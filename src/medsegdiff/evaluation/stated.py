@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from medsegdiff.data.split import resolve
 from medsegdiff.evaluation.scores import Scores
@@ -91,4 +92,55 @@ def _doubts(scores: Scores, stated: Mapping[str, ImageRecord]) -> dict[str, np.n
         "mean_entropy": column("mean_entropy"),
         "1 - anchor_confidence": 1 - column("anchor_confidence"),
         "anchor_entropy": column("anchor_entropy"),
-    }
+    } | {f"1 - {name}": 1 - np.array([_mean_score(image, name) for image in images]) for name in FURTHER}
+
+
+FURTHER = ("fused_agreement", "anchor_dice", "steadiness", "sensitivity")
+"""Scores of `medsegdiff.inference.scores`, the mean over structures, beside those that are told of an image."""
+
+
+def _mean_score(image: ImageRecord, name: str) -> float:
+    values = [of[name] for of in image.scores.values() if name in of]
+    return float(np.mean(values)) if values else NAN
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was predicted of the Dice of a structure, and what it is, over the cases of which both are known."""
+
+    predicted: Float[np.ndarray, " n"]
+    bound: Float[np.ndarray, " n"]
+    true: Float[np.ndarray, " n"]
+    review: Bool[np.ndarray, " n"]
+    """Whether a human was asked to look."""
+
+    def to_dict(self) -> dict[str, float]:
+        """Tell how far predictions are off, how often bounds hold, and what was accepted."""
+        kept = ~self.review
+        return {
+            "cases": float(len(self.true)),
+            "mean_error": float(np.abs(self.predicted - self.true).mean()),
+            "covered": float((self.true >= self.bound).mean()),
+            "accepted": float(kept.mean()),
+            "dice_of_accepted": float(self.true[kept].mean()) if kept.any() else NAN,
+            "dice_of_reviewed": float(self.true[~kept].mean()) if not kept.all() else NAN,
+        }
+
+
+def predictions_of(
+    scores: Scores, stated: Mapping[str, ImageRecord], structures: Sequence[str]
+) -> dict[str, Predicted]:
+    """Line up what was predicted of each structure with its Dice; nothing where nothing was predicted."""
+    found = {}
+    for structure in structures:
+        rows = []
+        for case in scores.groups:
+            told = stated[case].quality if case in stated else {}
+            known = next(iter(told.values()), None) if len(structures) == 1 else told.get(structure)
+            true = scores.value(case, "dice", "" if len(structures) == 1 else structure)
+            if known is not None and known.predicted_dice is not None and not np.isnan(true):
+                rows.append((known.predicted_dice, known.dice_at_least or 0.0, true, known.review))
+        if rows:
+            predicted, bound, dice, review = np.array(rows).T
+            found[structure] = Predicted(predicted, bound, dice, review.astype(bool))
+    return found

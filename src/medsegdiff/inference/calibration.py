@@ -52,7 +52,9 @@ class Calibration(Component):
 
     def fits(self, sampling: SamplingConfig, *, volumes: bool) -> bool:
         """Tell whether images that are segmented so are like the cases that it rests on, pictures or volumes."""
-        return self.sampling is not None and _shaping(self.sampling, volumes) == _shaping(sampling, volumes)
+        return self.sampling is not None and shaping(self.sampling, volumes=volumes) == shaping(
+            sampling, volumes=volumes
+        )
 
     def as_for(self, sampling: SamplingConfig, *, volumes: bool) -> Calibration:
         """Take what holds for images that are segmented so: intervals of sizes are those of one kind of ensemble."""
@@ -70,7 +72,7 @@ def dependence_of(calibrations: Sequence[Calibration]) -> float:
     return sum(of.dependence for of in fitted) / len(fitted)
 
 
-def _shaping(sampling: SamplingConfig, volumes: bool) -> dict[str, Any]:
+def shaping(sampling: SamplingConfig, *, volumes: bool) -> dict[str, Any]:
     """List what shapes an ensemble: all but the fusion of its members, and how many are drawn at once.
 
     Slices that share their noise err together, so that members differ more in the volume that they draw; of a picture

@@ -71,12 +71,16 @@ class Certainty:
         return self.surprise / max(self.pixels, 1)
 
     @property
-    def confidence(self) -> float:
-        r"""Soft Dice of the probability with its own mask, the mean over structures.
+    def confidences(self) -> Float[np.ndarray, " n"]:
+        r"""Soft Dice of the probability with its own mask, by structure.
 
         :math:`2 \sum_{p \ge ½} p \,/\, (\sum p + |\{p \ge ½\}|)`: about the Dice that is expected if pixels are as
         likely as p says. 1 where there is no mask, and no pixel with a probability of .01 or more.
         """
         both = self.total + self.drawn
-        found = np.divide(2 * self.inside, both, out=np.ones_like(both), where=both > 0)
-        return float(found.mean())
+        return np.divide(2 * self.inside, both, out=np.ones_like(both), where=both > 0)
+
+    @property
+    def confidence(self) -> float:
+        """Its mean over structures."""
+        return float(self.confidences.mean())

@@ -14,6 +14,7 @@ from medsegdiff.inference.background import Background
 from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.quality import QualityModel, Review
 from medsegdiff.inference.record import Record, RunRecord
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained, calibrated_for
@@ -34,6 +35,7 @@ def segment_files(
     parts: Collection[str] = USUAL,
     split_file: Path | None = None,
     overwrite: bool = False,
+    review: Review = Review(),  # noqa: B008 - it can't be changed
     track: Track = no_progress,
     noted: Callable[[str], None] = log.info,
     **options: Unpack[SamplingOptions],
@@ -44,7 +46,8 @@ def segment_files(
     inputs = [path for file in files for path in file.images]
     folder.check_room(overwrite=overwrite, inputs=[*inputs, *filter(None, [split_file])])
     parts = {*parts, "members"} if save_members else parts
-    saving = Saving(folder, _record(segmenter, request), files, parts=parts, split_file=split_file)
+    record, model = _record(segmenter, request), _quality(segmenter, request)
+    saving = Saving(folder, record, files, parts=parts, split_file=split_file, model=model, review=review)
     cases = saving.readable(track(files, "Segmenting"), segmenter.config.spec)
     with Background(saving.write) as writing:
         for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
@@ -54,6 +57,20 @@ def segment_files(
     if told := finished.cut():
         noted(told)
     return finished
+
+
+def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:
+    """Take what calibration has taught, if these are the ensembles that it was taught of."""
+    model = segmenter.quality
+    if model is None or model.fits(request.sampling):
+        return model
+    log.warning(
+        "The run's quality.json is of other ensembles (%d members, fusion %s): of these masks nothing is predicted. "
+        "Segment as the run does by default, or calibrate it anew.",
+        model.sampling.members,
+        model.sampling.fusion,
+    )
+    return None
 
 
 def _record(segmenter: Segmenter, request: Request) -> Record:

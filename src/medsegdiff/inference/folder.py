@@ -15,12 +15,14 @@ from pathlib import Path
 
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.record import Record, read_record
+from medsegdiff.inference.quality import ROW, described, worst_first
+from medsegdiff.inference.record import ImageRecord, Record, read_record
 from medsegdiff.io.atomic import remove_parts, write_json, write_text
 from medsegdiff.models.checkpoint import CONFIG
 from medsegdiff.registry import require
 
 RATES, MEASURES, SPLIT = "staple.csv", "measures.csv", "split.csv"
+WORKLIST, PAGE = "quality.csv", "quality.html"
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
 """What may be written of a result: folders of the folder."""
 ASIDE = ".earlier-"
@@ -112,7 +114,7 @@ class SegmentationFolder:
         self, record: Record, *, rates: Sequence[Mapping[str, str]], measures: Sequence[Mapping[str, str]]
     ) -> None:
         """Tell what became of the images, and write the tables that have rows."""
-        for name, rows in ((RATES, rates), (MEASURES, measures)):
+        for name, rows in ((RATES, rates), (MEASURES, measures), (WORKLIST, _worklist(record.images))):
             if rows:
                 write_text(self.root / name, _as_csv(rows))
         self._tell(record)
@@ -123,7 +125,7 @@ class SegmentationFolder:
     @property
     def _cleared(self) -> tuple[str, ...]:
         """What goes when results are replaced."""
-        ours = (*PARTS, RATES, MEASURES)
+        ours = (*PARTS, RATES, MEASURES, WORKLIST, PAGE)
         return ours if self._is_run else (*ours, SPLIT)
 
     def _among_cleared(self, files: Iterable[Path]) -> list[str]:
@@ -159,3 +161,18 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _worklist(images: Sequence[ImageRecord]) -> list[dict[str, str]]:
+    """List what is known of each mask, those that a human must see first."""
+    sizes = {image.name: image.sizes for image in images}
+    rows = []
+    for name, structure, quality in worst_first([image.name for image in images], [image.quality for image in images]):
+        size = sizes[name].get(structure)
+        measured = (
+            {} if size is None else {"size": f"{size.mean:.6g}", "low": f"{size.low:.6g}", "high": f"{size.high:.6g}"}
+        )
+        told = {"name": name, "structure": structure, **described(quality), **measured}
+        told["unit"] = "" if size is None else size.unit
+        rows.append({column: told.get(column, "") for column in ROW})
+    return rows

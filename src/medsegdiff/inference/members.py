@@ -5,7 +5,7 @@ They are looked at a part at a time, so that those of a volume need not fit into
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class Choice:
 
 def agreement_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB) -> float:
     """Measure how much members agree: the mean Dice of all pairs, over structures; two empty masks agree."""
-    return float(np.mean([mean_pair(dice_of(common)) for common in _shared(members, labels, slab)]))
+    return float(np.mean([mean_pair(dice_of(common)) for common in shared_pixels(members, labels, slab=slab)]))
 
 
 def distances_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB) -> Float[np.ndarray, "m m"]:
@@ -45,13 +45,15 @@ def distances_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: i
     Returns:
         In [0, 1], with zeros on the diagonal.
     """
-    return np.mean([1 - iou_of(common) for common in _shared(members, labels, slab)], axis=0)
+    return np.mean([1 - iou_of(common) for common in shared_pixels(members, labels, slab=slab)], axis=0)
 
 
-def _shared(members: UInt8[np.ndarray, "m ..."], labels: Labels, slab: int) -> Float[np.ndarray, "n m m"]:
-    """Count the pixels that two members share, by structure; sizes on the diagonal."""
-    shared = np.zeros((len(labels.structures), len(members), len(members)))
-    for index, part in _slabs(members, labels, slab):
+def shared_pixels(
+    maps: Sequence[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int = SLAB
+) -> Float[np.ndarray, "n m m"]:
+    """Count the pixels that every two label maps share, by structure; sizes on the diagonal."""
+    shared = np.zeros((len(labels.structures), len(maps), len(maps)))
+    for index, part in _slabs(maps, labels, slab):
         masks = part.astype(np.float32)
         shared[index] += masks @ masks.T
     return shared
@@ -75,15 +77,16 @@ def sizes_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int =
 
 
 def _slabs(
-    members: UInt8[np.ndarray, "m ..."], labels: Labels, slab: int
+    maps: Sequence[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "m ..."], labels: Labels, slab: int
 ) -> Iterator[tuple[int, Bool[np.ndarray, "m n"]]]:
-    """Cut members along the axis that is read fastest; give each structure of a part, a row for each member."""
-    lead = 2 if labels.task == "regions" else 1
-    axis = lead + outer_axis(members[(0,) * lead])
-    length = members.shape[axis]
-    step = max(1, slab * length // max(1, members.size))
+    """Cut label maps along the axis that is read fastest; give each structure of a part, a row for each map."""
+    lead = 1 if labels.task == "regions" else 0
+    axis = lead + outer_axis(maps[0][(0,) * lead])
+    length = maps[0].shape[axis]
+    step = max(1, slab * length // max(1, len(maps) * maps[0].size))
     for start in range(0, length, step):
-        part = members[(slice(None),) * axis + (slice(start, start + step),)]
+        part = [one[(slice(None),) * axis + (slice(start, start + step),)] for one in maps]
         for index in range(len(labels.structures)):
-            yield index, np.stack([labels.mask(member, index).ravel() for member in part]) > 0
-        release(members)
+            yield index, np.stack([labels.mask(one, index).ravel() for one in part]) > 0
+        for one in [maps] if isinstance(maps, np.ndarray) else maps:
+            release(one)

@@ -13,6 +13,7 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import DataError
 from medsegdiff.fusion.mixture import Mixture
+from medsegdiff.inference.quality import Quality
 from medsegdiff.inference.sizes import Size
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import Origin
@@ -48,6 +49,10 @@ class ImageRecord(_Told):
     """Area or volume, by structure: of all candidates, where there are some."""
     incomplete: tuple[str, ...] = ()
     """Structures that reach the border of the image: part of them may lie beyond."""
+    scores: Mapping[str, Mapping[str, float]] = {}
+    """How good the mask of each structure seems without a reference: see `medsegdiff.inference.scores`."""
+    quality: Mapping[str, Quality] = {}
+    """What that means, by structure, where the run was calibrated by ``medsegdiff calibrate``."""
 
 
 class RunRecord(_Told):

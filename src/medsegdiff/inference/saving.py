@@ -18,6 +18,8 @@ from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.folder import MEASURES, SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
+from medsegdiff.inference.judging import Judged, judge
+from medsegdiff.inference.quality import QualityModel, Review, reviewed
 from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.writer import measures_rows, rates_of
@@ -45,6 +47,8 @@ class Finished:
     """Rows of what STAPLE says of the members."""
     measures: list[dict[str, str]] = field(default_factory=list)
     """Rows of what is measured of the masks."""
+    model: QualityModel | None = None
+    """What calibration has taught of masks."""
 
     def members(self) -> str:
         """Say how many members the images have."""
@@ -70,7 +74,8 @@ class Finished:
     def add(self, result: Segmentation) -> None:
         """Look at a result that was saved."""
         measures = result.measures()
-        image = _recorded(result, incomplete=tuple(name for name, of in measures.items() if of.incomplete))
+        incomplete = tuple(name for name, of in measures.items() if of.incomplete)
+        image = _recorded(result, judge(result, self.model, incomplete=incomplete), incomplete=incomplete)
         self.done.append(image)
         self.seen.append(_appearance(result, image))
         self.rates += rates_of(result.name, result, result.labels)
@@ -88,9 +93,11 @@ class Saving:
         *,
         parts: Collection[str],
         split_file: Path | None,
+        model: QualityModel | None = None,
+        review: Review = Review(),  # noqa: B008 - it can't be changed
     ) -> None:
         self.folder, self.record, self.parts, self.split_file = folder, record, parts, split_file
-        self.finished = Finished()
+        self.finished, self.review = Finished(model=model), review
         self._paths = {file.name: str(file.images[0]) for file in files}
 
     def readable(self, files: Iterable[CaseFiles], spec: DataSpec) -> Iterator[Case]:
@@ -136,13 +143,18 @@ class Saving:
         finished = self.finished
         finished.seconds = seconds
         if finished.done:
+            flagged = reviewed([image.quality for image in finished.done], self.review)
+            finished.done = [
+                image.model_copy(update={"quality": quality})
+                for image, quality in zip(finished.done, flagged, strict=True)
+            ]
             ended = {"seconds": seconds, "images": tuple(finished.done), "failed": finished.failed}
             record = self.record.model_copy(update=ended)
             self.folder.finish(record, rates=finished.rates, measures=finished.measures)
         return finished
 
 
-def _recorded(result: Segmentation, *, incomplete: tuple[str, ...]) -> ImageRecord:
+def _recorded(result: Segmentation, judged: Judged, *, incomplete: tuple[str, ...]) -> ImageRecord:
     labels, anchor = result.labels, result.anchor_certainty
     shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
     return ImageRecord(
@@ -157,6 +169,8 @@ def _recorded(result: Segmentation, *, incomplete: tuple[str, ...]) -> ImageReco
         anchor_entropy=None if anchor is None else anchor.entropy,
         sizes=result.sizes(),
         incomplete=incomplete,
+        scores=judged.scores,
+        quality=judged.quality,
     )
 
 

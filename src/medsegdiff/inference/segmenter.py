@@ -19,7 +19,9 @@ from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
+from medsegdiff.inference.judging import Judged, judge
 from medsegdiff.inference.parts import Part
+from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained, calibrated_for, check_alike, stretch_of
 from medsegdiff.inference.segmentation import Segmentation
@@ -53,6 +55,7 @@ class Segmenter:
         snapshots: Sequence[DiffusionModel] = (),
         sha256: Sequence[str] = (),
         others: Sequence[Trained] = (),
+        quality: QualityModel | None = None,
     ) -> None:
         """Take a model into use.
 
@@ -67,6 +70,7 @@ class Segmenter:
             snapshots: Further weights of the network, which members share out.
             sha256: Of the files of the weights and the snapshots, to be written beside results.
             others: Further runs, which share every ensemble with it: see `from_runs`.
+            quality: What ``medsegdiff calibrate`` has taught of its masks; ``None``: nothing.
 
         Raises:
             ConfigError: If the runs segment other images, or something else in them.
@@ -74,6 +78,7 @@ class Segmenter:
         self.device = pick_device(None if device is None else str(device))
         self.model, self.config, self.precision = model, config, precision
         self.origin, self.calibration, self.snapshots = origin, calibration, list(snapshots)
+        self.quality = quality
         known: Any = {"calibration": calibration, "origin": origin, "sha256": tuple(sha256)}
         self.runs = (Trained(model, config, snapshots=self.snapshots, **known), *others)
         check_alike(self.runs)
@@ -146,7 +151,9 @@ class Segmenter:
         first, *others = [Trained.load(folder, weights=weights) for folder in folders]
         computed: Any = {"device": device, "precision": precision, "compiled": compiled}
         known = {name: getattr(first, name) for name in ("origin", "calibration", "snapshots", "sha256")}
-        return cls(first.model, first.config, **computed, **known, others=others)
+        alone = weights == "best" and not others  # several runs are another ensemble than the one that was judged
+        quality = QualityModel.of_run(Path(folders[0])) if alone else None
+        return cls(first.model, first.config, **computed, **known, others=others, quality=quality)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a path is a sequence too, of letters
@@ -169,6 +176,18 @@ class Segmenter:
         if isinstance(images, ImageLike):
             return next(self.stream([images], **options))
         return list(self.stream(images, **options))
+
+    def judge(self, result: Segmentation) -> Judged:
+        """Score a result without a reference, and say what the scores mean, if the run was calibrated.
+
+        Args:
+            result: What this segmenter has made, drawn as the calibration cases were.
+
+        Returns:
+            Scores by structure, and its quality: predicted Dice, a bound, whether a human must look, and why.
+        """
+        incomplete = tuple(name for name, of in result.measures().items() if of.incomplete)
+        return judge(result, self.quality, incomplete=incomplete)
 
     def stream(
         self, images: Iterable[ImageLike], *, refused: Refused | None = None, **options: Unpack[SamplingOptions]

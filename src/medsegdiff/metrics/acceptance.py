@@ -96,7 +96,9 @@ def cross_fitted(
     found = np.empty(len(score))
     for fold in range(part.max() + 1):
         others = part != fold
-        own = fit_dice_map(score[others], dice[others], [groups[place] for place in np.flatnonzero(others)])
+        own = fit_dice_map(
+            score[others], dice[others], [group for group, one in zip(groups, others, strict=True) if one]
+        )
         found[~others] = own(score[~others])
     return found
 
@@ -139,7 +141,7 @@ def bound_of(predicted: Float[np.ndarray, "*n"], margin: float) -> Float[np.ndar
     Returns:
         The bound.
     """
-    return np.clip(predicted - margin * (1 - predicted + LEAST), 0.0, 1.0)
+    return np.asarray(np.clip(predicted - margin * (1 - predicted + LEAST), 0.0, 1.0))
 
 
 class Acceptance(NamedTuple):

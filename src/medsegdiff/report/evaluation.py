@@ -11,7 +11,7 @@ from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.report.cases import choose, gallery, swatches
 from medsegdiff.report.html import LABELS, Cell, Section, Table, case_table, number, summary_table, write_report
-from medsegdiff.report.plots import distributions, ensemble, reliability, selective
+from medsegdiff.report.plots import distributions, ensemble, predictions, reliability, selective
 
 MOST_OPEN = 40
 """Cases in the table of all cases before it is folded."""
@@ -29,6 +29,7 @@ def write_page(evaluation: Evaluation, path: Path, *, command: str = "") -> None
         reliability(evaluation),
         selective(evaluation),
         _failures(evaluation),
+        predictions(evaluation),
         ensemble(evaluation),
         pictures(evaluation),
         _every_case(evaluation),

@@ -12,10 +12,11 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 from medsegdiff.evaluation.evaluation import Evaluation
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.scores import Measure
+from medsegdiff.evaluation.stated import Predicted
 from medsegdiff.metrics.selective import Selection, aurc, excess_aurc
 from medsegdiff.pictures.curves import members_curves
 from medsegdiff.pictures.text import literal
-from medsegdiff.report.html import Picture, Section, columns_of, label
+from medsegdiff.report.html import Cell, Picture, Section, Table, columns_of, label
 
 SPREAD = ("dice", "iou", "hd95", "nsd", "ged")
 """Metrics whose spread over cases is drawn, where there are values."""
@@ -153,6 +154,43 @@ def _risk_plot(selection: Selection, name: str) -> Picture:
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     _tidy(axis)
     return Picture.of(figure, f"Risk against coverage, {name}")
+
+
+def predictions(evaluation: Evaluation) -> Section | None:
+    """Draw predicted against true Dice, by structure."""
+    if not evaluation.predicted:
+        return None
+    heads = ("structure", "cases", "mean error", "bound holds", "accepted", "Dice of accepted", "Dice of reviewed")
+    rows = [
+        [name, str(len(of.true)), *(_share(value) for key, value in of.to_dict().items() if key != "cases")]
+        for name, of in evaluation.predicted.items()
+    ]
+    figures = [
+        Picture.of(_predicted(of, name), f"Predicted and true Dice of {name}")
+        for name, of in [*evaluation.predicted.items()][:MOST_STRUCTURES]
+    ]
+    text = (
+        "What was said of each mask without its reference. Below the line a mask is worse than predicted; a red point "
+        "is one that a human was asked to look at. Bounds are to hold in nine of ten cases."
+    )
+    table = Table([Cell(head) for head in heads], [[Cell(text) for text in row] for row in rows])
+    return Section("Was the predicted Dice right?", text, tables=[table], figures=figures)
+
+
+def _share(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"
+
+
+def _predicted(of: Predicted, name: str) -> Figure:
+    figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=CHANCE, linewidth=1)
+    axes.vlines(of.predicted, of.bound, of.predicted, color=BOX, linewidth=1, zorder=1)
+    for chosen, colour, words in ((~of.review, ALL, "accepted"), (of.review, NEAR, "to be seen")):
+        axes.scatter(of.predicted[chosen], of.true[chosen], s=12, color=colour, label=words, zorder=2)
+    axes.set(xlabel="predicted Dice, and below it the bound", ylabel="true Dice", title=literal(name))
+    axes.legend(loc="upper left", fontsize="small")
+    return figure
 
 
 def ensemble(evaluation: Evaluation) -> Section | None:

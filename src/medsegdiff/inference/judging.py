@@ -1,0 +1,100 @@
+"""Judging a segmentation without a reference: what its scores mean, and what is unusual about mask and image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from medsegdiff.inference.quality import Quality, QualityModel, Range, StructureQuality
+from medsegdiff.inference.scores import DOUBTS, scores_of
+from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.metrics.acceptance import bound_of
+from medsegdiff.metrics.likeness import features_of
+from medsegdiff.metrics.plausibility import WORDS, appearance_of
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A segmentation as it was judged."""
+
+    scores: dict[str, dict[str, float]]
+    quality: dict[str, Quality]
+    """By structure."""
+
+
+def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Collection[str] = ()) -> Judged:
+    """Score a segmentation, and where the run was calibrated, say what its scores mean.
+
+    Args:
+        result: What a model says of an image.
+        model: What calibration has taught; ``None``: nothing.
+        incomplete: Structures that reach the border of the image.
+
+    Returns:
+        Scores and quality by structure; a structure of which nothing was learned has no quality.
+    """
+    scores, labels = scores_of(result), result.labels
+    if model is None:
+        return Judged(scores, {})
+    of_image, found = tuple(_of_image(result, model)), {}
+    for index, name in enumerate(labels.structures):
+        known = model.structures.get(name)
+        if known is not None and known.score in scores[name]:
+            of_mask = tuple(_of_mask(labels.mask(result.mask, index), known, cut=name in incomplete))
+            found[name] = _quality(scores[name][known.score], known, model, (*of_image, *of_mask))
+    return Judged(scores, found)
+
+
+def _quality(score: float, known: StructureQuality, model: QualityModel, strange: tuple[str, ...]) -> Quality:
+    predicted = None if known.dice is None else float(known.dice(np.array(score)))
+    low = None if predicted is None else float(bound_of(np.array(predicted), known.margin))
+    doubts = tuple(_of_score(score, predicted, known, model))
+    return Quality(
+        score=score,
+        predicted_dice=predicted,
+        dice_at_least=low,
+        review=bool(strange or doubts),
+        reasons=(*doubts, *strange),
+    )
+
+
+def _of_score(score: float, predicted: float | None, known: StructureQuality, model: QualityModel) -> Iterator[str]:
+    """Say why a score is too low."""
+    doubt, limit = DOUBTS[known.score], known.acceptance
+    if limit is not None and score < limit.threshold:
+        yield f"{doubt} ({score:.3f}; masks pass unseen from {limit.threshold:.3f} on)"
+    elif score < known.usual.low:
+        yield f"{doubt} ({score:.3f}; 95 % of the calibration cases have {known.usual.low:.3f} or more)"
+    if limit is None and predicted is not None and predicted < model.good:
+        yield f"its Dice is expected to be {predicted:.2f}, below {model.good:g}"
+
+
+def _of_mask(mask: np.ndarray, known: StructureQuality, *, cut: bool) -> Iterator[str]:
+    """Say what is unusual about a mask."""
+    share = float(np.count_nonzero(mask)) / max(mask.size, 1)
+    if share not in known.size:
+        word = "smaller" if share < known.size.low else "larger"
+        yield f"it is {word} than in any calibration case" if share else "nothing was found"
+    if cut and not known.border:
+        yield "it reaches the border of the image, and may be cut off"
+    if (suspicion := appearance_of(mask).suspicion) in ("full", "scattered"):
+        yield f"it is {WORDS[suspicion]}"
+
+
+def _of_image(result: Segmentation, model: QualityModel) -> Iterator[str]:
+    """Say what is unusual about an image."""
+    for axis, (size, usual) in enumerate(zip(result.geometry.spacing, model.spacing, strict=False)):
+        if not _near(size, usual):
+            yield f"spacing is {size:g} mm along axis {axis}; calibration cases had {usual.low:g} to {usual.high:g}"
+    if model.likeness is not None:
+        apart = model.likeness.distance(features_of(result.image))
+        if apart > model.likeness.usual:
+            limit = model.likeness.usual
+            yield f"the image is unlike those of the calibration ({apart:.1f}; they lie within {limit:.1f})"
+
+
+def _near(value: float, usual: Range, *, tolerance: float = 0.05) -> bool:
+    return usual.low * (1 - tolerance) <= value <= usual.high * (1 + tolerance) or math.isclose(value, usual.low)

@@ -1,0 +1,121 @@
+"""Whether an image is like those that something was learned from, by numbers that no network has a part in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import skew
+
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+SCALES = (1, 2, 4, 8)
+"""Pixels that are averaged along an axis before neighbours are compared."""
+SLICES = 16
+"""Of a volume, evenly spread, that are looked at."""
+SHRINK = 0.3
+"""Share of the identity in the correlations of features, which few images tell badly."""
+TINY = 1e-6
+
+
+def features_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, " f"]:
+    """Describe an image by some numbers: grey values, how they are spread, sharpness and noise, where it is bright.
+
+    By channel mean and standard deviation as the file has them; the rest of the mean over channels, scaled between its
+    5 % and 95 % quantiles: moments, quantiles, roughness at four scales, centre of brightness, likeness to its mirror.
+    Of a volume the means over some slices.
+
+    Args:
+        image: As read.
+
+    Returns:
+        The numbers; images of as many channels have as many.
+    """
+    if image.ndim == 4:
+        chosen = np.unique(np.linspace(0, image.shape[-1] - 1, SLICES).round().astype(int))
+        return np.mean([features_of(np.asarray(image[..., place])) for place in chosen], axis=0)
+    absolute = [value for channel in image for value in (channel.mean(), channel.std())]
+    grey = image.mean(axis=0, dtype=np.float64)
+    low, high = np.quantile(grey, [0.05, 0.95])
+    grey = np.clip((grey - low) / max(high - low, TINY), -1.0, 2.0)
+    moments = (grey.mean(), grey.std(), float(np.nan_to_num(skew(grey, axis=None))))
+    return np.array([*absolute, *moments, *np.quantile(grey, QUANTILES), *_roughness(grey), *_places(grey)], float)
+
+
+def _roughness(grey: Float[np.ndarray, "h w"]) -> list[float]:
+    """Compare neighbours, on coarser and coarser grids."""
+    found = []
+    for scale in SCALES:
+        h, w = (max(size // scale, 1) for size in grey.shape)
+        coarse = grey[: h * scale, : w * scale]
+        coarse = coarse.reshape(h, -1, w, coarse.shape[1] // w).mean(axis=(1, 3))
+        steps = [np.abs(np.diff(coarse, axis=axis)) for axis in (0, 1) if coarse.shape[axis] > 1]
+        found.append(float(np.log(TINY + np.mean([step.mean() for step in steps]))) if steps else 0.0)
+    return found
+
+
+def _places(grey: Float[np.ndarray, "h w"]) -> list[float]:
+    """Tell where it is bright, and whether its halves are alike."""
+    weights = np.maximum(grey, 0) + TINY
+    centre = [
+        float((weights.sum(axis=1 - axis) * np.linspace(-1, 1, size)).sum() / weights.sum())
+        for axis, size in enumerate(grey.shape)
+    ]
+    varied = grey.std() > TINY
+    mirrors = [
+        float(np.corrcoef(grey.ravel(), np.flip(grey, axis).ravel())[0, 1]) if varied else 1.0 for axis in (0, 1)
+    ]
+    return [*centre, *mirrors]
+
+
+class Likeness(NamedTuple):
+    """What is usual of images, and how far from it some are."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    precision: tuple[tuple[float, ...], ...]
+    """Inverse of the correlations, shrunk towards none."""
+    usual: float
+    """Distance that images like these seldom exceed."""
+
+    def distance(self, features: Float[np.ndarray, " f"]) -> float:
+        r"""Measure how unlike an image is: the Mahalanobis distance :math:`\sqrt{z^T P z / f}` of its features.
+
+        Source: Mahalanobis (1936); Lee et al. (2018), arXiv:1807.03888, for images that are unlike training.
+
+        Args:
+            features: From `features_of`.
+
+        Returns:
+            From 0 up; about 1 for images as they usually are. Infinite where it has other channels.
+        """
+        if len(features) != len(self.mean):
+            return float("inf")
+        z = (features - np.array(self.mean)) / np.array(self.std)
+        return float(np.sqrt(max(z @ np.array(self.precision) @ z, 0.0) / len(z)))
+
+
+def fit_likeness(features: Sequence[Float[np.ndarray, " f"]], *, level: float = 0.99) -> Likeness:
+    """Learn what is usual, and up to which distance images lie: each is measured by the others.
+
+    Args:
+        features: By image, at least three.
+        level: Share of images that lie nearer than what is usual, as far as their number tells.
+
+    Returns:
+        The likeness.
+    """
+    values = np.array(features)
+    told = _fitted(values)
+    apart = [_fitted(np.delete(values, place, axis=0)).distance(of) for place, of in enumerate(values)]
+    return told._replace(usual=float(np.quantile(apart, level)))
+
+
+def _fitted(values: Float[np.ndarray, "n f"]) -> Likeness:
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    std = np.maximum(std, TINY + 0.01 * np.abs(mean))  # what is the same in all may differ a little in others
+    z = (values - mean) / std
+    correlations = (1 - SHRINK) * (z.T @ z) / len(z) + SHRINK * np.eye(values.shape[1])
+    precision = np.linalg.inv(correlations)
+    return Likeness(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, precision.tolist())), np.inf)

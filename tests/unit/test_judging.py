@@ -1,0 +1,183 @@
+"""How good a mask seems without a reference, by hand and brute force, and what is said of it."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff.config.diffusion import SamplingConfig
+from medsegdiff.inference.certainty import Certainty
+from medsegdiff.inference.judging import judge
+from medsegdiff.inference.quality import Quality, QualityModel, Range, Review, StructureQuality, reviewed, worst_first
+from medsegdiff.inference.scores import SCORES, scores_of
+from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.inference.uncertainty import uncertainty_of
+from medsegdiff.labels import Labels
+from medsegdiff.metrics.acceptance import Acceptance, DiceMap
+from medsegdiff.types import Geometry
+
+TASKS = {"binary": ("lesion",), "exclusive": ("background", "a", "b"), "regions": ("disc", "cup")}
+SIDE = 12
+
+
+def result(task: str = "binary", *, members: int = 4, seed: int = 0) -> Segmentation:
+    rng = np.random.default_rng(seed)
+    labels = Labels(task, TASKS[task])
+    k = len(labels.classes)
+    ramp = np.linspace(0, 0.9, SIDE)[:, None]  # a part of an image, not noise; members differ where it ends
+    p = np.clip(ramp + 0.2 * rng.random((members, k, 1, SIDE)), 0, 1).astype(np.float32)
+    p = np.broadcast_to(p, (members, k, SIDE, SIDE)).copy()
+    maps = np.stack([labels.decide(torch.from_numpy(of)) for of in p])
+    anchor = np.clip(ramp + 0.3 * rng.random((k, SIDE, SIDE)), 0, 1).astype(np.float32)
+    return Segmentation(
+        name="x",
+        mask=labels.decide(torch.from_numpy(p.mean(axis=0))),
+        probability=p.mean(axis=0),
+        uncertainty=uncertainty_of(torch.from_numpy(p), exclusive=task == "exclusive"),
+        members=maps,
+        anchor=labels.decide(torch.from_numpy(anchor)),
+        anchor_probability=anchor,
+        anchor_certainty=Certainty.of(torch.from_numpy(anchor), labels),
+        sensitivity=rng.random((members, k)),
+        specificity=rng.random((members, k)),
+        image=rng.random((1, SIDE, SIDE)).astype(np.float32),
+        geometry=Geometry((SIDE, SIDE), (1.0, 1.0)),
+        labels=labels,
+    )
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    total = a.sum(dtype=int) + b.sum(dtype=int)
+    return 1.0 if not total else 2 * float((a & b).sum()) / total
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_scores_by_brute_force(task: str) -> None:
+    found = result(task)
+    for index, (name, scores) in enumerate(scores_of(found).items()):
+        own = [found.labels.mask(member, index) for member in found.members]
+        fused, anchor = (found.labels.mask(of, index) for of in (found.mask, found.anchor))
+        sizes = np.array([mask.sum(dtype=int) for mask in own])
+        assert set(scores) == set(SCORES)
+        assert scores["agreement"] == pytest.approx(np.mean([dice(a, b) for a, b in combinations(own, 2)]))
+        assert scores["fused_agreement"] == pytest.approx(np.mean([dice(fused, mask) for mask in own]))
+        assert scores["anchor_dice"] == pytest.approx(dice(fused, anchor))
+        assert scores["steadiness"] == pytest.approx(1 / (1 + sizes.std() / sizes.mean()))
+        channel = found.labels.classes.index(name)
+        assert scores["sensitivity"] == pytest.approx(found.sensitivity[:, channel].min())
+        for p, key in ((found.probability, "confidence"), (found.anchor_probability, "anchor_confidence")):
+            p, drawn = np.where(p[channel] < 0.01, 0, p[channel]), p[channel] >= 0.5
+            assert scores[key] == pytest.approx(2 * p[drawn].sum() / (p.sum() + drawn.sum()), rel=1e-5)
+        assert scores["order"] == pytest.approx(1 - found.uncertainty.entropy.mean(), rel=1e-5)
+
+
+def test_a_single_mask_has_no_scores_of_members() -> None:
+    found = scores_of(result(members=1))["lesion"]
+    assert not {"agreement", "fused_agreement", "steadiness", "sensitivity"} & set(found)
+
+
+def learned(**changes: object) -> QualityModel:
+    known = {
+        "score": "agreement",
+        "dice": DiceMap((0.0, 1.0), (0.2, 0.9)),
+        "margin": 0.5,
+        "acceptance": None,
+        "usual": Range(low=0.0, high=1.0),
+        "size": Range(low=0.0, high=1.0),
+        "border": True,
+    }
+    structure = StructureQuality.model_validate(known | changes)
+    return QualityModel(
+        cases=40,
+        patients=40,
+        good=0.1,
+        risk=0.05,
+        confidence=0.9,
+        structures={"lesion": structure},
+        sampling=SamplingConfig(),
+    )
+
+
+def reasons(model: QualityModel, found: Segmentation) -> tuple[str, ...]:
+    return judge(found, model).quality["lesion"].reasons
+
+
+def test_a_usual_mask_is_accepted_with_its_dice_and_bound() -> None:
+    found = result()
+    quality = judge(found, learned()).quality["lesion"]
+    predicted = 0.2 + 0.7 * scores_of(found)["lesion"]["agreement"]
+    assert quality.predicted_dice == pytest.approx(predicted)
+    assert quality.dice_at_least == pytest.approx(predicted - 0.5 * (1.05 - predicted))
+    assert (quality.review, quality.reasons) == (False, ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"size": Range(low=0.0, high=0.01)}, "it is larger than in any calibration case"),
+        ({"size": Range(low=0.9, high=1.0)}, "it is smaller than in any calibration case"),
+        ({"border": False}, "it reaches the border of the image, and may be cut off"),
+        ({"usual": Range(low=0.999, high=1.0)}, "members disagree .*95 % of the calibration cases have 0.999 or more"),
+        ({"acceptance": Acceptance(0.999, 60, 0, 0.04, 0.5)}, r"members disagree .*pass unseen from 0\.999 on"),
+    ],
+)
+def test_what_is_unusual_is_said_in_words_and_reviewed(changes: dict[str, object], why: str) -> None:
+    quality = judge(result(), learned(**changes), incomplete=["lesion"]).quality["lesion"]
+    assert quality.review
+    assert len(quality.reasons) == 1
+    assert re.search(why, quality.reasons[0])
+
+
+def test_a_low_prediction_is_reviewed_where_nothing_could_be_promised() -> None:
+    model = learned().model_copy(update={"good": 0.95})
+    assert "below 0.95" in reasons(model, result())[0]
+
+
+def test_an_image_of_other_spacing_is_told() -> None:
+    model = learned().model_copy(update={"spacing": (Range(low=3.0, high=4.0), Range(low=1.0, high=1.0))})
+    (told,) = reasons(model, result())
+    assert told == "spacing is 1 mm along axis 0; calibration cases had 3 to 4"
+
+
+def test_a_structure_that_was_not_learned_has_scores_and_no_quality() -> None:
+    found = judge(result("regions"), learned())
+    assert set(found.scores) == {"disc", "cup"}
+    assert found.quality == {}
+
+
+def of(predicted: float | None, score: float = 0.5, *, review: bool = False) -> Quality:
+    low = None if predicted is None else predicted - 0.1
+    return Quality(score=score, predicted_dice=predicted, dice_at_least=low, review=review)
+
+
+def test_the_worst_share_is_marked_and_what_is_below_is() -> None:
+    judged = [{"a": of(0.9)}, {"a": of(0.3)}, {"a": of(0.7)}, {"a": of(0.95)}]
+    by_share = reviewed(judged, Review(share=0.5))
+    assert [image["a"].review for image in by_share] == [False, True, True, False]
+    assert "among the worst 50 %" in by_share[1]["a"].reasons[0]
+    below = reviewed(judged, Review(below=0.92))
+    assert [image["a"].review for image in below] == [True, True, True, False]
+
+
+def test_an_image_is_as_bad_as_its_worst_structure() -> None:
+    judged = [{"a": of(0.9), "b": of(0.2)}, {"a": of(0.5), "b": of(0.5)}]
+    assert [any(q.review for q in image.values()) for image in reviewed(judged, Review(share=0.5))] == [True, False]
+
+
+def test_what_must_be_seen_comes_first_then_what_is_worst() -> None:
+    judged = [{"a": of(0.2)}, {"a": of(0.9, review=True)}, {"a": of(0.1)}]
+    assert [name for name, *_ in worst_first(["x", "y", "z"], judged)] == ["y", "z", "x"]
+
+
+def test_a_quality_model_is_written_and_read(tmp_path: Path) -> None:
+    model = learned(acceptance=Acceptance(0.9, 60, 1, 0.05, 0.8))
+    model.save(tmp_path)
+    assert QualityModel.of_run(tmp_path) == model
+    assert QualityModel.of_run(tmp_path / "elsewhere") is None
+    assert not model.fits(SamplingConfig(members=3))
+    assert model.fits(SamplingConfig(batch_size=3))
