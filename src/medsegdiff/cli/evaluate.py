@@ -128,11 +128,11 @@ def show(made: Evaluation) -> None:
     people.print(_table(made))
     if made.failure:
         people.print(_failures(made))
-    for name, of in made.predicted.items():
-        told = of.to_dict()
+    for name, said in made.predicted.items():
+        told = said.to_dict()
         info(
             f"Predicted Dice of {name}: off by {told['mean_error']:.3f}; the bound holds in {told['covered']:.0%} of "
-            f"{len(of.true)} cases; accepted {told['accepted']:.0%}, with a Dice of {told['dice_of_accepted']:.3f} "
+            f"{len(said.true)} cases; accepted {told['accepted']:.0%}, with a Dice of {told['dice_of_accepted']:.3f} "
             f"(to be seen: {told['dice_of_reviewed']:.3f})."
         )
     for name, text in made.conventions.items():
