@@ -120,6 +120,14 @@ SMALL_NETWORKS = {
     "anchor": ("model.condition_widths=[8, 16, 16]", "model.num_blocks=1"),
     "mtseg": ("model.widths=[8, 8, 16]",),
     "beal": ("model.widths=[16, 8, 16, 16]", "model.blocks=[1, 1, 1]", "model.channels=16", "model.low_channels=16"),
+    "transbts": (
+        "model.channels=8",
+        "model.transformer_dim=16",
+        "model.transformer_depth=1",
+        "model.transformer_heads=2",
+        "model.transformer_ratio=2",
+        "model.table_size=32",
+    ),
     "nnunet": ("model.levels=4", "model.channels=8", "model.max_channels=16"),
 }
 """The same for networks with settings of their own, by name."""
