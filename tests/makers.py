@@ -128,6 +128,13 @@ SMALL_NETWORKS = {
         "model.transformer_ratio=2",
         "model.table_size=32",
     ),
+    "swinbts": (
+        "model.patch=2",
+        "model.channels=8",
+        "model.heads=[2, 2]",
+        "model.window=4",
+        "model.mixing_channels=16",
+    ),
     "nnunet": ("model.levels=4", "model.channels=8", "model.max_channels=16"),
 }
 """The same for networks with settings of their own, by name."""

@@ -11,6 +11,7 @@ from medsegdiff.models import (  # noqa: F401  (they register themselves)
     nnunet,
     release,
     segdiff,
+    swinbts,
     transbts,
     transunet,
     ultraunet,

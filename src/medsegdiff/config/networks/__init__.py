@@ -9,6 +9,7 @@ from medsegdiff.config.networks import (  # noqa: F401  (they register themselve
     guided,
     mtseg,
     nnunet,
+    swinbts,
     transbts,
     transunet,
     ultraunet,
