@@ -146,8 +146,9 @@ def _about(plan: ComparisonPlan, made: Mapping[str, Sequence[Trial]], fits: Mapp
 def _basis(given: Given, trial: Trial) -> str:
     """Say on what a data set's numbers are."""
     results, part = trial.results(), trial.facts()["scored"]
-    patients = f" of {groups} patients" if (groups := results.setup.groups) else ""
+    count, groups = len(results.scores), results.setup.groups
+    cases = f"{count} {part} case{'s' if count != 1 else ''}{f' of {groups} patients' if groups else ''}"
     chosen = "" if part == "test" else " (none for testing has a mask; those that calibrate probabilities)"
     layout = "" if trial.config.data.layout == "auto" else f" as {trial.config.data.layout}"
     what = some(results.setup.structures, most=20)
-    return f"{given.name}: {given.where}{layout}, {len(results.scores)} {part} cases{patients}{chosen}, {what}."
+    return f"{given.name}: {given.where}{layout}, {cases}{chosen}, {what}."

@@ -25,6 +25,7 @@ from medsegdiff.evaluation.results import Results, read_results
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.inference.writer import USUAL
 from medsegdiff.io.atomic import write_json
 from medsegdiff.training.run import Run
 from medsegdiff.training.train import train
@@ -37,6 +38,8 @@ PLAN = "plan.json"
 DONE, SPENT = "done.json", "spent.json"
 """In the folder of a trial: steps, seconds and the part that was scored, once it is finished; seconds so far."""
 RUN, MASKS, SCORES, ANCHOR = "run", "masks", "scores", "anchor"
+SEEN = ("masks", "labels", "overlay")
+"""What is written of segmentations whose masks alone are scored: maps of many organs are large."""
 SCORED = ("test", "val")
 """Parts of a split, of which the first that holds masks is scored."""
 
@@ -174,6 +177,7 @@ def _scored(trial: Trial, *, device: str | None, track: Track) -> str:
         files,
         masks,
         save_members=trial.ensemble,
+        parts=USUAL if trial.ensemble else SEEN,
         split_file=run.split,
         overwrite=True,
         track=track,
