@@ -63,6 +63,8 @@ class Batch:
     """0 where nobody labelled, else 1; ``None``: everything is labelled."""
     others: Float[Tensor, "b d k h w"] | None = None
     """Masks of other raters, for further draws of the same images; ``None``: there are none."""
+    unlabelled: Float[Tensor, "b c h2 w2"] | None = None
+    """As many images without masks, from where the network shall be used; ``None``: there are none."""
 
     @property
     def masks(self) -> tuple[Tensor, ...]:

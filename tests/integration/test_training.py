@@ -26,10 +26,11 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
 from medsegdiff.training import distillation, state, trainer
+from medsegdiff.training.optimizer import parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import PROGRESS, STATE
-from medsegdiff.training.step import RunningMeans, average_in, learning_rate, parameter_groups, share_of, snapshot_steps
+from medsegdiff.training.step import RunningMeans, average_in, learning_rate, share_of, snapshot_steps
 from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
 from medsegdiff.training.trainer import as_good

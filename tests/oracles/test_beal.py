@@ -19,6 +19,7 @@ from medsegdiff.data.loader import as_batch
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import MODELS, Said, budget, build_model
 from medsegdiff.models.beal import ORIGINAL_KEYS, boundary_and_mask, boundary_map, ring_of
+from medsegdiff.models.discriminators import BoundaryAndEntropy, entropy_map
 from medsegdiff.training.objective import anchor_losses
 from tests.authors import drawn
 from tests.makers import configured
@@ -76,6 +77,25 @@ def test_boundary_and_loss_are_theirs(request: pytest.FixtureRequest) -> None:
     certain = torch.logit(boundary_map(mask).clamp(1e-7, 1 - 1e-7))  # a boundary without error leaves the mask's loss
     found = boundary_and_mask(Said(mask, theirs["binary_logits"], extra=(certain,)), mask, labels=Labels())
     assert float(found.mean()) == pytest.approx(json.loads(theirs["losses"])["beal_mask_bce"], rel=1e-5)
+
+
+def test_the_discriminators_judge_as_theirs(request: pytest.FixtureRequest) -> None:
+    theirs = stored(request, "beal_discriminators")
+    with torch.device("meta"):
+        both = BoundaryAndEntropy(2)
+    weights = {}
+    for key, (shape, kind) in json.loads(theirs["table"]).items():
+        which, layer, last = key.split(".")
+        place = 2 * (int(layer.removeprefix("conv")) - 1)  # a leaky ReLU lies between each two
+        weights[f"{which}.{place}.{last}"] = drawn(theirs["salt"] + key, shape, kind)
+    both.load_state_dict(weights, assign=True)
+    with torch.inference_mode():
+        for of, judge in (("boundary", both.boundary), ("entropy", both.entropy)):
+            assert difference(judge(theirs[f"x_{of}"]), theirs[f"out_{of}"]) < 1e-5
+    assert [sum(p.numel() for p in judge.parameters()) for judge in both.children()] == [2_761_728, 2_762_752]
+    facts = stored(request, "targets")
+    found = float(entropy_map(facts["binary_logits"].sigmoid()).mean())
+    assert found == pytest.approx(json.loads(facts["losses"])["beal_entropy_mean"], rel=1e-6)
 
 
 @pytest.mark.parametrize(("size", "structures"), [((64, 48), 1), ((40, 72), 3), ((10, 9), 2)])

@@ -12,8 +12,9 @@ from accelerate.state import AcceleratorState, GradientState
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.hardware import TF32
 from medsegdiff.training import step as training
+from medsegdiff.training.optimizer import optimizer_for
 from medsegdiff.training.state import Progress
-from medsegdiff.training.step import TrainingStep, learning_rate, optimizer_for
+from medsegdiff.training.step import TrainingStep, learning_rate
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 from tests.makers import small_config, small_network

@@ -85,6 +85,9 @@ class TrainConfig(Component):
     score_members: int = Field(default=0, ge=0)
     """Samples of each image, drawn in one step, by whose energy score against all raters the network learns (GED²); 0:
     it learns by equation 3, or from a teacher."""
+    unlabelled: str | None = None
+    """Folder of images without masks, from where the network shall be used. Discriminators learn to tell them from
+    those with masks by what is said of them, and the network to deceive these (``beal``); ``null``: masks alone."""
     num_workers: int = Field(default=0, ge=0)
     """Processes that read and augment; 0 does it in the training process."""
     seed: int = 0

@@ -101,8 +101,10 @@ class TrainingStream(Dataset[dict[str, Any]]):
         foreground: Sequence[str] = (),
         raters: int = 1,
         orientation: Orientation = Orientation(),  # noqa: B008 - it can't be changed
+        unlabelled: Dataset[Tensor] | None = None,
     ) -> None:
         self.cases, self.names, self.seed, self.raters = cases, list(names), seed, raters
+        self.unlabelled = unlabelled
         self.foreground = list(foreground)
         asked = cases.config.data
         self.augment = Augment(asked.image_size, asked.augmentation, orientation) if augment else None
@@ -124,6 +126,8 @@ class TrainingStream(Dataset[dict[str, Any]]):
         mask = channels_of(mask, self.cases.config)  # nearest neighbours move labels as they move each mask
         if self.raters > 1:  # so that images with fewer raters stack: each in turn
             sample["others"] = mask[[further % len(mask) for further in range(1, self.raters)]]
+        if self.unlabelled is not None:
+            sample["unlabelled"] = self.unlabelled[position]
         return sample | {"mask": mask[0]}
 
     def _name(self, position: int) -> str:
@@ -132,11 +136,33 @@ class TrainingStream(Dataset[dict[str, Any]]):
         if self.foreground and chosen % 2:
             return self.foreground[chosen // 2 % len(self.foreground)]
         epoch, place = divmod(position, len(self.names))
-        return self.names[self._order(epoch)[place]]
+        return self.names[shuffled(len(self.names), derive_seed(self.seed, "order", epoch))[place]]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019  (a stream lives as long as its process)
-    def _order(self, epoch: int) -> list[int]:
-        return np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(len(self.names)).tolist()
+
+class UnlabelledStream(Dataset[Tensor]):
+    """Image number n of those without masks, for any n, as `TrainingStream` gives those with masks."""
+
+    def __init__(
+        self, cases: PreparedCases, names: Sequence[str], *, seed: int, augment: bool, orientation: Orientation
+    ) -> None:
+        asked = cases.config.data
+        self.cases, self.names, self.seed = cases, list(names), derive_seed(seed, "unlabelled")
+        self.augment = Augment(asked.image_size, asked.augmentation, orientation) if augment else None
+
+    def __getitem__(self, position: int) -> Tensor:
+        epoch, place = divmod(position, len(self.names))
+        order = shuffled(len(self.names), derive_seed(self.seed, "order", epoch))
+        image = self.cases.kept(self.names[order[place]]).image
+        if self.augment is None:
+            return image
+        nothing = torch.zeros_like(image[None, :1])  # a mask has to come along
+        return self.augment(image, nothing, seed=derive_seed(self.seed, "augment", position))[0]
+
+
+@functools.lru_cache(maxsize=4)
+def shuffled(count: int, seed: int) -> list[int]:
+    """Give the places of so many, in random order."""
+    return np.random.default_rng(seed).permutation(count).tolist()
 
 
 class Positions(Sampler[list[int]]):
@@ -195,12 +221,12 @@ def loading_worded(num_workers: int) -> Iterator[None]:
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples; positions stay numbers, so that they need not come back from a GPU."""
-    keys = [key for key in ("image", "mask", "labelled", "others") if key in samples[0]]
+    keys = [key for key in ("image", "mask", "labelled", "others", "unlabelled") if key in samples[0]]
     stacked: dict[str, Any] = {key: torch.stack([sample[key] for sample in samples]) for key in keys}
     return {**stacked, "positions": tuple(sample["position"] for sample in samples)}
 
 
 def as_batch(loaded: dict[str, Any]) -> Batch:
     """Name the parts of a loaded batch."""
-    more = {key: loaded.get(key) for key in ("labelled", "others")}
+    more = {key: loaded.get(key) for key in ("labelled", "others", "unlabelled")}
     return Batch(loaded["image"], loaded["mask"], loaded["positions"], **more)

@@ -136,6 +136,15 @@ class DiffusionModel(nn.Module, ABC):
         condition = seen if each == 1 else seen.select(images)
         return Said(self.denoise(x_t, self.at(t, size_of(image)), condition), seen.logits, seen.deep, seen.extra)
 
+    def discriminators(self) -> nn.Module | None:
+        """Make networks that try to tell, by what this one says of an image, whether it came with a mask.
+
+        Returns:
+            Called with what was `Said` and the label space, it gives logits, above 0 for images with masks, from each
+            of several networks; ``None`` from a network that none are known for.
+        """
+        return None
+
     def begin_with_nothing(self) -> None:
         """Let the network say 0 until it has learned something: for predictions that are added to others."""
 

@@ -14,6 +14,7 @@ from medsegdiff.config.networks.beal import BEALConfig
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import MODELS, SUPERVISIONS, Said, size_of
 from medsegdiff.models.deterministic import DeterministicModel, Heads
+from medsegdiff.models.discriminators import BoundaryAndEntropy
 from medsegdiff.nn.aspp import ASPP
 from medsegdiff.nn.blocks import conv_norm_relu
 from medsegdiff.nn.losses import cross_entropy, mean_of
@@ -102,11 +103,17 @@ class BEAL(DeterministicModel):
         )
         super().__init__(stride=network.backbone.stride)
         self.condition_model = network
+        self.judged = (mask_channels, config.discriminator_channels)
 
     def segment(self, image: Float[Tensor, "b c h w"]) -> Heads:
         """Segment; in training, give the boundary's logits too."""
         mask, boundary = self.condition_model(image)
         return Heads(mask, extra=(boundary,) if self.training else ())
+
+    def discriminators(self) -> BoundaryAndEntropy:
+        """Make those of the boundary and of the entropy."""
+        mask_channels, width = self.judged
+        return BoundaryAndEntropy(mask_channels, width=width)
 
 
 ORIGINAL_KEYS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -31,14 +31,16 @@ class Losses:
     """L_n: of the Diffusion Model; ``None`` where the Condition Model learns alone."""
     anchor: Float[Tensor, ""] | None
     """The weighted L_dice + β L_ce of the Condition Model; ``None`` for a network that has no anchor."""
+    more: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    """What else there is, by the name it is logged under."""
 
     def parts(self) -> dict[str, Tensor]:
         """Name what is logged.
 
         Returns:
-            ``loss``, and where there are such ``loss_noise`` and ``loss_anchor``.
+            ``loss``, and where there are such ``loss_noise``, ``loss_anchor`` and others.
         """
-        named = {"loss": self.total, "loss_noise": self.noise, "loss_anchor": self.anchor}
+        named = {"loss": self.total, "loss_noise": self.noise, "loss_anchor": self.anchor, **self.more}
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -136,7 +138,7 @@ def with_anchor(
     """
     if said.logits is None:
         return Losses(total=l_n.mean(), noise=l_n.mean().detach(), anchor=None)
-    anchor = _supervised(said, batch, loss, labels=labels) * _by_image(anchor_weight(t, loss), len(t) // len(l_n))
+    anchor = supervised(said, batch, loss, labels=labels) * _by_image(anchor_weight(t, loss), len(t) // len(l_n))
     # L_n + [t ≡ 0 mod α] (L_dice + β L_ce), both (b,), then the mean over the batch
     return Losses(total=(l_n + anchor).mean(), noise=l_n.mean().detach(), anchor=anchor.mean().detach())
 
@@ -156,13 +158,17 @@ def anchor_losses(model: nn.Module, batch: Batch, loss: LossConfig, *, labels: L
     Returns:
         The losses, averaged over the batch, without L_n.
     """
-    none = batch.mask[:0]
-    said = Said(*model(batch.image, none, none.new_zeros(0)))
-    anchor = _supervised(said, batch, loss, labels=labels).mean() / loss.alpha
+    anchor = supervised(look(model, batch.image), batch, loss, labels=labels).mean() / loss.alpha
     return Losses(total=anchor, noise=None, anchor=anchor.detach())
 
 
-def _supervised(said: Said, batch: Batch, loss: LossConfig, *, labels: Labels) -> Float[Tensor, " b"]:
+def look(model: nn.Module, image: Float[Tensor, "b c h w"]) -> Said:
+    """Ask a network what it says of images alone, of no noisy mask."""
+    none = image[:0, :1]
+    return Said(*model(image, none, none.new_zeros(0)))
+
+
+def supervised(said: Said, batch: Batch, loss: LossConfig, *, labels: Labels) -> Float[Tensor, " b"]:
     """Compute L_dice + β L_ce by image, on all supervised grids, or the network's own loss: the mean over raters."""
     assert said.logits is not None
     if loss.supervision is not None:

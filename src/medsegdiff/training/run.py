@@ -172,6 +172,7 @@ def _fixed(config: ResolvedConfig) -> dict[str, Any]:
     told |= {"cache_gb", "cache_dir"}
     kept = {"orientation", "raters"}  # those that the run began with, or an earlier version did not ask for
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
+    values["train"]["unlabelled"] = values["train"]["unlabelled"] is not None  # the folder may have been moved
     return {
         f"{'data' if section == 'spec' else section}.{key}": value
         for section, part in values.items()

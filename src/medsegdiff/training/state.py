@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,16 +65,17 @@ NETWORKS = ("model", "average", "short")
 """What a network is called in the file: as it is trained, its average, and the short one of snapshots, if there is."""
 
 
-def tensors_of(*, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Collect all tensors that training goes on with; networks in the order of `NETWORKS`."""
-    return {
-        **{
-            f"{called}.{name}": value
-            for called, network in zip(NETWORKS, networks, strict=False)
-            for name, value in network.state_dict().items()
-        },
-        **{f"optimizer.{name}": value for name, value in _flat(optimizer).items()},
-    }
+OPTIMIZER = "optimizer"
+"""The same of the network's optimizer."""
+
+
+def tensors_of(
+    *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """Collect all tensors that training goes on with, each called after what it is part of."""
+    parts: dict[str, Mapping[str, Tensor]] = {called: network.state_dict() for called, network in networks.items()}
+    parts |= {called: _flat(optimizer) for called, optimizer in optimizers.items()}
+    return {f"{called}.{name}": value for called, part in parts.items() for name, value in part.items()}
 
 
 def save_state(file: Path, tensors: Mapping[str, Tensor], *, progress: Progress) -> None:
@@ -88,7 +89,9 @@ def save_progress(file: Path, progress: Progress) -> None:
     write_json(file.with_name(PROGRESS), dataclasses.asdict(progress))
 
 
-def load_state(file: Path, *, networks: Sequence[torch.nn.Module], optimizer: torch.optim.Optimizer) -> Progress:
+def load_state(
+    file: Path, *, networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> Progress:
     """Restore what `save_state` saved, and what `save_progress` saved after it.
 
     Tensors are mapped from the file, not read: a process of several that keeps a share of each takes no more memory.
@@ -97,9 +100,10 @@ def load_state(file: Path, *, networks: Sequence[torch.nn.Module], optimizer: to
         with safe_open(file, framework="pt") as stored:
             facts = stored.metadata()
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (no mapping)
-        for called, network in zip(NETWORKS, networks, strict=False):
+        for called, network in networks.items():
             network.load_state_dict(part_of(tensors, f"{called}."))
-        _fill(optimizer, part_of(tensors, "optimizer."))
+        for called, optimizer in optimizers.items():
+            _fill(optimizer, part_of(tensors, f"{called}."))
         progress = Progress(**json.loads(facts["progress"]))
         validated = file.with_name(PROGRESS)
         if validated.is_file():

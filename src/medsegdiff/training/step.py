@@ -6,7 +6,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -19,9 +19,11 @@ from medsegdiff.hardware import full_float32
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.seeding import derive_seed
-from medsegdiff.training.distillation import objective_of
+from medsegdiff.training.adversary import adversary_of
+from medsegdiff.training.distillation import Objective, objective_of
 from medsegdiff.training.objective import Losses, anchor_losses
-from medsegdiff.training.state import shard, shard_loading, whole
+from medsegdiff.training.optimizer import SKIPPING, optimizer_for
+from medsegdiff.training.state import NETWORKS, OPTIMIZER, shard, shard_loading, whole
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 
@@ -55,7 +57,8 @@ class TrainingStep:
         split = train.sharding  # then it is on its device already, and takes no DDP around it
         self.model = accelerator.prepare_model(model, device_placement=not split, evaluation_mode=split)
         self.optimizer = accelerator.prepare(optimizer)
-        self.objective = objective_of(config, accelerator.device)
+        self.adversary = adversary_of(config, model, accelerator.device)
+        self.objective: Objective = self.adversary or objective_of(config, accelerator.device)
         self.model.train()
 
     @property
@@ -72,6 +75,18 @@ class TrainingStep:
     def averages(self) -> list[DiffusionModel]:
         """The network with averaged weights, which samples, and that with the short average of snapshots, if any."""
         return [self.average] if self.short is None else [self.average, self.short]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks, as a checkpoint calls them."""
+        named: dict[str, nn.Module] = dict(zip(NETWORKS, [self.network, *self.averages], strict=False))
+        return named if self.adversary is None else named | {"discriminators": self.adversary.discriminators}
+
+    @property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Their optimizers, as a checkpoint calls them."""
+        own = {OPTIMIZER: self.optimizer.optimizer}
+        return own if self.adversary is None else own | {"discriminators_optimizer": self.adversary.optimizer}
 
     @property
     def learning_rate(self) -> float:
@@ -113,6 +128,8 @@ class TrainingStep:
         for average, decay in zip(self.averages, (self.config.train.ema_decay, SHORT), strict=False):
             average_in(average, self.network, self._share(decay))
         self.optimizer.zero_grad()
+        if self.adversary is not None:
+            self.adversary.step(self.finite[-1])
 
     def count_skipped(self) -> None:
         """Ask the device which steps it skipped since the last time, and bring the progress up to date."""
@@ -129,8 +146,6 @@ class TrainingStep:
         return share_of(before + since[:-1].sum(), decay=decay) * since[-1]
 
 
-SKIPPING = {"cpu", "cuda"}
-"""Devices whose fused optimizers are known to leave out a step that they are told to."""
 SHORT = 0.99
 """Decay of the average that snapshots are taken of."""
 HELD, HELD_RATE = (0.5, 0.85), 0.25
@@ -186,36 +201,6 @@ def average_in(average: nn.Module, network: nn.Module, share: Float[Tensor, ""])
     torch._foreach_add_(averaged, way)
     for kept, buffer in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(buffer)
-
-
-def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Make the optimizer that was asked for."""
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.optimizer == "sgd":
-        sgd = torch.optim.SGD(
-            model.parameters(),
-            lr=rate,
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            weight_decay=decay,
-            fused=True,
-        )
-        for parameter in model.parameters():  # else a first step that is skipped leaves there what was in memory
-            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return sgd
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameter_groups(model, decay), lr=rate, betas=config.betas, fused=True)
-    amsgrad = config.optimizer == "amsgrad"
-    return torch.optim.Adam(
-        model.parameters(), lr=rate, betas=config.betas, weight_decay=decay, amsgrad=amsgrad, fused=True
-    )
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Sort parameters: matrices and kernels decay; biases, norms and the widths of U-SA's Gaussians do not."""
-    decays = [p for p in model.parameters() if p.ndim >= 2]
-    stays = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": decays, "weight_decay": weight_decay}, {"params": stays, "weight_decay": 0.0}]
 
 
 class RunningMeans:

@@ -25,12 +25,13 @@ from medsegdiff.errors import ConfigError, memory_worded, some
 from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.io.atomic import remove_parts
-from medsegdiff.models.base import build_model
+from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
+from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
-from medsegdiff.training.reading import read_cases
+from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
 from medsegdiff.training.run import Run
 from medsegdiff.training.scoring import check_scored
 from medsegdiff.training.state import check_divisible
@@ -93,12 +94,15 @@ def train(
     if resume:
         run.check_same(resolved)
         info = run.keep_split(info)
-    stride = check_network(resolved, processes=state.num_processes)
-    cases = read_cases(planned.source, info, resolved, stride=stride, state=state, track=track)
+    network = check_network(resolved, processes=state.num_processes)
+    unlabelled = read_unlabelled(resolved, info, stride=network.stride, track=track)
+    cases = read_cases(planned.source, info, resolved, stride=network.stride, state=state, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
-    console.print("\n".join((*info.understood, summary(info, resolved))), highlight=False, markup=False)
+    from_what = adversary_in_words(network, unlabelled)
+    console.print("\n".join((*info.understood, summary(info, resolved), *from_what)), highlight=False, markup=False)
     accelerator = make_accelerator(resolved, run, device)
-    trainer = Trainer(resolved, info, cases, run, accelerator, console, StepBudget(resolved.train, clock=clock))
+    stream, budget = unlabelled_stream(unlabelled, resolved), StepBudget(resolved.train, clock=clock)
+    trainer = Trainer(resolved, info, cases, run, accelerator, console, budget, stream)
     if resume:
         trainer.resume()
     elif start:
@@ -113,15 +117,16 @@ def train(
         accelerator.end_training()
 
 
-def check_network(config: ResolvedConfig, *, processes: int) -> int:
-    """Build the network without taking memory, see that it can be trained so, and tell its stride."""
+def check_network(config: ResolvedConfig, *, processes: int) -> DiffusionModel:
+    """Build the network without taking memory, and see that it can be trained so."""
     with torch.device("meta"):
         model = build_model(config)
+        check_adversary(config, model, processes=processes)
     check_teacher(config)
     check_scored(config)
     if config.train.sharding:
         check_divisible(model, processes)
-    return model.stride
+    return model
 
 
 def fit(trainer: Trainer, cases: PreparedCases, info: DataInfo, *, track: Track) -> Outcome:

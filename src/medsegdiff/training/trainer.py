@@ -15,7 +15,7 @@ from torch import Tensor
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
-from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, training_loader
+from medsegdiff.data.loader import PreparedCases, TrainingStream, UnlabelledStream, as_batch, training_loader
 from medsegdiff.errors import TrainingError
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights, snapshot_file
@@ -53,6 +53,7 @@ class Trainer:
         accelerator: Accelerator,
         console: Console,
         budget: StepBudget,
+        unlabelled: UnlabelledStream | None = None,
     ) -> None:
         self.config, self.run, self.accelerator, self.console, self.budget = config, run, accelerator, console, budget
         self.step = TrainingStep(config, accelerator, budget)
@@ -67,6 +68,7 @@ class Trainer:
             foreground=structured,
             raters=len(info.raters) if config.train.score_members else min(config.train.draws, len(info.raters)),
             orientation=config.spec.orientation,
+            unlabelled=unlabelled,
         )
         validated = [name for name in held_out if name in info.foreground] or held_out
         self.validator = Validator(config, cases, validated, accelerator)
@@ -74,8 +76,7 @@ class Trainer:
     def resume(self) -> None:
         """Go back to the checkpoint of the run."""
         step = self.step
-        networks = [step.network, *step.averages]
-        self.progress.restore(load_state(self.run.state, networks=networks, optimizer=step.optimizer.optimizer))
+        self.progress.restore(load_state(self.run.state, networks=step.networks, optimizers=step.optimizers))
         if step.scaler is not None and self.progress.loss_scale:
             step.scaler.load_state_dict(self.progress.loss_scale)
 
@@ -206,8 +207,7 @@ class Trainer:
         main, step = self.accelerator.is_main_process, self.step
         step.count_skipped()
         self.progress.loss_scale = {} if step.scaler is None else step.scaler.state_dict()
-        tensors = tensors_of(networks=[step.network, *step.averages], optimizer=step.optimizer.optimizer)
-        saved = gather(tensors, keep=main)
+        saved = gather(tensors_of(networks=step.networks, optimizers=step.optimizers), keep=main)
         if main:
             save_state(self.run.state, saved, progress=self.progress)
             average = part_of(saved, "average.")

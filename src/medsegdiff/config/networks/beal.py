@@ -24,6 +24,8 @@ class BEALConfig(NetworkConfig):
     """Of each branch of the pyramid pooling, and of the boundary's head."""
     low_channels: int = Field(default=48, ge=1)
     """To which the features at a fourth of the resolution are brought."""
+    discriminator_channels: int = Field(default=64, ge=1)
+    """Of the first convolution of each discriminator, which ``train.unlabelled`` asks for."""
 
     @model_validator(mode="after")
     def _stages(self) -> BEALConfig:
