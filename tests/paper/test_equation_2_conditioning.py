@@ -76,7 +76,7 @@ def test_gradients_of_the_diffusion_flow_through_the_anchor_into_the_condition_m
 
 def test_a_batch_equals_its_elements(model: DiffusionModel) -> None:
     image, x_t, t = inputs()
-    together, logits, _ = model(image, x_t, t)
+    together, logits, *_ = model(image, x_t, t)
     alone = [model(image[i : i + 1], x_t[i : i + 1], t[i : i + 1]) for i in range(3)]
     assert torch.allclose(together, torch.cat([said.prediction for said in alone]), atol=1e-5)
     assert torch.allclose(logits, torch.cat([said.logits for said in alone]), atol=1e-5)

@@ -132,7 +132,7 @@ def test_the_anchor_of_v1_is_drawn_where_x_t_is_pure_noise(steps: int) -> None:
 def test_the_anchors_of_the_release_are_detached() -> None:
     """The denoiser's loss does not reach the Condition Model."""
     model = randomised(build_model(small_network("release")))
-    prediction, logits, _ = model(torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.tensor([10.0]))
+    prediction, logits, *_ = model(torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.tensor([10.0]))
     prediction.square().sum().backward(retain_graph=True)
     assert all(p.grad is None for p in model.condition_model.parameters())
     logits.sum().backward()

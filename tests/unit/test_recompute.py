@@ -27,7 +27,7 @@ def gradients(model: DiffusionModel, config: Config, *, precision: str = "fp32")
     x_t = torch.randn(2, config.mask_channels, 32, 32, generator=generator)
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        prediction, logits, _ = model(image, x_t, torch.tensor([3.0, 700.0]))
+        prediction, logits, *_ = model(image, x_t, torch.tensor([3.0, 700.0]))
     sum(said.float().square().mean() for said in (prediction, logits) if said is not None).backward()
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
