@@ -135,6 +135,17 @@ SMALL_NETWORKS = {
         "model.window=4",
         "model.mixing_channels=16",
     ),
+    "resunet": ("model.widths=[8, 16]", "model.blocks=[1, 1]", "model.decoder_channels=16"),
+    "fatnet": (
+        "model.widths=[8, 16, 32]",
+        "model.blocks=[1, 1, 1]",
+        "model.dim=12",
+        "model.depth=2",
+    ),
+    "bat": (
+        *("model.widths=[8, 16]", "model.blocks=[1, 1]", "model.aspp_channels=16"),
+        *("model.dim=16", "model.depth=2", "model.heads=2", "model.hidden=32"),
+    ),
     "nnunet": ("model.levels=4", "model.channels=8", "model.max_channels=16"),
 }
 """The same for networks with settings of their own, by name."""

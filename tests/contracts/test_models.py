@@ -90,7 +90,7 @@ def test_gradient_reaches_every_parameter_or_the_target_is_refused(name: str, ta
     assert without == []
 
 
-COARSE = {"beal": 4}
+COARSE = {"bat": 4, "beal": 4}
 """How much coarser than the image a network decides, where it does: it can't learn finer masks by heart."""
 
 

@@ -5,10 +5,13 @@ from medsegdiff.config.base import NetworkConfig as NetworkConfig
 from medsegdiff.config.base import PretrainedConfig as PretrainedConfig
 from medsegdiff.config.base import settings_of as settings_of
 from medsegdiff.config.networks import (  # noqa: F401  (they register themselves)
+    bat,
     beal,
+    fatnet,
     guided,
     mtseg,
     nnunet,
+    resunet,
     swinbts,
     transbts,
     transunet,
