@@ -62,6 +62,23 @@ def segment(
         ),
     ] = None,
     split: options.Split = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="largest: removes all other components; of one structure disc=largest.", show_default=False),
+    ] = None,
+    remove_below: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Removes smaller components: 50mm3, 1mL, 20mm2, 100px; of one structure disc=100px.",
+            show_default=False,
+        ),
+    ] = None,
+    fill_holes: Annotated[
+        bool, typer.Option("--fill-holes", help="Fills background that a structure encloses.")
+    ] = False,
+    fill_holes_in: Annotated[
+        list[str] | None, typer.Option(help="The same of one structure.", show_default=False)
+    ] = None,
     write: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,6 +108,7 @@ def segment(
 
     Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
     """
+    from medsegdiff.config.cleaning import read_cleaning
     from medsegdiff.inference.files import segment_files
     from medsegdiff.inference.folder import PARTS
     from medsegdiff.inference.inputs import find_inputs
@@ -111,6 +129,12 @@ def segment(
     files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split, noted=passed_over.append)
     for line in passed_over:
         warn(line)
+    cleaning = read_cleaning(
+        segmenter.config.spec.labels.structures,
+        keep=keep or [],
+        remove_below=remove_below or [],
+        fill_holes=["yes"] * fill_holes + [f"{name}=yes" for name in fill_holes_in or []],
+    )
     finished = segment_files(
         segmenter,
         files,
@@ -132,6 +156,7 @@ def segment(
         shared_noise=None if slice_noise is None else slice_noise == "shared",
         seed=seed,
         batch_size=batch_size,
+        cleaning=cleaning,
     )
     info(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
     if finished.done and (members == "auto" or finished.chosen_of):

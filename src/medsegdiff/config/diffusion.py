@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 from pydantic import Field, model_validator
 
 from medsegdiff.config.base import Component
+from medsegdiff.config.cleaning import Cleaning
 
 Coding = Literal["signed", "unit"]
 """Masks as −1 and +1, or as 0 and 1."""
@@ -139,5 +141,7 @@ class SamplingOptions(TypedDict, total=False):
     """``mean`` gives the probability alone, in one step."""
     batch_size: int | None
     """Masks denoised at once, of one image or of several of one size; changes memory and speed, never the result."""
+    cleaning: Cleaning | Mapping[str, Cleaning] | None
+    """What is cleaned of masks, of all structures or by structure; nothing where it is left out."""
     seed: int
     """Noise follows from the seed, the image's pixels and the member's number alone; 0 where it is left out."""

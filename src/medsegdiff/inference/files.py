@@ -45,6 +45,8 @@ def segment_files(
     request, folder, start = segmenter.request(**options), SegmentationFolder(out), time.monotonic()
     inputs = [path for file in files for path in file.images]
     folder.check_room(overwrite=overwrite, inputs=[*inputs, *filter(None, [split_file])])
+    for structure, how in request.cleaning.items():
+        noted(f"Cleaned, {structure}: {how}; in masks, anchor and members, not in the probability.")
     parts = {*parts, "members"} if save_members else parts
     record, model = _record(segmenter, request), _quality(segmenter, request)
     saving = Saving(folder, record, files, parts=parts, split_file=split_file, model=model, review=review)
@@ -88,6 +90,7 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         sampling=request.sampling,
         seed=request.seed,
         raters=request.raters,
+        cleaning=request.cleaning,
         dependence=dependence_of([run.calibration for run in runs]),
         probability=alone.calibration.mixture if alone else None,
         calibrated_on=min(run.calibration.cases for run in runs),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import DataError
@@ -103,6 +104,10 @@ class Record(_Told):
     probability: Mixture | None = None
     """How that in ``probability/`` follows from anchor and members; ``None`` from earlier versions: by fusion. Of
     several runs see ``runs``."""
+    cleaning: Mapping[str, Cleaning] = {}
+    """What was cleaned, by structure, of masks, anchor and members, and so of what is measured of them. Probability,
+    uncertainty and the rates of STAPLE are those of what was drawn, and intervals of sizes of what is cleaned are not
+    calibrated."""
     calibrated_on: int = 0
     """Validation cases that it was fitted on, and the intervals of sizes too, unless these are of volumes that are too
     thick to segment some at the end of training, or that a model of pictures segments; 0: nothing is calibrated. Of

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Unpack
 
+from medsegdiff.config.cleaning import Cleaning, by_structure
 from medsegdiff.config.diffusion import SamplingConfig, SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.spacing import FEWEST_REGIONS
@@ -43,6 +44,8 @@ class Request:
     """Whose majority the mask shall match."""
     batch_asked: bool = False
     """Whether the size of batches was asked for; else a GPU takes what fits."""
+    cleaning: Mapping[str, Cleaning] = field(default_factory=dict)
+    """By structure; nothing of those that are not cleaned."""
 
     @classmethod
     def of(cls, config: ResolvedConfig, *others: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
@@ -52,6 +55,7 @@ class Request:
             raise TypeError(f"There is no option '{strange[0]}' of segmenting.{nearest(strange[0], known)}")
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         seed, auto = given.pop("seed", 0), given.get("members") == AUTO
+        cleaning = by_structure(given.pop("cleaning", None), config.spec.labels.structures)
         if auto:
             given["members"] = MOST
         for name in ("members", "candidates", "steps", "batch_size"):
@@ -68,7 +72,8 @@ class Request:
         for told in dict.fromkeys(map(_doubt, by_run, (of.train.one_step for of in (config, *others)))):
             if told:
                 log.warning("%s", told)
-        return cls(sampling, by_run, auto, seed, sampling.raters or config.spec.raters, "batch_size" in given)
+        raters, asked = sampling.raters or config.spec.raters, "batch_size" in given
+        return cls(sampling, by_run, auto, seed, raters, asked, cleaning)
 
     def with_members(self, number: int) -> Request:
         """Settle the number of members."""

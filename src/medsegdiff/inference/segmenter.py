@@ -17,6 +17,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import pick_device
 from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
+from medsegdiff.inference.cleaning import still_calibrated
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
 from medsegdiff.inference.judging import Judged, judge
@@ -200,8 +201,8 @@ class Segmenter:
             **options: ``members`` (a number, or ``auto``: each image gets more until its fused mask is stable,
                 `medsegdiff.inference.adaptive.until_stable`), ``candidates`` (masks that are drawn and decide; members
                 are chosen among them), ``steps`` and ``spacing`` of the ``sampler``, ``fusion``,
-                ``shared_noise``, ``mode`` and ``seed``: see `medsegdiff.config.sampling.SamplingOptions`. What is left
-                out is the model's default.
+                ``shared_noise``, ``mode``, ``cleaning`` and ``seed``: see
+                `medsegdiff.config.diffusion.SamplingOptions`. What is left out is the model's default.
 
         Returns:
             Results in the order of the images, computed as they are asked for.
@@ -257,6 +258,8 @@ class Segmenter:
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
         labels = self.config.spec.labels
         stretch = None if request.sampling.mode == "mean" else stretch_of(runs, noted=noted)
+        if stretch:
+            stretch = still_calibrated(stretch, request.cleaning, noted=noted)
 
         def joined(case: Case, part: Part) -> Segmentation:
             """Join a result; sizes of volumes err otherwise than those of pictures, of which one kind calibrated."""

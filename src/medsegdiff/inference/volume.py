@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from medsegdiff.config.data import Plane
-from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.data.modality import warn_of_modality
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import intensity_of
@@ -20,6 +19,7 @@ from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.fusion.structures import decide_volume
 from medsegdiff.inference.choice import choose
+from medsegdiff.inference.cleaning import check_cleanable, clean_part
 from medsegdiff.inference.drawing import LESS, Drawing, Refused
 from medsegdiff.inference.inputs import image_key
 from medsegdiff.inference.parts import Part
@@ -27,7 +27,6 @@ from medsegdiff.inference.resources import check_needs, needs_of, needs_of_pictu
 from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.atomic import make_room, release
 from medsegdiff.io.dicom import DicomHeader
-from medsegdiff.labels import Labels
 from medsegdiff.types import Case
 
 MAPS = ("mask", "probability", "members", "anchor")
@@ -42,16 +41,15 @@ def parts_of(
     cases: Iterable[Case], drawing: Drawing, *, refused: Refused | None, noted: Callable[[str], None]
 ) -> Iterator[tuple[Case, Part]]:
     """Segment pictures and volumes in their order: neighbouring pictures together, each volume by itself."""
-    labels, sampling = drawing.config.spec.labels, drawing.request.sampling
     for volumes, group in itertools.groupby(cases, key=lambda case: case.image.ndim == 4):
         if not volumes:
             parts = drawing.parts(_told(group, drawing, refused=refused, noted=noted), refused=refused)
-            yield from ((case, _members_of(part, labels, sampling)) for case, part in parts)
+            yield from ((case, _finished(part, case, drawing)) for case, part in parts)
             continue
         for case in group:
             try:
                 with memory_worded(case.name, way_out=LESS):
-                    found = case, _members_of(segment_volume(case, drawing, noted=noted), labels, sampling)
+                    found = case, _finished(segment_volume(case, drawing, noted=noted), case, drawing)
             except MedSegDiffError as error:
                 if refused is None:
                     raise
@@ -61,8 +59,11 @@ def parts_of(
             del found  # it is large, and the next one is made before this name would be taken again
 
 
-def _members_of(part: Part, labels: Labels, sampling: SamplingConfig) -> Part:
-    return part if sampling.candidates is None else choose(part, labels, count=sampling.members)
+def _finished(part: Part, case: Case, drawing: Drawing) -> Part:
+    """Clean what was drawn, and choose members among all candidates: what is said of their sizes is of clean masks."""
+    labels, request = drawing.config.spec.labels, drawing.request
+    clean_part(part, labels, request.cleaning, case.geometry)
+    return part if request.sampling.candidates is None else choose(part, labels, count=request.sampling.members)
 
 
 def _told(
@@ -80,6 +81,7 @@ def _told(
             rows=max(run.config.data.image_size for run in drawing.runs),
         )
         try:
+            check_cleanable(case.name, drawing.request.cleaning, case.geometry)
             told = check_needs(case.name, needs)
         except MedSegDiffError as error:
             if refused is None:
@@ -94,6 +96,7 @@ def _told(
 def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]) -> Part:
     """Segment a volume slice by slice, with all candidates; ``noted`` hears what a large one needs."""
     config, sampling = drawing.config, drawing.request.sampling
+    check_cleanable(case.name, drawing.request.cleaning, case.geometry)
     warn_of_modality(case, config.spec.modalities)
     plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
     slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)

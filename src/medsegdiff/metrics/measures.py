@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
-from scipy.ndimage import find_objects, label
+from jaxtyping import Bool, Float, Int, Int32, UInt8
+from scipy.ndimage import find_objects
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
 from medsegdiff.io.atomic import release
 from medsegdiff.labels import Labels
+from medsegdiff.metrics.instances import components
 from medsegdiff.types import Geometry
 
 MM3_PER_ML = 1000
+ALL = {2: 8, 3: 26}
+"""Neighbours of a pixel, by axes."""
 PAIRS = 1 << 22
 """Distances that are computed together."""
 
@@ -116,6 +119,21 @@ def within(label_map: UInt8[np.ndarray, "..."], box: Box) -> UInt8[np.ndarray, "
     return label_map[(slice(None),) * (label_map.ndim - len(box)) + box]
 
 
+def numbered(mask: Bool[np.ndarray, "*s"]) -> Int32[np.ndarray, "*s"]:
+    """Number the connected components of a mask, where voxels that share a corner are connected.
+
+    They are numbered along the axes as these lie in memory: that takes less than half as long for slices of a volume.
+
+    Args:
+        mask: Of two or three axes.
+
+    Returns:
+        0 outside of the mask, else from 1 up.
+    """
+    order = np.argsort(mask.strides)[::-1]
+    return components(mask.transpose(order), connectivity=ALL[mask.ndim]).transpose(np.argsort(order))
+
+
 def _measures(mask: Bool[np.ndarray, "*s"] | None, box: Box | None, geometry: Geometry) -> Measures:
     """Measure what is cut out of an image along a box."""
     (scale, unit), length_unit = unit_of(geometry), "px"
@@ -129,7 +147,7 @@ def _measures(mask: Bool[np.ndarray, "*s"] | None, box: Box | None, geometry: Ge
         voxels=voxels,
         size=voxels * scale,
         unit=unit,
-        components=_count_components(mask),
+        components=int(numbered(mask).max()),
         diameter=_diameter(mask, _to_mm(geometry)),
         length_unit=length_unit,
         incomplete=any(
@@ -150,12 +168,6 @@ def _to_mm(geometry: Geometry) -> Float[np.ndarray, "n n"]:
 def _in_world(index: Sequence[float], geometry: Geometry) -> tuple[float, ...] | None:
     affine = geometry.affine
     return None if affine is None else tuple((affine[:3, :3] @ np.array(index) + affine[:3, 3]).tolist())
-
-
-def _count_components(mask: Bool[np.ndarray, "*s"]) -> int:
-    """Count along the axes as they lie in memory: that takes less than half as long for slices of a volume."""
-    lying = mask.transpose(np.argsort(mask.strides)[::-1])
-    return int(label(lying, np.ones((3,) * mask.ndim))[1])
 
 
 def _mean_index(mask: Bool[np.ndarray, "*s"]) -> list[float]:
