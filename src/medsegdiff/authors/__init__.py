@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medsegdiff.authors.architecture import Architecture, infer, read_state
+from medsegdiff.authors.architecture import Architecture, infer
 from medsegdiff.authors.names import check_whole, translate
 from medsegdiff.config.data import Values
 from medsegdiff.config.load import load_preset, make_config
@@ -20,6 +20,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.io.atomic import write_json
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import BEST, LAST, save_config, save_weights
+from medsegdiff.models.foreign import read_weights
 from medsegdiff.training.run import Run
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def import_checkpoint(
     """
     run = Run(out)
     run.check_new()
-    state = read_state(file)
+    state = read_weights(file)
     found = infer(state, heads=heads)
     config = describe(found, image_size=image_size, classes=classes, values=values)
     weights, made_anew = complete(state, found, config)

@@ -16,6 +16,7 @@ from medsegdiff.config.data import next_multiple
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ShapeError
 from medsegdiff.labels import Labels
+from medsegdiff.models.pretrained import Layout
 from medsegdiff.nn.blocks import ResidualBlock
 from medsegdiff.registry import Registry
 from medsegdiff.types import Condition
@@ -70,6 +71,9 @@ class DiffusionModel(nn.Module, ABC):
     parameters lie in them, none of them lies in another, and they are called, not reached into."""
     fewest_cells = 1
     """Pixels of an image on the coarsest grid, at least: two where they are normalised by image."""
+
+    layouts: tuple[Layout, ...] = ()
+    """Files of weights that others have trained, with which its training may begin (``model.weights``)."""
 
     last_time: float = 999.0
     """Where x_t is pure noise: T − 1 of the process, which `build_model` tells."""

@@ -15,6 +15,7 @@ from medsegdiff.labels import Labels
 from medsegdiff.models.base import MODELS, SUPERVISIONS, Said, size_of
 from medsegdiff.models.deterministic import DeterministicModel, Heads
 from medsegdiff.models.discriminators import BoundaryAndEntropy
+from medsegdiff.models.pretrained import mobilenet
 from medsegdiff.nn.aspp import ASPP
 from medsegdiff.nn.blocks import conv_norm_relu
 from medsegdiff.nn.losses import cross_entropy, mean_of
@@ -91,6 +92,7 @@ class BEAL(DeterministicModel):
     """
 
     units = (InvertedResidual, ASPP)
+    layouts = (mobilenet("condition_model.backbone"),)
 
     def __init__(self, config: BEALConfig, *, image_channels: int, mask_channels: int) -> None:
         network = BoundaryNet(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +14,7 @@ from medsegdiff.config.networks.transunet import TransUNetConfig
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import MODELS, SUPERVISIONS, Said
 from medsegdiff.models.deterministic import DeterministicModel, Heads
+from medsegdiff.models.pretrained import Layout
 from medsegdiff.nn.blocks import conv_norm_relu
 from medsegdiff.nn.losses import cross_entropy
 from medsegdiff.nn.standardised_resnet import Bottleneck, StandardisedResNet
@@ -87,6 +91,53 @@ class HybridUNet(nn.Module):
         return logits
 
 
+def fit_positions(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out the class token's position, and resize the grid of the others to that of the network."""
+    name = "condition_model.positions"
+    table, place = given.get(name), wanted[name].shape[1]
+    if table is None or table.ndim != 3:
+        return dict(given)
+    if math.isqrt(table.shape[1]) ** 2 != table.shape[1]:
+        table = table[:, 1:]
+    side = math.isqrt(place)
+    return {**given, name: positions_at(table, (side, side))}
+
+
+_FLAX_LAYER = {
+    "LayerNorm_0": "norm_attention",
+    "LayerNorm_2": "norm_mlp",
+    "MlpBlock_3.Dense_0": "mlp.0",
+    "MlpBlock_3.Dense_1": "mlp.2",
+    "MultiHeadDotProductAttention_1.out": "out",
+}
+_ATTENTION = ("query", "key", "value")
+FLAX = Layout(
+    what="R50+ViT-B_16 as Flax saved it (.npz)",
+    mark=r"^Transformer\.posembed_input\.pos_embedding$",
+    fills=r"^condition_model\.(?:(?:encoder|enter|layers|norm)\.|positions$)",
+    keys=(
+        (r"^Transformer\.posembed_input\.pos_embedding$", "positions"),
+        *((rf"^Transformer\.encoderblock_(\d+)\.{old}\.", rf"layers.\1.{new}.") for old, new in _FLAX_LAYER.items()),
+        *(
+            (
+                rf"^Transformer\.encoderblock_(\d+)\.MultiHeadDotProductAttention_1\.{part}\.(weight|bias)$",
+                rf"layers.\1.qkv.\2[{place}]",
+            )
+            for place, part in enumerate(_ATTENTION)
+        ),
+        (r"^Transformer\.encoder_norm\.", "norm."),
+        (r"^embedding\.", "enter."),
+        (r"^(conv|gn)_root\.", r"encoder.root.\1."),
+        (r"^(block\d+\.unit\d+)\.conv_proj\.", r"\1.downsample."),
+        (r"^block", "encoder.body.block"),
+        (r"^", "condition_model."),
+    ),
+    spare=(r"^cls$", r"^head\.", r"^pre_logits\."),
+    fit=fit_positions,
+)
+"""What the authors began with."""
+
+
 @MODELS.register(
     "transunet",
     kind="deterministic",
@@ -103,6 +154,7 @@ class TransUNet(DeterministicModel):
     """
 
     units = (TransformerLayer, Bottleneck)
+    layouts = (FLAX,)
     fewest_cells = 2
 
     def __init__(self, config: TransUNetConfig, *, image_channels: int, mask_channels: int) -> None:
@@ -163,7 +215,6 @@ _LAYER = {
     "ffn.fc2": "mlp.2",
     "attn.out": "out",
 }
-_ATTENTION = ("query", "key", "value")
 ORIGINAL_KEYS = (
     (r"^transformer\.embeddings\.hybrid_model\.", "encoder."),
     (r"^transformer\.embeddings\.patch_embeddings\.", "enter."),

@@ -18,7 +18,7 @@ from medsegdiff.data.fingerprint import check_neighbours, normalisation_of
 from medsegdiff.data.open import open_source
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
-from medsegdiff.errors import ConfigError
+from medsegdiff.errors import ConfigError, some
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_device, pick_precision
 from medsegdiff.models.base import MODELS, SUPERVISIONS, ModelFacts
@@ -239,8 +239,13 @@ def _begun(start: Path, changes: Sequence[str], *, one_step: bool = False) -> Co
             "and distil what comes of it; or train it on with --score."
         )
     asserted = {"channels", "task", "classes", "layout", "modalities", "window"}
-    values = config.asked.model_dump(mode="json", exclude={"data": asserted})
-    return make_config(values, changes)
+    values = config.asked.model_dump(mode="json", exclude={"data": asserted, "model": {"weights"}})
+    begun = make_config(values, changes)
+    if files := getattr(begun.model, "weight_files", ()):
+        raise ConfigError(
+            f"model.weights is {some(files)}; --start takes the weights of {start}. Leave one of them out."
+        )
+    return begun
 
 
 def find_config(what: str, changes: Sequence[str] = ()) -> Config:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,8 +22,8 @@ from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, load_config, save_config
 from medsegdiff.training.state import STATE
 
-ORIGIN = ("imported", "sha256", "made_anew")
-"""What is written down of the file that weights were imported from."""
+ORIGIN = ("imported", "sha256", "made_anew", "pretrained")
+"""What is written down of the files that weights come from: of the one that was imported, or of those begun with."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Run:
     @property
     def imported(self) -> bool:
         """Whether its weights come from elsewhere, and no training has saved anything since."""
-        return not self.state.exists() and bool(self._origin())
+        return not self.state.exists() and "imported" in self._origin()
 
     @property
     def curves(self) -> Path:
@@ -122,8 +123,22 @@ class Run:
         with self.log.open("a", encoding="utf-8") as file:
             file.write(to_json(record, indent=None) + "\n")
 
-    def describe(self, config: ResolvedConfig, info: DataInfo, data: str) -> None:
-        """Write down what is needed to repeat the run: configuration, split with its hash, versions, command."""
+    def describe(
+        self,
+        config: ResolvedConfig,
+        info: DataInfo,
+        data: str,
+        *,
+        pretrained: Sequence[Mapping[str, object]] | None = None,
+    ) -> None:
+        """Write down what is needed to repeat the run: configuration, split with its hash, versions, command.
+
+        Of a run that goes on, ``pretrained`` is ``None``: what it began with stays written down.
+        """
+        origin = self._origin()
+        if pretrained is not None:
+            origin.pop("pretrained", None)
+            origin |= {"pretrained": list(pretrained)} if pretrained else {}
         save_config(self.folder, config, data=data)
         split_hash = write_split(self.split, info.split)
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
@@ -138,7 +153,7 @@ class Run:
                 "python": platform.python_version(),
                 "machine": f"{platform.system()} {platform.machine()}",
                 "versions": {name: version(name) for name in packages},
-                **self._origin(),
+                **origin,
             },
         )
 

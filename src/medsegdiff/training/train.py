@@ -28,6 +28,7 @@ from medsegdiff.io.atomic import remove_parts
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
 from medsegdiff.training.adversary import adversary_in_words, check_adversary
+from medsegdiff.models.pretrained import Taken, take
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
@@ -95,6 +96,7 @@ def train(
         run.check_same(resolved)
         info = run.keep_split(info)
     network = check_network(resolved, processes=state.num_processes)
+    pretrained = [] if resume or start else pretrained_of(resolved, network)
     unlabelled = read_unlabelled(resolved, info, stride=network.stride, track=track)
     cases = read_cases(planned.source, info, resolved, stride=network.stride, state=state, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
@@ -107,9 +109,13 @@ def train(
         trainer.resume()
     elif start:
         trainer.begin_with(start)
+    for taken in pretrained:
+        trainer.begin_pretrained(taken.weights)
+        console.print(taken.told(len(trainer.step.network.state_dict())), highlight=False, markup=False)
     if accelerator.is_main_process:
         remove_parts(run.folder, run.pictures(0).parent)
-        run.describe(resolved, info, str(data))
+        begun_with = None if resume else [taken.facts for taken in pretrained]
+        run.describe(resolved, info, str(data), pretrained=begun_with)
     accelerator.wait_for_everyone()
     try:
         return fit(trainer, cases, info, track=track)
@@ -127,6 +133,11 @@ def check_network(config: ResolvedConfig, *, processes: int) -> DiffusionModel:
     if config.train.sharding:
         check_divisible(model, processes)
     return model
+
+
+def pretrained_of(config: ResolvedConfig, network: DiffusionModel) -> list[Taken]:
+    """Read the weights of others that training shall begin with, if any is asked for, and see that they fit."""
+    return take(getattr(config.model, "weight_files", ()), network, network.layouts)
 
 
 def fit(trainer: Trainer, cases: PreparedCases, info: DataInfo, *, track: Track) -> Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +84,11 @@ class Trainer:
         """Take the weights of another run; the optimizer starts anew."""
         for model in (self.step.network, *self.step.averages):
             load_weights(folder / BEST, model)
+
+    def begin_pretrained(self, weights: Mapping[str, Tensor]) -> None:
+        """Take weights of a part of the network, such as an encoder, that others have trained."""
+        for model in (self.step.network, *self.step.averages):
+            model.load_state_dict(weights, strict=False)
 
     def fit(self) -> Outcome:
         """Train until the last step, until validation gets no better, or until asked to stop."""

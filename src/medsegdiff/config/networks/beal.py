@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from medsegdiff.config.base import NETWORKS, NetworkConfig
+from medsegdiff.config.base import NETWORKS, PretrainedConfig
 
 
 @NETWORKS.register("beal")
-class BEALConfig(NetworkConfig):
+class BEALConfig(PretrainedConfig):
     """BEAL's segmentation network; the defaults are the published ones."""
 
     targets: ClassVar[tuple[str, ...]] = ("x0",)
