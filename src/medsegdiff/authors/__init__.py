@@ -1,9 +1,10 @@
-"""Taking over checkpoints of the authors' own code: version 1, and what they ship as version "new"."""
+"""Taking over checkpoints of official code: MedSegDiff's version 1 and "new", and the systems it is compared with."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from medsegdiff.authors.architecture import Architecture, infer
 from medsegdiff.authors.names import check_whole, translate
+from medsegdiff.authors.rivals import RIVALS, architecture_of, rival_of, translated
 from medsegdiff.config.data import Values
 from medsegdiff.config.load import load_preset, make_config
+from medsegdiff.config.networks.guided import GuidedConfig
 from medsegdiff.config.spec import ResolvedConfig, assumed
 from medsegdiff.errors import ConfigError
 from medsegdiff.io.atomic import write_json
@@ -22,13 +25,12 @@ from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import BEST, LAST, save_config, save_weights
 from medsegdiff.models.foreign import read_weights
 from medsegdiff.training.run import Run
+from medsegdiff.types import Task
 
 log = logging.getLogger(__name__)
 
 PRESETS = {"medsegdiff-v1": "v1", "release": "release"}
-"""With the settings of the authors' README, by network."""
-ATTENDED = 16
-"""Side in pixels of the features that their networks attend to, unless told otherwise."""
+"""With the settings of the authors' README, by network; presets of other systems are called as their networks."""
 
 
 @dataclass(frozen=True)
@@ -52,70 +54,89 @@ def import_checkpoint(
     classes: tuple[str, ...] | None = None,
     values: Values | None = None,
 ) -> Imported:
-    """Make a run of a checkpoint of the authors, which segments, and from which training can start.
+    """Make a run of a checkpoint of official code, which segments, and from which training can start.
 
     The architecture is found from the weights. No shape tells what else belongs to them: the defaults are what
-    the authors' code does.
+    the official code does.
     """
     run = Run(out)
     run.check_new()
-    state = read_weights(file)
-    found = infer(state, heads=heads)
+    found, weights = understood(read_weights(file), heads=heads)
     config = describe(found, image_size=image_size, classes=classes, values=values)
-    weights, made_anew = complete(state, found, config)
+    whole, made_anew = complete(weights, config)
+    _warn(file, found, made_anew, values)
+    out.mkdir(parents=True, exist_ok=True)
+    facts = {"imported": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    for name in (BEST, LAST):
+        save_weights(out / name, whole, facts)
+    write_json(run.record, facts | {"made_anew": made_anew})
+    save_config(out, config)
+    return Imported(out, found.network.name, sum(v.numel() for v in whole.values()), config, tuple(made_anew))
+
+
+def understood(state: Mapping[str, Tensor], *, heads: int = 1) -> tuple[Architecture, dict[str, Tensor]]:
+    """Find out which network weights belong to, and give them our names."""
+    rival = rival_of(state)
+    if rival is not None:
+        return architecture_of(rival, state), translated(rival, state)
+    found = infer(state, heads=heads)
+    assert isinstance(found.network, GuidedConfig)
+    return found, translate(state, found.network)
+
+
+def _warn(file: Path, found: Architecture, made_anew: list[str], values: Values | None) -> None:
+    """Say where the run can't do as the official code did."""
+    rival = RIVALS.get(found.network.name)
     if made_anew:
         log.warning(
             "%s: their version 1 makes the convolution from the condition's bottleneck anew, with random weights, at "
             "each call, so no checkpoint holds it. Here it has fixed random weights: fine-tune before you trust masks.",
             file,
         )
-    out.mkdir(parents=True, exist_ok=True)
-    facts = {"imported": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    for name in (BEST, LAST):
-        save_weights(out / name, weights, facts)
-    write_json(run.record, facts | {"made_anew": made_anew})
-    save_config(out, config)
-    return Imported(out, found.network.name, sum(v.numel() for v in weights.values()), config, tuple(made_anew))
+    if rival is not None and rival.entered and values is None:
+        log.warning(
+            "%s: in the official code images entered %s, here from 0 to 1: fine-tune before you trust masks.",
+            file,
+            rival.entered,
+        )
 
 
 def describe(
     found: Architecture, *, image_size: int | None, classes: tuple[str, ...] | None, values: Values | None
 ) -> ResolvedConfig:
-    """Write the configuration that belongs to weights of the authors."""
-    count = found.mask_channels
-    names = classes or (("foreground",) if count == 1 else tuple(f"region {i + 1}" for i in range(count)))
+    """Write the configuration that belongs to weights of official code."""
+    count, name = found.mask_channels, found.network.name
+    task: Task = found.task or ("binary" if count == 1 else "regions")
+    names = classes or _names(task, count)
     if len(names) != count:
         raise ConfigError(
             f"{len(names)} classes were given; the network has {count} mask channels. Name each, in order."
         )
     data: dict[str, Any] = {
         "channels": found.image_channels,
-        "task": "binary" if count == 1 else "regions",
+        "task": task,
         "classes": names,
-        "image_size": image_size or trained_size(found),
+        "image_size": image_size or found.side,
         "values": values or ("unit" if found.image_channels in (1, 3) else "raw"),
     }
-    base = load_preset(PRESETS[found.network.name]).model_dump(mode="json")
-    description = f"Imported from the authors' code: {found.network.name}."
+    base = load_preset(PRESETS.get(name, name)).model_dump(mode="json")
     config = make_config(
         base
-        | {"description": description, "reproduces": "", "model": found.network.model_dump(mode="json")}
-        | {"data": base["data"] | data}
+        | {"description": f"Imported from the authors' code: {name}.", "reproduces": ""}
+        | {"model": found.network.model_dump(mode="json"), "data": base["data"] | data}
     )
     return assumed(config)
 
 
-def trained_size(found: Architecture) -> int:
-    """Guess on what images a network was trained: their attention is where features have a side of 16 pixels."""
-    levels = found.network.attention_levels
-    return int(ATTENDED * 2 ** levels[0]) if len(levels) == 1 else 256
+def _names(task: Task, count: int) -> tuple[str, ...]:
+    """Name mask channels of which nothing is known."""
+    if task == "exclusive":
+        return ("background", *(f"class_{number}" for number in range(1, count)))
+    return ("foreground",) if count == 1 else tuple(f"region {number}" for number in range(1, count + 1))
 
 
-def complete(
-    state: dict[str, Tensor], found: Architecture, config: ResolvedConfig
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Translate weights, and give values to those that the authors' code never saves."""
-    weights = translate(state, found.network)
+def complete(weights: dict[str, Tensor], config: ResolvedConfig) -> tuple[dict[str, Tensor], list[str]]:
+    """Give values to weights that the official code never saves, and make sure that all others are there."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         wanted = build_model(config).state_dict()

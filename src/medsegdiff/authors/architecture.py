@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 from torch import Tensor
 
-from medsegdiff.config.base import settings_of
+from medsegdiff.config.base import NetworkConfig, settings_of
 from medsegdiff.config.networks.guided import GuidedConfig
 from medsegdiff.errors import CheckpointError, some
+from medsegdiff.types import Task
 
 MARKS = ("input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight", "hwm.seg_outputs.0.weight")
 """Weights that all networks of theirs have."""
@@ -22,9 +23,13 @@ MARKS = ("input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight", "hwm.
 class Architecture:
     """What weights tell of their network."""
 
-    network: GuidedConfig
+    network: NetworkConfig
     image_channels: int
     mask_channels: int
+    task: Task | None = None
+    """What the mask channels are; ``None``: one structure, or regions that may overlap."""
+    side: int = 256
+    """Of the images in pixels that it was trained on."""
 
 
 def infer(state: Mapping[str, Tensor], *, heads: int = 1) -> Architecture:
@@ -32,7 +37,8 @@ def infer(state: Mapping[str, Tensor], *, heads: int = 1) -> Architecture:
     if missing := [name for name in MARKS if name not in state]:
         raise CheckpointError(
             f"These are no weights of the authors' MedSegDiff: {some(missing)} are missing; found {_found(state)}. "
-            "Give a file that their segmentation_train.py saved (savedmodel….pt or emasavedmodel….pt)."
+            "Give a file that their segmentation_train.py saved (savedmodel….pt or emasavedmodel….pt), or a checkpoint "
+            "of one of the systems that 'medsegdiff import --help' names."
         )
     mask_channels = state["hwm.seg_outputs.0.weight"].shape[0]
     image_channels = state["hwm.conv_blocks_context.0.blocks.0.conv.weight"].shape[1]
@@ -50,7 +56,17 @@ def infer(state: Mapping[str, Tensor], *, heads: int = 1) -> Architecture:
         problem = error.errors()[0]
         raise CheckpointError(f"These weights belong to a network that can't be rebuilt: {problem['msg']}.") from None
     assert isinstance(network, GuidedConfig)
-    return Architecture(network, image_channels, mask_channels)
+    return Architecture(network, image_channels, mask_channels, side=trained_size(network))
+
+
+ATTENDED = 16
+"""Side in pixels of the features that their networks attend to, unless told otherwise."""
+
+
+def trained_size(network: GuidedConfig) -> int:
+    """Guess on what images a network was trained: their attention is where features have a side of 16 pixels."""
+    levels = network.attention_levels
+    return int(ATTENDED * 2 ** levels[0]) if len(levels) == 1 else 256
 
 
 def _found(state: Mapping[str, Tensor]) -> str:

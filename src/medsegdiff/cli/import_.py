@@ -12,11 +12,12 @@ from medsegdiff.cli.console import info, result
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="Checkpoint of the authors' code: emasavedmodel….pt, savedmodel….pt.")],
+    file: Annotated[Path, typer.Argument(help="Checkpoint of official code: emasavedmodel….pt, epoch_149.pth …")],
     out: Annotated[Path, options.out_folder("Folder of the run that is made of it.")],
-    heads: Annotated[int, typer.Option(min=1, help="Their --num_heads, which the weights do not tell.")] = 1,
+    heads: Annotated[int, typer.Option(min=1, help="MedSegDiff's --num_heads, which the weights do not tell.")] = 1,
     image_size: Annotated[
-        int | None, typer.Option(min=8, help="Their --image_size; default: found from the weights.", show_default=False)
+        int | None,
+        typer.Option(min=8, help="Side of their images; default: found from the weights.", show_default=False),
     ] = None,
     structure: Annotated[
         list[str] | None, typer.Option(help="Name of a mask channel; once for each, in order.", show_default=False)
@@ -27,9 +28,10 @@ def import_(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Take over weights trained with the authors' code, version 1 or "new".
+    """Take over weights trained with official code: MedSegDiff's, version 1 or "new", or that of a compared system.
 
-    Only tensors are read from the file: code that it may hold does not run.
+    Those are TransUNet, BEAL and MTSeg (TRFE-Net); which it is, the weights tell. Only tensors are read from the file:
+    code that it may hold does not run.
 
     Example: `medsegdiff import emasavedmodel_0.9999_100000.pt --out runs/theirs`
     """

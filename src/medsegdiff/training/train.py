@@ -27,8 +27,8 @@ from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.io.atomic import remove_parts
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
-from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.models.pretrained import Taken, take
+from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
