@@ -17,7 +17,10 @@ from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import load_model
 from tests.rivals import difference, read_rival, stored
 
-COPIES = {"beal": {"backbone.low_level_features.0.0.weight": (32, 3, 3, 3)}}
+COPIES = {
+    "beal": {"backbone.low_level_features.0.0.weight": (32, 3, 3, 3)},
+    "fatnet": {"FAM1.5.conv3.weight": (64, 64, 3, 3)},
+}
 """What official checkpoints hold twice."""
 
 
@@ -42,7 +45,7 @@ def test_every_weight_of_an_official_network_finds_its_place(name: str, request:
     [
         ("transunet", "exclusive", ("background", *(f"class_{number}" for number in range(1, 9)))),
         ("beal", "regions", ("region 1", "region 2")),
-        ("mtseg", "binary", ("foreground",)),
+        *((name, "binary", ("foreground",)) for name in ("mtseg", "fatnet", "bat")),
     ],
 )
 def test_mask_channels_are_what_they_were_to_the_official_network(

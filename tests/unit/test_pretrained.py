@@ -296,6 +296,46 @@ def test_a_run_begins_with_the_file_remembers_it_and_does_not_need_it_again(data
         config_for(tmp_path / "more", start=out, changes=["model.weights=x.npz"])
 
 
+def deits(folder: Path, *, dim: int, depth: int, patch: int) -> Path:
+    """A small DeiT with the names of its authors, distilled."""
+    shapes = {
+        "patch_embed.proj.weight": (dim, 3, patch, patch),
+        "patch_embed.proj.bias": (dim,),
+        **dict.fromkeys(("cls_token", "dist_token", "pos_embed"), (1, 1, dim)),
+        **{f"{name}.{kind}": (dim,) for name in ("norm", "head", "head_dist") for kind in ("weight", "bias")},
+    }
+    widths = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}
+    for block in range(depth):
+        for name, shape in widths.items():
+            shapes |= {f"blocks.{block}.{name}.weight": shape, f"blocks.{block}.{name}.bias": shape[:1]}
+        for name in ("norm1", "norm2"):
+            shapes |= {f"blocks.{block}.{name}.{kind}": (dim,) for kind in ("weight", "bias")}
+    torch.save({"model": {name: torch.randn(shape) for name, shape in shapes.items()}}, folder / "deit.pth")
+    return folder / "deit.pth"
+
+
+def test_fatnet_begins_with_two_files_one_for_each_branch(tmp_path: Path) -> None:
+    config = small_network("fatnet")
+    model, settings = build_model(config).eval(), config.model
+    encoder = ResNetEncoder(3, widths=settings.widths, blocks=settings.blocks)
+    torch.save(randomised(encoder).state_dict() | {"fc.bias": torch.zeros(5)}, tmp_path / "resnet.pth")
+    deit = deits(tmp_path, dim=settings.dim, depth=settings.depth, patch=model.stride)
+    for taken in take([str(tmp_path / "resnet.pth"), str(deit)], model, model.layouts):
+        model.load_state_dict(taken.weights, strict=False)
+    ours, given = model.condition_model, read_weights(deit)
+    assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in ours.encoder.state_dict().items())
+    theirs = nn.TransformerEncoderLayer(
+        settings.dim, settings.heads, 4 * settings.dim, 0.0, F.gelu, 1e-6, batch_first=True, norm_first=True
+    ).eval()
+    places = {"self_attn.in_proj_": "attn.qkv.", "self_attn.out_proj.": "attn.proj.", "linear1.": "mlp.fc1."}
+    places |= {"linear2.": "mlp.fc2.", "norm1.": "norm1.", "norm2.": "norm2."}
+    kinds = ("weight", "bias")
+    theirs.load_state_dict({a + kind: given[f"blocks.1.{b}{kind}"] for a, b in places.items() for kind in kinds})
+    tokens = torch.randn(2, 7, settings.dim)
+    assert torch.allclose(ours.layers[1](tokens), theirs(tokens), atol=1e-4)
+    assert torch.equal(ours.patches.weight, given["patch_embed.proj.weight"])
+
+
 def test_a_missing_file_stops_training_before_anything_is_written(data: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere.npz: there is no such file"):
         train(data, tmp_path / "run", settings(tmp_path / "nowhere.npz"), device="cpu")

@@ -13,7 +13,7 @@ from torch import Tensor
 from medsegdiff.authors.architecture import Architecture
 from medsegdiff.config.load import load_preset
 from medsegdiff.errors import CheckpointError, some
-from medsegdiff.models import beal, mtseg, transunet
+from medsegdiff.models import bat, beal, fatnet, mtseg, transunet
 from medsegdiff.models.renaming import Keys, renamed
 from medsegdiff.types import Task
 
@@ -71,6 +71,20 @@ RIVALS: dict[str, Rival] = {
         task="regions",
         side=512,
         entered="from −1 to 1",
+    ),
+    "fatnet": Rival(
+        mark="conv_seq_img.weight",
+        image="firstconv.weight",
+        mask="final_conv3.weight",
+        keys=fatnet.ORIGINAL_KEYS,
+        unused=fatnet.ORIGINAL_UNUSED,
+    ),
+    "bat": Rival(
+        mark="convolution_mapping.weight",
+        image="deeplab.resnet.resnet.0.weight",
+        mask="deeplab.aspp.conv_1x1_4.weight",
+        keys=bat.ORIGINAL_KEYS,
+        side=512,
     ),
     "mtseg": Rival(
         mark="conv10t.weight",

@@ -30,8 +30,8 @@ def import_(
 ) -> None:
     """Take over weights trained with official code: MedSegDiff's, version 1 or "new", or that of a compared system.
 
-    Those are TransUNet, BEAL and MTSeg (TRFE-Net); which it is, the weights tell. Only tensors are read from the file:
-    code that it may hold does not run.
+    Those are TransUNet, BEAL, FAT-Net, BAT and MTSeg (TRFE-Net); which it is, the weights tell. Only tensors are read
+    from the file: code that it may hold does not run.
 
     Example: `medsegdiff import emasavedmodel_0.9999_100000.pt --out runs/theirs`
     """

@@ -14,6 +14,7 @@ from medsegdiff.labels import Labels
 from medsegdiff.models.base import MODELS, SUPERVISIONS, Said, size_of
 from medsegdiff.models.deterministic import DeterministicModel, Heads
 from medsegdiff.models.key_patches import key_patches
+from medsegdiff.models.pretrained import resnet
 from medsegdiff.nn.aspp import ASPP
 from medsegdiff.nn.gated_transformer import QueryDecoder, QueryLayer, TokenLayer
 from medsegdiff.nn.resnet import UNITS, ResNetEncoder, dilated_stage
@@ -139,6 +140,7 @@ class BAT(DeterministicModel):
     """
 
     units = (*UNITS, TokenLayer, QueryLayer, ASPP)
+    layouts = (resnet("ResNet-50", "condition_model.encoder", spare=(r"^layer4\.",)),)
 
     def __init__(self, config: BATConfig, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=2 ** len(config.widths))

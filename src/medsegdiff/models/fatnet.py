@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from medsegdiff.config.networks.fatnet import FATNetConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.deterministic import DeterministicModel, Heads
+from medsegdiff.models.pretrained import Layout, resnet
 from medsegdiff.nn.blocks import conv_norm_relu
 from medsegdiff.nn.resnet import UNITS, ResNetEncoder
 from medsegdiff.nn.transformer import TransformerLayer
@@ -129,13 +130,24 @@ class TwoBranches(nn.Module):
 
 
 _LAYER = {"attn.qkv": "qkv", "attn.proj": "out", "norm1": "norm_attention", "norm2": "norm_mlp"}
+_PATCHES = (
+    (r"^patch_embed\.proj\.", "patches."),
+    *((rf"^(?:transformers|blocks)\.(\d+)\.{old}\.", rf"layers.\1.{new}.") for old, new in _LAYER.items()),
+    *((rf"^(?:transformers|blocks)\.(\d+)\.mlp\.fc{n}\.", rf"layers.\1.mlp.{2 * n - 2}.") for n in (1, 2)),
+)
+DEIT = Layout(
+    what="DeiT-tiny as its authors saved it",
+    mark=r"^blocks\.0\.attn\.qkv\.weight$",
+    fills=r"^condition_model\.(?:patches|layers)\.",
+    keys=(*_PATCHES, (r"^", "condition_model.")),
+    spare=(r"^(?:cls|dist)_token$", r"^pos_embed$", r"^norm\.", r"^head(?:_dist)?\."),
+)
+"""What the transformer began with."""
 _STEP = {"conv1": "0.0", "norm1": "0.1", "up.0": "1", "up.1": "2", "conv3": "4.0", "norm3": "4.1"}
 ORIGINAL_KEYS = (
     (r"^first(conv|bn)\.", r"encoder.\g<1>1."),
     (r"^encoder(\d)\.", r"encoder.layer\1."),
-    (r"^patch_embed\.proj\.", "patches."),
-    *((rf"^transformers\.(\d+)\.{old}\.", rf"layers.\1.{new}.") for old, new in _LAYER.items()),
-    *((rf"^transformers\.(\d+)\.mlp\.fc{n}\.", rf"layers.\1.mlp.{2 * n - 2}.") for n in (1, 2)),
+    *_PATCHES,
     (r"^conv_seq_img\.", "to_features."),
     (r"^se\.fc\.0\.", "weigh.squeeze."),
     (r"^se\.fc\.2\.", "weigh.excite."),
@@ -164,6 +176,7 @@ class FATNet(DeterministicModel):
     """
 
     units = (*UNITS, TransformerLayer, FeatureAdaptation)
+    layouts = (resnet("ResNet-34", "condition_model.encoder"), DEIT)
 
     def __init__(self, config: FATNetConfig, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=2 ** len(config.widths))

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from medsegdiff.config.networks.resunet import ResUNetConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.deterministic import DeterministicModel, Heads
+from medsegdiff.models.pretrained import resnet
 from medsegdiff.nn.resnet import UNITS, ResNetEncoder
 
 
@@ -91,6 +92,7 @@ class ResUNet(DeterministicModel):
     """
 
     units = UNITS
+    layouts = (resnet("ResNet-34", "condition_model.encoder"),)
 
     def __init__(self, config: ResUNetConfig, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=2 ** (1 + len(config.widths)))

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from medsegdiff.config.base import NetworkConfig
+from medsegdiff.config.base import PretrainedConfig
 
 
-class ResNetConfig(NetworkConfig):
+class ResNetConfig(PretrainedConfig):
     """Base of their settings; the defaults are those of ResNet-34 and ResNet-50."""
 
     targets: ClassVar[tuple[str, ...]] = ("x0",)
