@@ -70,7 +70,7 @@ def test_blocks_are_monais_swin_blocks(sides: tuple[int, ...]) -> None:
 
 
 def test_pairs_at_the_same_offset_have_the_same_bias_in_windows_of_any_size() -> None:
-    full, window = (4, 3), (2, 3)
+    full, window = (4, 3), (3, 2)
     places, rows = list(itertools.product(*map(range, full))), relative_index(full, full, exact=False)
     by_offset = {
         tuple(np.subtract(a, b)): rows[i, j] for i, a in enumerate(places) for j, b in enumerate(places)
