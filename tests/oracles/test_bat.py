@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medsegdiff.config.networks.bat import BATConfig
 from medsegdiff.data.loader import as_batch
-from medsegdiff.errors import ShapeError
+from medsegdiff.errors import ConfigError, ShapeError
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import MODELS, SUPERVISIONS, Said, build_model
 from medsegdiff.models.bat import BAT, ORIGINAL_KEYS
@@ -46,6 +46,8 @@ def test_contours_are_all_border_pixels_each_beside_the_next(seed: int) -> None:
     noise = np.random.default_rng(seed).standard_normal((40, 30))
     mask = ndimage.gaussian_filter(noise, 1.5) > 0.05
     mask[0, ::3], mask[20, 20] = True, True
+    mask[34:40, 20:30] = False
+    mask[[35, 36, 36, 37, 37], [25, 24, 26, 23, 27]] = True  # two lines that meet where the border begins
     found = list(contours(mask))
     border = mask & ~ndimage.binary_erosion(mask)  # four neighbours; beyond the image is background
     assert {tuple(point) for contour in found for point in contour} == {tuple(point) for point in np.argwhere(border)}
@@ -147,3 +149,9 @@ def test_positions_are_those_of_columns_and_rows_and_end_somewhere() -> None:
             assert torch.equal(found[0, 3 * row + column], expected)
     with pytest.raises(ShapeError, match=r"404×8; this network has positions for sides of 400"):
         network.positions((101, 2))
+
+
+@pytest.mark.parametrize("name", ["bat", "fatnet"])
+def test_a_width_that_its_heads_do_not_divide_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="dim is 14; it must be a multiple of heads, 4"):
+        configured(name, "binary", "model.dim=14", "model.heads=4")

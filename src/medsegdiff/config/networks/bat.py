@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medsegdiff.config.base import NETWORKS
 from medsegdiff.config.networks.resnet import ResNetConfig
@@ -31,3 +31,9 @@ class BATConfig(ResNetConfig):
     """Channels of each branch of the atrous pooling at the end."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the values that each layer leaves out while training."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> BATConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"dim is {self.dim}; it must be a multiple of heads, {self.heads}")
+        return self

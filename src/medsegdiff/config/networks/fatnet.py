@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medsegdiff.config.base import NETWORKS
 from medsegdiff.config.networks.resnet import ResNetConfig
@@ -23,3 +23,9 @@ class FATNetConfig(ResNetConfig):
     """Layers of the transformer."""
     heads: int = Field(default=3, ge=1)
     """Heads of its attention."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> FATNetConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"dim is {self.dim}; it must be a multiple of heads, {self.heads}")
+        return self
