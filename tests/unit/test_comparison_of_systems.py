@@ -13,7 +13,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation.results import Results, Setup
 from medsegdiff.evaluation.scores import Measure, Scores
 from medsegdiff.models.base import MODELS
-from medsegdiff.paper.comparison import collect, scored
+from medsegdiff.paper.comparison import beginnings, collect, scored
 from medsegdiff.paper.comparison_plan import ComparisonPlan
 from medsegdiff.paper.given import Fitted, fitted, parse_given
 from medsegdiff.paper.results import Score
@@ -243,3 +243,11 @@ def test_weights_that_authors_began_with_are_told(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(facts.__dict__, "pretrained", "ResNet-34 on ImageNet")
     notes = collect(plan("nnUNet", "SegDiff", data=str(tmp_path)), tmp_path / "out").table.notes
     assert notes[-1] == "Weights that the authors began with, and ours do not: nnUNet (ResNet-34 on ImageNet)."
+
+
+def test_weights_that_a_run_began_with_are_told_by_their_file(tmp_path: Path) -> None:
+    asked = plan("TransUNet", "BEAL", data=str(tmp_path), changes=("model.weights=weights/R50.npz",))
+    trials = [trial for trial in asked.trials(tmp_path) if trial.row == "TransUNet"]
+    scratch, begun = beginnings(asked, trials)
+    assert scratch == "Weights that the authors began with, and ours do not: BEAL (MobileNetV2, ImageNet)."
+    assert begun == "Begun with weights from files: TransUNet (R50.npz)."

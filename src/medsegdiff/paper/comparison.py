@@ -133,14 +133,23 @@ def _about(plan: ComparisonPlan, made: Mapping[str, Sequence[Trial]], fits: Mapp
     titles = {column.title for given in plan.given for column in given.columns}
     if absent := list(dict.fromkeys(c.over for c in plan.table.columns if c.over and c.title not in titles)):
         said.append(f"No data were given for {some(absent, most=20)}: left out.")
-    if began := [f"{system.name} ({system.pretrained})" for system in plan.systems if system.pretrained]:
-        said.append(f"Weights that the authors began with, and ours do not: {some(began, most=20)}.")
+    said += beginnings(plan, [trial for trials in made.values() for trial in trials])
     sizes = sorted({trial.config.data.image_size for trials in made.values() for trial in trials})
     if len(sizes) > 1:
         said.append(
             f"Images are of {some(list(map(str, sizes)))} px, as presets say; --set data.image_size makes all alike."
         )
     return said
+
+
+def beginnings(plan: ComparisonPlan, trials: Sequence[Trial]) -> list[str]:
+    """Say which systems did not begin with weights as their authors' did, and which ones did."""
+    files = {trial.row: getattr(trial.config.model, "weight_files", ()) for trial in trials}
+    without = [system for system in plan.systems if system.pretrained and not files.get(system.name)]
+    scratch = [f"{system.name} ({system.pretrained})" for system in without]
+    given = [f"{row} ({some([Path(file).name for file in of])})" for row, of in files.items() if of]
+    said = [f"Weights that the authors began with, and ours do not: {some(scratch, most=20)}."] if scratch else []
+    return said + ([f"Begun with weights from files: {some(given, most=20)}."] if given else [])
 
 
 def _basis(given: Given, trial: Trial) -> str:
