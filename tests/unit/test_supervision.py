@@ -49,6 +49,12 @@ def test_an_unknown_one_is_refused_before_training() -> None:
         check_sampling(load_preset("anchor-tiny", ["loss.supervision=nothing"]))
 
 
+@pytest.mark.parametrize(("preset", "loss"), [("anchor-tiny", "beal"), ("segdiff-tiny", "transunet")])
+def test_a_loss_of_what_the_network_does_not_say_is_refused(preset: str, loss: str) -> None:
+    with pytest.raises(ConfigError, match=f"loss.supervision '{loss}' is of .*; this is"):
+        check_sampling(load_preset(preset, [f"loss.supervision={loss}"]))
+
+
 def test_the_common_recipe_is_that_of_v2_and_leaves_the_network(tmp_path: Path) -> None:
     v2, asked = load_preset("v2-fast-tiny"), config_for(tmp_path, preset="nnunet-tiny", recipe="common", device="cpu")
     own = load_preset("nnunet-tiny")

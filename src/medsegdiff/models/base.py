@@ -215,7 +215,8 @@ class Supervision(Protocol):
 
 
 SUPERVISIONS: Registry[Supervision, dict[str, str]] = Registry("supervision", dict)
-"""Losses of networks that bring their own, by the name that ``loss.supervision`` has; facts: ``what``, in words."""
+"""Losses of networks that bring their own, by the name that ``loss.supervision`` has; facts: ``what``, in words,
+and ``of``, the one network that says what it compares, if others don't."""
 
 
 def build_model(config: ResolvedConfig) -> DiffusionModel:

@@ -151,7 +151,9 @@ BLUR = 3.0
 """Standard deviation of the Gaussian over it, in pixels."""
 
 
-@SUPERVISIONS.register("beal", what="cross-entropy of the mask, and the squared error of a map of its boundary")
+@SUPERVISIONS.register(
+    "beal", what="cross-entropy of the mask, and the squared error of a map of its boundary", of="beal"
+)
 def boundary_and_mask(
     said: Said,
     mask: Float[Tensor, "b k h w"],

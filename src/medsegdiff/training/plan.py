@@ -114,8 +114,7 @@ def check_sampling(config: Config) -> None:
             f"train.anchor_alone is {config.train.anchor_alone:g}; the network '{config.model.name}' has no anchor "
             "that can learn by itself, or is split over processes (train.sharding). Set train.anchor_alone=0."
         )
-    if config.loss.supervision is not None:
-        SUPERVISIONS[config.loss.supervision]
+    _check_supervision(config)
     learned = getattr(config.model, "learn_sigma", False)
     if config.diffusion.residual and (not _has_own_anchor(facts) or learned):
         raise ConfigError(
@@ -127,6 +126,19 @@ def check_sampling(config: Config) -> None:
         raise ConfigError(
             f"loss.recycled is {config.loss.recycled:g}, but what a network says of {config.diffusion.target} tells of "
             "the mask that x_t was made of, which then is not the rater's. Set diffusion.target=x0, or loss.recycled=0."
+        )
+
+
+def _check_supervision(config: Config) -> None:
+    """Refuse a loss that there is not, or that compares what the network does not say."""
+    asked, network = config.loss.supervision, config.model.name
+    if asked is None:
+        return
+    facts = SUPERVISIONS[asked].facts
+    if not MODELS[network].facts.has_anchor or facts.get("of", network) != network:
+        whose = f"of the network '{facts['of']}'" if "of" in facts else "of networks that segment by themselves"
+        raise ConfigError(
+            f"loss.supervision '{asked}' is {whose}; this is '{network}'. Set loss.supervision=null, or another."
         )
 
 
