@@ -1,0 +1,158 @@
+"""Which cases must a human see? Scores without references, what they predict, and which promises are kept.
+
+python benchmarks/quality.py RUN=DATA RUN=DATA …
+
+Every run segments the test part of its data. Scores are compared on all of it; what calibration learns is judged on
+random halves: patients of one half calibrate, those of the other are new.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from common import HERE, table, write_page
+
+from medsegdiff.cli import guard
+from medsegdiff.cli.console import track
+from medsegdiff.evaluation import evaluate
+from medsegdiff.evaluation.scores import Scores
+from medsegdiff.inference import RECORD
+from medsegdiff.inference.files import segment_files
+from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.record import ImageRecord, read_record
+from medsegdiff.inference.scores import SCORES
+from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.metrics.acceptance import accept, bound_of, cross_fitted, fit_dice_map, fit_margin
+from medsegdiff.metrics.failures import aurc_of_cases, by_chance
+from medsegdiff.metrics.selective import spearman
+from medsegdiff.models.checkpoint import load_config
+
+SPLITS, RISK = 200, 0.1
+GOOD_QUANTILE = 0.15
+"""Dice below that of so many cases counts as bad: data sets differ in how hard they are."""
+WORDS = f"""AURC is the mean 1 − Dice of the cases kept, over all numbers of cases kept, the surest first; ρ is the rank
+correlation with Dice. *Coverage*: in {SPLITS} random halves by patient, how often a new case has at least the bound
+that calibration on the other half gives it (0.9 is meant). *Promise broken*: in which share of the halves a threshold
+was found and yet more than {RISK:.0%} of the accepted new patients had a bad mask. One in ten may, of patients without
+number; the new half has some, and its own chance counts too. Bad is a Dice that 85 % of the cases exceed."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A structure of a data set: Dice, scores and patient of each case."""
+
+    name: str
+    dice: np.ndarray
+    scores: dict[str, np.ndarray]
+    patients: list[str]
+
+
+def main() -> None:
+    """Segment what is missing, and write the page."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("runs", nargs="+", help="RUN=DATA")
+    asked.add_argument("--out", type=Path, default=Path("runs/quality"), help="Where masks go.")
+    given = asked.parse_args()
+    known = [of for text in given.runs for of in measured(*map(Path, text.split("=", 1)), given.out)]
+    lines = ["# Which cases must a human see?", "", "Command: `python benchmarks/quality.py RUN=DATA …`", "", WORDS, ""]
+    lines += [
+        "## How well scores rank cases: AURC (ρ)",
+        "",
+        *ranks(known),
+        "",
+        "## What is promised",
+        "",
+        *promises(known),
+    ]
+    write_page("quality", lines, folder=HERE)
+
+
+def measured(run: Path, data: Path, out: Path) -> list[Known]:
+    """Segment the test cases of a run once, and line up what is known of each."""
+    place, config = out / run.name, load_config(run)
+    if not (place / RECORD).is_file():
+        files = find_inputs([data], like=config, split_file=run / "split.csv", split="test")
+        segmenter = Segmenter.from_pretrained(run, device="cpu")
+        segment_files(segmenter, files, place, parts=("masks", "labels"), split_file=run / "split.csv", track=track)
+    found = evaluate(place, data, split="test", present_only=True, data=config.data, track=track).scores
+    images = {image.name: image for image in read_record(place / RECORD).images}
+    structures = config.spec.labels.structures
+    return [_of(run.name, name, found, images, alone=len(structures) == 1) for name in structures]
+
+
+def _of(run: str, structure: str, found: Scores, images: Mapping[str, ImageRecord], *, alone: bool) -> Known:
+    cases = [name for name in found.groups if not np.isnan(found.value(name, "dice", "" if alone else structure))]
+    dice = np.array([found.value(name, "dice", "" if alone else structure) for name in cases])
+    told = [images[name].scores[structure] for name in cases]
+    scores = {name: np.array([of[name] for of in told]) for name in SCORES if all(name in of for of in told)}
+    return Known(run if alone else f"{run}: {structure}", dice, scores, [found.groups[name] for name in cases])
+
+
+def ranks(known: Sequence[Known]) -> list[str]:
+    """Lay out how well each score ranks the cases."""
+    rows = []
+    for name in SCORES:
+        cells = []
+        for of in known:
+            if name in of.scores:
+                score = of.scores[name]
+                cells.append(f"{aurc_of_cases(1 - score, 1 - of.dice):.4f} ({spearman(score, of.dice):.2f})")
+            else:
+                cells.append("–")
+        rows.append((f"{name}: {SCORES[name]}", *cells))
+    rows.append(("any order", *(f"{by_chance(1 - of.dice)['aurc']:.4f}" for of in known)))
+    rows.append(("the best order", *(f"{aurc_of_cases(1 - of.dice, 1 - of.dice):.4f}" for of in known)))
+    return table(("score", *(of.name for of in known)), rows)
+
+
+def promises(known: Sequence[Known]) -> list[str]:
+    """Lay out how often bounds and promises hold for patients that calibration has not seen."""
+    rows = [(of.name, str(len(of.dice)), str(len(set(_units(of)))), *_halves(of)) for of in known]
+    head = (
+        "data",
+        "cases",
+        "patients",
+        "mean error of Dice",
+        "coverage",
+        "threshold found",
+        "promise broken",
+        "accepted",
+    )
+    return table(head, rows)
+
+
+def _units(of: Known) -> list[str]:
+    return [patient or f"\0{number}" for number, patient in enumerate(of.patients)]
+
+
+def _halves(of: Known) -> list[str]:
+    units = np.array(_units(of))
+    names, good = np.unique(units), float(np.quantile(of.dice, GOOD_QUANTILE))
+    errors, held, found, broken, kept = [], [], 0, 0, []
+    for seed in range(SPLITS):
+        half = np.random.default_rng(seed).permutation(names)[: len(names) // 2]
+        old = np.isin(units, half)
+        groups = units[old].tolist()
+        best = min(of.scores, key=lambda name: aurc_of_cases(1 - of.scores[name][old], 1 - of.dice[old]))
+        score, dice = of.scores[best], of.dice
+        learned = fit_dice_map(score[old], dice[old], groups)
+        margin = fit_margin(cross_fitted(score[old], dice[old], groups), dice[old], groups)
+        predicted = learned(score[~old])
+        errors.append(np.abs(predicted - dice[~old]).mean())
+        held.append((dice[~old] >= bound_of(predicted, margin)).mean())
+        accepted = accept(score[old], dice[old] < good, groups, risk=RISK)
+        if accepted is not None:
+            passed = ~old & (score >= accepted.threshold)
+            found += 1
+            kept.append(passed.sum() / (~old).sum())
+            broken += bool(len(set(units[passed & (dice < good)])) > RISK * max(len(set(units[passed])), 1))
+    share = f"{np.mean(kept):.2f}" if kept else "–"
+    return [f"{np.mean(errors):.3f}", f"{np.mean(held):.3f}", f"{found / SPLITS:.2f}", f"{broken / SPLITS:.2f}", share]
+
+
+if __name__ == "__main__":
+    guard(main)
