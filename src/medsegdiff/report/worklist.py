@@ -18,6 +18,11 @@ SHOWN = 40
 """Images that are shown, the worst first; the table lists all."""
 SIDE = 640
 """Of a picture in the page, in pixels."""
+NUMBERS = (
+    "Dice is predicted from scores that need no reference, as calibration cases taught; in one case of ten it is below "
+    "the bound."
+)
+RANKS = "There were too few patients to predict Dice: cases are ranked by the score that ranked those best."
 
 
 def write_worklist(out: Path, images: Sequence[ImageRecord]) -> Path:
@@ -34,12 +39,12 @@ def write_worklist(out: Path, images: Sequence[ImageRecord]) -> Path:
     by_name = {image.name: image for image in images}
     marked = list(dict.fromkeys(name for name, _, quality in rows if quality.review))
     others = [name for name in dict.fromkeys(name for name, *_ in rows) if name not in set(marked)]
+    predicted = any(quality.predicted_dice is not None for *_, quality in rows)
     facts = {"images": str(len(images)), "to be seen": str(len(marked)), "accepted": str(len(others))}
     sections = [
         Section(
             "Which masks must a human see?",
-            "The worst first. Dice is predicted from scores that need no reference, as calibration cases taught; in "
-            "one case of ten it is below the bound. This is research software, and no medical device.",
+            f"The worst first. {NUMBERS if predicted else RANKS} This is research software, and no medical device.",
             facts=facts,
         ),
         _gallery("To be seen", out, marked, by_name),
