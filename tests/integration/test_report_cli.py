@@ -124,7 +124,7 @@ def test_one_member_agrees_with_nobody(scored: dict[str, Path], tmp_path: Path) 
     ("arguments", "code", "words"),
     [
         (["paper", "table6"], 2, "Nothing of the paper is called 'table6'. Known: figure3, table1,"),
-        (["paper", "table1", "--format", "html"], 2, "Invalid value"),
+        (["paper", "table1", "--format", "word"], 2, "Invalid value"),
         (["paper", "table1", "V2=FUSED"], 2, "is not of the form NAME/DATA=FOLDER, DATA being one of REFUGE2-Disc"),
         (["paper", "table1", "V2/BRATZ=FUSED"], 2, "no column for 'BRATZ'"),
         (["paper", "table2", "V2=gone"], 1, "found no such folder"),

@@ -15,7 +15,7 @@ from medsegdiff.nn import blocks
 from medsegdiff.nn.blocks import ResidualBlock, recompute
 from medsegdiff.nn.guided_unet import UNetBlock
 from medsegdiff.training.memory import saved_bytes, step_memory
-from tests.makers import randomised, small_config, small_network
+from tests.makers import fitting, randomised, small_config, small_network
 
 ABOUT = ("data.channels=3", "data.task=binary", "data.classes=[lesion]")
 
@@ -23,8 +23,9 @@ ABOUT = ("data.channels=3", "data.task=binary", "data.classes=[lesion]")
 def gradients(model: DiffusionModel, config: Config, *, precision: str = "fp32") -> list[torch.Tensor]:
     """Those of a loss on noise, of every parameter."""
     generator = torch.Generator().manual_seed(1)
-    image = torch.randn(2, config.image_channels, 32, 32, generator=generator)
-    x_t = torch.randn(2, config.mask_channels, 32, 32, generator=generator)
+    h, w = fitting(model, 32, 32)
+    image = torch.randn(2, config.image_channels, h, w, generator=generator)
+    x_t = torch.randn(2, config.mask_channels, h, w, generator=generator)
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         prediction, logits, *_ = model(image, x_t, torch.tensor([3.0, 700.0]))

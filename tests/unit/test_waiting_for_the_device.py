@@ -22,7 +22,7 @@ from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.training import step as training
 from medsegdiff.training.step import TrainingStep
 from medsegdiff.types import Batch
-from tests.makers import configured
+from tests.makers import configured, fitting
 
 META = torch.device("meta")
 NETWORKS = [entry.name for entry in MODELS]
@@ -67,7 +67,8 @@ def test_a_training_step_asks_the_device_nothing(network: str, monkeypatch: pyte
     learned = ("model.learn_sigma=true",) if network in LEARNED else ()
     config = configured(network, "exclusive", "train.batch_size=2", "train.snapshots=1", *learned)
     step = step_on_meta(config, monkeypatch)
-    image, mask = torch.zeros(2, 2, 32, 32, device=META), torch.zeros(2, config.mask_channels, 32, 32, device=META)
+    h, w = fitting(step.network, 32, 32)
+    image, mask = torch.zeros(2, 2, h, w, device=META), torch.zeros(2, config.mask_channels, h, w, device=META)
     step(Batch(image, mask, (0, 1)))  # tables that depend on the size alone are made once
     with NoWaiting():
         step(Batch(image, mask, (2, 3)))
@@ -79,8 +80,9 @@ def test_a_training_step_asks_the_device_nothing(network: str, monkeypatch: pyte
 @pytest.mark.parametrize("network", NETWORKS)
 def test_drawing_an_ensemble_asks_the_device_nothing(network: str) -> None:
     config = configured(network, "exclusive", "sampling.members=2", "sampling.steps=2", "sampling.batch_size=4")
-    sampler = EnsembleSampler(built_on_meta(config).eval(), config, config.sampling, precision="fp32")
-    image = torch.zeros(2, 2, 32, 32, device=META)
+    model = built_on_meta(config).eval()
+    sampler = EnsembleSampler(model, config, config.sampling, precision="fp32")
+    image = torch.zeros(2, 2, *fitting(model, 32, 32), device=META)
     sampler.draw(image, ["a", "b"], seed=0)
     with NoWaiting():
         drawn = sampler.draw(image, ["c", "d"], seed=0)

@@ -92,7 +92,7 @@ def models_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Lay out what models are and what they cost."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for heading in ("name", "paper", "kind"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, no_wrap=heading != "paper")  # where there is little room, a year goes below its name
     for heading in ("params", "GMAC"):
         table.add_column(heading, no_wrap=True, justify="right")
     table.add_column("condition", no_wrap=True)

@@ -18,6 +18,7 @@ from medsegdiff.nn.tokens import Branch, perceptron
 
 
 @cache
+@cache
 def relative_index(full: tuple[int, ...], window: tuple[int, ...], *, exact: bool) -> Int[np.ndarray, "n n"]:
     """Number the offsets between the tokens of a window: rows of a table of biases.
 
@@ -81,7 +82,8 @@ class WindowAttention(nn.Module):
         self, tokens: Float[Tensor, "m n dim"], window: tuple[int, ...], apart: Float[Tensor, "w n n"] | None
     ) -> Float[Tensor, "m n dim"]:
         """Let the tokens of each window look at each other, but for those that a shift brought together."""
-        index = torch.from_numpy(relative_index(self.window, window, exact=self.exact)).to(tokens.device)
+        index = torch.from_numpy(relative_index(self.window, window, exact=self.exact))
+        index = index.to(tokens.device, non_blocking=True)
         bias = self.table[index].permute(2, 0, 1)[None]  # (1, heads, n, n)
         if apart is not None:
             bias = bias + apart[:, None]  # (w, heads, n, n)
