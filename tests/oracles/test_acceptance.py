@@ -104,15 +104,15 @@ def true_risk(threshold: float) -> float:
 
 def test_a_promise_is_broken_in_a_tenth_of_the_calibrations_at_most() -> None:
     broken, made = 0, 0
-    for seed in range(400):
+    for seed in range(200):
         rng = np.random.default_rng(seed)
         score = rng.beta(4, 2, 150)
         failed = rng.random(150) < chance_of_failing(score)
         found = accept(score, failed, [""] * 150, risk=0.05)
         made += found is not None
         broken += found is not None and true_risk(found.threshold) > 0.05
-    assert made > 200
-    assert 0 < broken <= 40
+    assert made > 100
+    assert 0 < broken <= 20
 
 
 def test_a_patient_with_many_failures_counts_once_and_the_rest_is_exact() -> None:
