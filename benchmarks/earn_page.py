@@ -60,6 +60,10 @@ TRIED = {
         ".123, CHASE .492 → .517, phantom .107 → .115",
         "yes",
     ),
+    "the same in the first three quarters": (
+        "Drishti: Dice 93.1 → 93.1, GED² .124 → .490; phantom: expected Dice 89.4 → 89.4, GED² .118 → .223",
+        "no",
+    ),
     "the same in every second step": ("Drishti: Dice 92.6 → 92.8, GED² .121 → .122", "no"),
     "batches of 4 instead of 8": ("Drishti: Dice 92.6 → 92.3, GED² .121 → .130", "no"),
     "slope and offset of the calibration shrunk as leaving a patient out asks for": (
