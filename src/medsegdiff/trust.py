@@ -111,14 +111,13 @@ def calibrate_quality(
             data=segmenter.config.data,
             track=track,
         )
-    trust = _learned(evaluation, finished.done, files, segmenter.config, good=good, risk=risk)
+    trust = _learned(evaluation, files, segmenter.config, good=good, risk=risk)
     trust.model.save(run)
     return trust
 
 
 def _learned(
     evaluation: Evaluation,
-    images: Sequence[ImageRecord],
     files: Sequence[CaseFiles],
     config: ResolvedConfig,
     *,
@@ -126,7 +125,8 @@ def _learned(
     risk: float,
 ) -> Trust:
     """Learn structure by structure; cases are those that have a reference."""
-    scores, stated = evaluation.scores, {image.name: image for image in images}
+    assert evaluation.pairing is not None
+    scores, stated = evaluation.scores, evaluation.pairing.stated
     groups = {name: group for name, group in scores.groups.items() if name in stated}
     names = [name for name in groups if not math.isnan(scores.value(name, "dice"))]
     if len(names) < FEWEST_CASES:
@@ -138,7 +138,7 @@ def _learned(
         if (found := _of_structure(structure, names, scores, stated, config, good=good, risk=risk, patients=patients))
     }
     by_name = {file.name: file for file in files}
-    looks = [read_case(by_name[name]) for name in names[:: max(1, len(names) // IMAGES)]]
+    looks = [read_case(by_name[stated[name].name]) for name in names[:: max(1, len(names) // IMAGES)]]
     spacing = np.array([case.geometry.spacing for case in looks]) if looks[0].geometry.affine is not None else None
     model = QualityModel(
         cases=len(names),
@@ -149,6 +149,7 @@ def _learned(
         structures={name: of.quality for name, of in seen.items()},
         spacing=() if spacing is None else tuple(_range(of) for of in spacing.T),
         likeness=fit_likeness([features_of(case.image) for case in looks]),
+        volumes=looks[0].image.ndim == 4,
         sampling=Request.of(config).sampling,
     )
     return Trust(model, seen, evaluation)

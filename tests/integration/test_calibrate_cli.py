@@ -76,15 +76,20 @@ def test_evaluate_says_whether_the_predicted_dice_was_right(calibrated: tuple[Pa
     assert "Was the predicted Dice right?" in (tmp_path / "scores" / "report.html").read_text()
 
 
-def test_other_ensembles_are_not_judged(
-    calibrated: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("other", [("--members", "5"), ("--keep", "largest")])
+def test_other_masks_are_not_judged(
+    calibrated: tuple[Path, Path],
+    other: tuple[str, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, data = calibrated
     picture = next((data / "images").iterdir())
-    asked = ("--members", "5", "--review-share", "0.5")
-    assert call("segment", picture, "--model", run, "--out", tmp_path / "out", *asked) == 0
+    assert call("segment", picture, "--model", run, "--out", tmp_path / "out", *other, "--review-share", "0.5") == 0
     assert not (tmp_path / "out" / "quality.csv").exists()
-    assert "quality.json is of other ensembles" in caplog.text
+    assert "quality.json is of other masks" in caplog.text
+    assert f"'medsegdiff calibrate {run} DATA'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_few_patients_are_ranked_without_numbers(trained: tuple[Path, Path], tmp_path: Path) -> None:

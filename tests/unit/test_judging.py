@@ -150,6 +150,18 @@ def test_a_structure_that_was_not_learned_has_scores_and_no_quality() -> None:
     assert found.quality == {}
 
 
+def test_volumes_are_not_judged_by_what_pictures_taught() -> None:
+    found = judge(result(), learned().model_copy(update={"volumes": True}))
+    assert found.scores
+    assert found.quality == {}
+
+
+def test_a_share_of_whole_images_is_not_rounded_up() -> None:
+    judged = [{"a": of(number / 200)} for number in range(100)]
+    marked = reviewed(judged, Review(share=0.07))  # 0.07 · 100 is a little more than 7
+    assert sum(image["a"].review for image in marked) == 7
+
+
 def of(predicted: float | None, score: float = 0.5, *, review: bool = False) -> Quality:
     low = None if predicted is None else predicted - 0.1
     return Quality(score=score, predicted_dice=predicted, dice_at_least=low, review=review)

@@ -90,7 +90,9 @@ def segment(
     ] = None,
     review_below: Annotated[
         float | None,
-        typer.Option(help="Mark for review what is predicted a lower Dice (after 'calibrate').", show_default=False),
+        typer.Option(
+            min=0, max=1, help="Mark for review what is predicted a lower Dice (after 'calibrate').", show_default=False
+        ),
     ] = None,
     review_share: Annotated[
         str | None,
@@ -166,7 +168,9 @@ def segment(
     if any(image.quality for image in finished.done):
         info(_reviewed(finished.done, write_worklist(out, finished.done)))
     elif review_below is not None or review_share is not None:
-        warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {model} DATA'.")
+        warn(
+            f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {runs[0]} DATA'."
+        )
     if as_json:
         done = [image.model_dump() for image in finished.done]
         told = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}

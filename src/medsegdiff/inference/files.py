@@ -64,10 +64,10 @@ def segment_files(
 def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:
     """Take what calibration has taught, if these are the ensembles that it was taught of."""
     model = segmenter.quality
-    if model is None or model.fits(request.sampling):
+    if model is None or (model.fits(request.sampling) and not request.cleaning):
         return model
     log.warning(
-        "The run's quality.json is of other ensembles (%d members, fusion %s): of these masks nothing is predicted. "
+        "The run's quality.json is of other masks (%d members, fusion %s, not cleaned): of these nothing is predicted. "
         "Segment as the run does by default, or calibrate it anew.",
         model.sampling.members,
         model.sampling.fusion,

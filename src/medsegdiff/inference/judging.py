@@ -37,7 +37,7 @@ def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Colle
         Scores and quality by structure; a structure of which nothing was learned has no quality.
     """
     scores, labels = scores_of(result), result.labels
-    if model is None:
+    if model is None or model.volumes != (result.image.ndim == 4):
         return Judged(scores, {})
     of_image, found = tuple(_of_image(result, model)), {}
     for index, name in enumerate(labels.structures):

@@ -71,8 +71,10 @@ class QualityModel(Component):
     """By axis, in mm; of volumes."""
     likeness: Likeness | None = None
     """What images looked like."""
+    volumes: bool = False
+    """Whether those cases were volumes: pictures are judged by pictures, and volumes by volumes."""
     sampling: SamplingConfig
-    """How those cases were segmented."""
+    """How those cases were segmented; their masks were not cleaned."""
     version: int = 1
 
     @classmethod
@@ -89,7 +91,7 @@ class QualityModel(Component):
             ) from error
 
     def fits(self, sampling: SamplingConfig) -> bool:
-        """Tell whether images are segmented as the calibration cases were: fusion counts too, as masks are judged."""
+        """Tell whether masks are made as those of the calibration were: fusion counts too, as masks are judged."""
         same = self.sampling.fusion == sampling.fusion
         return same and shaping(self.sampling, volumes=True) == shaping(sampling, volumes=True)
 
@@ -150,7 +152,7 @@ def reviewed(judged: Sequence[Mapping[str, Quality]], review: Review) -> list[di
         By image.
     """
     worst = [min((_rank(of) for of in image.values()), default=math.inf) for image in judged]
-    most = 0 if review.share is None else math.ceil(review.share * len(judged))
+    most = 0 if review.share is None else math.ceil(round(review.share * len(judged), 9))
     chosen = set(np.argsort(worst, kind="stable")[:most].tolist())
     return [
         {name: _asked(of, review, among_worst=place in chosen) for name, of in image.items()}
