@@ -36,6 +36,12 @@ def test_features_of_other_channels_are_infinitely_far() -> None:
     assert fit_likeness(grey).distance(features_of(np.zeros((3, 16, 16)))) == np.inf
 
 
+def test_a_large_picture_has_the_features_of_the_pixels_that_are_looked_at() -> None:
+    small = np.random.default_rng(0).random((1, 1500, 1200)).astype(np.float32)
+    large = small.repeat(2, axis=1).repeat(2, axis=2)  # 7 million pixels, of which every second is looked at
+    assert features_of(large) == pytest.approx(features_of(small))
+
+
 def test_images_of_one_value_and_of_a_pixel_have_features() -> None:
     for image in (np.full((1, 7, 9), 3.0), np.zeros((1, 1, 1)), np.zeros((2, 9, 8, 3))):
         assert np.isfinite(features_of(image)).all()

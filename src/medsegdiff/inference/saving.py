@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,6 @@ from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.transforms import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded
-from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.folder import MEASURES, SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.judging import Judged, judge
@@ -157,14 +156,15 @@ class Saving:
 def _recorded(result: Segmentation, judged: Judged, *, incomplete: tuple[str, ...]) -> ImageRecord:
     labels, anchor = result.labels, result.anchor_certainty
     shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
+    agreement, confidence = (_over_structures(judged.scores, name) for name in ("agreement", "confidence"))
     return ImageRecord(
         name=result.name,
         foreground=shares,
         members=len(result.members),
         chosen_of=result.chosen_of,
         mean_entropy=float(result.uncertainty.entropy.mean()),
-        agreement=result.agreement(),
-        confidence=Certainty.of_array(result.probability, labels).confidence,
+        agreement=1.0 if agreement is None else agreement,  # of a single member with itself
+        confidence=confidence,
         anchor_confidence=None if anchor is None else anchor.confidence,
         anchor_entropy=None if anchor is None else anchor.entropy,
         sizes=result.sizes(),
@@ -172,6 +172,11 @@ def _recorded(result: Segmentation, judged: Judged, *, incomplete: tuple[str, ..
         scores=judged.scores,
         quality=judged.quality,
     )
+
+
+def _over_structures(scores: Mapping[str, Mapping[str, float]], name: str) -> float | None:
+    values = [of[name] for of in scores.values() if name in of]
+    return float(np.mean(values)) if values else None
 
 
 def _appearance(result: Segmentation, image: ImageRecord) -> Appearance:
