@@ -12,7 +12,7 @@ from medsegdiff.cli import options
 from medsegdiff.cli.console import info, people, result, track
 
 if TYPE_CHECKING:
-    from medsegdiff.trust import Trust
+    from medsegdiff.training.quality import Trust
 
 
 def calibrate(
@@ -33,7 +33,7 @@ def calibrate(
     """
     from medsegdiff.inference.quality import FILE
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.trust import calibrate_quality, promise
+    from medsegdiff.training.quality import calibrate_quality, promise
 
     found = calibrate_quality(run, data, split=split, good=good, risk=risk, out=out, device=device, track=track)
     people.print(_table(found))
