@@ -3,7 +3,8 @@
 python benchmarks/earn.py --data heart_lv --systems v2,nnunet --seeds 3
 
 The same images and the same processor time for all. Trials come in any order and are made once: each leaves a small
-file in ``benchmarks/earn/``, and the page is written from those that there are.
+file in ``benchmarks/earn/``, and the page is written from those that there are. With ``--paced`` the steps that seed 0
+found time for are those of the other seeds too, which may then run beside other work.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from time import process_time
 
@@ -18,7 +20,7 @@ from common import HERE, Trial, parser
 from earn_measure import measure
 from earn_page import write
 from earn_plan import DATASETS, SYSTEMS, DataSet, config_of, phantom_source
-from earn_results import Key, read_all
+from earn_results import Key, Outcome, read_all
 
 from medsegdiff.cli import guard
 from medsegdiff.data.phantom import Lesion
@@ -41,6 +43,7 @@ def main() -> None:
     )
     given.add_argument("--cases", type=int, help="Test cases at most. [default: by data set]")
     given.add_argument("--out", type=Path, default=HERE, help="Where page, plots and earn/*.json go.")
+    given.add_argument("--paced", action="store_true", help="Later seeds make the steps that seed 0 found time for.")
     given.add_argument("--page", action="store_true", help="Write the page alone.")
     asked = given.parse_args()
     chosen, systems = named(asked.data, DATASETS), named(asked.systems, SYSTEMS)
@@ -69,7 +72,9 @@ def run(key: Key, data: DataSet, asked: Namespace) -> None:
     trial = Trial(str(key), data.folder(asked.shared, asked.runs), asked.runs)
     if "train" not in trial.seconds:
         shutil.rmtree(trial.run, ignore_errors=True)
-    trial.learn(config_of(SYSTEMS[key.system], data, minutes=key.minutes, seed=key.seed), clock=process_time)
+    steps = steps_of(replace(key, seed=0), asked.out) if asked.paced and key.seed else None
+    config = config_of(SYSTEMS[key.system], data, minutes=key.minutes, seed=key.seed, steps=steps)
+    trial.learn(config, clock=process_time)
     trial.segment(most=asked.cases or data.cases, parts=PARTS, seed=key.seed)
     outcome = measure(trial, key, lesions_of(key.data))
     outcome.save(asked.out / "earn")
@@ -79,6 +84,14 @@ def run(key: Key, data: DataSet, asked: Namespace) -> None:
         shown = {case: f"Dice {dice[case]:.3f}" for case in (ranked[0], ranked[len(ranked) // 2], ranked[-1])}
         rows = saved_rows(trial.out, trial.data, shown, config=trial.config.data)
         save(case_grid(rows, max_members=5), asked.out / f"earn_{key.data}_{key.minutes:g}min_cases.png")
+
+
+def steps_of(key: Key, out: Path) -> int:
+    """Read how many training steps a trial has made."""
+    file = out / "earn" / f"{key}.json"
+    if not file.exists():
+        raise ConfigError(f"{file} is not there, whose steps are asked for. Make that trial first, without --paced.")
+    return Outcome.read(file).steps
 
 
 def lesions_of(data: str) -> dict[str, Lesion]:

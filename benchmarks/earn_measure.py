@@ -14,6 +14,7 @@ from time import process_time
 import numpy as np
 import torch
 from common import Trial, machine, timed
+from earn_plan import UNLIMITED
 from earn_results import Columns, Key, Outcome, Row
 from earn_threshold import overlap, read, tuned_anchor
 
@@ -105,12 +106,18 @@ def measure(trial: Trial, key: Key, lesions: Lesions) -> Outcome:
             **calibration.log_scores,
         },
         machine=machine(),
-        recipe=recipe_of(trial.config),
+        recipe=recipe_of(trial.config, minutes=key.minutes),
     )
 
 
-def recipe_of(config: ResolvedConfig) -> str:
-    """Name a configuration, whatever its seed: trials of one system are averaged, so they should have one recipe."""
+def recipe_of(config: ResolvedConfig, *, minutes: float) -> str:
+    """Name a configuration, whatever its seed: trials of one system are averaged, so they should have one recipe.
+
+    Steps that were copied from a trial of so many ``minutes`` are those minutes.
+    """
+    if config.train.max_minutes is None:
+        limits = {"max_minutes": minutes, "max_steps": UNLIMITED}
+        config = config.model_copy(update={"train": config.train.model_copy(update=limits)})
     left_out = {"description": True, "spec": True, "train": {"seed"}, "data": {"image_dir", "mask_dir"}}
     told = config.model_dump(mode="json", exclude=left_out, exclude_defaults=True)  # a later setting changes no name
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=4).hexdigest()

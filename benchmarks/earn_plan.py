@@ -16,7 +16,9 @@ from medsegdiff.data.phantom import PhantomSource, write_phantom
 
 V2 = "v2-fast-tiny"
 """What ``train`` takes by default on two cores."""
-RECIPE = ("train.max_steps=1000000000", "train.val_every=1000000000")
+UNLIMITED = 1_000_000_000
+"""Steps that no trial reaches."""
+RECIPE = (f"train.max_steps={UNLIMITED}", f"train.val_every={UNLIMITED}")
 """Time is the only limit, and validation comes once, at the end, so that no network chooses among its weights."""
 PHANTOM_SIZE, PHANTOM_SEED, PHANTOM_COUNTS = 64, 2027, (400, 40, 400)
 TILE = 128
@@ -175,7 +177,9 @@ SYSTEMS = {
 }
 
 
-def config_of(system: System, data: DataSet, *, minutes: float, seed: int) -> Config:
-    """Configure a training: the same images, the same minutes."""
-    shared = [f"data.image_size={data.image_size}", f"train.seed={seed}", f"train.max_minutes={minutes:g}"]
-    return load_preset(system.preset, [*system.settings(load_preset(V2), data), *shared, *data.settings, *RECIPE])
+def config_of(system: System, data: DataSet, *, minutes: float, seed: int, steps: int | None = None) -> Config:
+    """Configure a training: the same images, the same minutes, or so many steps."""
+    limit = (f"train.max_minutes={minutes:g}",) if steps is None else (f"train.max_steps={steps}",)
+    shared = [f"data.image_size={data.image_size}", f"train.seed={seed}"]
+    settings = [*system.settings(load_preset(V2), data), *shared, *data.settings, *RECIPE, *limit]
+    return load_preset(system.preset, settings)
