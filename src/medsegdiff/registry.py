@@ -7,6 +7,7 @@ loaded when the user names it, and never because a run does: whoever gave the ru
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import inspect
 import logging
@@ -50,7 +51,11 @@ class Registry(Generic[Factory, Facts]):
 
     def __init__(self, kind: str, facts: Callable[..., Facts]) -> None:
         self.kind, self.facts = kind, facts
-        self._entries: dict[str, Entry[Factory, Facts]] = {}
+        self._entries: dict[str, Entry[Factory, Facts] | str] = {}  # a string names the module that will register it
+
+    def expect(self, module: str, *names: str) -> None:
+        """Say what a module will register: it is imported when one of these names is asked for."""
+        self._entries.update(dict.fromkeys(names, module))
 
     def register(self, name: str, **facts: Any) -> Callable[[Registered], Registered]:
         """Decorate a factory so that it is known by name.
@@ -65,7 +70,7 @@ class Registry(Generic[Factory, Facts]):
         Raises:
             ConfigError: If the name is taken, or the facts are not those of its kind.
         """
-        if name in self._entries:
+        if self._entries.get(name, _importing()) != _importing():
             raise ConfigError(f"{self.kind} '{name}' is registered already; choose another name.")
         try:
             record = self.facts(**facts)
@@ -89,10 +94,14 @@ class Registry(Generic[Factory, Facts]):
         if name not in self._entries:
             known = ", ".join(sorted(self._entries))
             raise ConfigError(f"No {self.kind} '{name}'. Known: {known}.{nearest(name, self._entries)}")
-        return self._entries[name]
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            importlib.import_module(entry)
+            return self[name]
+        return entry
 
     def __iter__(self) -> Iterator[Entry[Factory, Facts]]:
-        return iter(self._entries.values())
+        return (self[name] for name in tuple(self._entries))
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -216,4 +225,4 @@ def require(told: Iterable[Mapping[str, Any]], *, where: Path) -> None:
 
 
 def _installed() -> Iterable[EntryPoint]:
-    return entry_points(group=GROUP)
+    return tuple(entry_points(group=GROUP))

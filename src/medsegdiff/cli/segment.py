@@ -119,7 +119,6 @@ def segment(
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.inference.writer import USUAL
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.report.worklist import write_worklist
 
     number, parts, runs = members_of(members), _parts_of(write or [], USUAL, PARTS), _runs_of(model)
     if save_members:
@@ -166,6 +165,8 @@ def segment(
     if finished.warning():
         warn(f"{finished.warning()} 'medsegdiff doctor {runs[0]}' looks closer.")
     if any(image.quality for image in finished.done):
+        from medsegdiff.report.worklist import write_worklist  # here: it imports what draws
+
         info(_reviewed(finished.done, write_worklist(out, finished.done)))
     elif review_below is not None or review_share is not None:
         warn(

@@ -23,7 +23,7 @@ from medsegdiff.training.adversary import adversary_of
 from medsegdiff.training.distillation import Objective, objective_of
 from medsegdiff.training.objective import Losses, anchor_losses
 from medsegdiff.training.optimizer import SKIPPING, optimizer_for
-from medsegdiff.training.state import NETWORKS, OPTIMIZER, shard, shard_loading, whole
+from medsegdiff.training.state import NETWORKS, OPTIMIZER, whole
 from medsegdiff.training.step_budget import StepBudget
 from medsegdiff.types import Batch
 
@@ -46,20 +46,28 @@ class TrainingStep:
         self.average = copy.deepcopy(model)
         self.short = copy.deepcopy(model) if train.snapshots else None
         if train.sharding:
-            shard(model, accelerator)
-        for average in self.averages:
-            if train.sharding:
-                shard(average.requires_grad_(False), accelerator)
-            else:
+            optimizer = self._split(model)
+        else:
+            optimizer = optimizer_for(model, train)
+            for average in self.averages:
                 average.to(accelerator.device)
-        optimizer = optimizer_for(model, train)
-        shard_loading(optimizer)
         split = train.sharding  # then it is on its device already, and takes no DDP around it
         self.model = accelerator.prepare_model(model, device_placement=not split, evaluation_mode=split)
         self.optimizer = accelerator.prepare(optimizer)
         self.adversary = adversary_of(config, model, accelerator.device)
         self.objective: Objective = self.adversary or objective_of(config, accelerator.device)
         self.model.train()
+
+    def _split(self, model: DiffusionModel) -> torch.optim.Optimizer:
+        """Split the networks over all processes, and what an optimizer will load."""
+        from medsegdiff.training.sharding import shard, shard_loading  # here: it takes as long as half of PyTorch
+
+        shard(model, self.accelerator)
+        for average in self.averages:
+            shard(average.requires_grad_(False), self.accelerator)
+        optimizer = optimizer_for(model, self.config.train)
+        shard_loading(optimizer)
+        return optimizer
 
     @property
     def network(self) -> DiffusionModel:
