@@ -29,6 +29,8 @@ from medsegdiff.pictures.text import literal
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 """Colours of the reference beside the prediction, on dark images and on bright ones."""
+EDGE, GAP, BETWEEN = 0.25, 0.06, 0.3
+"""Inches around panels, between two, and between rows, where notes and titles stand."""
 
 
 @dataclass(frozen=True)
@@ -197,10 +199,13 @@ def _grid(
     names: Sequence[str] = (),
     size: tuple[float, float],
 ) -> Figure:
-    """Lay panels out, of a width and height in inches."""
-    across = max(map(len, rows))
-    figure = Figure(figsize=(size[0] * across, size[1] * len(rows) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), across, squeeze=False)
+    """Lay panels out, of a width and height in inches; to have the margins of so many found would take long."""
+    across, (wide, high) = max(map(len, rows)), size
+    width, height = wide * across + EDGE, high * len(rows) - BETWEEN + 2 * EDGE
+    figure = Figure(figsize=(width, height))
+    around = {"left": EDGE / width, "right": 1 - GAP / width, "bottom": EDGE / height, "top": 1 - EDGE / height}
+    within = {"wspace": GAP / (wide - GAP), "hspace": BETWEEN / (high - BETWEEN)}
+    grid = figure.subplots(len(rows), across, squeeze=False, gridspec_kw={**around, **within})
     for axis, panel in ((axis, panel) for pair in zip(grid, rows, strict=True) for axis, panel in zip_longest(*pair)):
         axis.set(xticks=[], yticks=[])
         if panel is None:
