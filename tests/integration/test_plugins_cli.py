@@ -7,13 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from medsegdiff import registry
+from medsegdiff.data.dataset import DATASETS
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.checkpoint import load_config
-from tests.program import SETS
+from tests.program import SETS, call
 
 CODE = """
 from medsegdiff.data.dataset import DATASETS
@@ -35,16 +39,40 @@ def installed(folder: Path, name: str = "clinic-tools") -> Path:
     return folder
 
 
-def run(*arguments: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the program in a process of its own: what one plug-in registers, no other shall see."""
-    places = [str(path)] if path else []
-    places += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    command = [sys.executable, "-m", "medsegdiff", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_an_installed_plug_in_is_loaded_remembered_and_missed(tmp_path: Path) -> None:
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Run:
+    """The program as if in a process of its own: what one plug-in registers, no other shall see."""
+
+    def of(*arguments: str | Path, path: Path | None = None) -> Done:
+        before = set(sys.modules)
+        caplog.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(registry, "_loaded", {})
+            patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+            if path is not None:
+                patch.syspath_prepend(str(path))
+            code = call(*arguments)
+        for name in {"clinic_tools", "named_by_a_run"} & (set(sys.modules) - before):
+            del sys.modules[name]
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err + caplog.text)
+
+    return of
+
+
+def test_an_installed_plug_in_is_loaded_remembered_and_missed(tmp_path: Path, run: Run) -> None:
     (tmp_path / "site").mkdir()
     site, out = installed(tmp_path / "site"), tmp_path / "run"
     assert "the plug-in runs" not in run("--help", path=site).stdout  # help stays quick
@@ -58,15 +86,15 @@ def test_an_installed_plug_in_is_loaded_remembered_and_missed(tmp_path: Path) ->
     assert "plug-in 'clinic-tools', which is not installed" in " ".join(missed.stderr.split())
 
 
-def test_a_plug_in_that_a_run_does_not_use_is_not_remembered(tmp_path: Path) -> None:
+def test_a_plug_in_that_a_run_does_not_use_is_not_remembered(folder: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "site").mkdir()
-    done = run("train", "phantom", "-o", tmp_path / "run", *SETS, *STEPS, path=installed(tmp_path / "site"))
+    done = run("train", folder, "-o", tmp_path / "run", *SETS, *STEPS, path=installed(tmp_path / "site"))
     assert done.returncode == 0, done.stderr
     assert "plugins" not in json.loads((tmp_path / "run" / "config.json").read_text())
 
 
 def test_code_that_a_run_names_does_not_run_until_the_user_names_it(
-    folder: Path, trained: tuple[Path, Path], tmp_path: Path
+    folder: Path, trained: tuple[Path, Path], tmp_path: Path, run: Run
 ) -> None:
     """Not even where it lies with the same hash: whoever gave the run could have put it there."""
     file, out, masks = tmp_path / "named_by_a_run.py", shutil.copytree(trained[0], tmp_path / "run"), tmp_path / "masks"
@@ -102,6 +130,9 @@ def test_a_plug_in_that_fails_is_named(tmp_path: Path) -> None:
     site.mkdir()
     installed(site)
     (site / "clinic_tools.py").write_text("import not_there\n", encoding="utf-8")
-    failed = run("list", "samplers", path=site)
+    places = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "medsegdiff", "list", "samplers"]
+    environment = {**os.environ, "PYTHONPATH": places}
+    failed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert failed.returncode == 1
     assert "plug-in 'clinic-tools' (clinic_tools) can't be loaded" in " ".join(failed.stderr.split())
