@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,9 @@ def check_divisible(model: DiffusionModel, processes: int) -> None:
 
 def reshard(model: nn.Module) -> None:
     """Let go of what lies outside the blocks, which sampling keeps whole until it is told that it is over."""
-    if hasattr(model, "reshard"):  # it was split
-        model.reshard()
+    let_go: Callable[[], None] | None = getattr(model, "reshard", None)
+    if let_go is not None:  # the network was split
+        let_go()
 
 
 def is_split(value: Any) -> bool:
@@ -158,7 +159,7 @@ def is_split(value: Any) -> bool:
     return hasattr(value, "full_tensor")  # it is a DTensor, whose import takes as long as that of half of PyTorch
 
 
-def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+def gather(tensors: Mapping[str, Any], *, keep: bool) -> dict[str, Tensor]:
     """Put split tensors together, one after the other; all processes have to take part."""
     whole: dict[str, Tensor] = {}
     for name, value in tensors.items():
