@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from medsegdiff.diffusion import noise
-from medsegdiff.diffusion.noise import FirstNoise, MemberNoise
-from medsegdiff.diffusion.philox import randn
+from medsegdiff.diffusion.noise import FirstNoise, MemberNoise, randn
 from medsegdiff.seeding import derive_seed
 
 CPU = torch.device("cpu")

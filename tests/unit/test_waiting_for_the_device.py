@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.diffusion import philox
+from medsegdiff.diffusion import noise
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.models.base import MODELS, build_model
 from medsegdiff.training import step as training
@@ -41,7 +41,7 @@ class NoWaiting(TorchDispatchMode):
 
 @pytest.fixture(autouse=True)
 def noise_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(philox._AT_ONCE, "meta", philox._AT_ONCE["cuda"])
+    monkeypatch.setitem(noise.AT_ONCE, "meta", noise.AT_ONCE["cuda"])
 
 
 def built_on_meta(config: ResolvedConfig) -> torch.nn.Module:

@@ -97,6 +97,24 @@ DATASETS: Registry[Callable[..., Any], dict[str, Any]] = Registry("data set", di
 
 The fact ``kind`` tells them apart: ``layout``, ``benchmark`` or ``generated``.
 """
+for module, names in {
+    "benchmarks.amos2022": ("amos2022", "amos2022-mr"),
+    "benchmarks.brats": ("brats", "brats-labels", "brats-slices"),
+    "benchmarks.btcv": ("btcv", "btcv-12"),
+    "benchmarks.ddti": ("ddti",),
+    "benchmarks.refuge2": ("refuge2",),
+    "benchmarks.drishti": ("drishti",),
+    "benchmarks.isic": ("isic2016", "isic2017", "isic2018"),
+    "benchmarks.lidc": ("lidc",),
+    "benchmarks.tn3k": ("tn3k", "tnmix"),
+    "layouts.msd": ("msd",),
+    "layouts.nnunet": ("nnunet",),
+    "layouts.manifest": ("manifest",),
+    "layouts.tree": ("tree",),
+    "layouts.folder": ("folder",),
+    "phantom": ("phantom",),
+}.items():
+    DATASETS.expect(f"medsegdiff.data.{module}", *names)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medsegdiff.diffusion.philox import randn
+from medsegdiff.diffusion.philox import NOISE, laid_out, normal
 from medsegdiff.seeding import derive_seed
 
 KEPT = 2**28
 """Bytes of noise that are kept for the next slice, at most."""
+AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
+"""Blocks by device, so many that its cache or memory holds them; others, of which not all compute in double precision,
+leave the drawing to the CPU."""
+
+
+def randn(
+    addresses: Sequence[tuple[int, int]], shape: Sequence[int], *, draw: int = 0, device: torch.device
+) -> Float[Tensor, "n ..."]:
+    """Draw standard normal noise for each address.
+
+    Args:
+        addresses: (key in [0, 2^63), number of the member) of each noise.
+        shape: Of one noise.
+        draw: Which noise of the member, from 0.
+        device: Where the noise shall be.
+
+    Returns:
+        One noise per address, in single precision; on all devices the same but for rounding.
+
+    Example:
+        >>> randn([(7, 0), (7, 1)], (1, 8, 8), device=torch.device("cpu")).shape
+        torch.Size([2, 1, 8, 8])
+    """
+    at = device if device.type in AT_ONCE else torch.device("cpu")
+    words = torch.tensor(laid_out(addresses, draw=draw, stream=NOISE)).to(at, non_blocking=True)
+    return normal(words, shape, xp=torch, at_once=AT_ONCE[at.type], device=at).to(device)
 
 
 class FirstNoise:

@@ -21,22 +21,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import Any
 
-import torch
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float, Int, Integer
 
-Word = TypeVar("Word", int, Tensor, NDArray[Any])
+from medsegdiff.arrays import namespace
+
+Word = Any
 """Integers in [0, 2^32): Python's, or an array or a tensor of 64-bit ones."""
 
 NOISE, INTEGER = 0, 1
 
 _MASK = 0xFFFFFFFF
-_AT_ONCE = {"cpu": 2**15, "cuda": 2**22}
-"""Blocks by device, so many that its cache or memory holds them; others, of which not all compute in double precision,
-leave the drawing to the CPU."""
+_AT_ONCE = 2**15
+"""Blocks, so many that the cache of a processor holds them."""
 
 
 def philox(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]) -> tuple[Word, Word, Word, Word]:
@@ -68,7 +68,7 @@ def philox(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]) -> tu
     return c0, c1, c2, c3
 
 
-def box_muller(radius: Int[Tensor, "*n"], angle: Int[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+def box_muller(radius: Integer[Any, "*n"], angle: Integer[Any, "*n"]) -> tuple[Float[Any, "*n"], Float[Any, "*n"]]:
     """Make two standard normal numbers of two words.
 
     Args:
@@ -78,42 +78,33 @@ def box_muller(radius: Int[Tensor, "*n"], angle: Int[Tensor, "*n"]) -> tuple[Flo
     Returns:
         Two independent numbers, in single precision.
     """
-    r = ((radius + 1).double() * 2.0**-32).log().mul(-2).sqrt()
-    theta = angle.double() * (2 * math.pi * 2.0**-32)
-    return (r * theta.cos()).float(), (r * theta.sin()).float()
+    xp = namespace(radius)
+    r = xp.sqrt(-2 * xp.log(xp.asarray(radius + 1, dtype=xp.float64) * 2.0**-32))
+    theta = xp.asarray(angle, dtype=xp.float64) * (2 * math.pi * 2.0**-32)
+    first, second = (xp.asarray(r * part, dtype=xp.float32) for part in (xp.cos(theta), xp.sin(theta)))
+    return first, second
 
 
-def randn(
-    addresses: Sequence[tuple[int, int]], shape: Sequence[int], *, draw: int = 0, device: torch.device
-) -> Float[Tensor, "n ..."]:
+def randn(addresses: Sequence[tuple[int, int]], shape: Sequence[int], *, draw: int = 0) -> Float[np.ndarray, "n ..."]:
     """Draw standard normal noise for each address.
 
     Args:
         addresses: (key in [0, 2^63), number of the member) of each noise.
         shape: Of one noise.
         draw: Which noise of the member, from 0.
-        device: Where the noise shall be.
 
     Returns:
-        One noise per address, in single precision; on all devices the same but for rounding.
+        One noise per address, in single precision; `medsegdiff.diffusion.noise.randn` draws the same on any device.
 
     Example:
-        >>> randn([(7, 0), (7, 1)], (1, 8, 8), device=torch.device("cpu")).shape
-        torch.Size([2, 1, 8, 8])
+        >>> randn([(7, 0), (7, 1)], (1, 8, 8)).shape
+        (2, 1, 8, 8)
     """
-    at = device if device.type in _AT_ONCE else torch.device("cpu")
-    size, (key, rest) = math.prod(shape), _spread(addresses, draw=draw, stream=NOISE, device=at)
-    blocks = torch.arange(-(-size // 4), device=at)
-    numbers = torch.empty(len(addresses), len(blocks), 4, device=at)
-    step = max(1, _AT_ONCE[at.type] // len(addresses))
-    for part, block in zip(numbers.split(step, dim=1), blocks.split(step), strict=True):
-        w0, w1, w2, w3 = philox((block, *rest), key)
-        part[..., 0], part[..., 1] = box_muller(w0, w1)
-        part[..., 2], part[..., 3] = box_muller(w2, w3)
-    return numbers.flatten(1)[:, :size].reshape(-1, *shape).to(device)
+    words = np.array(laid_out(addresses, draw=draw, stream=NOISE))
+    return normal(words, shape, xp=np, at_once=_AT_ONCE)
 
 
-def randint(addresses: Sequence[tuple[int, int]], high: int) -> Int[Tensor, " n"]:
+def randint(addresses: Sequence[tuple[int, int]], high: int) -> Int[np.ndarray, " n"]:
     """Draw an integer in [0, high) for each address.
 
     Each has its probability 1 / high up to 2^-32.
@@ -123,17 +114,40 @@ def randint(addresses: Sequence[tuple[int, int]], high: int) -> Int[Tensor, " n"
         high: In [1, 2^31].
 
     Returns:
-        The integers, on the CPU.
+        The integers.
     """
-    key, rest = _spread(addresses, draw=0, stream=INTEGER, device=torch.device("cpu"))
-    words = philox((torch.zeros(1, dtype=torch.int64), *rest), key)
-    return ((words[0] * high) >> 32).flatten()
+    low, upper, *rest = np.array(laid_out(addresses, draw=0, stream=INTEGER)).T
+    words = philox((np.zeros(1, np.int64), *rest), (low, upper))
+    return np.asarray((words[0] * high) >> 32)
 
 
-def _spread(
-    addresses: Sequence[tuple[int, int]], *, draw: int, stream: int, device: torch.device
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    """Lay out the key and the last three words of the counter, (n, 1) each."""
-    table = torch.tensor([[key & _MASK, key >> 32, member, draw, stream] for key, member in addresses])
-    low, high, *rest = table.to(device, non_blocking=True)[..., None].unbind(dim=1)
-    return (low, high), (rest[0], rest[1], rest[2])
+def laid_out(addresses: Sequence[tuple[int, int]], *, draw: int, stream: int) -> list[list[int]]:
+    """Lay out the key and the last three words of the counter of each address."""
+    return [[key & _MASK, key >> 32, member, draw, stream] for key, member in addresses]
+
+
+def normal(
+    words: Int[Any, "n 5"], shape: Sequence[int], *, xp: ModuleType, at_once: int, **where: Any
+) -> Float[Any, "n ..."]:
+    """Draw noise in either library, block by block.
+
+    Args:
+        words: From `laid_out`.
+        shape: Of one noise.
+        xp: The library, NumPy or PyTorch.
+        at_once: Blocks of all addresses that are computed together.
+        **where: For PyTorch, the ``device``.
+
+    Returns:
+        One noise per address.
+    """
+    size = math.prod(shape)
+    count, (low, high, *rest) = -(-size // 4), words.T[..., None]  # (n, 1) each
+    numbers = xp.empty((len(words), count, 4), dtype=xp.float32, **where)
+    step = max(1, at_once // len(words))
+    for start in range(0, count, step):
+        block, part = xp.arange(start, min(start + step, count), **where), numbers[:, start : start + step]
+        w0, w1, w2, w3 = philox((block, *rest), (low, high))
+        part[..., 0], part[..., 1] = box_muller(w0, w1)
+        part[..., 2], part[..., 3] = box_muller(w2, w3)
+    return numbers.reshape(len(words), -1)[:, :size].reshape(-1, *shape)

@@ -78,6 +78,8 @@ class SamplerFacts:
 
 
 SAMPLERS: Registry[TableBuilder, SamplerFacts] = Registry("sampler", SamplerFacts)
+SAMPLERS.expect("medsegdiff.diffusion.ancestral", "ddpm", "ddim")
+SAMPLERS.expect("medsegdiff.diffusion.dpm_solver", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m")
 
 
 def sample(

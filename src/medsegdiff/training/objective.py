@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medsegdiff.config.diffusion import LossConfig
-from medsegdiff.diffusion.philox import randint, randn
+from medsegdiff.diffusion.noise import randn
+from medsegdiff.diffusion.philox import randint
 from medsegdiff.diffusion.process import Process
 from medsegdiff.diffusion.schedule import NoiseSchedule
 from medsegdiff.diffusion.target import Noised
@@ -206,7 +207,7 @@ def draw(
     addresses = [(key, number) for key in keys for number in range(draws)]
     noise = randn(addresses, like.shape[1:], device=like.device)
     part, total = torch.arange(draws).repeat(len(positions)), schedule.num_train_timesteps
-    return (part * total + randint(addresses, total)) // draws, noise.to(like)
+    return (part * total + torch.from_numpy(randint(addresses, total))) // draws, noise.to(like)
 
 
 def anchor_weight(t: Int[Tensor, " n"], config: LossConfig) -> Float[Tensor, " n"]:
