@@ -23,6 +23,7 @@ from medsegdiff.cli import (
     paper,
     segment,
     train,
+    view,
 )
 from medsegdiff.cli.command import guard as guard
 from medsegdiff.registry import load_plugin as load_plugin
@@ -66,6 +67,7 @@ app = typer.Typer(
 )
 command.add(app, "demo", demo.demo, panel=USE)
 command.add(app, "segment", segment.segment, panel=USE)
+command.add(app, "view", view.view, panel=USE, long=False)
 command.add(app, "doctor", doctor.doctor, panel=USE)
 command.add(app, "info", info.info, panel=USE, long=False)
 command.add(app, "list", info.list_, panel=USE, long=False)
