@@ -85,7 +85,7 @@ def costs_of_volumes() -> Iterator[tuple[str, ...]]:
 
 def costs(name: str, votes: np.ndarray, num_labels: int, repeats: int, *, alone: bool = False) -> tuple[str, ...]:
     """Time all ways to fuse votes (m, *s), taking turns."""
-    flat = torch.from_numpy(votes.reshape(len(votes), -1))
+    flat = votes.reshape(len(votes), -1)
     ways: dict[str, Callable[[], object]] = {
         "ours": lambda: binary_staple(flat) if num_labels == 2 else multi_label_staple(flat, num_labels)
     }
@@ -93,7 +93,7 @@ def costs(name: str, votes: np.ndarray, num_labels: int, repeats: int, *, alone:
         images = [SimpleITK.GetImageFromArray(vote) for vote in votes]
         ways["theirs"] = lambda: theirs(images) if num_labels == 2 else their_labels(images)
     if not alone and num_labels == 2:
-        samples = flat.float().reshape(len(votes), 1, 1, -1, votes.shape[-1])
+        samples = torch.from_numpy(flat).float().reshape(len(votes), 1, 1, -1, votes.shape[-1])
         ways |= {"majority": lambda: majority(samples), "mean": lambda: mean(samples)}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     results = {}
@@ -106,9 +106,9 @@ def costs(name: str, votes: np.ndarray, num_labels: int, repeats: int, *, alone:
     if alone:
         return name, members, f"{ms['ours']:.1f}", *["–"] * 4, f"{estimate.steps}", "–"
     image, steps = results["theirs"]
-    labels = estimate.posterior.argmax(dim=0) if num_labels > 2 else estimate.posterior[0] >= 0.5
+    labels = estimate.posterior.argmax(axis=0) if num_labels > 2 else estimate.posterior[0] >= 0.5
     reference = SimpleITK.GetArrayFromImage(image).ravel()
-    same = (labels.numpy() == (reference if num_labels > 2 else reference >= 0.5)).mean()
+    same = (labels == (reference if num_labels > 2 else reference >= 0.5)).mean()
     simple = [f"{ms[way]:.1f}" if way in ms else "–" for way in ("majority", "mean")]
     ours = [f"{ms['ours']:.1f}", f"{ms['theirs']:.1f}", f"{ms['theirs'] / ms['ours']:.1f}"]
     return name, members, *ours, *simple, f"{estimate.steps} / {steps}", f"{same:.2%}"
@@ -221,10 +221,10 @@ def phantom(m: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def fused_scores(truth: np.ndarray, votes: np.ndarray) -> list[float]:
     """Dice of single raters, of STAPLE, of STAPLE over the union of all masks, and of the majority."""
-    flat, union = torch.from_numpy(votes.reshape(len(votes), -1)), votes.any(axis=0)
-    whole = binary_staple(flat).posterior[0].numpy().reshape(truth.shape) >= 0.5
+    flat, union = votes.reshape(len(votes), -1), votes.any(axis=0)
+    whole = binary_staple(flat).posterior[0].reshape(truth.shape) >= 0.5
     within = np.zeros_like(truth)
-    within[union] = binary_staple(flat[:, torch.from_numpy(union.ravel())]).posterior[0].numpy() >= 0.5
+    within[union] = binary_staple(flat[:, union.ravel()]).posterior[0] >= 0.5
     single = np.mean([dice(vote > 0, truth) for vote in votes])
     return [float(single), *(dice(mask, truth) for mask in (whole, within, votes.mean(axis=0) >= 0.5))]
 

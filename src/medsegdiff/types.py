@@ -1,18 +1,33 @@
-"""The nouns that pass from stage to stage: geometry, case, batch, condition."""
+"""The nouns that pass from stage to stage: geometry, case, batch, condition; and arrays, of NumPy or PyTorch."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor
+from jaxtyping import Float, Int, Shaped, UInt8
 
+if TYPE_CHECKING:
+    from torch import Tensor as Tensor
+    from torch import device as Device
+else:
+    Tensor = Device = Any  # what has a shape and a type of numbers: who has no tensors needs no torch
+
+Array = Any
+"""Of NumPy, or a tensor: what is written with names that both libraries have serves either."""
 Task = Literal["binary", "exclusive", "regions"]
 """One foreground; K classes of which each pixel has one (class 0 is the background); K regions that may overlap."""
+Modality = Literal["ct", "mr", "natural"]
+"""Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
+Plane = Literal["sagittal", "coronal", "axial"]
+"""Cut across the axis to the right, to the front, upwards."""
+Values = Literal["standard", "unit", "raw"]
+"""Mean 0 and standard deviation 1; 0 … 1, which pictures are as read, volumes divided by 255; as read: pictures 0 … 1,
+volumes in the units of their file."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,7 @@ class Condition:
         return tuple(tensor for part in parts for tensor in part if tensor is not None)
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> Device:
         """Where the tensors are."""
         return self.tensors[0].device
 
@@ -115,3 +130,24 @@ def _changed(part: Tensor | tuple[Tensor, ...] | None, change: Callable[[Tensor]
     if isinstance(part, tuple):
         return tuple(change(tensor) for tensor in part)
     return None if part is None else change(part)
+
+
+def namespace(array: Array) -> ModuleType:
+    """Give the library that an array is of, without importing the other one.
+
+    Args:
+        array: Of NumPy or PyTorch.
+
+    Returns:
+        The module ``numpy`` or ``torch``.
+
+    Example:
+        >>> namespace(np.zeros(3)).__name__
+        'numpy'
+    """
+    return np if isinstance(array, (np.ndarray, np.generic)) else sys.modules["torch"]
+
+
+def on_cpu(array: Shaped[Array, "*s"]) -> Shaped[np.ndarray, "*s"]:
+    """Bring an array to where NumPy can use it."""
+    return array if isinstance(array, np.ndarray) else array.cpu().numpy()

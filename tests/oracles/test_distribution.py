@@ -13,6 +13,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.phantom import PhantomSource, make_lesion
 from medsegdiff.demo import perfect_sampler
 from medsegdiff.errors import ShapeError
+from medsegdiff.metrics.comparison import Comparison
 from medsegdiff.metrics.distribution import (
     agreement,
     d_max,
@@ -23,7 +24,7 @@ from medsegdiff.metrics.distribution import (
     rater_dice,
 )
 from medsegdiff.metrics.overlap import dice, iou
-from medsegdiff.metrics.pairs import Comparison, check_sets, intersections
+from medsegdiff.metrics.pairs import check_sets, intersections
 
 
 def masks(seed: int, number: int, shape: tuple[int, ...] = (5, 4), share: float = 0.4) -> np.ndarray:

@@ -7,13 +7,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from medsegdiff.data.phantom import make_lesion
 from medsegdiff.errors import ConfigError, ShapeError
+from medsegdiff.fusion.dependence import fit_dependence
 from medsegdiff.fusion.expected_dice import decide_in_slabs, largest_expected_dice
 from medsegdiff.fusion.fusers import FUSERS, decide, dice
-from medsegdiff.fusion.protocol import Raters, fit_dependence, protocol_probability, simulated_references
+from medsegdiff.fusion.protocol import Raters, protocol_probability, simulated_references
 from medsegdiff.fusion.structures import decide_structures, decide_volume
 from medsegdiff.io.atomic import make_room
 from medsegdiff.labels import Labels, one_hot
@@ -221,8 +223,21 @@ def test_protocol_probability_is_that_of_simulated_raters(raters: int) -> None:
     p = np.linspace(0, 1, 9)
     drawn = (rng.random((40_000, raters, 9)) < p).mean(axis=1) >= 0.5
     assert protocol_probability(p, raters) == pytest.approx(drawn.mean(axis=0), abs=0.012)
-    with pytest.raises(ConfigError, match="Give 1 or more"):
-        protocol_probability(p, 0)
+
+
+@pytest.mark.parametrize("raters", [2, 3, 10, 51, 1000])
+def test_protocol_probability_is_a_tail_of_the_binomial_distribution(raters: int) -> None:
+    p = np.concatenate([[0, 1e-9, 1], np.random.default_rng(0).random(100)])
+    expected = stats.binom.sf(np.ceil(raters / 2) - 1, raters, p)
+    assert protocol_probability(p, raters) == pytest.approx(expected, rel=1e-9)
+    assert protocol_probability(p.astype(np.float32), raters).dtype == np.float32
+    assert protocol_probability(p.astype(np.float32), raters).max() <= 1
+
+
+@pytest.mark.parametrize(("raters", "told"), [(0, "Give 1 or more"), (1001, "allowed are 1 … 1000")])
+def test_numbers_of_raters_that_make_no_panel_are_refused(raters: int, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        protocol_probability(np.zeros(1), raters)
 
 
 @pytest.mark.parametrize(("raters", "dependence"), [(2, 0.35), (3, 0.8), (4, 0.0), (5, 1.0)])

@@ -86,13 +86,13 @@ def test_shared_votes_and_sums_by_groups_are_the_plain_algorithm(m: int) -> None
     rng = np.random.default_rng(m)
     votes = raters(blob(), rng.uniform(0.6, 0.9, m).tolist(), rng.uniform(0.7, 0.95, m).tolist(), m)
     votes[:, :, :, :20] = blob()[:20]  # there they agree
-    votes = votes.to(torch.uint8).flatten(1)
+    votes = votes.to(torch.uint8).flatten(1).numpy()
     estimate = binary_staple(votes, tolerance=0.0, max_iterations=3)
-    posterior, p, q = plain_staple(votes.numpy(), 3)
+    posterior, p, q = plain_staple(votes, 3)
     assert estimate.steps == 3
     assert np.allclose(estimate.posterior[0], posterior, atol=1e-6)  # kept in 32 bits
-    assert estimate.sensitivity[:, 0].numpy() == pytest.approx(p, abs=1e-12)
-    assert estimate.specificity[:, 0].numpy() == pytest.approx(q, abs=1e-12)
+    assert estimate.sensitivity[:, 0] == pytest.approx(p, abs=1e-12)
+    assert estimate.specificity[:, 0] == pytest.approx(q, abs=1e-12)
 
 
 def plain_multi_label(votes: np.ndarray, num_labels: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,14 +112,14 @@ def test_labels_are_estimated_as_the_plain_algorithm_does(m: int, num_labels: in
     rng = np.random.default_rng(m)
     truth = np.repeat(rng.integers(0, num_labels, 3000), 7)
     votes = np.where(rng.random((m, len(truth))) < 0.4, rng.integers(0, num_labels, (m, len(truth))), truth)
-    estimate = multi_label_staple(torch.from_numpy(votes), num_labels, tolerance=0.0, max_iterations=3)
+    estimate = multi_label_staple(votes, num_labels, tolerance=0.0, max_iterations=3)
     w, theta = plain_multi_label(votes, num_labels, 3)
     assert np.allclose(estimate.posterior, w, atol=1e-6)
     sensitivity = np.stack([np.diagonal(row) for row in theta])
-    assert estimate.sensitivity.numpy() == pytest.approx(sensitivity, abs=1e-6)
+    assert estimate.sensitivity == pytest.approx(sensitivity, abs=1e-6)
     outside = 1 - w
     left_out = np.stack([[(outside[s] * (row != s)).sum() for s in range(num_labels)] for row in votes])
-    assert estimate.specificity.numpy() == pytest.approx(left_out / outside.sum(axis=1), abs=1e-6)
+    assert estimate.specificity == pytest.approx(left_out / outside.sum(axis=1), abs=1e-6)
 
 
 def test_identical_raters_give_that_rater() -> None:

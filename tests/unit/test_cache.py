@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsegdiff.data.cache import CaseFile
-from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import Prepared
 
 
 def make_case(name: str, *, channels: int = 1, side: int = 8, raters: int = 1, ignored: bool = False) -> Prepared:

@@ -13,7 +13,8 @@ import torch
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases
-from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import Prepared
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.metrics.intervals import Stretch

@@ -13,7 +13,8 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, collate
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.open import open_source
-from medsegdiff.data.transforms import Placement, grid_mask
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import grid_mask
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
 from medsegdiff.labels import Labels

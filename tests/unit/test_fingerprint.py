@@ -16,10 +16,10 @@ from medsegdiff.data.dataset import DataInfo, DataSource
 from medsegdiff.data.fingerprint import Fingerprint, fingerprint, fit_window
 from medsegdiff.data.modality import guess_modalities, shown_modalities, told_modalities
 from medsegdiff.data.open import open_source
+from medsegdiff.data.slicing import slices_of
 from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.inputs import read_case
-from medsegdiff.inference.volume import slices_of
 from medsegdiff.labels import Labels
 from medsegdiff.training.plan import plan
 from medsegdiff.training.train import summary, train

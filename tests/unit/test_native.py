@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from medsegdiff import Segmenter
-from medsegdiff.data.transforms import Placement, from_grid
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import from_grid
 from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
-from medsegdiff.inference import native
+from medsegdiff.inference import canvas
+from medsegdiff.inference.canvas import cut
 from medsegdiff.inference.ensemble import Ensemble
-from medsegdiff.inference.native import Restored, Share, cut
+from medsegdiff.inference.native import Restored, Share
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import build_model
@@ -35,7 +37,7 @@ def segmenter(request: pytest.FixtureRequest) -> Segmenter:
 def in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut what is tiny, and put it into files."""
     for name, value in {"STRIP": 4000, "LARGE": 100}.items():
-        monkeypatch.setattr(native, name, value)
+        monkeypatch.setattr(canvas, name, value)
 
 
 def arrays_of(result: Segmentation) -> dict[str, np.ndarray]:
@@ -82,8 +84,8 @@ def test_a_fusion_of_others_sees_all_members_at_once(segmenter: Segmenter, monke
 def test_strips_are_what_restoring_at_once_gives(
     size: tuple[int, int], shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "STRIP", 3 * shape[0] * 10)
-    monkeypatch.setattr(native, "NARROWEST", 4)
+    monkeypatch.setattr(canvas, "STRIP", 3 * shape[0] * 10)
+    monkeypatch.setattr(canvas, "NARROWEST", 4)
     placement = Placement(shape, size, (64, 64))
     drawn = torch.rand(3, 2, 1, 64, 64)
     restored = Restored([Share(Ensemble(drawn, None, drawn[:1], (1.0,)), 1, placement, Mixture())], Labels())
@@ -98,7 +100,7 @@ def test_strips_are_as_large_as_they_may_be(shape: tuple[int, int], per_pixel: i
     cuts = cut(shape, per_pixel=per_pixel)
     assert [column for piece in cuts for column in range(shape[1])[piece]] == list(range(shape[1]))
     widths = [piece.stop - piece.start for piece in cuts]
-    most = max(native.NARROWEST, native.STRIP // shape[0] // per_pixel)
-    assert max(widths) < most + native.NARROWEST
-    assert len(cuts) <= 1 + shape[1] // (most - native.NARROWEST + 1)
-    assert min(widths) >= min(native.NARROWEST, shape[1])
+    most = max(canvas.NARROWEST, canvas.STRIP // shape[0] // per_pixel)
+    assert max(widths) < most + canvas.NARROWEST
+    assert len(cuts) <= 1 + shape[1] // (most - canvas.NARROWEST + 1)
+    assert min(widths) >= min(canvas.NARROWEST, shape[1])

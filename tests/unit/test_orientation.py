@@ -12,7 +12,8 @@ from medsegdiff.data.augment import Augment
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.orientation import orientation_of
-from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import Prepared
 from medsegdiff.inference.walk import MIRRORS, mirrors_of
 from medsegdiff.training.train import oriented
 from tests.makers import disc, small_config

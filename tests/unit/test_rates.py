@@ -12,10 +12,10 @@ import torch
 
 from medsegdiff.fusion.fusers import Fused, staple
 from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.pasting import VolumeRates
 from medsegdiff.inference.record import Record
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
-from medsegdiff.inference.volume import VolumeRates
 from medsegdiff.inference.writer import rates_of
 from medsegdiff.labels import Labels, one_hot
 from medsegdiff.types import Geometry, Task

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.transforms import from_grid, grid_mask, match_channels, normalise, place, prepare, to_grid
+from medsegdiff.data.intensity import match_channels, normalise
+from medsegdiff.data.placement import place
+from medsegdiff.data.slicing import slices_of
+from medsegdiff.data.transforms import from_grid, grid_mask, prepare, to_grid
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
-from medsegdiff.inference.volume import slices_of
 from medsegdiff.types import Case, Geometry
 from tests.makers import as_told, disc, write_png
 
@@ -76,8 +78,8 @@ def test_exclusive_masks_stay_exclusive_and_padding_is_background() -> None:
 def test_normalised_channels_have_mean_0_and_deviation_1_and_constant_ones_are_0() -> None:
     image = np.stack([np.random.default_rng(0).normal(7, 3, (20, 20)), np.full((20, 20), 5.0)])
     out = normalise(image)
-    assert out.mean(dim=(1, 2)).tolist() == pytest.approx([0, 0], abs=1e-5)
-    assert out.std(dim=(1, 2)).tolist() == pytest.approx([1, 0], abs=1e-5)
+    assert out.mean(axis=(1, 2)) == pytest.approx([0, 0], abs=1e-5)
+    assert out.std(axis=(1, 2), ddof=1) == pytest.approx([1, 0], abs=1e-5)
 
 
 def test_values_may_enter_as_the_authors_code_lets_them(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_what_has_another_white_is_not_taken_for_shares_of_it() -> None:
 
 def test_ct_enters_by_its_window_whatever_the_others_do() -> None:
     ct = normalise(np.array([[[0.0, 51.0, 102.0, 255.0]]]), values="raw", modalities=("ct",), window=(0.0, 102.0))
-    assert ct.flatten().tolist() == [-1, 0, 1, 1]
+    assert ct.ravel().tolist() == [-1, 0, 1, 1]
 
 
 def test_a_mask_of_another_size_than_its_image_is_refused() -> None:

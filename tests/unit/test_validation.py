@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 
 from medsegdiff.data.loader import PreparedCases
-from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import Prepared
 from medsegdiff.errors import DataError
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.training.validation import Validator

@@ -17,7 +17,8 @@ from medsegdiff.data.dataset import no_progress
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.open import open_source
-from medsegdiff.data.transforms import Placement, Prepared, place, prepare, to_grid
+from medsegdiff.data.placement import Placement, place
+from medsegdiff.data.transforms import Prepared, prepare, to_grid
 from medsegdiff.data.vanishing import _solid
 from medsegdiff.errors import ConfigError
 from medsegdiff.labels import Labels

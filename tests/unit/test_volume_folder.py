@@ -11,12 +11,13 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from medsegdiff.config.data import DataConfig, Plane
 from medsegdiff.data.inspect import inspect_folder
+from medsegdiff.data.intensity import intensity_of
 from medsegdiff.data.loader import PreparedCases, TrainingStream
 from medsegdiff.data.open import VolumeSource, open_source
-from medsegdiff.data.transforms import intensity_of, prepare
+from medsegdiff.data.slicing import slices_of
+from medsegdiff.data.transforms import prepare
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.inference.inputs import read_case
-from medsegdiff.inference.volume import slices_of
 from medsegdiff.pictures.cases import preview
 from tests.makers import as_told, write_png
 from tests.volumes import save

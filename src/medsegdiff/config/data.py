@@ -7,14 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from medsegdiff.config.base import Component
-
-Modality = Literal["ct", "mr", "natural"]
-"""Hounsfield units; arbitrary units, of MR or ultrasound, say; light."""
-Plane = Literal["sagittal", "coronal", "axial"]
-"""Cut across the axis to the right, to the front, upwards."""
-Values = Literal["standard", "unit", "raw"]
-"""Mean 0 and standard deviation 1; 0 … 1, which pictures are as read, volumes divided by 255; as read: pictures 0 … 1,
-volumes in the units of their file."""
+from medsegdiff.types import Modality as Modality
+from medsegdiff.types import Plane as Plane
+from medsegdiff.types import Values as Values
 
 MaskFolders = Literal["auto", "raters", "structures", "instances"]
 """Drawings of the same by several persons; structures that may overlap; parts of one structure."""

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from medsegdiff.data.transforms import Placement, Prepared
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import Prepared
 
 DTYPES = {"image": np.float32, "mask": np.uint8, "ignored": np.uint8, "lost": np.uint8}
 ALIGNED = 64

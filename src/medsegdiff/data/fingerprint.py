@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 
 from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import SPLITS, DataInfo, DataSource, Track, no_progress
+from medsegdiff.data.intensity import DEFAULT_WINDOW, match_channels
 from medsegdiff.data.modality import guess_modalities, lowest_value, told_modalities
 from medsegdiff.data.open import VolumeSource
 from medsegdiff.data.split import evenly
-from medsegdiff.data.transforms import DEFAULT_WINDOW, match_channels
 from medsegdiff.errors import ConfigError
 from medsegdiff.labels import Labels
 from medsegdiff.seeding import derive_seed

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from medsegdiff.config.data import DataConfig, Modality
 from medsegdiff.data.dataset import DataInfo
-from medsegdiff.data.transforms import DEFAULT_WINDOW
+from medsegdiff.data.intensity import DEFAULT_WINDOW
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.io.image import modality_of
 from medsegdiff.types import Case

@@ -13,11 +13,11 @@ from jaxtyping import Float
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, DataSource, Layout, Listing, Track, no_progress
+from medsegdiff.data.intensity import intensity_of
 from medsegdiff.data.masks import Stored, missing_structures
 from medsegdiff.data.scan import check_grids, no_masks, passed_over, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
-from medsegdiff.data.transforms import intensity_of
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.image import read_channels
 from medsegdiff.registry import Entry

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
-from medsegdiff.config.data import Plane
+from medsegdiff.data.intensity import intensity_of
+from medsegdiff.io.arrays import image_key
 from medsegdiff.io.image import canonical_geometry, canonical_view, native_axis
-from medsegdiff.types import Case, Geometry
+from medsegdiff.types import Case, Geometry, Plane
 
 AXES: dict[Plane, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 """Plane → the axis of a canonical (right, front, up) volume that counts its slices."""
@@ -118,3 +119,14 @@ def common_plane(geometries: Iterable[Geometry], asked: Plane | Literal["auto"] 
     thickest = max(AXES, key=lambda plane: spacing[AXES[plane]])
     _, second, most = sorted(spacing)
     return thickest if most > CLEARLY * second else "axial"
+
+
+def slices_of(
+    volume: Case, plane: Plane | Literal["auto"], *, shared_noise: bool, neighbours: int = 0
+) -> Iterator[Case]:
+    """Cut a volume into pictures."""
+    slicing, key = Slicing.of(volume.geometry, plane), image_key(volume.image)
+    intensity = intensity_of(slicing.turned(volume.image))
+    for index, name in enumerate(slicing.names(volume.name)):
+        case = slicing.case(name, volume.image, index, intensity=intensity, neighbours=neighbours)
+        yield replace(case, key=key if shared_noise else f"{key}/{index}")

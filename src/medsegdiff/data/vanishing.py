@@ -9,8 +9,9 @@ from torch import Tensor
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.masks import Masks
+from medsegdiff.data.placement import place
 from medsegdiff.data.slicing import Slicing
-from medsegdiff.data.transforms import place, to_grid
+from medsegdiff.data.transforms import to_grid
 from medsegdiff.errors import some
 from medsegdiff.types import Geometry
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Integer
 
-from medsegdiff.arrays import namespace
+from medsegdiff.types import Array, namespace
 
 Word = Any
 """Integers in [0, 2^32): Python's, or an array or a tensor of 64-bit ones."""
@@ -68,7 +68,9 @@ def philox(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]) -> tu
     return c0, c1, c2, c3
 
 
-def box_muller(radius: Integer[Any, "*n"], angle: Integer[Any, "*n"]) -> tuple[Float[Any, "*n"], Float[Any, "*n"]]:
+def box_muller(
+    radius: Integer[Array, "*n"], angle: Integer[Array, "*n"]
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     """Make two standard normal numbers of two words.
 
     Args:
@@ -127,8 +129,8 @@ def laid_out(addresses: Sequence[tuple[int, int]], *, draw: int, stream: int) ->
 
 
 def normal(
-    words: Int[Any, "n 5"], shape: Sequence[int], *, xp: ModuleType, at_once: int, **where: Any
-) -> Float[Any, "n ..."]:
+    words: Int[Array, "n 5"], shape: Sequence[int], *, xp: ModuleType, at_once: int, **where: Any
+) -> Float[Array, "n ..."]:
     """Draw noise in either library, block by block.
 
     Args:

@@ -20,15 +20,15 @@ from torch import Tensor
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.data.phantom import PhantomSource, make_lesion, write_phantom
-from medsegdiff.data.slicing import Slicing
+from medsegdiff.data.placement import place
+from medsegdiff.data.slicing import Slicing, slices_of
 from medsegdiff.data.split import evenly
-from medsegdiff.data.transforms import place, prepare, to_grid
+from medsegdiff.data.transforms import prepare, to_grid
 from medsegdiff.doctor.report import Finding
 from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.inputs import find_inputs, read_case
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.inference.volume import slices_of
 from medsegdiff.metrics.distribution import agreement
 from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
 from medsegdiff.training.run import Run

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
 from medsegdiff.errors import ConfigError, DataError
@@ -152,8 +151,7 @@ def score_subsets(tables: Sequence[VoteTable], subsets: Subsets, *, fusion: str)
 
 
 def _mean_dice(tables: Sequence[VoteTable], chosen: Int[np.ndarray, " n"], fusion: str) -> float:
-    rows = torch.from_numpy(chosen)
-    return float(np.mean([value for table in tables for value in dice_of(table, fused(table, rows, fusion))]))
+    return float(np.mean([value for table in tables for value in dice_of(table, fused(table, chosen, fusion))]))
 
 
 def pool(scores: Sequence[Scores]) -> Curve:

@@ -133,15 +133,15 @@ def staple(
     if prior is not None and not 0 < prior < 1:
         raise ValueError(f"prior is {prior}; it must lie between 0 and 1. None takes the mean of the votes.")
     m, b, k, h, w = samples.shape
-    samples = samples.cpu()  # double precision, and loops that ask for numbers: not for an accelerator
+    drawn = samples.cpu().numpy()  # double precision, and loops that ask for numbers: not for an accelerator
     if exclusive:
-        labels = argmax_channels(samples, dim=2).flatten(2)  # (m, b, h*w)
+        labels = argmax_channels(drawn, dim=2).reshape(m, b, h * w)
         estimate = partial(multi_label_staple, num_labels=k, tolerance=tolerance, max_iterations=max_iterations)
-        estimates = [estimate(image) for image in labels.unbind(1)]
+        estimates = [estimate(image) for image in labels.swapaxes(0, 1)]
     else:
-        votes = (samples >= 0.5).to(torch.uint8).reshape(m, b * k, h * w)
+        votes = (drawn >= 0.5).astype(np.uint8).reshape(m, b * k, h * w)
         estimate = partial(binary_staple, prior=prior, tolerance=tolerance, max_iterations=max_iterations)
-        estimates = [estimate(channel) for channel in votes.unbind(1)]
+        estimates = [estimate(channel) for channel in votes.swapaxes(0, 1)]
     return _gather(estimates, (b, k, h, w))
 
 
@@ -243,9 +243,9 @@ def _gather(estimates: list[Estimate], shape: tuple[int, int, int, int]) -> Fuse
     b, k, _, _ = shape
 
     def rates(name: str) -> Tensor:
-        by_estimate = torch.stack([getattr(e, name) for e in estimates], dim=1)  # (m, b or b*k, k or 1)
-        return by_estimate.reshape(-1, b, k).float()
+        by_estimate = np.stack([getattr(e, name) for e in estimates], axis=1)  # (m, b or b*k, k or 1)
+        return torch.from_numpy(by_estimate.reshape(-1, b, k)).float()
 
-    posterior = torch.stack([e.posterior for e in estimates]).reshape(shape)
+    posterior = torch.from_numpy(np.stack([e.posterior for e in estimates])).reshape(shape)
     converged = all(e.converged for e in estimates)
-    return Fused(posterior.float(), rates("sensitivity"), rates("specificity"), converged)
+    return Fused(posterior, rates("sensitivity"), rates("specificity"), converged)

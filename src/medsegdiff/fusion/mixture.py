@@ -13,9 +13,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from medsegdiff.config.base import Component
+from medsegdiff.fusion.mixing import LEAST, mixed, scaled
 
-LEAST = 1e-6
-"""Distance that probabilities keep from 0 and 1, so that no log-odds are infinite."""
 BOUNDS = {"weight": (0.0, 1.0), "slope": (0.2, 5.0), "offset": (-4.0, 4.0)}
 STARTS = (0.0, 0.5, 1.0)
 """Weights of the anchor from which the fit begins: the parts themselves, unchanged, are among them."""
@@ -57,12 +56,12 @@ class Mixture(Component):
         Returns:
             Probabilities.
         """
-        mixed = _mixed(anchor, expected, self.weight)
+        both = mixed(anchor, expected, self.weight)
         a, c = (
-            torch.tensor(values or (rest,) * len(mixed), dtype=mixed.dtype, device=mixed.device)
+            torch.tensor(values or (rest,) * len(both), dtype=both.dtype, device=both.device)
             for values, rest in ((self.slopes, 1.0), (self.offsets, 0.0))
         )
-        return scaled(mixed, a, c, exclusive=exclusive)
+        return scaled(both, a, c, exclusive=exclusive)
 
     def nearest(self, times: Sequence[float]) -> int:
         """Find the time whose expectation counts.
@@ -74,26 +73,6 @@ class Mixture(Component):
             Its index.
         """
         return 0 if self.time is None else int(np.argmin([abs(t - self.time) for t in times]))
-
-
-def scaled(
-    p: Float[Tensor, "k *s"], slopes: Float[Tensor, " k"], offsets: Float[Tensor, " k"], *, exclusive: bool
-) -> Float[Tensor, "k *s"]:
-    """Scale log-odds (of exclusive classes: logarithms), and make probabilities of them again.
-
-    Args:
-        p: In [0, 1], by channel.
-        slopes: a.
-        offsets: c.
-        exclusive: Whether the channels are classes of which each pixel has one.
-
-    Returns:
-        Probabilities.
-    """
-    p = p.clamp(LEAST, 1 - LEAST)
-    shape = (-1, *(1,) * (p.ndim - 1))
-    terms = slopes.reshape(shape) * (p.log() if exclusive else p.logit()) + offsets.reshape(shape)
-    return terms.softmax(dim=0) if exclusive else terms.sigmoid()
 
 
 def log_score(p: Float[Tensor, "k *s"], share: Float[Tensor, "k *s"], *, exclusive: bool) -> Float[Tensor, ""]:
@@ -151,13 +130,9 @@ def fit_mixture(
     best = min(found, key=lambda pair: pair[1])[0] if found else Mixture()
     at_time = expected[best.nearest(times)].double()
     if found and len(rows) < len(share):
-        best = _for_all(best, rows, _mixed(known, at_time[rows], best.weight), channels=len(share), exclusive=exclusive)
+        best = _for_all(best, rows, mixed(known, at_time[rows], best.weight), channels=len(share), exclusive=exclusive)
     mixture = best(None if anchor is None else anchor.double(), at_time, exclusive=exclusive)
     return best, float(log_score(mixture, share.double(), exclusive=exclusive))
-
-
-def _mixed(anchor: Tensor | None, expected: Tensor, weight: Any) -> Tensor:
-    return expected if anchor is None else weight * anchor + (1 - weight) * expected
 
 
 def _for_all(
@@ -181,8 +156,8 @@ def _fitted(
 
     def score(values: np.ndarray) -> tuple[float, np.ndarray]:
         at = torch.tensor(values, dtype=torch.float64, requires_grad=True)
-        mixed = _mixed(known, expected, at[0])
-        loss = log_score(scaled(mixed, at[1 : 1 + k], at[1 + k :], exclusive=exclusive), share, exclusive=exclusive)
+        both = mixed(known, expected, at[0])
+        loss = log_score(scaled(both, at[1 : 1 + k], at[1 + k :], exclusive=exclusive), share, exclusive=exclusive)
         (slope,) = torch.autograd.grad(loss, at)
         return float(loss.detach()), slope.numpy()
 

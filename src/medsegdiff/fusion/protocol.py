@@ -12,16 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize_scalar
-from scipy.stats import binom
 
 from medsegdiff.errors import ConfigError
 from medsegdiff.seeding import derive_seed
 
+MOST_RATERS = 1000
+"""Of whom panels can be counted in double precision."""
 MOST = 60
 """Simulated references: their votes fit into one number of 64 bits."""
-LEAST = 1e-6
-"""Distance that probabilities keep from 0 and 1, so that no logarithm is infinite."""
 
 
 @dataclass(frozen=True)
@@ -81,28 +79,6 @@ class Raters:
         return np.concatenate([apart, votes]), np.repeat(shares, (len(apart), len(votes)))
 
 
-def fit_dependence(p: Float[np.ndarray, " n"], reference: Bool[np.ndarray, " n"], *, raters: int) -> float:
-    """Find how far raters draw alike: the ρ with the best log score, which is convex in it.
-
-    Args:
-        p: How probable a rater draws each pixel, calibrated.
-        reference: Whether it is in the majority.
-        raters: R.
-
-    Returns:
-        ρ, 0 … 1; 0 for one rater.
-    """
-    if raters == 1:
-        return 0.0
-    apart = protocol_probability(p, raters)
-
-    def score(dependence: float) -> float:
-        told = np.clip(apart + dependence * (p - apart), LEAST, 1 - LEAST)
-        return float(-np.mean(np.log(np.where(reference, told, 1 - told))))
-
-    return round(float(minimize_scalar(score, bounds=(0, 1), method="bounded").x), 4)
-
-
 def simulated_references(
     votes: Bool[np.ndarray, "m *s"], *, raters: int, most: int = MOST
 ) -> Bool[np.ndarray, "m2 *s"]:
@@ -144,7 +120,11 @@ def protocol_probability(p: Float[np.ndarray, "*s"], raters: int) -> Float[np.nd
         ConfigError: If there is no rater.
     """
     _check(raters)
-    return p if raters == 1 else np.asarray(binom.sf(math.ceil(raters / 2) - 1, raters, p), p.dtype)
+    if raters == 1:
+        return p
+    exact = p.astype(np.float64)
+    some = (math.comb(raters, k) * exact**k * (1 - exact) ** (raters - k) for k in range(-(-raters // 2), raters + 1))
+    return np.asarray(sum(some), p.dtype).clip(0, 1)
 
 
 def _panels(num_samples: int, raters: int, most: int) -> Int[np.ndarray, "m2 r"]:
@@ -165,3 +145,5 @@ def _panels(num_samples: int, raters: int, most: int) -> Int[np.ndarray, "m2 r"]
 def _check(raters: int) -> None:
     if raters < 1:
         raise ConfigError(f"raters is {raters}; a reference has one rater at least. Give 1 or more.")
+    if raters > MOST_RATERS:
+        raise ConfigError(f"raters is {raters}; allowed are 1 … {MOST_RATERS}.")

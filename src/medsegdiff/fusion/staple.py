@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from jaxtyping import Float, Integer
-from torch import Tensor
 
 from medsegdiff.fusion.votes import Votes
 
 LIMIT = 1e-7
 """Distance that probabilities keep from 0 and 1, so that no logarithm is infinite."""
+LARGEST = 700.0
+"""Log-odds against a foreground whose exponential is still a number."""
 START = 0.99999
 """Sensitivity and specificity before the first step."""
 
@@ -23,34 +24,34 @@ START = 0.99999
 class Estimate:
     """The hidden truth, and how well each sample sees it."""
 
-    of_votes: Float[Tensor, "k p"]
+    of_votes: Float[np.ndarray, "k p"]
     """Probability of each channel where samples vote so."""
     votes: Votes
     """What they vote, and at which pixels."""
-    sensitivity: Float[Tensor, "m k"]
-    specificity: Float[Tensor, "m k"]
+    sensitivity: Float[np.ndarray, "m k"]
+    specificity: Float[np.ndarray, "m k"]
     converged: bool
     steps: int
     """Of expectation-maximisation."""
 
     @property
-    def posterior(self) -> Float[Tensor, "k n"]:
+    def posterior(self) -> Float[np.ndarray, "k n"]:
         """Probability of each channel at each pixel."""
-        return self.of_votes.index_select(1, self.votes.of_pixel)
+        return self.of_votes[:, self.votes.of_pixel]
 
     @property
-    def held(self) -> Float[Tensor, " k"]:
+    def held(self) -> Float[np.ndarray, " k"]:
         """Pixels of each channel, by its probability."""
-        return self.of_votes.double() @ self.votes.count
+        return self.of_votes.astype(np.float64) @ self.votes.count
 
 
 def binary_staple(
-    votes: Integer[Tensor, "m n"],
+    votes: Integer[np.ndarray, "m n"],
     *,
     prior: float | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
-    weight: Float[Tensor, " n"] | None = None,
+    weight: Float[np.ndarray, " n"] | None = None,
 ) -> Estimate:
     r"""Estimate a foreground that m samples have voted on.
 
@@ -75,41 +76,45 @@ def binary_staple(
     packed = Votes.of(votes, 2, weight)
     m, n = len(votes), packed.count.sum()
     tally = packed.totals(packed.count[None])[0]  # (m, 2): how many pixels each sample leaves out, and finds
-    f = tally[:, 1].sum() / (m * n) if prior is None else torch.tensor(prior, dtype=torch.float64)
-    prior_odds = torch.logit(f.clamp(LIMIT, 1 - LIMIT))
-    rates = torch.full((2, m), START, dtype=torch.float64)  # p and q
+    f = np.clip(tally[:, 1].sum() / (m * n) if prior is None else prior, LIMIT, 1 - LIMIT)
+    prior_odds = np.log(f / (1 - f))
+    rates = np.full((2, m), START)  # p and q
     converged, steps = False, 0
     while not converged and steps < max_iterations:
-        w = torch.sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
+        w = _sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
         found = packed.totals((w * packed.count)[None])[0]  # (m, 2): foreground left out, and found
-        hit, foreground = torch.stack([found[:, 1], tally[:, 0] - found[:, 0]]), found[0].sum()
-        next_rates = _shares(hit, torch.stack([foreground, n - foreground]), rates)
-        moved = (next_rates - rates).abs().max()
+        hit, foreground = np.stack([found[:, 1], tally[:, 0] - found[:, 0]]), found[0].sum()
+        next_rates = _shares(hit, np.stack([foreground, n - foreground]), rates)
+        moved = np.abs(next_rates - rates).max()
         rates, converged, steps = next_rates, bool(moved <= tolerance), steps + 1
-    w = torch.sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
+    w = _sigmoid(prior_odds + packed.sums(_log_ratios(rates))[0])
     sensitivity, specificity = rates[..., None]
-    return Estimate(w.float()[None], packed, sensitivity, specificity, converged, steps)
+    return Estimate(w.astype(np.float32)[None], packed, sensitivity, specificity, converged, steps)
 
 
-def _log_ratios(rates: Tensor) -> Tensor:
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x.clip(min=-LARGEST)))
+
+
+def _log_ratios(rates: np.ndarray) -> np.ndarray:
     """Compute how much each sample's 0, and its 1, speaks for foreground (1, m, 2): log of the ratio of likelihoods."""
-    (log_p, log_q), (log_not_p, log_not_q) = torch.log(rates), torch.log1p(-rates)
-    return torch.stack([log_not_p - log_q, log_p - log_not_q], dim=1)[None]
+    (log_p, log_q), (log_not_p, log_not_q) = np.log(rates), np.log1p(-rates)
+    return np.stack([log_not_p - log_q, log_p - log_not_q], axis=1)[None]
 
 
-def _shares(hit: Tensor, total: Tensor, before: Tensor) -> Tensor:
+def _shares(hit: np.ndarray, total: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Divide (2, m) by (2,); where there is nothing to divide (all votes empty, say), nothing is learned."""
-    shares = (hit / total.clamp(min=LIMIT)[:, None]).clamp(LIMIT, 1 - LIMIT)
-    return torch.where(total[:, None] < LIMIT, before, shares)
+    shares = (hit / total.clip(min=LIMIT)[:, None]).clip(LIMIT, 1 - LIMIT)
+    return np.where(total[:, None] < LIMIT, before, shares)
 
 
 def multi_label_staple(
-    votes: Integer[Tensor, "m n"],
+    votes: Integer[np.ndarray, "m n"],
     num_labels: int,
     *,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
-    weight: Float[Tensor, " n"] | None = None,
+    weight: Float[np.ndarray, " n"] | None = None,
 ) -> Estimate:
     r"""Estimate a label map that m samples have voted on.
 
@@ -131,28 +136,33 @@ def multi_label_staple(
     """
     packed = Votes.of(votes, num_labels, weight)
     m, n = len(votes), packed.count.sum()
-    own = torch.eye(num_labels, dtype=torch.float64)
-    tally = packed.sums(own[:, None].expand(-1, m, -1))  # (K, p): votes for each label
-    prior = (tally @ packed.count / (m * n)).clamp(min=LIMIT)
-    w = own[:, tally.argmax(dim=0)]
+    own = np.eye(num_labels)
+    tally = packed.sums(np.repeat(own[:, None], m, axis=1))  # (K, p): votes for each label
+    prior = (tally @ packed.count / (m * n)).clip(min=LIMIT)
+    w = own[:, tally.argmax(axis=0)]
     theta, converged, steps = _confusion(packed, w), False, 0
     while not converged and steps < max_iterations:
-        w = torch.softmax(torch.log(prior)[:, None] + packed.sums(torch.log(theta)), dim=0)
+        w = _softmax(np.log(prior)[:, None] + packed.sums(np.log(theta)))
         next_theta = _confusion(packed, w)
-        moved = (next_theta - theta).abs().max()
+        moved = np.abs(next_theta - theta).max()
         theta, converged, steps = next_theta, bool(moved <= tolerance), steps + 1
-    return Estimate(w.float(), packed, *_rates(theta, w @ packed.count / n), converged, steps)
+    return Estimate(w.astype(np.float32), packed, *_rates(theta, w @ packed.count / n), converged, steps)
 
 
-def _confusion(packed: Votes, w: Tensor) -> Tensor:
+def _softmax(x: np.ndarray) -> np.ndarray:
+    odds = np.exp(x - x.max(axis=0))
+    return np.asarray(odds / odds.sum(axis=0))
+
+
+def _confusion(packed: Votes, w: np.ndarray) -> np.ndarray:
     """Estimate θ (true, m, said) from the votes and the weights of the true labels (K, p)."""
     weight = w * packed.count
-    total = weight.sum(dim=1)[:, None, None].clamp(min=LIMIT**2)
-    return (packed.totals(weight) / total).clamp(LIMIT, 1 - LIMIT)
+    total = weight.sum(axis=1)[:, None, None].clip(min=LIMIT**2)
+    return np.asarray(packed.totals(weight) / total).clip(LIMIT, 1 - LIMIT)
 
 
-def _rates(theta: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def _rates(theta: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Read sensitivity and specificity of each label from the confusion matrices and the labels' shares."""
-    sensitivity = theta.diagonal(dim1=0, dim2=2)  # (m, K)
-    said_though_other = torch.einsum("smr,s->mr", theta, share) - sensitivity * share
-    return sensitivity, 1 - said_though_other / (1 - share).clamp(min=LIMIT)
+    sensitivity = theta.diagonal(axis1=0, axis2=2)  # (m, K)
+    said_though_other = np.einsum("smr,s->mr", theta, share) - sensitivity * share
+    return sensitivity, 1 - said_though_other / (1 - share).clip(min=LIMIT)

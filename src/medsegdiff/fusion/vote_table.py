@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.fusion.fusers import FUSERS
@@ -25,13 +24,13 @@ SLAB = 1 << 22
 class VoteTable:
     """A case as a table: pixels on which all members vote alike are one column."""
 
-    labels: UInt8[Tensor, "m p"]
+    labels: UInt8[np.ndarray, "m p"]
     """What each member says: 0, or 1 … k for a structure."""
-    pixels: Float[Tensor, " p"]
+    pixels: Float[np.ndarray, " p"]
     """How many pixels each column stands for."""
-    scored: Float[Tensor, " p"]
+    scored: Float[np.ndarray, " p"]
     """How many of them count: those that somebody labelled."""
-    truth: Float[Tensor, "k p"]
+    truth: Float[np.ndarray, "k p"]
     """How many of these are of each structure in the reference."""
     exclusive: bool
     """Whether labels are fused as classes that exclude each other; else there is one structure."""
@@ -94,30 +93,31 @@ def tabulate(
         parts.append(_counted(labels[:, *part], reference[:, *part] & scored, scored))
         release(labels)
     labels_of_parts, *counts = zip(*parts, strict=True)
-    return VoteTable(*_collapsed(torch.cat(labels_of_parts, dim=1), *(torch.cat(c, dim=-1) for c in counts)), exclusive)
+    joined = _collapsed(np.concatenate(labels_of_parts, axis=1), *(np.concatenate(c, axis=-1) for c in counts))
+    return VoteTable(*joined, exclusive)
 
 
-Columns = tuple[Tensor, Tensor, Tensor, Tensor]
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """The first four fields of `VoteTable`."""
 
 
 def _counted(labels: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> Columns:
-    table = torch.from_numpy(np.ascontiguousarray(labels.reshape(len(labels), -1)))
-    counts = [torch.from_numpy(a.astype(np.float64)) for a in (scored.reshape(-1), truth.reshape(len(truth), -1))]
-    return _collapsed(table, torch.ones_like(counts[0]), *counts)
+    table = np.ascontiguousarray(labels.reshape(len(labels), -1))
+    counts = [a.astype(np.float64) for a in (scored.reshape(-1), truth.reshape(len(truth), -1))]
+    return _collapsed(table, np.ones_like(counts[0]), *counts)
 
 
-def _collapsed(labels: Tensor, pixels: Tensor, scored: Tensor, truth: Tensor) -> Columns:
+def _collapsed(labels: np.ndarray, pixels: np.ndarray, scored: np.ndarray, truth: np.ndarray) -> Columns:
     """Join the columns that are alike."""
     packed = Votes.of(labels, len(truth) + 1, pixels)
 
-    def total(counts: Tensor) -> Tensor:
-        return torch.bincount(packed.of_pixel, weights=counts, minlength=len(packed.count))
+    def total(counts: np.ndarray) -> np.ndarray:
+        return np.bincount(packed.of_pixel, counts, len(packed.count))
 
-    return packed.labels, packed.count, total(scored), torch.stack([total(t) for t in truth])
+    return packed.labels, packed.count, total(scored), np.stack([total(t) for t in truth])
 
 
-def fused(votes: VoteTable, chosen: Int[Tensor, " n"], fusion: str) -> Int[Tensor, " p"]:
+def fused(votes: VoteTable, chosen: Int[np.ndarray, " n"], fusion: str) -> Int[np.ndarray, " p"]:
     """Fuse some members, as `medsegdiff.fusion.fusers` does with all pixels.
 
     Args:
@@ -134,12 +134,13 @@ def fused(votes: VoteTable, chosen: Int[Tensor, " n"], fusion: str) -> Int[Tenso
     elif fusion == "staple":
         probability = multi_label_staple(labels, num_labels, weight=votes.pixels).posterior
     else:
-        samples = one_hot(labels[:, None].long(), num_labels) if votes.exclusive else labels[:, None, None].float()
-        probability = FUSERS[fusion].factory(samples[:, None], exclusive=votes.exclusive).probability[0, :, 0]
-    return argmax_channels(probability, dim=0) if votes.exclusive else (probability[0] >= 0.5).long()
+        drawn = torch.from_numpy(labels[:, None].astype(np.int64))
+        samples = one_hot(drawn, num_labels) if votes.exclusive else drawn[:, None].float()
+        probability = FUSERS[fusion].factory(samples[:, None], exclusive=votes.exclusive).probability[0, :, 0].numpy()
+    return argmax_channels(probability, dim=0) if votes.exclusive else (probability[0] >= 0.5).astype(np.int64)
 
 
-def dice_of(votes: VoteTable, labels: Int[Tensor, " p"]) -> list[float]:
+def dice_of(votes: VoteTable, labels: Int[np.ndarray, " p"]) -> list[float]:
     """Compute Dice from the columns that have a label.
 
     Args:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
 
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.staple import Estimate, binary_staple, multi_label_staple
@@ -48,20 +46,20 @@ def staple_whole(
     """
     shape, regions = members.shape[1:], labels.task == "regions"
     channels = members.swapaxes(0, 1) if regions else members[None]
-    votes = [torch.from_numpy(np.ascontiguousarray(channel).reshape(len(members), -1)) for channel in channels]
+    votes = [channel.reshape(len(members), -1) for channel in channels]
     if labels.exclusive:
         estimates = [multi_label_staple(votes[0], len(labels.classes))]
     else:
         estimates = [binary_staple(channel) for channel in votes]
     masks = [_decided(estimate, labels).reshape(shape[int(regions) :]) for estimate in estimates]
 
-    def joined(values: Callable[[Estimate], Tensor]) -> np.ndarray:
-        return torch.cat([values(estimate) for estimate in estimates], dim=-1).numpy()
+    def joined(values: Callable[[Estimate], np.ndarray]) -> np.ndarray:
+        return np.concatenate([values(estimate) for estimate in estimates], axis=-1)
 
     return DecidedWhole(
         mask=np.stack(masks) if regions else masks[0],
-        sensitivity=joined(lambda estimate: estimate.sensitivity.float()),
-        specificity=joined(lambda estimate: estimate.specificity.float()),
+        sensitivity=joined(lambda estimate: estimate.sensitivity.astype(np.float32)),
+        specificity=joined(lambda estimate: estimate.specificity.astype(np.float32)),
         held=joined(lambda estimate: estimate.held),
         converged=all(estimate.converged for estimate in estimates),
     )
@@ -93,5 +91,5 @@ WHOLE = {"staple": staple_whole, "dice": dice_whole}
 def _decided(estimate: Estimate, labels: Labels) -> UInt8[np.ndarray, " n"]:
     """Decide by votes, then give each pixel what its votes say."""
     of_votes = estimate.of_votes
-    decided = labels.decide(of_votes) if labels.exclusive else (of_votes[0] >= 0.5).to(torch.uint8).numpy()
-    return decided[estimate.votes.of_pixel.numpy()]
+    decided = labels.decide(of_votes) if labels.exclusive else (of_votes[0] >= 0.5).astype(np.uint8)
+    return decided[estimate.votes.of_pixel]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from medsegdiff.inference.uncertainty import entropy_of
 from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import Labels
+from medsegdiff.types import Array, namespace, on_cpu
 
 SLAB = 1 << 22
 """Pixels that are looked at together."""
@@ -34,14 +33,15 @@ class Certainty:
     pixels: int
 
     @classmethod
-    def of(cls, probability: Float[Tensor, "k *s"], labels: Labels) -> Certainty:
+    def of(cls, probability: Float[Array, "k *s"], labels: Labels) -> Certainty:
         """Sum up what lies in memory."""
-        p = probability[labels.foreground].double().flatten(start_dim=1)
+        xp = namespace(probability)
+        p = xp.asarray(probability[labels.foreground], dtype=xp.float64).reshape(len(labels.structures), -1)
         p = p * (p >= LEAST)
-        drawn = p >= 0.5
-        total, inside, count = (of.sum(dim=1).cpu().numpy() for of in (p, p * drawn, drawn.double()))
+        drawn = xp.asarray(p >= 0.5, dtype=xp.float64)
+        total, inside, count = (on_cpu(of.sum(1)) for of in (p, p * drawn, drawn))
         entropy = entropy_of(probability, exclusive=labels.exclusive)
-        return cls(total, inside, count, float(entropy.double().sum()), p.shape[1])
+        return cls(total, inside, count, float(entropy.sum(dtype=xp.float64)), p.shape[1])
 
     @classmethod
     def of_array(cls, probability: Float[np.ndarray, "k *s"], labels: Labels, *, slab: int = SLAB) -> Certainty:
@@ -52,7 +52,7 @@ class Certainty:
         parts = []
         for start in range(0, length, step):
             cut = probability[(slice(None),) * axis + (slice(start, start + step),)]
-            parts.append(cls.of(torch.from_numpy(np.asarray(cut, np.float32)), labels))
+            parts.append(cls.of(np.asarray(cut, np.float32), labels))
             release(probability)
         return sum(parts[1:], parts[0])
 

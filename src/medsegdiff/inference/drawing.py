@@ -20,11 +20,11 @@ from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, unt
 from medsegdiff.inference.batching import BatchSize, attempted
 from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
-from medsegdiff.inference.inputs import image_key
-from medsegdiff.inference.native import Fusing, Restored, Share, fused_mask
-from medsegdiff.inference.parts import Part, part_of
+from medsegdiff.inference.native import Fusing, Restored, Share, fused_mask, part_of
+from medsegdiff.inference.parts import Part
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained
+from medsegdiff.io.arrays import image_key
 from medsegdiff.types import Case
 
 Refused = Callable[[Case, MedSegDiffError], None]

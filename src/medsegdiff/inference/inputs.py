@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections import Counter, defaultdict
@@ -10,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from torch import Tensor
 
 from medsegdiff.config.data import DataConfig
@@ -19,11 +17,11 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.scan import passed_over
 from medsegdiff.data.split import names_in, resolve
-from medsegdiff.errors import DataError, ShapeError, some
+from medsegdiff.errors import DataError, some
+from medsegdiff.io.arrays import channels_first, check_image, image_key
 from medsegdiff.io.image import read_channels, read_geometry
 from medsegdiff.io.listing import SUFFIXES, in_words, is_series, list_images
 from medsegdiff.io.names import image_name
-from medsegdiff.io.raster import check_image, scale_by_type
 from medsegdiff.types import Case, Geometry
 
 log = logging.getLogger(__name__)
@@ -159,27 +157,7 @@ def read_case(image: ImageLike, number: int = 0) -> Case:
     if isinstance(image, CaseFiles):
         pixels, geometry = read_channels(image.images)
         return Case(image.name, pixels, None, geometry)
-    pixels = _channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
+    pixels = channels_first(np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image))
     check_image(pixels, f"image {number}")
     name = f"image_{number}_{image_key(pixels)[:8]}"
     return Case(name, pixels, None, Geometry(shape=pixels.shape[1:], spacing=(1.0, 1.0)))
-
-
-def _channels_first(pixels: np.ndarray) -> Float[np.ndarray, "c h w"]:
-    """Bring (h w), (h w 3) or (c h w) to (c h w)."""
-    if pixels.ndim == 2:
-        pixels = pixels[None]
-    elif pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.shape[0] not in (1, 3):
-        pixels = pixels.transpose(2, 0, 1)
-    if pixels.ndim != 3:
-        raise ShapeError(f"An image has the shape {pixels.shape}; allowed are (h, w), (h, w, 3) and (c, h, w).")
-    return scale_by_type(pixels)
-
-
-def image_key(image: Float[np.ndarray, "c *s"]) -> str:
-    """Name an image by its pixels, so that its noise is the same under any file name and in any order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for channel in image:
-        for part in channel:  # a row, or a plane of a volume: never a copy of all of it
-            digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from medsegdiff.data.transforms import Placement, from_grid
+from medsegdiff.data.placement import Placement
+from medsegdiff.data.transforms import from_grid
 from medsegdiff.fusion.fusers import FUSERS, Decided, decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.whole import WHOLE, DecidedWhole
 from medsegdiff.hardware import exact_dtype
+from medsegdiff.inference.canvas import Canvas, cut
+from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.ensemble import Ensemble
-from medsegdiff.io.atomic import make_room, release
+from medsegdiff.inference.parts import Part
+from medsegdiff.inference.uncertainty import Uncertainty, uncertainty_of
 from medsegdiff.labels import Labels
 
-STRIP = 1 << 23
-"""Values in a strip, of all members and channels."""
-NARROWEST = 16
-"""Columns of a strip: as many values as processors take at once, so that none is rounded otherwise than at once."""
-LARGE = 1 << 26
-"""Bytes of an array above which it lies in a temporary file."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,46 +139,6 @@ def _together(strips: Sequence[Strip], order: Sequence[int]) -> Strip:
     )
 
 
-def cut(native: tuple[int, int], *, per_pixel: int) -> list[slice]:
-    """Cut columns into strips, as few as their size allows; only the last one is no multiple of the narrowest."""
-    height, width = native
-    step = max(1, STRIP // (height * per_pixel * NARROWEST)) * NARROWEST
-    starts = range(0, max(width - NARROWEST, 0) + 1, step)
-    return list(itertools.starmap(slice, itertools.pairwise([*starts, width])))
-
-
-class Canvas:
-    """Arrays of a whole picture by name, put together of strips; what is large lies in temporary files."""
-
-    def __init__(self, width: int) -> None:
-        """Start with none."""
-        self.width = width
-        self.arrays: dict[str, Shaped[np.ndarray, "..."]] = {}
-
-    def paste(self, columns: slice, **parts: Shaped[np.ndarray, "..."] | None) -> None:
-        """Take in some columns of arrays; an array that is whole already stays as it is."""
-        for name, part in parts.items():
-            if part is None:
-                continue
-            if part.shape[-1] == self.width:
-                self.arrays[name] = part
-                continue
-            if name not in self.arrays:
-                self.arrays[name] = _room((*part.shape[:-1], self.width), part.dtype)
-            self.arrays[name][..., columns] = part
-        release(*self.arrays.values())
-
-    def __getitem__(self, name: str) -> Shaped[np.ndarray, "..."]:
-        return self.arrays[name]
-
-
-def _room(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Shaped[np.ndarray, "..."]:
-    """Make room for an array; in a file column lies beside column, as strips are written."""
-    if math.prod(shape) * dtype.itemsize <= LARGE:
-        return np.empty(shape, dtype)
-    return make_room(shape, dtype, outer=len(shape) - 1)
-
-
 class Fusing:
     """How the members of a picture are fused: strip by strip where a fusion can, else when all of it is known."""
 
@@ -222,3 +180,30 @@ def drawn(strip: Strip, labels: Labels) -> dict[str, np.ndarray]:
     """Give what fusing a picture takes: the label map of each member, and the probability."""
     members = np.stack([labels.decide(member) for member in strip.members])
     return {"members": members, "probability": strip.probability.cpu().numpy()}
+
+
+def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
+    """Put together what is said of one image, and see where its members differ."""
+    labels, canvas, certainty = restored.labels, Canvas(restored.native[1]), None
+    for strip in restored.strips():
+        anchor, maps = strip.anchor, uncertainty_of(strip.members, exclusive=labels.exclusive)
+        canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, labels), **vars(maps))
+        if anchor is not None:
+            canvas.paste(strip.columns, anchor=labels.decide(anchor), anchor_probability=anchor.cpu().numpy())
+            sure = Certainty.of(anchor, labels)
+            certainty = sure if certainty is None else certainty + sure
+    decided = fusing.of_all(restored, canvas)
+    if not decided.converged:
+        log.warning("%s: STAPLE did not come to rest; look at the members.", name)
+    return Part(
+        mask=decided.mask,
+        probability=canvas["probability"],
+        uncertainty=Uncertainty(canvas["std"], canvas["entropy"], canvas["disagreement"]),
+        members=canvas["members"],
+        anchor=canvas.arrays.get("anchor"),
+        anchor_probability=canvas.arrays.get("anchor_probability"),
+        anchor_certainty=certainty,
+        sensitivity=decided.sensitivity,
+        specificity=decided.specificity,
+        held=decided.held,
+    )

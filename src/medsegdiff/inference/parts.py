@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,7 @@ from jaxtyping import Float, UInt8
 
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.members import Choice
-from medsegdiff.inference.native import Canvas, Fusing, Restored, drawn
-from medsegdiff.inference.uncertainty import Uncertainty, uncertainty_of
-
-log = logging.getLogger(__name__)
+from medsegdiff.inference.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,30 +42,3 @@ class Part:
     choice: Choice | None = None
     """How members were chosen among candidates, which mask, probability and uncertainty rest on; ``None``: they were
     not."""
-
-
-def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
-    """Put together what is said of one image, and see where its members differ."""
-    labels, canvas, certainty = restored.labels, Canvas(restored.native[1]), None
-    for strip in restored.strips():
-        anchor, maps = strip.anchor, uncertainty_of(strip.members, exclusive=labels.exclusive)
-        canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, labels), **vars(maps))
-        if anchor is not None:
-            canvas.paste(strip.columns, anchor=labels.decide(anchor), anchor_probability=anchor.cpu().numpy())
-            sure = Certainty.of(anchor, labels)
-            certainty = sure if certainty is None else certainty + sure
-    decided = fusing.of_all(restored, canvas)
-    if not decided.converged:
-        log.warning("%s: STAPLE did not come to rest; look at the members.", name)
-    return Part(
-        mask=decided.mask,
-        probability=canvas["probability"],
-        uncertainty=Uncertainty(canvas["std"], canvas["entropy"], canvas["disagreement"]),
-        members=canvas["members"],
-        anchor=canvas.arrays.get("anchor"),
-        anchor_probability=canvas.arrays.get("anchor_probability"),
-        anchor_certainty=certainty,
-        sensitivity=decided.sensitivity,
-        specificity=decided.specificity,
-        held=decided.held,
-    )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from medsegdiff.errors import DataError
-from medsegdiff.inference.native import LARGE, STRIP
+from medsegdiff.inference.canvas import LARGE, STRIP
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.nn.nbp_filter import distinct_radii
 from medsegdiff.nn.ss_former import positions

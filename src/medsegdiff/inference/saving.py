@@ -13,7 +13,7 @@ import numpy as np
 
 from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import CaseFiles
-from medsegdiff.data.transforms import check_channels
+from medsegdiff.data.intensity import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.inference.folder import MEASURES, SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case

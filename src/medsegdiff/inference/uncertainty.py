@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from medsegdiff.labels import argmax_channels, one_hot
+from medsegdiff.types import Array, namespace, on_cpu
+
+TINY = 1e-30
+"""A probability whose logarithm is finite in single precision; what is less likely adds nothing to an entropy."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Uncertainty:
     """Share of members that see another class than most do, 0 … 0.5 (binary); the largest over regions."""
 
 
-def uncertainty_of(members: Float[Tensor, "m k h w"], *, exclusive: bool) -> Uncertainty:
+def uncertainty_of(members: Float[Array, "m k h w"], *, exclusive: bool) -> Uncertainty:
     """Measure how much members differ, pixel by pixel.
 
     Args:
@@ -35,20 +37,20 @@ def uncertainty_of(members: Float[Tensor, "m k h w"], *, exclusive: bool) -> Unc
     Returns:
         The maps.
     """
-    mean = members.mean(dim=0)
-    variance = (members - mean).square().mean(dim=0)  # ten times as fast as std, which strides over members
-    std = variance.amax(dim=0).sqrt()
+    xp, mean = namespace(members), members.mean(0)
+    variance = xp.square(members - mean).mean(0)  # ten times as fast as std, which strides over members
+    std = xp.sqrt(xp.amax(variance, 0))
     if exclusive:
-        votes = one_hot(argmax_channels(members, dim=1), members.shape[1]).mean(dim=0)
-        disagreement = 1 - votes.amax(dim=0)
+        votes = one_hot(argmax_channels(members, dim=1), members.shape[1]).mean(0)
+        disagreement = 1 - xp.amax(votes, 0)
     else:
-        votes = (members >= 0.5).float().mean(dim=0)
-        disagreement = torch.minimum(votes, 1 - votes).amax(dim=0)
+        votes = xp.asarray(members >= 0.5, dtype=xp.float32).mean(0)
+        disagreement = xp.amax(xp.minimum(votes, 1 - votes), 0)
     entropy = entropy_of(mean, exclusive=exclusive)
-    return Uncertainty(*(map_.cpu().numpy() for map_ in (std, entropy, disagreement)))
+    return Uncertainty(*map(on_cpu, (std, entropy, disagreement)))
 
 
-def entropy_of(probability: Float[Tensor, "k *s"], *, exclusive: bool) -> Float[Tensor, " *s"]:
+def entropy_of(probability: Float[Array, "k *s"], *, exclusive: bool) -> Float[Array, " *s"]:
     """Compute the entropy of each pixel.
 
     Args:
@@ -59,10 +61,11 @@ def entropy_of(probability: Float[Tensor, "k *s"], *, exclusive: bool) -> Float[
         In [0, 1], where 1 says that all outcomes are equally likely; the largest over regions.
     """
     if exclusive:
-        share = probability / probability.sum(dim=0).clamp(min=1e-6)
-        return (_entropy(share).sum(dim=0) / math.log(len(probability))).clamp(0, 1)
-    return ((_entropy(probability) + _entropy(1 - probability)).amax(dim=0) / math.log(2)).clamp(0, 1)
+        share = probability / probability.sum(0).clip(1e-6, None)
+        return (_entropy(share).sum(0) / math.log(len(probability))).clip(0, 1)
+    both = _entropy(probability) + _entropy(1 - probability)
+    return (namespace(both).amax(both, 0) / math.log(2)).clip(0, 1)
 
 
-def _entropy(p: Tensor) -> Tensor:
-    return -torch.xlogy(p, p)
+def _entropy(p: Array) -> Array:
+    return -p * namespace(p).log(p.clip(TINY, None))

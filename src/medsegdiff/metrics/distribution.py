@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from medsegdiff.metrics.base import ENSEMBLE_METRICS
-from medsegdiff.metrics.pairs import Comparison, EnergyDistance, dice_of, intersections, iou_of, mean_pair
+from medsegdiff.metrics.comparison import Comparison, EnergyDistance
+from medsegdiff.metrics.pairs import dice_of, intersections, iou_of, mean_pair
 
 
 @ENSEMBLE_METRICS.register(

@@ -20,8 +20,8 @@ from medsegdiff.data.dataset import DataInfo, Track, no_progress
 from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.split import evenly
 from medsegdiff.data.transforms import Prepared
+from medsegdiff.fusion.dependence import fit_dependence
 from medsegdiff.fusion.mixture import fit_mixture, log_score
-from medsegdiff.fusion.protocol import fit_dependence
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.members import sizes_of

@@ -23,10 +23,10 @@ from medsegdiff.data.convert.files import (
 )
 from medsegdiff.data.convert.nnunet import write_volume
 from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.intensity import DEFAULT_WINDOW
 from medsegdiff.data.mask_folder import RATER_WORDS
 from medsegdiff.data.masks import MaskReader, whole
 from medsegdiff.data.slicing import Slicing
-from medsegdiff.data.transforms import DEFAULT_WINDOW
 from medsegdiff.errors import DataError
 from medsegdiff.io import nifti, raster
 from medsegdiff.io.image import read_channels, write_labels, write_mask
