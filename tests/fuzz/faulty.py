@@ -27,6 +27,10 @@ STEPS = (
     "train.learning_rate=1e-2",
 )
 SETS = [part for value in (*SMALL, *STEPS) for part in ("--set", value)]
+ONE = ("--members", "2", "--batch-size", "2")
+"""One image in a batch: what is done later has the same bits."""
+CHANGING = {"seconds", "ended", "attempt"}
+"""What a record tells of when and where."""
 ROOTS = (Path(__file__).parents[2], Path(medsegdiff.__file__).parents[1])
 
 
@@ -171,15 +175,28 @@ class Segmenting(Work):
 
     def command(self, out: Path) -> tuple[str | Path, ...]:
         pictures = [self.data / "images" / f"case0{number}.png" for number in range(3)]
-        return ("segment", *pictures, "-m", self.trained, "--out", out, "--write", "all", "--members", "2", "-q")
+        return ("segment", *pictures, "-m", self.trained, "--out", out, "--write", "all", *ONE, "-q")
 
     def again(self, out: Path) -> Struck:
         return self.helper.run(*self.command(out), "--overwrite", inside=out)
 
     def results(self, out: Path) -> dict[str, object]:
         found: dict[str, object] = dict(contents(out))
-        told = json.loads((out / "segment.json").read_text())
-        return found | {"segment.json": {key: value for key, value in told.items() if key != "seconds"}}
+        for path in (out / "segment.json", *(out / "cases").glob("*/*.json")):
+            told = json.loads(path.read_text())
+            found[str(path.relative_to(out))] = {
+                key: told[key] for key in told.keys() - {"seconds", "ended", "attempt"}
+            }
+        return found
+
+
+class Resuming(Segmenting):
+    """``segment``, and ``segment --resume``."""
+
+    name = "segment --resume"
+
+    def again(self, out: Path) -> Struck:
+        return self.helper.run(*self.command(out), "--resume", inside=out)
 
 
 class Replacing(Segmenting):
@@ -219,4 +236,4 @@ class Converting(Work):
             assert self.helper.run("data", "check", out, inside=out).code != 0
 
 
-WORKS = (Training, Segmenting, Replacing, Converting)
+WORKS = (Training, Segmenting, Resuming, Replacing, Converting)

@@ -22,6 +22,7 @@ COMMANDS = [
     ["demo"],
     ["train"],
     ["segment"],
+    ["collect"],
     ["doctor"],
     ["evaluate"],
     ["compare"],

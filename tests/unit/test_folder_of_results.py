@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.inference import RECORD
+from medsegdiff.inference.attempt import held
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.labels import Labels
@@ -54,9 +57,9 @@ def test_a_model_that_lay_nowhere_is_no_folder(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     record = Record(task="binary", classes=("lesion",), model=Origin("runs/a, b", "best"), members=4, seconds=1.5)
-    with SegmentationFolder(tmp_path).renewed(record, None):
+    with renewed(SegmentationFolder(tmp_path), record):
         pass
-    assert json.loads((tmp_path / RECORD).read_text())["format"] == 2
+    assert json.loads((tmp_path / RECORD).read_text())["format"] == 3
     assert SegmentationFolder.around(tmp_path / "members" / "00").read() == record
 
 
@@ -71,12 +74,18 @@ def test_a_folder_of_nobody_tells_nothing(tmp_path: Path) -> None:
         ([], "expected what 'medsegdiff segment' writes; found .*dictionary"),
         ({"task": "binary"}, "expected what 'medsegdiff segment' writes; found classes: Field required"),
         (FORMAT_1 | {"sampling": 5}, "found sampling: "),
-        (FORMAT_1 | {"format": 3}, "has format 3; this version reads up to 2"),
+        (FORMAT_1 | {"format": 4}, "has format 4; this version reads up to 3"),
     ],
 )
 def test_what_is_not_understood_is_named(tmp_path: Path, value: object, words: str) -> None:
     with pytest.raises(DataError, match=words):
         told(tmp_path, value)
+
+
+@contextmanager
+def renewed(folder: SegmentationFolder, record: Record | None = None) -> Iterator[None]:
+    with held(folder.root) as attempt, folder.renewed(record or RECORD_OF_NOW, None, attempt):
+        yield
 
 
 RECORD_OF_NOW = Record(task="binary", classes=("lesion",))
@@ -86,7 +95,7 @@ RECORD_OF_NOW = Record(task="binary", classes=("lesion",))
 def earlier(tmp_path: Path) -> SegmentationFolder:
     """Results of an earlier time."""
     folder = SegmentationFolder(tmp_path / "out")
-    with folder.renewed(RECORD_OF_NOW, None):
+    with renewed(folder):
         for part in ("masks", "members/00/masks"):
             (folder.root / part).mkdir(parents=True)
             (folder.root / part / "a.png").write_text("old")
@@ -116,7 +125,7 @@ def test_what_is_to_be_read_does_not_go_with_earlier_results(earlier: Segmentati
 
 def test_earlier_results_are_back_where_new_ones_can_not_be_written(earlier: SegmentationFolder) -> None:
     before = files_of(earlier.root)
-    with pytest.raises(OSError, match="full"), earlier.renewed(RECORD_OF_NOW, None):
+    with pytest.raises(OSError, match="full"), renewed(earlier):
         (earlier.root / "masks").mkdir()
         (earlier.root / "masks" / "b.png").write_text("ne")
         (earlier.root / "labels").mkdir()
@@ -127,28 +136,17 @@ def test_earlier_results_are_back_where_new_ones_can_not_be_written(earlier: Seg
 
 def test_earlier_results_are_gone_when_there_are_new_ones(earlier: SegmentationFolder) -> None:
     (earlier.root / "notes.txt").write_text("mine")
-    with earlier.renewed(RECORD_OF_NOW, None):
+    with renewed(earlier):
         (earlier.root / "labels").mkdir()
         (earlier.root / "labels" / "b.png").write_text("new")
-    assert set(files_of(earlier.root)) == {RECORD, "notes.txt", "labels/b.png"}
+    assert set(files_of(earlier.root)) == {RECORD, "cases/run.json", "notes.txt", "labels/b.png"}
 
 
 def test_a_linked_folder_of_results_loses_its_link_alone(earlier: SegmentationFolder, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "c.png").write_text("mine")
     (earlier.root / "overlay").symlink_to(tmp_path / "mine")
-    with earlier.renewed(RECORD_OF_NOW, None):
+    with renewed(earlier):
         pass
     assert (tmp_path / "mine" / "c.png").read_text() == "mine"
     assert not (earlier.root / "overlay").exists()
-
-
-def test_half_of_a_result_is_removed_and_that_of_others_stays(earlier: SegmentationFolder) -> None:
-    for name in ("a[1].png", "a_b.png"):
-        (earlier.root / "masks" / name).write_text("new")
-    (earlier.root / "dicom-seg").mkdir()
-    (earlier.root / "dicom-seg" / "a_probability_x.dcm").write_text("new")
-    earlier.forget("a")
-    assert set(files_of(earlier.root)) == {RECORD, "masks/a[1].png", "masks/a_b.png"}
-    earlier.forget("a[1]")
-    assert set(files_of(earlier.root)) == {RECORD, "masks/a_b.png"}

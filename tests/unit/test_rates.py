@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from medsegdiff.fusion.fusers import Fused, staple
+from medsegdiff.inference.attempt import held
+from medsegdiff.inference.case_record import CaseRecord
+from medsegdiff.inference.collect import collect
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.pasting import VolumeRates
-from medsegdiff.inference.record import Record
+from medsegdiff.inference.record import ImageRecord, Record, Settings
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.inference.writer import rates_of
@@ -42,8 +45,13 @@ def segmentation(members: torch.Tensor, fused: Fused, task: Task, classes: tuple
 
 
 def write_rates(out: Path, result: Segmentation) -> None:
-    record = Record(task=result.labels.task, classes=result.labels.classes)
-    SegmentationFolder(out).finish(record, rates=rates_of(result.name, result, result.labels), measures=[])
+    settings, rates = Settings(), tuple(rates_of(result.name, result, result.labels))
+    record = Record(task=result.labels.task, classes=result.labels.classes, settings=settings)
+    with held(out) as attempt:
+        SegmentationFolder(out).begin(record, None, attempt)
+        image = ImageRecord(name=result.name)
+        attempt.commit(CaseRecord(name=result.name, settings=settings, image=image, rates=rates))
+    collect(out)
 
 
 def slices(task: Task, classes: tuple[str, ...], m: int = 4) -> list[tuple[torch.Tensor, Segmentation]]:
@@ -116,4 +124,4 @@ def test_a_row_per_structure_and_member(task: Task, classes: tuple[str, ...], tm
 def test_other_fusions_leave_no_file(tmp_path: Path) -> None:
     members = torch.zeros(3, 1, 8, 8)
     write_rates(tmp_path, segmentation(members, Fused(members[:1]), "binary", ("lesion",)))
-    assert [path.name for path in tmp_path.iterdir()] == ["segment.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"segment.json", "cases"}

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from medsegdiff.cli import (
     benchmark,
     calibrate,
+    collect,
     command,
     compare,
     config,
@@ -68,6 +69,7 @@ app = typer.Typer(
 command.add(app, "demo", demo.demo, panel=USE)
 command.add(app, "segment", segment.segment, panel=USE)
 command.add(app, "view", view.view, panel=USE, long=False)
+command.add(app, "collect", collect.collect, panel=USE)
 command.add(app, "doctor", doctor.doctor, panel=USE)
 command.add(app, "info", info.info, panel=USE, long=False)
 command.add(app, "list", info.list_, panel=USE, long=False)

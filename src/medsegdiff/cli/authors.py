@@ -227,12 +227,12 @@ def sample(argv: Sequence[str] | None = None) -> None:
     finished = segment_files(
         segmenter, files, flags.out, split_file=split_file, overwrite=True, track=track, **flags.options
     )
-    info(f"Segmented {len(finished.done)} images in {finished.seconds:.1f} s.")
-    if finished.done:
+    info(f"Segmented {finished.made} images in {finished.seconds:.1f} s.")
+    if finished.made:
         result(str(flags.out))
     if finished.failed:
         warn(f"{len(finished.failed)} of {len(files)} images could not be segmented; the reasons are above.")
-        sys.exit(Exit.SOME_FAILED if finished.done else Exit.FAILED)
+        sys.exit(Exit.SOME_FAILED if finished.made else Exit.FAILED)
 
 
 def env(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,18 +11,25 @@ import typer
 from medsegdiff.cli import command, complete, options
 from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
+from medsegdiff.inference import RECORD
 
 if TYPE_CHECKING:
-    from medsegdiff.inference.record import ImageRecord
+    from medsegdiff.inference.tally import Tally
 
 SHOWN = {"masks": "Masks", "overlay": "look at"}
 """Parts of the results that a person is told of."""
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, NIfTI, DICOM series, folders of them, data folders.")],
     model: options.Models,
     out: Annotated[Path, options.out_folder("Folder for masks, maps and overlays.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures, NIfTI, DICOM series, folders of them, data folders.")
+    ] = None,
+    input_list: Annotated[
+        str | None,
+        typer.Option(help="File with a path to an image on each line, or - for stdin.", show_default=False),
+    ] = None,
     members: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +108,15 @@ def segment(
     ] = None,
     save_members: Annotated[bool, typer.Option("--save-members", hidden=True)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier time.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep the results that are valid (image, weights and options are the same), do the others."
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: try again what has failed.")
+    ] = False,
     weights: options.Weights = "best",
     device: options.Device = None,
     precision: options.Precision = "auto",
@@ -127,7 +144,10 @@ def segment(
     segmenter = Segmenter.from_runs(runs, device=device, precision=precision, compiled=compiled, weights=weights)
     split_file = common_split(runs, split) if split else None
     passed_over: list[str] = []
-    files = find_inputs(images, like=segmenter.config, split_file=split_file, split=split, noted=passed_over.append)
+    given = [*(images or []), *(listed_in(input_list) if input_list else [])]
+    if not given:
+        raise ConfigError("There is nothing to segment. Name images or folders, or give a list with --input-list.")
+    files = find_inputs(given, like=segmenter.config, split_file=split_file, split=split, noted=passed_over.append)
     for line in passed_over:
         warn(line)
     cleaning = read_cleaning(
@@ -143,6 +163,8 @@ def segment(
         parts=parts,
         split_file=split_file,
         overwrite=overwrite,
+        resume=resume,
+        retry_failed=retry_failed,
         review=Review(review_below, share_of(review_share)),
         track=track,
         noted=info,
@@ -159,29 +181,44 @@ def segment(
         batch_size=batch_size,
         cleaning=cleaning,
     )
-    info(f"Segmented {len(finished.done)} of {len(files)} images in {finished.seconds:.1f} s.")
-    if finished.done and (members == "auto" or finished.chosen_of):
-        info(f"Members: {finished.members()}.")
-    if finished.warning():
-        warn(f"{finished.warning()} 'medsegdiff doctor {runs[0]}' looks closer.")
-    if any(image.quality for image in finished.done):
-        from medsegdiff.report.worklist import write_worklist  # here: it imports what draws
-
-        info(_reviewed(finished.done, write_worklist(out, finished.done)))
-    elif review_below is not None or review_share is not None:
-        warn(
-            f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {runs[0]} DATA'."
-        )
+    tally, told = finished.tally, runs[0]
+    info(f"Segmented {finished.made} of {len(files)} images in {finished.seconds:.1f} s.")
+    if tally.count and (members == "auto" or tally.chosen_of):
+        info(f"Members: {tally.members()}.")
+    say(tally, out, run=told)
+    if not tally.judged and (review_below is not None or review_share is not None):
+        warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {told} DATA'.")
     if as_json:
         done = [image.model_dump() for image in finished.done]
-        told = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}
-        result(to_json({**told, "seconds": finished.seconds}))
-    elif finished.done:
+        made = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}
+        result(to_json({**made, "seconds": finished.seconds}))
+    elif tally.count:
         info(" · ".join(f"{name}: {out / part}" for part, name in SHOWN.items() if part in parts))
         result(str(out))
-    if finished.failed:
-        warn(f"{len(finished.failed)} images could not be segmented; the reasons are above.")
-    command.ended(failed=len(finished.failed), done=len(finished.done))
+    command.ended(failed=len(finished.failed), done=tally.count)
+
+
+def say(tally: Tally, out: Path, *, run: Path | str = "RUN") -> None:
+    """Write the worklist of a folder of results, and say what a person should know of it."""
+    if tally.warning():
+        warn(f"{tally.warning()} 'medsegdiff doctor {run}' looks closer.")
+    if tally.judged:
+        from medsegdiff.report.worklist import write_worklist  # here: it imports what draws
+
+        info(f"A human must see {tally.marked} of {tally.count} images: {write_worklist(out)}")
+    if tally.failed:
+        warn(f"{len(tally.failed)} images could not be segmented; the reasons are above, and in {RECORD}.")
+    if tally.rest():
+        warn(tally.rest())
+
+
+def listed_in(source: str) -> list[Path]:
+    """Read ``--input-list``: a path on each line; empty lines are passed over."""
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise ConfigError(f"--input-list {source}: can't be read ({error.strerror}).") from error
+    return [Path(line) for line in text.splitlines() if line.strip()]
 
 
 def _parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:
@@ -215,9 +252,3 @@ def share_of(text: str | None) -> float | None:
     if not 0 <= share <= 1:
         raise ConfigError(f"--review-share is {text}; allowed are shares such as 10% or 0.1.")
     return share
-
-
-def _reviewed(images: list[ImageRecord], page: Path) -> str:
-    """Say how many masks a human must see."""
-    marked = sum(any(of.review for of in image.quality.values()) for image in images)
-    return f"A human must see {marked} of {len(images)} images: {page}"

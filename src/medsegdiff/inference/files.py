@@ -5,25 +5,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
 
 from medsegdiff.config.diffusion import SamplingOptions
 from medsegdiff.data.dataset import CaseFiles, Track, no_progress
+from medsegdiff.errors import ConfigError
 from medsegdiff.inference.background import Background
 from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.quality import QualityModel, Review
-from medsegdiff.inference.record import Record, RunRecord
+from medsegdiff.inference.record import Record, RunRecord, Settings
+from medsegdiff.inference.remaining import Remaining, remaining
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained, calibrated_for
 from medsegdiff.inference.saving import Finished, Saving
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.inference.writer import USUAL, check_parts
-from medsegdiff.models.checkpoint import plugins_of
+from medsegdiff.models.checkpoint import hash_of, plugins_of
 
 log = logging.getLogger(__name__)
+
+VERSION = version("medsegdiff")
 
 
 def segment_files(
@@ -35,30 +40,86 @@ def segment_files(
     parts: Collection[str] = USUAL,
     split_file: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    retry_failed: bool = False,
     review: Review = Review(),  # noqa: B008 - it can't be changed
     track: Track = no_progress,
     noted: Callable[[str], None] = log.info,
     **options: Unpack[SamplingOptions],
 ) -> Finished:
-    """Segment files and write the results; files that can't be read are listed and passed over."""
+    """Segment files and write the results; files that can't be read are listed and passed over.
+
+    Args:
+        segmenter: The model.
+        files: What it segments.
+        out: Folder of the results, each of which has a record: see `medsegdiff.inference.case_record`.
+        save_members: Whether members are among the parts.
+        parts: Which parts of a result are written.
+        split_file: Put beside the results.
+        overwrite: Whether results of an earlier time are replaced, all of them.
+        resume: Whether those stay that are of these images, weights and options, and only the others are made.
+        retry_failed: Whether images that failed are tried again then.
+        review: What a human shall see.
+        track: Shows progress.
+        noted: Told in sentences what a user should know.
+        **options: See `Segmenter.stream`.
+
+    Returns:
+        What became of the files.
+
+    Raises:
+        ConfigError: If what is asked makes no sense, or the folder is not one to write such results into.
+    """
     check_parts(parts)
+    if overwrite and resume:
+        raise ConfigError("overwrite replaces all results, resume keeps those that are valid. Ask for one of them.")
     request, folder, start = segmenter.request(**options), SegmentationFolder(out), time.monotonic()
-    inputs = [path for file in files for path in file.images]
-    folder.check_room(overwrite=overwrite, inputs=[*inputs, *filter(None, [split_file])])
+    inputs = (path for file in files for path in file.images)
+    folder.check_room(overwrite=overwrite, resume=resume, inputs=[*inputs, *filter(None, [split_file])])
     for structure, how in request.cleaning.items():
         noted(f"Cleaned, {structure}: {how}; in masks, anchor and members, not in the probability.")
     parts = {*parts, "members"} if save_members else parts
-    record, model = _record(segmenter, request), _quality(segmenter, request)
-    saving = Saving(folder, record, files, parts=parts, split_file=split_file, model=model, review=review)
-    cases = saving.readable(track(files, "Segmenting"), segmenter.config.spec)
-    with Background(saving.write) as writing:
-        for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
-            writing.put(result, size=result.nbytes)
-            del result  # a volume is large, and the next one is made before this name would be taken again
-    finished = saving.finish(seconds=time.monotonic() - start)
-    if told := finished.cut():
-        noted(told)
+    model = _quality(segmenter, request)
+    settings = settings_of(segmenter, request, parts=parts, quality=model)
+    left = remaining(out, files, settings, retry_failed=retry_failed) if resume else Remaining(list(files))
+    if resume:
+        noted(str(left))
+    told = {"settings": settings, "review": review, "asked": len(files) + left.others, "version": VERSION}
+    record = _record(segmenter, request).model_copy(update=told)
+    with Saving(folder, record, left, parts=parts, split_file=split_file, model=model, joins=resume) as saving:
+        cases = saving.readable(left.files, segmenter.config.spec, track=track)
+        with Background(saving.write) as writing:
+            before = start
+            for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
+                before, since = time.monotonic(), before
+                writing.put((result, before - since), size=result.nbytes)
+                del result  # a volume is large, and the next one is made before this name would be taken again
+        finished = saving.finish(seconds=time.monotonic() - start)
+    if said := finished.tally.cut():
+        noted(said)
     return finished
+
+
+def settings_of(
+    segmenter: Segmenter, request: Request, *, parts: Collection[str], quality: QualityModel | None
+) -> Settings:
+    """Tell what results follow from beside the images: batches, device and number of processes change but rounding."""
+    sampling, *others = [
+        of.model_dump(mode="json", exclude={"batch_size"}) for of in (request.sampling, *request.by_run)
+    ]
+    options = {
+        **sampling,
+        "members": request.members,
+        "seed": request.seed,
+        "raters": request.raters,
+        "cleaning": {name: of.model_dump(mode="json") for name, of in sorted(request.cleaning.items())},
+        "precision": segmenter.precision,
+        "write": sorted(parts),
+        **({"by_run": others} if len(others) > 1 else {}),
+    }
+    weights = [sha for run in segmenter.runs for sha in run.sha256 or (hash_of(run.model),)]
+    learned = [run.calibration.model_dump(mode="json") for run in segmenter.runs]
+    return Settings.of(weights, [learned, quality and quality.model_dump(mode="json")], options)
 
 
 def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:

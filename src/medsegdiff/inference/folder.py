@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import glob
-import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.quality import ROW, described, worst_first
-from medsegdiff.inference.record import ImageRecord, Record, read_record
-from medsegdiff.io.atomic import remove_parts, write_json, write_text
+from medsegdiff.inference.attempt import Attempt
+from medsegdiff.inference.case_record import CASES, RUN
+from medsegdiff.inference.record import Record, read_record
+from medsegdiff.io.atomic import remove_parts, to_json
 from medsegdiff.models.checkpoint import CONFIG
 from medsegdiff.registry import require
 
@@ -55,8 +54,8 @@ class SegmentationFolder:
         require(record.plugins, where=self.root)
         return record
 
-    def check_room(self, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
-        """Make sure that results overwrite nothing but results, and those only when told to.
+    def check_room(self, *, overwrite: bool, inputs: Iterable[Path] = (), resume: bool = False) -> None:
+        """Make sure that results overwrite nothing but results, and those only when told to; ``resume`` joins them.
 
         ``inputs`` are files that are read: they must not go with the earlier results.
         """
@@ -68,9 +67,15 @@ class SegmentationFolder:
             )
         if "images" in taken:
             raise ConfigError(f"{self.root} holds images, so its masks may be your references. Choose another --out.")
-        if taken and not overwrite:
+        if taken and resume and CASES not in taken:
             raise ConfigError(
-                f"{self.root} holds results already. Add --overwrite to replace them, or choose another --out."
+                f"{self.root} holds results of an earlier version, without records of its cases ({CASES}/), so that "
+                "nobody knows what is done. Add --overwrite instead of --resume, or choose another --out."
+            )
+        if taken and not (overwrite or resume):
+            raise ConfigError(
+                f"{self.root} holds results already. Add --overwrite to replace them, --resume to do what is missing, "
+                "or choose another --out."
             )
         if inside := self._among_cleared(inputs) if taken else []:
             raise ConfigError(
@@ -78,17 +83,14 @@ class SegmentationFolder:
             )
 
     @contextmanager
-    def renewed(self, record: Record, split_file: Path | None) -> Iterator[None]:
+    def renewed(self, record: Record, split_file: Path | None, attempt: Attempt) -> Iterator[None]:
         """Write the first new result: when it is there, those of an earlier time are gone; if not, they are back."""
-        split = None if split_file is None or self._is_run else split_file.read_text(encoding="utf-8")
         ours = (*self._cleared, RECORD)  # last what tells that they are results: a kill may come in between
         earlier = [name for name in ours if os.path.lexists(self.root / name)]
         aside = self.root / f"{ASIDE}{secrets.token_hex(4)}"
         try:
             _move(earlier, self.root, aside)
-            self._tell(record)
-            if split is not None:
-                write_text(self.root / SPLIT, split)
+            self.begin(record, split_file, attempt)
             yield
         except BaseException:  # a full disk, an interruption
             moved = [name for name in earlier if os.path.lexists(aside / name)]
@@ -102,50 +104,32 @@ class SegmentationFolder:
         for left in self.root.glob(f"{ASIDE}*"):  # also by processes that were killed
             _remove(left)
 
-    def forget(self, name: str) -> None:
-        """Remove what was written of an image that could not be written whole."""
-        files = {f"{name}{ending}" for ending in (".png", ".nii.gz", ".dcm")}
-        for part in PARTS:
-            for file in (self.root / part).rglob(f"{glob.escape(name)}*"):
-                if file.name in files or (part == "dicom-seg" and file.name.startswith(f"{name}_probability")):
-                    file.unlink()
-
-    def finish(
-        self, record: Record, *, rates: Sequence[Mapping[str, str]], measures: Sequence[Mapping[str, str]]
-    ) -> None:
-        """Tell what became of the images, and write the tables that have rows."""
-        for name, rows in ((RATES, rates), (MEASURES, measures), (WORKLIST, _worklist(record.images))):
-            if rows:
-                write_text(self.root / name, _as_csv(rows))
-        self._tell(record)
-
-    def _tell(self, record: Record) -> None:
-        write_json(self.root / RECORD, record.model_dump(mode="json", exclude_none=True))
+    def begin(self, record: Record, split_file: Path | None, attempt: Attempt) -> None:
+        """Tell how results will be made, before there is one."""
+        told = to_json(record.model_dump(mode="json", exclude_none=True)) + "\n"
+        attempt.write(RECORD, told)  # first what tells that results are ours
+        attempt.write(f"{CASES}/{RUN}", told)
+        if split_file is not None and not self._is_run:
+            attempt.write(SPLIT, split_file.read_text(encoding="utf-8"))
 
     @property
     def _cleared(self) -> tuple[str, ...]:
         """What goes when results are replaced."""
-        ours = (*PARTS, RATES, MEASURES, WORKLIST, PAGE)
+        ours = (*PARTS, CASES, RATES, MEASURES, WORKLIST, PAGE)
         return ours if self._is_run else (*ours, SPLIT)
 
     def _among_cleared(self, files: Iterable[Path]) -> list[str]:
         """Find the files that would go, under the name they have or behind a link."""
         cleared = {(self.root / part).resolve() for part in self._cleared}
-        known = ((path, path.parent.resolve() / path.name, path.resolve()) for path in files)
+        folder_of = lru_cache(maxsize=1024)(Path.resolve)  # of many files in few folders
+        inner = ((path, folder_of(path.parent) / path.name) for path in files)
+        known = ((path, at, path.resolve() if path.is_symlink() else at) for path, at in inner)
         return [str(path) for path, *places in known if any(cleared & {at, *at.parents} for at in places)]
 
     @property
     def _is_run(self) -> bool:
         """Whether a training run lives here, whose split is its own; results may lie beside it."""
         return (self.root / CONFIG).is_file()
-
-
-def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=tuple(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _move(names: Iterable[str], source: Path, target: Path) -> None:
@@ -161,18 +145,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _worklist(images: Sequence[ImageRecord]) -> list[dict[str, str]]:
-    """List what is known of each mask, those that a human must see first."""
-    sizes = {image.name: image.sizes for image in images}
-    rows = []
-    for name, structure, quality in worst_first([image.name for image in images], [image.quality for image in images]):
-        size = sizes[name].get(structure)
-        measured = (
-            {} if size is None else {"size": f"{size.mean:.6g}", "low": f"{size.low:.6g}", "high": f"{size.high:.6g}"}
-        )
-        told = {"name": name, "structure": structure, **described(quality), **measured}
-        told["unit"] = "" if size is None else size.unit
-        rows.append({column: told.get(column, "") for column in ROW})
-    return rows

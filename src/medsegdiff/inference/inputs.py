@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from medsegdiff.errors import DataError, some
 from medsegdiff.io.arrays import channels_first, check_image, image_key
 from medsegdiff.io.image import read_channels, read_geometry
 from medsegdiff.io.listing import SUFFIXES, in_words, is_series, list_images
-from medsegdiff.io.names import image_name
+from medsegdiff.io.names import file_name, image_name
 from medsegdiff.types import Case, Geometry
 
 log = logging.getLogger(__name__)
@@ -49,12 +51,34 @@ def find_inputs(
     found = list({case if len(case.images) > 1 else place: case for place, case in enumerate(cases)}.values())
     if split is not None and split_file is not None:
         found = _in_split(found, split_file, split, noted)
-    twice = [name for name, count in Counter(case.name for case in found).items() if count > 1]
-    if twice:
+    return _told_apart(found, noted) if _repeated(found) else found
+
+
+def _repeated(cases: Sequence[CaseFiles]) -> list[str]:
+    """List the names that several cases have."""
+    return [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+
+
+def _told_apart(cases: Sequence[CaseFiles], noted: Callable[[str], None]) -> list[CaseFiles]:
+    """Put the folders, below the one that all images share, before names that repeat."""
+    repeated = set(_repeated(cases))
+    folders = [case.images[0].absolute().parent for case in cases]
+    shared = Path(os.path.commonpath(folders))
+    found = [
+        replace(case, name=file_name("-".join((*folder.relative_to(shared).parts, case.name))))
+        if case.name in repeated
+        else case
+        for case, folder in zip(cases, folders, strict=True)
+    ]
+    if still := _repeated(found):
         raise DataError(
-            f"Several images are named {some(twice)}; their results would overwrite each other. "
+            f"Several images are named {some(still)}; their results would overwrite each other. "
             "Rename them, or segment each into an --out of its own."
         )
+    named = [after.name for before, after in zip(cases, found, strict=True) if before.name != after.name]
+    noted(
+        f"{len(named)} images have names that repeat; their results are named after their folders too: {some(named)}."
+    )
     return found
 
 

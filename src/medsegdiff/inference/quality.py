@@ -151,13 +151,24 @@ def reviewed(judged: Sequence[Mapping[str, Quality]], review: Review) -> list[di
     Returns:
         By image.
     """
-    worst = [min((_rank(of) for of in image.values()), default=math.inf) for image in judged]
-    most = 0 if review.share is None else math.ceil(round(review.share * len(judged), 9))
-    chosen = set(np.argsort(worst, kind="stable")[:most].tolist())
-    return [
-        {name: _asked(of, review, among_worst=place in chosen) for name, of in image.items()}
-        for place, image in enumerate(judged)
-    ]
+    chosen = worst_of([rank_of(image) for image in judged], review)
+    return [flagged(image, review, among_worst=place in chosen) for place, image in enumerate(judged)]
+
+
+def rank_of(image: Mapping[str, Quality]) -> float:
+    """Rank an image by its worst structure; the lower, the worse."""
+    return min(map(_rank, image.values()), default=math.inf)
+
+
+def worst_of(ranks: Sequence[float], review: Review) -> set[int]:
+    """Choose the share of the images that is asked for, by their places."""
+    most = 0 if review.share is None else math.ceil(round(review.share * len(ranks), 9))
+    return set(np.argsort(ranks, kind="stable")[:most].tolist())
+
+
+def flagged(image: Mapping[str, Quality], review: Review, *, among_worst: bool) -> dict[str, Quality]:
+    """Flag the structures of an image."""
+    return {name: _asked(of, review, among_worst=among_worst) for name, of in image.items()}
 
 
 def _rank(quality: Quality) -> float:
@@ -181,7 +192,12 @@ def _asked(quality: Quality, review: Review, *, among_worst: bool) -> Quality:
 def worst_first(names: Sequence[str], judged: Sequence[Mapping[str, Quality]]) -> list[tuple[str, str, Quality]]:
     """Sort masks: those to be looked at first, then by what is predicted of them."""
     rows = [(name, structure, of) for name, image in zip(names, judged, strict=True) for structure, of in image.items()]
-    return sorted(rows, key=lambda row: (not row[2].review, _rank(row[2])))
+    return sorted(rows, key=lambda row: order_of(row[2]))
+
+
+def order_of(quality: Quality) -> tuple[bool, float]:
+    """Tell where a mask stands among others."""
+    return not quality.review, _rank(quality)
 
 
 def described(quality: Quality) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,21 +15,25 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import DataError
 from medsegdiff.fusion.mixture import Mixture
-from medsegdiff.inference.quality import Quality
+from medsegdiff.inference.quality import Quality, Review
 from medsegdiff.inference.sizes import Size
+from medsegdiff.io.atomic import to_json
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import Origin
 from medsegdiff.types import Task
 
-FORMAT = 2
-"""Of ``segment.json``. Format 1 had no number, and named the model in a sentence: ``runs/isic, best weights``."""
+FORMAT = 3
+"""Of ``segment.json``. Format 1 had no number, and named the model in a sentence: ``runs/isic, best weights``; format 2
+had no settings, and beside it lay no records of cases."""
 
 
-class _Told(BaseModel):
+class Told(BaseModel):
+    """Written into a file, and read back; what a later version adds is passed over."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class ImageRecord(_Told):
+class ImageRecord(Told):
     """What is told of an image."""
 
     name: str = ""
@@ -56,7 +61,7 @@ class ImageRecord(_Told):
     """What that means, by structure, where the run was calibrated by ``medsegdiff calibrate``."""
 
 
-class RunRecord(_Told):
+class RunRecord(Told):
     """A run that results come from, alone or beside others, and what it costs for each picture or slice."""
 
     folder: str = ""
@@ -79,7 +84,40 @@ class RunRecord(_Told):
     """Validation cases that it was fitted on; 0: it is not calibrated."""
 
 
-class Record(_Told):
+class Settings(Told):
+    """What results follow from, beside the image: equal settings make equal results, but for rounding."""
+
+    weights: tuple[str, ...] = ()
+    """SHA-256 of all files of weights, run by run."""
+    calibration: str = ""
+    """Hash of what validation cases have taught."""
+    options: Mapping[str, Any] = {}
+    """What was asked, completed with the defaults of the runs, and which parts are written."""
+
+    @classmethod
+    def of(cls, weights: Sequence[str], learned: Any, options: Mapping[str, Any]) -> Settings:
+        """Take settings as a file will tell them."""
+        told = json.loads(to_json(dict(options), indent=None))
+        digest = hashlib.sha256(to_json(learned, indent=None).encode()).hexdigest()
+        return cls(weights=tuple(weights), calibration=digest[:16], options=told)
+
+    def differences(self, other: Settings) -> list[str]:
+        """Name what is not the same in others, with their values."""
+        found = [name for name in ("weights", "calibration") if getattr(self, name) != getattr(other, name)]
+        for name in {**self.options, **other.options}:
+            before, now = self.options.get(name), other.options.get(name)
+            if before != now:
+                found.append(f"{name} {_shown(before)}, now {_shown(now)}")
+        return found
+
+
+def _shown(value: Any) -> str:
+    """Write a value of an option for people, in few letters."""
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+class Record(Told):
     """How the results of a folder were made: the content of ``segment.json``."""
 
     format: int = FORMAT
@@ -119,6 +157,14 @@ class Record(_Told):
     """Path → why."""
     plugins: tuple[Mapping[str, str], ...] = ()
     """Those that the model rests on."""
+    asked: int | None = None
+    """Images, of all parts; ``None`` from earlier versions."""
+    review: Review = Review()
+    """Which masks a human shall see, beside those that calibration flags."""
+    version: str = ""
+    """Of this package."""
+    settings: Settings | None = None
+    """Those that the records of cases are of; ``None`` from earlier versions."""
 
     @property
     def labels(self) -> Labels:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
+from threading import RLock
 
 from medsegdiff.config.spec import DataSpec
-from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.dataset import CaseFiles, Track
 from medsegdiff.data.intensity import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded
-from medsegdiff.inference.folder import MEASURES, SegmentationFolder
+from medsegdiff.inference.ahead import ahead
+from medsegdiff.inference.attempt import Attempt
+from medsegdiff.inference.case_record import CaseRecord, Failure, InputFile, made_here
+from medsegdiff.inference.collect import collect
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
-from medsegdiff.inference.judging import Judged, judge
-from medsegdiff.inference.quality import QualityModel, Review, reviewed
-from medsegdiff.inference.record import ImageRecord, Record
+from medsegdiff.inference.quality import QualityModel
+from medsegdiff.inference.record import ImageRecord, Record, Settings
+from medsegdiff.inference.remaining import Remaining
 from medsegdiff.inference.segmentation import Segmentation
-from medsegdiff.inference.writer import measures_rows, rates_of
-from medsegdiff.metrics.plausibility import Appearance, appearance_of, warning_of
+from medsegdiff.inference.tally import Tally
+from medsegdiff.inference.telling import told_of
+from medsegdiff.inference.writer import write_result
+from medsegdiff.io.names import case_name
 from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
@@ -34,158 +40,175 @@ OF_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 
 @dataclass
 class Finished:
-    """What became of the files."""
+    """What became of images."""
 
-    done: list[ImageRecord] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    """Path → why."""
+    root: Path
+    tally: Tally
+    """Of the folder, if it was collected, else of what was done here."""
+    made: int = 0
+    """Images that were segmented here."""
     seconds: float = 0.0
-    seen: list[Appearance] = field(default_factory=list)
-    """By image: what its mask looks like."""
-    rates: list[dict[str, str]] = field(default_factory=list)
-    """Rows of what STAPLE says of the members."""
-    measures: list[dict[str, str]] = field(default_factory=list)
-    """Rows of what is measured of the masks."""
-    model: QualityModel | None = None
-    """What calibration has taught of masks."""
-
-    def members(self) -> str:
-        """Say how many members the images have."""
-        counts = [image.members or 0 for image in self.done] or [0]
-        if self.chosen_of:
-            return f"{max(counts)} chosen of {self.chosen_of} candidates, which all serve mask, probability and sizes"
-        return f"mean {np.mean(counts):.1f} ({min(counts)}–{max(counts)})"
+    """That it took here."""
 
     @property
-    def chosen_of(self) -> int:
-        """Among how many candidates members were chosen; 0 where all that were drawn are members."""
-        return max((image.chosen_of or 0 for image in self.done), default=0)
+    def failed(self) -> dict[str, str]:
+        """Path → why."""
+        return self.tally.failed
 
-    def cut(self) -> str:
-        """Say so if sizes are of what is seen of structures that the border of the image cuts."""
-        count = sum(1 for image in self.done if image.incomplete)
-        return f"In {count} of {len(self.done)} images a structure reaches the border; see {MEASURES}." if count else ""
+    @property
+    def done(self) -> list[ImageRecord]:
+        """What is told of each image of the folder; of many that takes memory."""
+        record = SegmentationFolder(self.root).read() if self.tally.count else None
+        return [] if record is None else list(record.images)
 
-    def warning(self) -> str:
-        """Say so if the results look like those of a model that has not been trained long enough."""
-        return warning_of(self.seen)
 
-    def add(self, result: Segmentation) -> None:
-        """Look at a result that was saved."""
-        measures = result.measures()
-        incomplete = tuple(name for name, of in measures.items() if of.incomplete)
-        image = _recorded(result, judge(result, self.model, incomplete=incomplete), incomplete=incomplete)
-        self.done.append(image)
-        self.seen.append(_appearance(result, image))
-        self.rates += rates_of(result.name, result, result.labels)
-        self.measures += measures_rows(result.name, measures, image.sizes)
+@dataclass(frozen=True)
+class _Read:
+    """A case as it was read, or why it was not."""
+
+    file: CaseFiles
+    inputs: tuple[InputFile, ...]
+    case: Case | None = None
+    error: Exception | None = None
 
 
 class Saving:
-    """Reads files and writes results, and lists those with which it did not succeed: the others go on."""
+    """Reads files and writes results, and lists those with which it did not succeed: the others go on.
+
+    Results are written by one thread, and failures noted by any.
+    """
 
     def __init__(
         self,
         folder: SegmentationFolder,
         record: Record,
-        files: Sequence[CaseFiles],
+        left: Remaining,
         *,
         parts: Collection[str],
         split_file: Path | None,
         model: QualityModel | None = None,
-        review: Review = Review(),  # noqa: B008 - it can't be changed
+        joins: bool = False,
     ) -> None:
-        self.folder, self.record, self.parts, self.split_file = folder, record, parts, split_file
-        self.finished, self.review = Finished(model=model), review
-        self._paths = {file.name: str(file.images[0]) for file in files}
+        """Know what is left to do, and whether that ``joins`` results that are there."""
+        self.folder, self.record, self.left, self.parts, self.split_file = folder, record, left, parts, split_file
+        self.model, self.joins, self.tally, self.made = model, joins, Tally(), 0
+        self.attempt = Attempt(folder.root)
+        self._begun, self._kept = False, list[CaseRecord]()
+        self._inputs: dict[str, tuple[InputFile, ...]] = {}
+        self._one = RLock()
 
-    def readable(self, files: Iterable[CaseFiles], spec: DataSpec) -> Iterator[Case]:
-        """Read cases, and pass over those that can't be read."""
-        for file in files:
-            try:
-                check_files(file, spec)
-                with memory_worded(str(file.images[0]), way_out=CLOSE):
-                    case = read_case(file)
-                check_channels(case, spec.channels)
-            except Exception as error:  # noqa: BLE001 - whatever a library makes of a file, the others are read
-                self.refused(file, error)
-                continue
-            yield case
-            del case
+    def __enter__(self) -> Saving:
+        return self
 
-    def write(self, result: Segmentation) -> None:
-        """Write a result, whole or not at all; those of an earlier time stay until there is a new one."""
-        first = not self.finished.done
+    def __exit__(self, *error: object) -> None:
+        self.attempt.close()
+
+    def readable(self, files: Sequence[CaseFiles], spec: DataSpec, *, track: Track) -> Iterator[Case]:
+        """Read cases ahead of those that are segmented, and pass over those that can't be read."""
+        coming = ahead(files, partial(_read, spec=spec), size=_size)
+        for _, found in zip(track(files, "Segmenting"), coming, strict=False):
+            self._inputs[found.file.name] = found.inputs
+            if found.error is not None:
+                self.refused(found.file, found.error)
+            elif found.case is not None:
+                case = found.case
+                del found
+                yield case
+                del case
+
+    def write(self, timed: tuple[Segmentation, float]) -> None:
+        """Write a result that took some seconds, whole or not at all; earlier ones stay until there is a new one."""
+        result, seconds = timed
+        del timed
         try:
-            with (
-                self.folder.renewed(self.record, self.split_file) if first else nullcontext(),
-                memory_worded(result.name, way_out=CLOSE),
-            ):
-                result.save(self.folder.root, parts=self.parts)
-                self.finished.add(result)
+            with memory_worded(result.name, way_out=CLOSE), self._one:
+                self._commit(self._made(result, seconds))
         except Exception as error:
-            self.folder.forget(result.name)
+            self.attempt.discard()
             if isinstance(error, OSError) and error.errno not in OF_NAME:  # a full disk, say: so it is for all
                 raise
             self.refused(result, error)
 
     def refused(self, case: Case | CaseFiles | Segmentation, error: Exception) -> None:
         """Note why an image was passed over."""
+        inputs = self._inputs.pop(case.name)
         ours = isinstance(error, MedSegDiffError)
-        told = str(error) if ours else f"{self._paths[case.name]}: {type(error).__name__}: {error}"
+        told = str(error) if ours else f"{inputs[0].path}: {type(error).__name__}: {error}"
         log.warning("%s", told)
         log.debug("%s", case.name, exc_info=error)
-        self.finished.failed[self._paths[case.name]] = told
+        failure = Failure(kind=type(error).__name__, text=told)
+        record = self._record_of(case.name, inputs).model_copy(update={"error": failure})
+        with self._one:
+            self.tally.add(record)
+            if self._begun:
+                self.attempt.commit(record)
+            else:
+                self._kept.append(record)
 
     def finish(self, *, seconds: float) -> Finished:
-        """Tell in the folder what became of the images."""
-        finished = self.finished
-        finished.seconds = seconds
-        if finished.done:
-            flagged = reviewed([image.quality for image in finished.done], self.review)
-            finished.done = [
-                image.model_copy(update={"quality": quality})
-                for image, quality in zip(finished.done, flagged, strict=True)
-            ]
-            ended = {"seconds": seconds, "images": tuple(finished.done), "failed": finished.failed}
-            record = self.record.model_copy(update=ended)
-            self.folder.finish(record, rates=finished.rates, measures=finished.measures)
-        return finished
+        """Tell in the folder what became of the images; a folder in which nothing came about stays as it is."""
+        if not self._begun and self.joins:
+            kept = [record for record in self._kept if record.name not in self.left.replaced]
+            self._begin(kept) if kept else None
+        self.attempt.close()
+        tally = collect(self.folder.root) if self._begun or self.joins else self.tally
+        return Finished(self.folder.root, tally, self.made, seconds)
+
+    def _made(self, result: Segmentation, seconds: float) -> CaseRecord:
+        """Write what there is of a result, and put together what is told of it."""
+        name = case_name(result.name, where="A result")
+        case, folder = Case(name, result.image, None, result.geometry), self.attempt.begin()
+        write_result(folder, result, case, result.labels, parts=self.parts, tables=self.attempt.shared)
+        told = told_of(result, self.model)
+        return self._record_of(name, self._inputs[name]).model_copy(
+            update={"outputs": self.attempt.outputs(), "seconds": seconds, **told}
+        )
+
+    def _record_of(self, name: str, inputs: tuple[InputFile, ...]) -> CaseRecord:
+        return CaseRecord(name=name, inputs=inputs, settings=self.record.settings or Settings(), **made_here())
+
+    def _commit(self, record: CaseRecord) -> None:
+        """Put a result into the folder; before the first one, what it replaces goes, and comes back if it fails."""
+        self._begin([record]) if not self._begun else self.attempt.commit(record)
+        self._inputs.pop(record.name)
+        self.tally.add(record)
+        self.made += 1
+
+    def _begin(self, records: Sequence[CaseRecord]) -> None:
+        """Commit the first cases, and those that have failed before them."""
+        with self._replacing():
+            for record in (*records, *(kept for kept in self._kept if kept not in records)):
+                self.attempt.commit(record)
+        self._begun, self._kept = True, []
+
+    @contextmanager
+    def _replacing(self) -> Iterator[None]:
+        if not (self.joins and self.folder.exists):
+            with self.folder.renewed(self.record, self.split_file, self.attempt):
+                yield
+            return
+        try:
+            self.attempt.set_aside(self.left.replaced)
+            yield
+        except BaseException:
+            self.attempt.put_back()
+            raise
+        self.attempt.forget()
+        self.folder.begin(self.record, self.split_file, self.attempt)
 
 
-def _recorded(result: Segmentation, judged: Judged, *, incomplete: tuple[str, ...]) -> ImageRecord:
-    labels, anchor = result.labels, result.anchor_certainty
-    shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
-    agreement, confidence = (_over_structures(judged.scores, name) for name in ("agreement", "confidence"))
-    return ImageRecord(
-        name=result.name,
-        foreground=shares,
-        members=len(result.members),
-        chosen_of=result.chosen_of,
-        mean_entropy=float(result.uncertainty.entropy.mean()),
-        agreement=1.0 if agreement is None else agreement,  # of a single member with itself
-        confidence=confidence,
-        anchor_confidence=None if anchor is None else anchor.confidence,
-        anchor_entropy=None if anchor is None else anchor.entropy,
-        sizes=result.sizes(),
-        incomplete=incomplete,
-        scores=judged.scores,
-        quality=judged.quality,
-    )
+def _read(file: CaseFiles, *, spec: DataSpec) -> _Read:
+    """Read a case."""
+    inputs = tuple(map(InputFile.of, file.images))
+    try:
+        check_files(file, spec)
+        with memory_worded(str(file.images[0]), way_out=CLOSE):
+            case = read_case(file)
+        check_channels(case, spec.channels)
+    except Exception as error:  # noqa: BLE001 - whatever a library makes of a file, the others are read
+        return _Read(file, inputs, error=error)
+    return _Read(file, inputs, case)
 
 
-def _over_structures(scores: Mapping[str, Mapping[str, float]], name: str) -> float | None:
-    values = [of[name] for of in scores.values() if name in of]
-    return float(np.mean(values)) if values else None
-
-
-def _appearance(result: Segmentation, image: ImageRecord) -> Appearance:
-    """Look at the structure that members draw largest."""
-    labels = result.labels
-    shares = [
-        np.mean([labels.mask(member, index).mean() for member in result.members])
-        for index in range(len(labels.structures))
-    ]
-    largest = int(np.argmax(shares))
-    mask = labels.mask(result.mask, largest)
-    return appearance_of(mask, agreement=image.agreement or 0.0, members=float(shares[largest]))
+def _size(found: _Read) -> int:
+    return 0 if found.case is None else found.case.image.nbytes

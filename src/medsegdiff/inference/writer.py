@@ -36,17 +36,21 @@ def check_parts(parts: Iterable[str]) -> None:
             raise ConfigError(f"A result has no part '{part}'; allowed are {', '.join(PARTS)}.{nearest(part, PARTS)}")
 
 
-def write_result(out: Path, found: Part, case: Case, labels: Labels, *, parts: Collection[str] = USUAL) -> None:
-    """Write what was found in an image, part by part."""
+def write_result(
+    out: Path, found: Part, case: Case, labels: Labels, *, parts: Collection[str] = USUAL, tables: Path | None = None
+) -> None:
+    """Write what was found in an image, part by part; what all images share goes into the folder ``tables``, if any."""
     check_parts(parts)
     if (out / "images").exists():
         raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
-    _write_labels(out, found.mask, case, labels, parts=parts)
+    shared = out if tables is None else tables
+    _write_labels(out, found.mask, case, labels, tables=shared, parts=parts)
     if "anchor" in parts and found.anchor is not None:
-        _write_labels(out / "anchor", found.anchor, case, labels)
+        _write_labels(out / "anchor", found.anchor, case, labels, tables=shared / "anchor")
     if "members" in parts:
         for number, mask in enumerate(found.members):
-            _write_labels(out / "members" / f"{number:02d}", mask, case, labels)
+            of = Path("members") / f"{number:02d}"
+            _write_labels(out / of, mask, case, labels, tables=shared / of)
     if "probability" in parts:
         _write_maps(out / "probability", found.probability, case, labels)
     if "anchor" in parts and found.anchor_probability is not None:
@@ -113,7 +117,13 @@ def _cell(value: int | float | str | None) -> str:
 
 
 def _write_labels(
-    out: Path, label_map: UInt8[np.ndarray, "..."], case: Case, labels: Labels, *, parts: Collection[str] = PARTS
+    out: Path,
+    label_map: UInt8[np.ndarray, "..."],
+    case: Case,
+    labels: Labels,
+    *,
+    tables: Path,
+    parts: Collection[str] = PARTS,
 ) -> None:
     structures = labels.structures
     folders = class_folders(structures) if len(structures) > 1 else ("",)
@@ -125,7 +135,7 @@ def _write_labels(
     write_labels(out / "labels", case.name, written, case.geometry)
     release(label_map)
     values = zip(labels.label_values, map(colour_of, range(len(structures))), strict=True)
-    write_label_tables(out / "labels", dict(zip(structures, values, strict=True)))
+    write_label_tables(tables / "labels", dict(zip(structures, values, strict=True)))
 
 
 def _write_maps(folder: Path, values: np.ndarray, case: Case, labels: Labels) -> None:

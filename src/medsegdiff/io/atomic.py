@@ -35,20 +35,28 @@ def atomic_path(path: Path, *, durable: bool = False) -> Iterator[Path]:
     part.touch(exist_ok=False)  # made with its permissions: to change them later is not allowed everywhere
     mode = part.stat().st_mode
     try:
-        yield part
-        if part.stat().st_mode != mode:  # safetensors puts a file of its own there, which nobody else may read
-            with suppress(OSError):
-                part.chmod(mode)
-        if durable:
-            flush(part)
-        part.replace(path)
+        with full_worded(path):
+            yield part
+            if part.stat().st_mode != mode:  # safetensors puts a file of its own there, which nobody else may read
+                with suppress(OSError):
+                    part.chmod(mode)
+            if durable:
+                flush(part)
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_worded(path: Path) -> Iterator[None]:
+    """Say of a full disk which file it was, and what to do."""
+    try:
+        yield
     except Exception as error:
         if is_full(error):
             way_out = "What was there before is unchanged. Free some room, or choose a folder on another disk."
             raise OSError(errno.ENOSPC, f"{path}: {os.strerror(errno.ENOSPC)}. {way_out}") from error
         raise
-    finally:
-        part.unlink(missing_ok=True)
 
 
 PART = re.compile(r"\..*-[0-9a-f]{8}(\.\w+)*")
@@ -61,6 +69,35 @@ def remove_parts(*folders: Path) -> None:
         for path in folder.glob(".*") if folder.is_dir() else ():
             if PART.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
+
+
+NO_LINKS = tuple(
+    getattr(errno, name) for name in ("EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK") if hasattr(errno, name)
+)
+"""How file systems say that a file has one name alone."""
+
+
+def claim(source: Path, target: Path) -> bool:
+    """Give a whole file another name if that is free, and tell whether it was: of many who try, one succeeds.
+
+    That is a hard link. A server may have made it and its answer been lost: then the two are one file, and it is ours.
+    Where a file system has none (FAT, object stores that look like folders), an empty file takes the name, which only
+    one can make, and the whole one is moved over it; who is killed in between leaves the empty one, which no reader
+    takes for a whole one.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return source.samefile(target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        source.replace(target)
+    return True
 
 
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))

@@ -127,11 +127,14 @@ def warning_of(seen: Sequence[Appearance], *, what: str = "masks") -> str:
     Returns:
         A sentence that tells what was seen in how many, or nothing.
     """
-    kinds = Counter(appearance.suspicion for appearance in seen)
-    strange = len(seen) - kinds[""] - kinds["empty"]
-    if not seen or 2 * strange < len(seen) - kinds["empty"] or (strange == 0 and kinds["empty"] < len(seen)):
+    return warning_of_kinds(Counter(appearance.suspicion for appearance in seen), what=what)
+
+
+def warning_of_kinds(kinds: Counter[Suspicion], *, what: str = "masks") -> str:
+    """Say the same of masks that were counted."""
+    count = kinds.total()
+    strange = count - kinds[""] - kinds["empty"]
+    if not count or 2 * strange < count - kinds["empty"] or (strange == 0 and kinds["empty"] < count):
         return ""
     told = ", ".join(f"{kinds[kind]} {words}" for kind, words in WORDS.items() if kinds[kind])
-    return (
-        f"Of {len(seen)} {what}: {told}. The model looks untrained, or the images are unlike those it was trained on."
-    )
+    return f"Of {count} {what}: {told}. The model looks untrained, or the images are unlike those it was trained on."

@@ -19,6 +19,7 @@ from medsegdiff.config.load import make_config, split_told
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.errors import CheckpointError, MedSegDiffError
 from medsegdiff.io.atomic import atomic_path, write_json
+from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.registry import require, used
 
@@ -140,11 +141,16 @@ def _snapshots_in(folder: Path, config: ResolvedConfig) -> list[Path]:
 
 def hashes_of(folder: Path, config: ResolvedConfig, *, weights: Weights) -> tuple[str, ...]:
     """Compute SHA-256 of the file of a run's weights, and of those of its snapshots."""
-    found = []
-    for path in (folder / FILES[weights], *_snapshots_in(folder, config)):
-        with path.open("rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return tuple(found)
+    return tuple(map(sha256_of, (folder / FILES[weights], *_snapshots_in(folder, config))))
+
+
+def hash_of(model: torch.nn.Module) -> str:
+    """Compute SHA-256 of weights that lie in no file: of their names and bytes."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,13 +10,12 @@ import numpy as np
 from PIL import Image
 
 from medsegdiff.inference.folder import PAGE, WORKLIST
-from medsegdiff.inference.quality import Quality, worst_first
-from medsegdiff.inference.record import ImageRecord
-from medsegdiff.inference.sizes import Size
 from medsegdiff.report.html import Card, Cell, Picture, Section, Table, write_report
 
 SHOWN = 40
-"""Images that are shown, the worst first; the table lists all."""
+"""Images that are shown, the worst first."""
+LISTED = 2000
+"""Masks in the table."""
 SIDE = 640
 """Of a picture in the page, in pixels."""
 NUMBERS = (
@@ -25,59 +25,72 @@ NUMBERS = (
 RANKS = "There were too few patients to predict Dice: cases are ranked by the score that ranked those best."
 
 
-def write_worklist(out: Path, images: Sequence[ImageRecord]) -> Path:
+Row = Mapping[str, str]
+"""Of ``quality.csv``."""
+
+
+def write_worklist(out: Path) -> Path:
     """Write ``quality.html`` into a folder of results.
 
     Args:
-        out: Folder that was written, with overlays where there are some.
-        images: What is told of them.
+        out: Folder with ``quality.csv``, and overlays where there are some.
 
     Returns:
         The page.
     """
-    rows = worst_first([image.name for image in images], [image.quality for image in images])
-    by_name = {image.name: image for image in images}
-    marked = list(dict.fromkeys(name for name, _, quality in rows if quality.review))
-    others = [name for name in dict.fromkeys(name for name, *_ in rows) if name not in set(marked)]
-    predicted = any(quality.predicted_dice is not None for *_, quality in rows)
-    facts = {"images": str(len(images)), "to be seen": str(len(marked)), "accepted": str(len(others))}
+    first, marked, others, predicted = list[Row](), dict[str, None](), dict[str, None](), False
+    with (out / WORKLIST).open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):  # the worst first: those to be seen are before the others
+            first += [row] if len(first) < LISTED else []
+            (marked if row["flag"] else others).setdefault(row["name"])
+            predicted |= bool(row["predicted_dice"])
+    accepted = [name for name in others if name not in marked]
+    facts = {
+        "images": str(len(marked) + len(accepted)),
+        "to be seen": str(len(marked)),
+        "accepted": str(len(accepted)),
+    }
+    cut = f" The first {LISTED} are here." if len(first) == LISTED else ""
     sections = [
         Section(
             "Which masks must a human see?",
             f"The worst first. {NUMBERS if predicted else RANKS} This is research software, and no medical device.",
             facts=facts,
         ),
-        _gallery("To be seen", out, marked, by_name),
-        Section("All masks", f"The same is in {WORKLIST}.", tables=[_table(rows, by_name)]),
-        _gallery("Accepted: those of which least is expected", out, others, by_name),
+        _gallery("To be seen", out, list(marked), first),
+        Section("All masks", f"The same is in {WORKLIST}.{cut}", tables=[_table(first)]),
+        _gallery("Accepted: those of which least is expected", out, accepted, first),
     ]
     write_report(out / PAGE, f"Worklist of {out.name}", [section for section in sections if section is not None])
     return out / PAGE
 
 
-def _gallery(title: str, out: Path, names: Sequence[str], images: Mapping[str, ImageRecord]) -> Section | None:
+def _gallery(title: str, out: Path, names: Sequence[str], rows: Sequence[Row]) -> Section | None:
     """Show the overlays of some images, with what is said of their masks."""
-    cards = [_card(out, images[name]) for name in names[:SHOWN]]
+    by_name: dict[str, list[Row]] = {name: [] for name in names[:SHOWN]}
+    for row in rows:
+        if row["name"] in by_name:
+            by_name[row["name"]].append(row)
+    cards = [_card(out, name, of) for name, of in by_name.items() if of]
     if not cards:
         return None
-    more = f"{SHOWN} of {len(names)} are shown." if len(names) > SHOWN else ""
+    more = f"{len(cards)} of {len(names)} are shown." if len(names) > len(cards) else ""
     return Section(title, more, cards={"": cards})
 
 
-def _card(out: Path, image: ImageRecord) -> Card:
-    overlay = out / "overlay" / f"{image.name}.png"
-    pictures = [Picture.of(_shrunk(overlay), f"{image.name}: contours and uncertainty")] if overlay.is_file() else []
-    several = len(image.quality) > 1
-    said = [(f"{name}: " if several else "") + _said(of) for name, of in image.quality.items()]
-    return Card(image.name, pictures, " · ".join(said))
+def _card(out: Path, name: str, rows: Sequence[Row]) -> Card:
+    overlay = out / "overlay" / f"{name}.png"
+    pictures = [Picture.of(_shrunk(overlay), f"{name}: contours and uncertainty")] if overlay.is_file() else []
+    said = [(f"{row['structure']}: " if len(rows) > 1 else "") + _said(row) for row in rows]
+    return Card(name, pictures, " · ".join(said))
 
 
-def _said(quality: Quality) -> str:
+def _said(row: Row) -> str:
     """Say what is known of a mask in a line."""
-    numbers = f"score {quality.score:.3f}"
-    if quality.predicted_dice is not None:
-        numbers = f"Dice about {quality.predicted_dice:.2f}, at least {quality.dice_at_least or 0:.2f}"
-    return "; ".join([numbers, *quality.reasons])
+    numbers = f"score {_number(row['score'])}"
+    if row["predicted_dice"]:
+        numbers = f"Dice about {float(row['predicted_dice']):.2f}, at least {float(row['dice_at_least'] or 0):.2f}"
+    return "; ".join(filter(None, [numbers, row["reasons"]]))
 
 
 def _shrunk(picture: Path) -> np.ndarray:
@@ -87,31 +100,30 @@ def _shrunk(picture: Path) -> np.ndarray:
         return np.asarray(shown)
 
 
-def _table(rows: Sequence[tuple[str, str, Quality]], images: Mapping[str, ImageRecord]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     heads = ("case", "structure", "look?", "predicted Dice", "at least", "score", "size", "why")
-    return Table(
-        [Cell(head) for head in heads],
-        [[Cell(text) for text in _row(name, structure, of, images[name])] for name, structure, of in rows],
-        sortable=True,
-    )
+    return Table([Cell(head) for head in heads], [list(map(Cell, _cells(row))) for row in rows], sortable=True)
 
 
-def _row(name: str, structure: str, quality: Quality, image: ImageRecord) -> list[str]:
+def _cells(row: Row) -> list[str]:
     return [
-        name,
-        structure,
-        "yes" if quality.review else "",
-        _number(quality.predicted_dice),
-        _number(quality.dice_at_least),
-        _number(quality.score),
-        _size(image.sizes.get(structure)),
-        "; ".join(quality.reasons),
+        row["name"],
+        row["structure"],
+        "yes" if row["flag"] else "",
+        _number(row["predicted_dice"]),
+        _number(row["dice_at_least"]),
+        _number(row["score"]),
+        _size(row),
+        row["reasons"],
     ]
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _number(text: str) -> str:
+    return f"{float(text):.3f}" if text else "–"
 
 
-def _size(size: Size | None) -> str:
-    return "–" if size is None else f"{size.mean:.4g} ({size.low:.4g} … {size.high:.4g}) {size.unit}"
+def _size(row: Row) -> str:
+    if not row["size"]:
+        return "–"
+    size, low, high = (f"{float(row[name]):.4g}" for name in ("size", "low", "high"))
+    return f"{size} ({low} … {high}) {row['unit']}"

@@ -1,0 +1,242 @@
+"""Attempts at cases: results come about in a folder of their own, and are there at once, whole, by whoever was first.
+
+1. The files of a case are written into the attempt's folder, and beside them its record.
+2. The record gets its place under ``cases/`` by a hard link: of several attempts at a case one succeeds, the others go.
+3. The files are moved to their places. Who is killed in between has left a record that says where its files lie, and
+   whoever finds it moves them.
+
+A process has one such folder, in which one case lies at a time, and holds a lock in it as long as it lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from medsegdiff.inference.case_record import CaseRecord, OutputFile, read_case_record, record_file, written
+from medsegdiff.io.atomic import atomic_path, claim, full_worded
+from medsegdiff.io.hashes import sha256_of
+from medsegdiff.io.names import file_name
+
+BEGINS, RECORD, LOCK, ASIDE, SHARED = ".attempt-", "record.json", "lock", "earlier", "shared"
+UNLOCKED = ".making-"
+"""How a folder begins whose lock is not held yet."""
+
+
+class Attempt:
+    """A folder of this process in a folder of results; made when there is something to write."""
+
+    def __init__(self, root: Path) -> None:
+        """Name it."""
+        host = file_name(socket.gethostname())[:40]
+        self.root = root
+        self.folder = root / f"{BEGINS}{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.shared = self.folder / SHARED
+        """For files that all cases have in common: they go with the first case, and are no part of it."""
+        self._lock: FileLock | None = None
+        self._given = set[Path]()
+
+    def begin(self) -> Path:
+        """Make the folder, which nobody sees before its lock is held."""
+        while self._lock is None:
+            made = self.root / f"{UNLOCKED}{secrets.token_hex(4)}"
+            made.mkdir(parents=True)
+            lock = FileLock(made / LOCK, timeout=0, thread_local=False)
+            with suppress(FileNotFoundError, Timeout):  # somebody swept just then
+                lock.acquire()
+                made.rename(self.folder)
+                self._lock = lock
+        return self.folder
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[IO[str]]:
+        """Write a file of the folder of results anew: it is there when it is whole, and on the disk."""
+        part = self.begin() / f"{secrets.token_hex(4)}{Path(name).suffix}"
+        try:
+            with (
+                full_worded(self.root / name),
+                part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+            ):
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _move(part, self.root / name)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text so."""
+        with self.file(name) as file:
+            file.write(text)
+
+    def outputs(self) -> dict[str, OutputFile]:
+        """Find what was written for a case."""
+        files = sorted(_files_in(self.folder))
+        return {
+            file.relative_to(self.folder).as_posix(): OutputFile(size=file.stat().st_size, sha256=sha256_of(file))
+            for file in files
+        }
+
+    def commit(self, record: CaseRecord) -> bool:
+        """Put a case into the folder of results, unless somebody has been faster."""
+        file, target = self.begin() / RECORD, record_file(self.root, record.name)
+        record = record.model_copy(update={"attempt": self.folder.name if record.outputs else ""})
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.write_text(written(record), encoding="utf-8", errors="backslashreplace")
+            if not claim(file, target):
+                self.discard()
+                return False
+            try:
+                place(self.root, record)
+                self._share()
+            except BaseException:
+                withdraw(self.root, record, target)
+                raise
+        finally:
+            file.unlink(missing_ok=True)
+        return True
+
+    def _share(self) -> None:
+        for file in set(self.shared.rglob("*.*")) - self._given:
+            self.write(file.relative_to(self.shared).as_posix(), file.read_text(encoding="utf-8"))
+            self._given.add(file)
+
+    def discard(self) -> None:
+        """Remove what was written for a case."""
+        for file in list(_files_in(self.folder)):
+            file.unlink(missing_ok=True)
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Take results out that are to be replaced: each with its record, which goes last."""
+        for name in names:
+            file = record_file(self.root, name)
+            record = read_case_record(file)
+            for path in (*(() if record is None else record.outputs), file.relative_to(self.root).as_posix()):
+                _move(self.root / path, self.begin() / ASIDE / path)
+
+    def put_back(self) -> None:
+        """Undo that, of cases that have no other record by now."""
+        _put_back(self.root, self.folder)
+
+    def forget(self) -> None:
+        """Remove what was taken out: there is something new."""
+        shutil.rmtree(self.folder / ASIDE, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        if self._lock is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
+            self._lock = None
+            shutil.rmtree(self.folder, ignore_errors=True)  # some systems remove no file that is open
+
+
+@contextmanager
+def held(root: Path) -> Iterator[Attempt]:
+    """Have an attempt for a while."""
+    attempt = Attempt(root)
+    try:
+        yield attempt
+    finally:
+        attempt.close()
+
+
+def place(root: Path, record: CaseRecord) -> bool:
+    """Move the files of a result to their places, as far as they are not there; tell whether all are there now."""
+    for path in record.outputs:
+        source, target = root / record.attempt / path, root / path
+        if record.attempt and source.is_file():
+            with suppress(FileNotFoundError):  # somebody else moves it too
+                _move(source, target)
+    return all(_has_size(root / path, of.size) for path, of in record.outputs.items())
+
+
+def withdraw(root: Path, record: CaseRecord, file: Path) -> None:
+    """Remove a result: its record goes last, so that none of its files is forgotten."""
+    for path in (*record.outputs, file.relative_to(root).as_posix()):
+        with suppress(OSError):
+            (root / path).unlink(missing_ok=True)
+
+
+def is_whole(root: Path, record: CaseRecord) -> bool:
+    """Tell whether the files of a result are there, after ending a move that was begun."""
+    return all(_has_size(root / path, of.size) for path, of in record.outputs.items()) or place(root, record)
+
+
+def sweep(root: Path) -> list[str]:
+    """End what processes have begun that live no more, and remove their folders; name those that still work."""
+    working = []
+    found = [path for path in root.iterdir() if path.name.startswith((BEGINS, UNLOCKED))] if root.is_dir() else []
+    for folder in sorted(found):
+        lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except (Timeout, OSError, NotImplementedError):
+            working.append(folder.name)
+            continue
+        try:
+            _end(root, folder)
+        finally:
+            lock.release()
+            shutil.rmtree(folder, ignore_errors=True)
+    return working
+
+
+def _end(root: Path, folder: Path) -> None:
+    """Move the files of a case that has been committed, and put back what was to be replaced and was not."""
+    record = read_case_record(folder / RECORD)
+    if record is not None:
+        committed = read_case_record(record_file(root, record.name))
+        if committed is not None and committed.attempt == folder.name:
+            place(root, committed)
+    _put_back(root, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_back(root: Path, folder: Path) -> None:
+    aside = folder / ASIDE
+    for file in sorted((aside / "cases").glob("*/*.json")) if aside.is_dir() else ():
+        if (root / file.relative_to(aside)).exists():
+            continue
+        record = read_case_record(file)
+        for path in (*(() if record is None else record.outputs), file.relative_to(aside).as_posix()):
+            _move(aside / path, root / path)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """List the files of a case: what lies in folders, but for what was taken out and what all have in common."""
+    for part in folder.iterdir() if folder.is_dir() else ():
+        if part.is_dir() and part.name not in (ASIDE, SHARED):
+            yield from (path for path in part.rglob("*") if path.is_file())
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file; onto another disk, which a link may lead to, by a copy that is whole at once."""
+    if not source.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with atomic_path(target) as part:
+            shutil.copyfile(source, part)
+        source.unlink()
