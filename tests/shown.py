@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from medsegdiff.config.diffusion import SamplingConfig
-from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference import RECORD
 from medsegdiff.inference.quality import Quality
 from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty, entropy_of
+from medsegdiff.io.atomic import write_json
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import Origin
 from medsegdiff.types import Geometry
@@ -84,7 +85,7 @@ def shown(root: Path, *results: Segmentation, parts: tuple[str, ...] = PARTS, ju
         sampling=SamplingConfig(members=len(results[0].members)),
         images=tuple(told),
     )
-    SegmentationFolder(out).finish(record, rates=[], measures=[])
+    write_json(out / RECORD, record.model_dump(mode="json", exclude_none=True))
     return out, images
 
 

@@ -1,19 +1,29 @@
-"""The page of `view` as a browser shows it: every control changes what is seen, and nobody else is asked."""
+"""The page as a browser shows it: every control changes what is seen, and nobody else is asked."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.image import read_map, read_mask
+from medsegdiff.server.app import make_app
+from medsegdiff.server.dispatch import Dispatch, Model
+from medsegdiff.server.jobs import JobFolder
+from medsegdiff.server.limits import Limits
 from medsegdiff.server.local import LocalServer
 from medsegdiff.server.results import Results
+from medsegdiff.server.tokens import Tokens
+from tests import stub_worker
 from tests.shown import EYE, segmentation, shown
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -184,3 +194,46 @@ def test_a_volume_has_three_planes_and_members(page: tuple[Page, list[str]], ser
     view.click(position={"x": 180, "y": 180})
     expect(opened.locator("#readout")).to_contain_text("of 5 members")
     assert [line for line in wrong if "GPU stall" not in line and "GL Driver" not in line] == []
+
+
+@pytest.fixture(scope="module")
+def serving(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of jobs, whose worker has its results from before."""
+    base = tmp_path_factory.mktemp("serving")
+    made, _ = shown(base, segmentation("left eye", SIZE, EYE))
+    program = (sys.executable, "-S", stub_worker.__file__, str(made))
+    model = Model("eyes", (str(trained[0]),))
+    dispatch = Dispatch(JobFolder(base / "jobs"), [model], ["cpu"], Limits(), program=program)
+    server = uvicorn.Server(uvicorn.Config(make_app(dispatch, Tokens()), port=0, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    server.should_exit = True
+    thread.join()
+
+
+def test_an_image_is_dropped_and_its_result_appears(browser: Browser, serving: str, tmp_path: Path) -> None:
+    image = tmp_path / "left eye.png"
+    Image.linear_gradient("L").resize(SIZE[::-1]).save(image)
+    with browser.new_context(viewport={"width": 390, "height": 800}) as context:
+        opened, wrong = context.new_page(), []
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        opened.goto(serving)
+        expect(opened.locator("#model-card")).to_contain_text("medsegdiff-v2")
+        opened.locator("#files").set_input_files(image)
+        opened.wait_for_selector(READY)
+        expect(opened.locator("#case")).to_have_text("left eye")
+        before = opened.evaluate(INK)
+        opened.locator("#mode [value=members]").check(force=True)
+        assert opened.evaluate(INK) != before
+        opened.reload()
+        opened.wait_for_selector(READY)
+        opened.locator("#files").set_input_files([{"name": "a.txt", "mimeType": "text/plain", "buffer": b"hello"}])
+        expect(opened.locator("#toast")).to_contain_text("no image in what was sent")
+        opened.get_by_label("Remove left eye.png").click()
+        expect(opened.locator("#jobs li")).to_have_count(0)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+        assert [line for line in wrong if "415" not in line] == []

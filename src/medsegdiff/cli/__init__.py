@@ -23,6 +23,7 @@ from medsegdiff.cli import (
     info,
     paper,
     segment,
+    serve,
     train,
     view,
 )
@@ -68,6 +69,7 @@ app = typer.Typer(
 )
 command.add(app, "demo", demo.demo, panel=USE)
 command.add(app, "segment", segment.segment, panel=USE)
+command.add(app, "serve", serve.serve, panel=USE, long=False)
 command.add(app, "view", view.view, panel=USE, long=False)
 command.add(app, "collect", collect.collect, panel=USE)
 command.add(app, "doctor", doctor.doctor, panel=USE)

@@ -17,7 +17,7 @@ def view(
         typer.Option(
             "--images",
             "-i",
-            help="Where the images lie: pictures, volumes, series, folders of them; may be repeated.",
+            help="Where the images are, if they have moved: files, series, folders of them; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -26,7 +26,7 @@ def view(
 ) -> None:
     """Look at results in a browser: members, uncertainty, thresholds, quality; correct masks. No model is needed.
 
-    Example: `medsegdiff view masks --images photos`
+    Example: `medsegdiff view masks`
     """
     import webbrowser
 

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import ConfigError, DataError
+from medsegdiff.inference.case_record import read_case_record, record_file
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.io.image import read_geometry, write_mask
@@ -42,7 +43,7 @@ ABSENT = {
     "probability": "Probabilities were not written. Segment with --write probability (or all) to have them.",
     "uncertainty": "Uncertainty was not written. Segment with --write uncertainty (or all) to have it.",
     "anchor": "There is no mask of the anchor: the network has none, or it was not written (--write anchor).",
-    "image": "The image is not among the results. Say where it lies: view RESULTS --images FOLDER.",
+    "image": "The image is not where it lay when it was segmented. Say where it is: view RESULTS --images FOLDER.",
 }
 """What may be missing, and what to do."""
 
@@ -53,7 +54,9 @@ class Results:
 
     root: Path
     images: Mapping[str, CaseFiles] = field(default_factory=dict)
-    """Where the images lie, by case."""
+    """Where the images lie, by case; of others the records of the results tell where they lay."""
+    title: str = ""
+    """What the page calls them; empty: the folder's name."""
 
     def __post_init__(self) -> None:
         if not SegmentationFolder(self.root).exists:
@@ -84,7 +87,7 @@ class Results:
             for place, (name, value) in enumerate(zip(labels.structures, values, strict=True))
         ]
         return ResultsShown(
-            title=self.root.resolve().name,
+            title=self.title or self.root.resolve().name,
             task=record.task,
             structures=tuple(structures),
             model=", ".join(folder.name for folder in record.folders),
@@ -98,14 +101,14 @@ class Results:
         facts, places = self._known(name), self.places
         geometry, uncertainty = self._geometry(name), places.uncertainty(name)
         pixel, unit = unit_of(geometry)
+        image = self._image(name)
         found = {
             "anchor": places.shown(places.masks(name, "anchor/")),
             "members": tuple(filter(None, map(places.shown, places.members(name)))),
             "probability": {of: places.address(file) for of, file in places.probability(name).items()},
             "uncertainty": None if uncertainty is None else places.address(uncertainty),
-            "image": f"image/{quote(name)}" if name in self.images else None,
+            "image": f"image/{quote(name)}" if image else None,
         }
-        image = self.images.get(name)
         return CaseShown.model_validate(
             {
                 "name": name,
@@ -127,9 +130,19 @@ class Results:
     def image(self, name: str) -> CaseFiles:
         """Find the image of a case."""
         self._known(name)
-        if name not in self.images:
+        if (found := self._image(name)) is None:
             raise DataError(ABSENT["image"])
-        return self.images[name]
+        return found
+
+    def _image(self, name: str) -> CaseFiles | None:
+        if name in self.images:
+            return self.images[name]
+        record = read_case_record(record_file(self.root, name))
+        if record is None or not record.inputs:
+            return None
+        paths = tuple(Path(of.path) for of in record.inputs)
+        same = all(of.is_still(path) and path.exists() for of, path in zip(record.inputs, paths, strict=True))
+        return CaseFiles(name, paths) if same else None
 
     def archived(self, name: str) -> list[Path]:
         """List the files that a case's archive holds."""

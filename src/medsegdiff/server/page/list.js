@@ -3,10 +3,11 @@
 import { $, fill, make } from "./dom.js";
 
 const MOST = 300; // rows at once
-let all = [], chosen = "";
+let all = [], chosen = "", prefix = "";
 
 /** Show cases; a click leads to the address of one. */
-export function showCases({ cases, failed }) {
+export function showCases({ cases, failed }, before = "") {
+  prefix = before;
   all = cases;
   $("count").textContent = cases.length;
   for (const id of ["search", "order"]) $(id).oninput = list;
@@ -51,7 +52,7 @@ function row({ name, review, predicted_dice: predicted, agreement }) {
   const value = predicted ?? agreement;
   const told = value === null ? "" : value.toFixed(2);
   const title = predicted === null ? "Mean Dice of pairs of members" : "Predicted Dice of its worst structure";
-  const link = make("a", { href: `#${encodeURIComponent(name)}` },
+  const link = make("a", { href: `#${encodeURIComponent(prefix + name)}` },
     make("span", { className: `flag ${flag[0]}`, title: flag[1], role: "img", "aria-label": flag[1] }),
     make("span", { className: "name" }, name), make("span", { className: "number", title }, told));
   link.dataset.name = name;

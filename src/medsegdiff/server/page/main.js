@@ -15,7 +15,7 @@ import { dice } from "./masks.js";
 import { listenToTheme } from "./theme.js";
 import { VolumeView } from "./volume.js";
 
-let base = "results/", told = null, opening = 0, playing = null;
+let base = "results/", prefix = "", told = null, opening = 0, playing = null;
 const windowed = (dx, dy) => {
   const span = view().range.high - view().range.low;
   set({ window: { width: Math.max(span / 200, state.window.width + dx * span), level: state.window.level + dy * span } });
@@ -26,18 +26,20 @@ const volume = new VolumeView($("volume"), { pointed, drawn: drawing.drawn, wind
 const view = () => (state.current?.volume ? volume : picture);
 
 /** Open a folder of results. */
-export async function openResults(address) {
-  base = address;
+export async function openResults(address, before = "") {
+  [base, prefix] = [address, before];
   told = await json(base);
   document.title = `${told.title} · medsegdiff`;
   $("what").textContent = [told.title, told.model && `by ${told.model}`, told.made].filter(Boolean).join(" · ");
-  showCases(told);
+  showCases(told, prefix);
+  $("cases").hidden = false;
   if (matchMedia("(max-width: 48rem)").matches) $("cases").open = false;
   await asAddressed();
 }
 
 async function asAddressed() {
-  const wanted = decodeURIComponent(location.hash.slice(1)), names = told.cases.map(({ name }) => name);
+  if (!told) return;
+  const wanted = decodeURIComponent(location.hash.slice(1)).replace(prefix, ""), names = told.cases.map(({ name }) => name);
   const name = names.includes(wanted) ? wanted : neighbour(1);
   if (name === undefined) $("empty").textContent = "There are no cases among the results.";
   else await open(name);
@@ -58,8 +60,10 @@ async function open(name) {
   $("volume").hidden = !kase.volume;
   try {
     await next.open(kase, 0);
-  } finally {
-    $("empty").textContent = turn === opening ? "This case can't be shown." : $("empty").textContent;
+  } catch (error) {
+    if (turn === opening) $("empty").textContent = "This case can't be shown.";
+    if (turn === opening) settled();
+    throw error;
   }
   if (turn !== opening) return;
   next.all = null;
@@ -167,7 +171,7 @@ async function start() {
   $("play").onclick = play;
   $("fit").onclick = () => { view().fit(); draw(); };
   $("channel").onchange = guarded(async () => { await view().open(state.current, Number($("channel").value)); set({ window: view().auto ?? state.window }); });
-  listenToKeys({ view, play, neighbour: (step) => { location.hash = encodeURIComponent(neighbour(step)); }, undo: drawing.undo, toggleBrush: drawing.toggle });
+  listenToKeys({ view, play, neighbour: (step) => { location.hash = encodeURIComponent(prefix + neighbour(step)); }, undo: drawing.undo, toggleBrush: drawing.toggle });
   addEventListener("hashchange", guarded(asAddressed));
   const about = await json("about");
   $("notice").title = about.notice;

@@ -1,0 +1,314 @@
+"""The server: jobs from the sending to the results, what is refused, who sees what, and what outlasts a kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from medsegdiff.server import dispatch as dispatching
+from medsegdiff.server.app import make_app
+from medsegdiff.server.dispatch import Dispatch, Model
+from medsegdiff.server.jobs import Ended, JobFolder, JobOptions, JobRequest
+from medsegdiff.server.limits import Limits
+from medsegdiff.server.results import Results
+from medsegdiff.server.tokens import Tokens
+from medsegdiff.server.worker import Worker
+from tests import stub_worker
+from tests.program import call
+from tests.shown import EYE, segmentation, shown
+from tests.stub_worker import DIES, DIES_ONCE, FAILS, WAITS
+
+NAME = "Meier, Anna"
+"""Names of files are names of patients."""
+JOBS = "/api/v1/jobs"
+LOCAL = "http://127.0.0.1:8000"
+Serve = Callable[..., TestClient]
+
+
+def png(shape: tuple[int, int] = (24, 30)) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shown(tmp_path_factory.mktemp("made"), segmentation(NAME, (24, 30), EYE))[0]
+
+
+@pytest.fixture
+def serve(
+    trained: tuple[Path, Path], results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Serve]:
+    monkeypatch.setattr(dispatching, "PAUSE", 0.01)
+    program = (sys.executable, "-S", stub_worker.__file__, str(results))
+
+    @contextmanager
+    def serving(*, tokens: Tokens = Tokens(), ready: bool = True, **limits: int) -> Iterator[TestClient]:  # noqa: B008
+        model = Model("eyes", (str(trained[0]),))
+        made = Dispatch(JobFolder(tmp_path / "jobs"), [model], ["cpu"], Limits(**limits), program=program)
+        with TestClient(make_app(made, tokens), base_url=LOCAL) as client:
+            until(lambda: not ready or client.get("/readyz").status_code == 200)
+            yield client
+
+    return serving
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def sent(
+    client: TestClient, content: bytes | None = None, name: str = f"{NAME}.png", seed: int = 0, **headers: str
+) -> str:
+    files = [("files", (name, content or png()))]
+    answer = client.post(JOBS, files=files, data={"options": json.dumps({"seed": seed})}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def ended(client: TestClient, job: str, **headers: str) -> dict[str, object]:
+    until(lambda: client.get(f"{JOBS}/{job}", headers=headers).json()["state"] in ("done", "failed"))
+    return dict(client.get(f"{JOBS}/{job}", headers=headers).json())
+
+
+def test_a_job_goes_from_the_sending_to_its_results(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with serve() as client:
+        job = sent(client)
+        with client.stream("GET", f"{JOBS}/{job}/events") as stream:
+            events = [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+        assert events[-1]["state"] == "done"
+        base = f"{JOBS}/{job}/results"
+        assert client.get(f"{base}/").json()["title"] == f"{NAME}.png"
+        case = client.get(f"{base}/cases/{NAME}").json()
+        assert len(case["members"]) == 5
+        assert case["absent"] == {}
+        mask = np.asarray(Image.open(io.BytesIO(client.get(f"{base}/mask").content)))
+        assert set(np.unique(mask)) == {0, 1, 2}
+        for address in (
+            case["fused"]["labels"],
+            case["image"],
+            "members/4",
+            "probability?structure=cup",
+            "uncertainty",
+        ):
+            assert client.get(f"{base}/{address}").status_code == 200, address
+        assert client.get(f"{base}/quality").json()["cup"]["review"] is True
+        with zipfile.ZipFile(io.BytesIO(client.get(f"{base}/all.zip").content)) as archive:
+            assert f"members/00/labels/{NAME}.png" in archive.namelist()
+        assert client.put(f"{base}/references/{NAME}", content=bytes(24 * 30)).json() == {"saved": True}
+        for wrong in ("members/9", "files/../request.json", "cases/nobody", "probability", "sharpness"):
+            answer = client.get(f"{base}/{wrong}")
+            assert answer.status_code in (404, 422), wrong
+            assert answer.json()["error"]
+        assert [one["id"] for one in client.get(JOBS).json()] == [job]
+        assert client.delete(f"{JOBS}/{job}").status_code == 204
+        assert client.get(f"{JOBS}/{job}").status_code == 404
+        assert 'medsegdiff_jobs_total{state="done"} 1.0' in client.get("/metrics").text
+    assert not any("Meier" in record.getMessage() for record in caplog.records if record.name.startswith("medsegdiff"))
+
+
+def test_what_is_refused_is_refused_in_words(serve: Serve) -> None:
+    with serve(upload=200_000, voxels=1000, files=20) as client:
+
+        def refused(content: bytes, name: str, **data: str) -> tuple[int, str]:
+            answer = client.post(JOBS, files=[("files", (name, content))], data=data)
+            return answer.status_code, answer.json()["error"]
+
+        bomb = zipped({"zeros.nii": bytes(10_000_000)})
+        assert len(bomb) < 20_000
+        many = zipped({f"{n}.png": b"x" for n in range(21)})
+        for status, words, found in (
+            (413, "1200 voxels", refused(png((30, 40)), "a.png")),
+            (413, "larger than 0.2 MB", refused(bytes(2_000_000), "a.png")),
+            (413, "larger than 0.2 MB", refused(bomb, "a.zip")),
+            (413, "More than 20 files", refused(many, "a.zip")),
+            (415, "no image", refused(b"hello", "letter.txt")),
+            (415, "no image", refused(zipped({"a.txt": b"hello"}), "a.zip")),
+            (422, "can't be read", refused(b"hello", "a.png")),
+            (422, "no model 'x'", refused(png(), "a.png", model="x")),
+            (422, "members", refused(png(), "a.png", options='{"members": 0}')),
+            (422, "No sampler 'fast'", refused(png(), "a.png", options='{"sampler": "fast"}')),
+            (422, "options", refused(png(), "a.png", options="[]")),
+        ):
+            assert found[0] == status, (words, found)
+            assert words in found[1], found
+        form = (b"--b\r\n" + b"x" * 9_000 for _ in range(200))  # of no length that is told
+        sending = {"Content-Type": "multipart/form-data; boundary=b"}
+        assert client.post(JOBS, content=form, headers=sending).status_code in (400, 413)
+        assert client.post(JOBS, json={}).status_code == 415
+        assert client.get("/nothing.html").status_code == 404
+        assert client.get(JOBS, headers={"Host": "elsewhere.example"}).status_code == 403
+        assert client.get(JOBS, headers={"Origin": "http://elsewhere.example"}).status_code == 403
+        assert client.get(JOBS).json() == []
+
+
+def test_names_lead_nowhere(serve: Serve, tmp_path: Path) -> None:
+    names = ["../../../out.png", "/tmp/out.png", "..\\..\\out.png", "CON.png", "a\x00b.png", ".png", "x" * 300 + ".png"]
+    with serve() as client:
+        for name in names:
+            for content, shown_as in ((zipped({name: png()}), "a.zip"), (png(), name)):
+                answer = client.post(JOBS, files=[("files", (shown_as, content))])
+                assert answer.status_code in (202, 415, 422), name
+        assert len(client.get(JOBS).json()) >= len(names)
+        sent(client, zipped({"a.png": png(), "b/a.png": png(), "__MACOSX/._a.png": b"x"}), "a.zip")
+        images = client.get(JOBS).json()[0]["images"]
+        assert images == ["a.png", "a_2.png"]
+    inside = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")}
+    assert inside == {"jobs"}
+    assert not Path("/tmp/out.png").exists()
+
+
+def test_a_full_queue_says_when_to_come_again(serve: Serve) -> None:
+    with serve(queue=1) as client:
+        first = sent(client, seed=WAITS)
+        until(lambda: client.get(f"{JOBS}/{first}").json()["state"] == "running")
+        second = sent(client)
+        assert client.get(f"{JOBS}/{second}").json()["position"] == 0
+        answer = client.post(JOBS, files=[("files", ("a.png", png()))])
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) >= 1
+        client.delete(f"{JOBS}/{first}")
+        assert ended(client, second)["state"] == "done"
+
+
+def test_users_see_their_own_jobs_alone(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("anna aaaaaaaaaaaaaaaaaaaa\n# nobody\nbbbbbbbbbbbbbbbbbbbb # bert\n", encoding="utf-8")
+    anna, bert = ({"authorization": f"Bearer {letter * 20}"} for letter in "ab")
+    with serve(tokens=Tokens.read(file)) as client:
+        for wrong in ({}, {"authorization": "Bearer wrong"}, {"authorization": "a" * 20}):
+            assert client.get(JOBS, headers=wrong).status_code == 401
+            assert client.get("/metrics", headers=wrong).status_code == 401
+        assert client.get("/").status_code == client.get("/healthz").status_code == 200
+        job = sent(client, **anna)
+        assert ended(client, job, **anna)["state"] == "done"
+        assert client.get(JOBS, headers=bert).json() == []
+        for address in ("", "/events", "/results/", "/results/mask", f"/results/image/{NAME}"):
+            assert client.get(f"{JOBS}/{job}{address}", headers=bert).status_code == 404, address
+        assert client.delete(f"{JOBS}/{job}", headers=bert).status_code == 404
+        assert client.get(f"{JOBS}/{job}/results/mask", headers=anna).status_code == 200
+    stored = "".join(path.read_text() for path in (tmp_path / "jobs").rglob("request.json"))
+    assert "aaaa" not in stored
+
+
+def test_jobs_outlast_the_death_of_their_worker_once(serve: Serve, tmp_path: Path) -> None:
+    with serve() as client:
+        once, twice, fails = (sent(client, seed=seed) for seed in (DIES_ONCE, DIES, FAILS))
+        assert ended(client, once)["state"] == "done"
+        assert "died twice" in str(ended(client, twice)["error"])
+        assert ended(client, fails)["error"] == "The image is not to my liking."
+        assert client.get(f"{JOBS}/{fails}/results/mask").status_code == 409
+        left = [path.name for path in (tmp_path / "jobs" / once).glob("attempt-*")]
+        assert left == ["attempt-2"]
+
+
+def test_jobs_outlast_the_death_of_the_server(serve: Serve, tmp_path: Path) -> None:
+    """What a kill leaves behind: a job that nobody had begun, one begun, one ended, and one half sent."""
+    folder = JobFolder(tmp_path / "jobs")
+    for number in range(3):
+        _, place = folder.begin()
+        (place / "input" / f"{NAME}.png").write_bytes(png())
+        asked = JobRequest(id=f"{number}", model="eyes", images=(f"{NAME}.png",), created=float(number))
+        folder.add(asked, place)
+    folder.jobs["1"].begin()
+    folder.jobs["2"].end(Ended(state="failed", error="as before", at=time.time()))
+    folder.begin()
+    with serve() as client:
+        assert [ended(client, str(number))["state"] for number in range(3)] == ["done", "done", "failed"]
+        assert len(client.get(JOBS).json()) == 3
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["0", "1", "2"]
+
+
+def test_the_first_end_of_a_job_counts(tmp_path: Path) -> None:
+    folder = JobFolder(tmp_path)
+    _, place = folder.begin()
+    job = folder.add(JobRequest(id="a", model="m", images=(), created=0.0), place)
+    attempts = [job.begin().name for _ in range(2)]
+    job.end(Ended(state="done", folder=attempts[0], cases=1, at=1.0))
+    job.end(Ended(state="done", folder=attempts[1], cases=1, at=2.0))
+    assert job.ended is not None
+    assert job.ended.folder == attempts[0]
+    assert [path.name for path in job.folder.glob("attempt-*")] == [attempts[0]]
+    folder.sweep(keep=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_segments_and_tells_how_far_it_is(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = trained
+    folder = JobFolder(tmp_path)
+    for number, seed in enumerate((0, 1)):
+        _, place = folder.begin()
+        (place / "input" / "a.png").write_bytes((data / "images" / "case00.png").read_bytes())
+        options = JobOptions(seed=seed, members=2, steps=2)
+        folder.add(JobRequest(id=str(number), model="m", options=options, images=("a.png",), created=0.0), place)
+    said: list[str] = []
+    worker = Worker(said.append)
+    for job in folder.jobs.values():
+        worker.orders.put({"job": str(job.folder), "attempt": job.begin().name})
+    worker.orders.put({"end": True})
+    worker.run([("m", [str(run)])], "cpu")
+    told = list(map(json.loads, said))
+    assert [one["event"] for one in told if one["event"] != "progress"] == ["ready", "done", "done"]
+    assert any(one["event"] == "progress" and one["total"] == 4 for one in told)
+    case = Results(tmp_path / "1" / "attempt-1").case("a")
+    assert len(case.members) == 2
+    assert case.image == "image/a"  # its record tells where it lies
+
+
+def test_the_server_refuses_to_be_seen_without_tokens(
+    trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("serve", trained[0], "--host", "0.0.0.0") == 2
+    assert "--token-file" in capsys.readouterr().err
+
+
+def test_without_the_extra_serve_says_what_to_install(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "medsegdiff.server.run", None)
+    assert call("serve", trained[0]) == 2
+    assert "medsegdiff[serve]" in capsys.readouterr().err
+
+
+def test_every_answer_is_described(serve: Serve) -> None:
+    with serve(ready=False) as client:
+        described = client.get("/api/v1/openapi.json").json()
+    assert set(described["paths"][JOBS]["post"]["responses"]) == {
+        "202",
+        "401",
+        "403",
+        "413",
+        "415",
+        "422",
+        "429",
+        "503",
+    }
+    for path, of in described["paths"].items():
+        for method, operation in of.items():
+            assert operation.get("description"), (method, path)
+            assert "401" in operation["responses"], (method, path)
