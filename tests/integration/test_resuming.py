@@ -13,15 +13,9 @@ from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.inference.case_record import record_file
 from medsegdiff.inference.collect import collect
-from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.inputs import find_inputs
-from medsegdiff.inference.saving import Finished
 from tests.makers import write_png
 from tests.program import call
-
-ASKED = {"members": 2, "steps": 1, "batch_size": 2}
-"""One image in a batch: then the same bits come whichever images are segmented together."""
-CHANGING = {"seconds", "ended", "attempt", "modified"}
+from tests.results import contents, segmented
 
 
 @pytest.fixture
@@ -30,30 +24,6 @@ def photos(tmp_path: Path) -> Path:
     for name in "abcd":
         write_png(tmp_path / "photos" / f"{name}.png", rng.integers(0, 256, (24, 20), dtype=np.uint8))
     return tmp_path / "photos"
-
-
-def segmented(segmenter: Segmenter, files: list[Path], out: Path, **options: object) -> tuple[Finished, str]:
-    noted: list[str] = []
-    asked = {"parts": ("masks", "labels", "probability"), **ASKED, **options}
-    finished = segment_files(segmenter, find_inputs(files), out, noted=noted.append, **asked)
-    return finished, " ".join(noted)
-
-
-def contents(out: Path) -> dict[str, object]:
-    """Read a folder, but for what says when and where."""
-
-    def steady(told: object) -> object:
-        if isinstance(told, dict):
-            return {key: steady(value) for key, value in told.items() if key not in CHANGING}
-        return [steady(value) for value in told] if isinstance(told, list) else told
-
-    files = [path for path in out.rglob("*") if path.is_file()]
-    return {
-        str(path.relative_to(out)): steady(json.loads(path.read_text()))
-        if path.suffix == ".json"
-        else path.read_bytes()
-        for path in files
-    }
 
 
 def test_a_folder_that_was_gone_on_with_is_that_of_one_go(segmenter: Segmenter, photos: Path, tmp_path: Path) -> None:

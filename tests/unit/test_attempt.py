@@ -114,6 +114,16 @@ def test_who_still_works_is_left_in_peace(tmp_path: Path) -> None:
     assert sweep(tmp_path) == []
 
 
+def test_what_another_machine_has_begun_is_left_alone_for_an_hour(tmp_path: Path) -> None:
+    abroad = tmp_path / ".attempt-elsewhere-1-00000000"
+    (abroad / "masks").mkdir(parents=True)
+    assert sweep(tmp_path) == [abroad.name]
+    for path in (abroad / "masks", abroad):
+        os.utime(path, (1, 1))
+    assert sweep(tmp_path) == []
+    assert hidden(tmp_path) == []
+
+
 def test_a_case_that_can_not_be_placed_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         if "overlay" in target.parts:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medsegdiff.cli import command, complete, options
+from medsegdiff.cli.asked import listed_in, members_of, parts_of, runs_of, share_of
 from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference import RECORD
@@ -117,6 +117,14 @@ def segment(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="With --resume: try again what has failed.")
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="One of several parts that as many processes do into the same folder: 1/8 … 8/8; array: as SLURM's "
+            "array says.",
+            show_default=False,
+        ),
+    ] = None,
     weights: options.Weights = "best",
     device: options.Device = None,
     precision: options.Precision = "auto",
@@ -126,22 +134,30 @@ def segment(
     """Segment images with an ensemble: of diffusion samples, or of several runs.
 
     Example: `medsegdiff segment photos/ --model runs/isic --out masks --members 10 --steps 20`
+
+    On several GPUs: `torchrun --nproc-per-node 4 -m medsegdiff segment …`; on a cluster: see docs/cluster.md.
     """
     from medsegdiff.config.cleaning import read_cleaning
     from medsegdiff.inference.files import segment_files
     from medsegdiff.inference.folder import PARTS
     from medsegdiff.inference.inputs import find_inputs
+    from medsegdiff.inference.launched import device_of, team_of
     from medsegdiff.inference.quality import Review
     from medsegdiff.inference.runs import common_split
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.inference.writer import USUAL
     from medsegdiff.io.atomic import to_json
 
-    number, parts, runs = members_of(members), _parts_of(write or [], USUAL, PARTS), _runs_of(model)
+    number, parts, runs = members_of(members), parts_of(write or [], USUAL, PARTS), runs_of(model)
     if save_members:
         warn("--save-members is '--write all' now; the old name will go.")
         parts = (*parts, "members")
-    segmenter = Segmenter.from_runs(runs, device=device, precision=precision, compiled=compiled, weights=weights)
+    team = team_of(part)
+    if not team.alone:
+        info(f"This is {team}; all write into {out}.")
+    segmenter = Segmenter.from_runs(
+        runs, device=device or device_of(team), precision=precision, compiled=compiled, weights=weights
+    )
     split_file = common_split(runs, split) if split else None
     passed_over: list[str] = []
     given = [*(images or []), *(listed_in(input_list) if input_list else [])]
@@ -165,6 +181,7 @@ def segment(
         overwrite=overwrite,
         resume=resume,
         retry_failed=retry_failed,
+        team=team,
         review=Review(review_below, share_of(review_share)),
         track=track,
         noted=info,
@@ -185,7 +202,10 @@ def segment(
     info(f"Segmented {finished.made} of {len(files)} images in {finished.seconds:.1f} s.")
     if tally.count and (members == "auto" or tally.chosen_of):
         info(f"Members: {tally.members()}.")
-    say(tally, out, run=told)
+    if finished.rest:
+        info(finished.rest)
+    else:
+        say(tally, out, run=told)
     if not tally.judged and (review_below is not None or review_share is not None):
         warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {told} DATA'.")
     if as_json:
@@ -210,45 +230,3 @@ def say(tally: Tally, out: Path, *, run: Path | str = "RUN") -> None:
         warn(f"{len(tally.failed)} images could not be segmented; the reasons are above, and in {RECORD}.")
     if tally.rest():
         warn(tally.rest())
-
-
-def listed_in(source: str) -> list[Path]:
-    """Read ``--input-list``: a path on each line; empty lines are passed over."""
-    try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8", "surrogateescape")
-    except OSError as error:
-        raise ConfigError(f"--input-list {source}: can't be read ({error.strerror}).") from error
-    return [Path(line) for line in text.splitlines() if line.strip()]
-
-
-def _parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:
-    """Read ``--write``."""
-    named = tuple(part.strip() for text in given for part in text.split(",") if part.strip())
-    return every if "all" in named else named or usual
-
-
-def _runs_of(given: list[Path]) -> list[Path]:
-    """Read ``--model``: folders, with commas between if there is none of that name."""
-    return [Path(part.strip()) for path in given for part in ([str(path)] if path.exists() else str(path).split(","))]
-
-
-def members_of(text: str | None) -> int | Literal["auto"] | None:
-    """Read ``--members``."""
-    if text is None or text == "auto":
-        return "auto" if text else None
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
-    return int(text)
-
-
-def share_of(text: str | None) -> float | None:
-    """Read ``--review-share``: 10% or 0.1."""
-    if text is None:
-        return None
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ConfigError(f"--review-share is {text}; allowed are shares such as 10% or 0.1.")
-    return share

@@ -30,6 +30,9 @@ from medsegdiff.io.names import file_name
 BEGINS, RECORD, LOCK, ASIDE, SHARED = ".attempt-", "record.json", "lock", "earlier", "shared"
 UNLOCKED = ".making-"
 """How a folder begins whose lock is not held yet."""
+ABROAD = 3600.0
+"""Seconds without a change after which the folder of another machine may be looked after too: not all file systems keep
+locks between machines."""
 
 
 class Attempt:
@@ -37,9 +40,8 @@ class Attempt:
 
     def __init__(self, root: Path) -> None:
         """Name it."""
-        host = file_name(socket.gethostname())[:40]
         self.root = root
-        self.folder = root / f"{BEGINS}{host}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.folder = root / f"{_own()}{os.getpid()}-{secrets.token_hex(4)}"
         self.shared = self.folder / SHARED
         """For files that all cases have in common: they go with the first case, and are no part of it."""
         self._lock: FileLock | None = None
@@ -178,6 +180,9 @@ def sweep(root: Path) -> list[str]:
     working = []
     found = [path for path in root.iterdir() if path.name.startswith((BEGINS, UNLOCKED))] if root.is_dir() else []
     for folder in sorted(found):
+        if not folder.name.startswith((_own(), UNLOCKED)) and _age(root, folder) < ABROAD:
+            working.append(folder.name)
+            continue
         lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -190,6 +195,24 @@ def sweep(root: Path) -> list[str]:
             lock.release()
             shutil.rmtree(folder, ignore_errors=True)
     return working
+
+
+def _own() -> str:
+    """Tell how folders of this machine begin."""
+    return f"{BEGINS}{file_name(socket.gethostname())[:40]}-"
+
+
+def _age(root: Path, folder: Path) -> float:
+    """Tell how long nothing has changed, by the clock of the disk: those of machines differ."""
+    now = root / f"{UNLOCKED}{secrets.token_hex(4)}"
+    try:
+        now.mkdir()
+        return now.stat().st_mtime - max(path.stat().st_mtime for path in (folder, *folder.glob("*")))
+    except OSError:
+        return 0.0
+    finally:
+        with suppress(OSError):
+            now.rmdir()
 
 
 def _end(root: Path, folder: Path) -> None:

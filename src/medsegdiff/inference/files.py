@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
@@ -18,11 +19,12 @@ from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.quality import QualityModel, Review
 from medsegdiff.inference.record import Record, RunRecord, Settings
-from medsegdiff.inference.remaining import Remaining, remaining
+from medsegdiff.inference.remaining import Remaining, remaining, unrecorded
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained, calibrated_for
 from medsegdiff.inference.saving import Finished, Saving
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.inference.team import Alone, Team
 from medsegdiff.inference.writer import USUAL, check_parts
 from medsegdiff.models.checkpoint import hash_of, plugins_of
 
@@ -43,6 +45,7 @@ def segment_files(
     resume: bool = False,
     retry_failed: bool = False,
     review: Review = Review(),  # noqa: B008 - it can't be changed
+    team: Team = Alone(),  # noqa: B008 - the same
     track: Track = no_progress,
     noted: Callable[[str], None] = log.info,
     **options: Unpack[SamplingOptions],
@@ -60,6 +63,7 @@ def segment_files(
         resume: Whether those stay that are of these images, weights and options, and only the others are made.
         retry_failed: Whether images that failed are tried again then.
         review: What a human shall see.
+        team: Who shares the work; then valid results stay in any case.
         track: Shows progress.
         noted: Told in sentences what a user should know.
         **options: See `Segmenter.stream`.
@@ -71,33 +75,53 @@ def segment_files(
         ConfigError: If what is asked makes no sense, or the folder is not one to write such results into.
     """
     check_parts(parts)
-    if overwrite and resume:
-        raise ConfigError("overwrite replaces all results, resume keeps those that are valid. Ask for one of them.")
+    joins = resume or not team.alone
+    if overwrite and joins:
+        why = "resume keeps those that are valid" if resume else "other processes write there too"
+        raise ConfigError(f"overwrite replaces all results, but {why}. Leave it out, or give a new folder.")
     request, folder, start = segmenter.request(**options), SegmentationFolder(out), time.monotonic()
     inputs = (path for file in files for path in file.images)
-    folder.check_room(overwrite=overwrite, resume=resume, inputs=[*inputs, *filter(None, [split_file])])
+    folder.check_room(overwrite=overwrite, resume=joins, inputs=[*inputs, *filter(None, [split_file])])
     for structure, how in request.cleaning.items():
         noted(f"Cleaned, {structure}: {how}; in masks, anchor and members, not in the probability.")
     parts = {*parts, "members"} if save_members else parts
-    model = _quality(segmenter, request)
+    model, own = _quality(segmenter, request), team.own(files)
     settings = settings_of(segmenter, request, parts=parts, quality=model)
-    left = remaining(out, files, settings, retry_failed=retry_failed) if resume else Remaining(list(files))
-    if resume:
+    looks = joins and team.leads
+    left = _left(out, own, files, settings, retry_failed=retry_failed) if looks else Remaining(list(own))
+    if looks:
         noted(str(left))
     told = {"settings": settings, "review": review, "asked": len(files) + left.others, "version": VERSION}
     record = _record(segmenter, request).model_copy(update=told)
-    with Saving(folder, record, left, parts=parts, split_file=split_file, model=model, joins=resume) as saving:
-        cases = saving.readable(left.files, segmenter.config.spec, track=track)
-        with Background(saving.write) as writing:
-            before = start
-            for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
-                before, since = time.monotonic(), before
-                writing.put((result, before - since), size=result.nbytes)
-                del result  # a volume is large, and the next one is made before this name would be taken again
-        finished = saving.finish(seconds=time.monotonic() - start)
-    if said := finished.tally.cut():
+    with Saving(folder, record, left, parts=parts, split_file=split_file, model=model, joins=joins) as saving:
+
+        def work(some: Iterable[CaseFiles], steps: Iterable[object]) -> None:
+            cases, before = saving.readable(some, segmenter.config.spec, steps=steps), time.monotonic()
+            with Background(saving.write) as writing:
+                for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
+                    before, since = time.monotonic(), before
+                    writing.put((result, before - since), size=result.nbytes)
+                    del result  # a volume is large, and the next one is made before this name would be taken again
+
+        if not team.alone:
+            saving.prepare(team)
+        todo = team.agreed(left.files, settings.key)
+        steps = itertools.repeat(None) if team.together else track(todo, "Segmenting")
+        work(team.pulled(todo, track), steps)
+        team.over()
+        if team.together and team.leads and (lost := unrecorded(out, todo)):  # of processes that are dead
+            work(lost, itertools.repeat(None))
+        finished = saving.finish(files, team, seconds=time.monotonic() - start)
+    if not finished.rest and (said := finished.tally.cut()):
         noted(said)
     return finished
+
+
+def _left(
+    out: Path, own: Sequence[CaseFiles], files: Sequence[CaseFiles], settings: Settings, *, retry_failed: bool
+) -> Remaining:
+    known = [] if own is files else [case.name for case in files]
+    return remaining(out, own, settings, retry_failed=retry_failed, known=known)
 
 
 def settings_of(

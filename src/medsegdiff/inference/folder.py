@@ -105,7 +105,10 @@ class SegmentationFolder:
             _remove(left)
 
     def begin(self, record: Record, split_file: Path | None, attempt: Attempt) -> None:
-        """Tell how results will be made, before there is one."""
+        """Tell how results will be made, before there is one; if that is told already, it stays."""
+        run = self.root / CASES / RUN
+        if self.exists and run.is_file() and read_record(run) == record:
+            return
         told = to_json(record.model_dump(mode="json", exclude_none=True)) + "\n"
         attempt.write(RECORD, told)  # first what tells that results are ours
         attempt.write(f"{CASES}/{RUN}", told)

@@ -101,6 +101,11 @@ class Settings(Told):
         digest = hashlib.sha256(to_json(learned, indent=None).encode()).hexdigest()
         return cls(weights=tuple(weights), calibration=digest[:16], options=told)
 
+    @property
+    def key(self) -> str:
+        """Hash all of them."""
+        return hashlib.sha256(to_json(self.model_dump(mode="json"), indent=None).encode()).hexdigest()
+
     def differences(self, other: Settings) -> list[str]:
         """Name what is not the same in others, with their values."""
         found = [name for name in ("weights", "calibration") if getattr(self, name) != getattr(other, name)]

@@ -88,6 +88,12 @@ def remaining(
     return found
 
 
+def unrecorded(root: Path, files: Sequence[CaseFiles]) -> list[CaseFiles]:
+    """List the files of which there is no record, of a result or of a failure."""
+    known = set(record_files(root))
+    return [case for case in files if record_file(root, case.name) not in known]
+
+
 def _invalid(record: CaseRecord, case: CaseFiles, settings: Settings, root: Path) -> str:
     """Say why a record is not that of such a result; nothing if it is."""
     if differences := record.settings.differences(settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import RLock
 
 from medsegdiff.config.spec import DataSpec
-from medsegdiff.data.dataset import CaseFiles, Track
+from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.intensity import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded
 from medsegdiff.inference.ahead import ahead
@@ -23,9 +23,10 @@ from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.record import ImageRecord, Record, Settings
-from medsegdiff.inference.remaining import Remaining
+from medsegdiff.inference.remaining import Remaining, unrecorded
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.tally import Tally
+from medsegdiff.inference.team import Team
 from medsegdiff.inference.telling import told_of
 from medsegdiff.inference.writer import write_result
 from medsegdiff.io.names import case_name
@@ -49,6 +50,8 @@ class Finished:
     """Images that were segmented here."""
     seconds: float = 0.0
     """That it took here."""
+    rest: str = ""
+    """What others are to do, where they are not done; then the folder was not collected."""
 
     @property
     def failed(self) -> dict[str, str]:
@@ -89,7 +92,7 @@ class Saving:
         model: QualityModel | None = None,
         joins: bool = False,
     ) -> None:
-        """Know what is left to do, and whether that ``joins`` results that are there."""
+        """Know what is left to do, and whether that ``joins`` results that are there or that others make."""
         self.folder, self.record, self.left, self.parts, self.split_file = folder, record, left, parts, split_file
         self.model, self.joins, self.tally, self.made = model, joins, Tally(), 0
         self.attempt = Attempt(folder.root)
@@ -103,10 +106,16 @@ class Saving:
     def __exit__(self, *error: object) -> None:
         self.attempt.close()
 
-    def readable(self, files: Sequence[CaseFiles], spec: DataSpec, *, track: Track) -> Iterator[Case]:
-        """Read cases ahead of those that are segmented, and pass over those that can't be read."""
-        coming = ahead(files, partial(_read, spec=spec), size=_size)
-        for _, found in zip(track(files, "Segmenting"), coming, strict=False):
+    def prepare(self, team: Team) -> None:
+        """Make room for what several processes make; where they share all cases, the leader takes out what goes."""
+        if team.leads and (team.together or not self.folder.exists):
+            self.attempt.set_aside(self.left.replaced if team.together else ())
+            self.folder.begin(self.record, self.split_file, self.attempt)
+        self._begun = team.together
+
+    def readable(self, files: Iterable[CaseFiles], spec: DataSpec, *, steps: Iterable[object]) -> Iterator[Case]:
+        """Read cases ahead of those that are segmented, step by step, and pass over those that can't be read."""
+        for _, found in zip(steps, ahead(files, partial(_read, spec=spec), size=_size), strict=False):
             self._inputs[found.file.name] = found.inputs
             if found.error is not None:
                 self.refused(found.file, found.error)
@@ -145,14 +154,16 @@ class Saving:
             else:
                 self._kept.append(record)
 
-    def finish(self, *, seconds: float) -> Finished:
-        """Tell in the folder what became of the images; a folder in which nothing came about stays as it is."""
+    def finish(self, files: Sequence[CaseFiles], team: Team, *, seconds: float) -> Finished:
+        """Tell in the folder what became of all files; a folder in which nothing came about stays as it is."""
         if not self._begun and self.joins:
             kept = [record for record in self._kept if record.name not in self.left.replaced]
             self._begin(kept) if kept else None
+        self.attempt.put_back()  # what was to be replaced, and was not
         self.attempt.close()
-        tally = collect(self.folder.root) if self._begun or self.joins else self.tally
-        return Finished(self.folder.root, tally, self.made, seconds)
+        rest = "" if team.alone else team.rest(len(files), len(unrecorded(self.folder.root, files)))
+        whole = not rest and (self._begun or self.joins)
+        return Finished(self.folder.root, collect(self.folder.root) if whole else self.tally, self.made, seconds, rest)
 
     def _made(self, result: Segmentation, seconds: float) -> CaseRecord:
         """Write what there is of a result, and put together what is told of it."""

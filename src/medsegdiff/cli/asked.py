@@ -1,0 +1,51 @@
+"""What options of ``segment`` mean that are more than a word or a number."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from medsegdiff.errors import ConfigError
+
+
+def listed_in(source: str) -> list[Path]:
+    """Read ``--input-list``: a path on each line; empty lines are passed over."""
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise ConfigError(f"--input-list {source}: can't be read ({error.strerror}).") from error
+    return [Path(line) for line in text.splitlines() if line.strip()]
+
+
+def parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:
+    """Read ``--write``."""
+    named = tuple(part.strip() for text in given for part in text.split(",") if part.strip())
+    return every if "all" in named else named or usual
+
+
+def runs_of(given: list[Path]) -> list[Path]:
+    """Read ``--model``: folders, with commas between if there is none of that name."""
+    return [Path(part.strip()) for path in given for part in ([str(path)] if path.exists() else str(path).split(","))]
+
+
+def members_of(text: str | None) -> int | Literal["auto"] | None:
+    """Read ``--members``."""
+    if text is None or text == "auto":
+        return "auto" if text else None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
+    return int(text)
+
+
+def share_of(text: str | None) -> float | None:
+    """Read ``--review-share``: 10% or 0.1."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ConfigError(f"--review-share is {text}; allowed are shares such as 10% or 0.1.")
+    return share
