@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import io
 import json
 import logging
@@ -64,10 +65,16 @@ def serve(
     program = (sys.executable, "-S", stub_worker.__file__, str(results))
 
     @contextmanager
-    def serving(*, tokens: Tokens = Tokens(), ready: bool = True, **limits: int) -> Iterator[TestClient]:  # noqa: B008
+    def serving(
+        *,
+        tokens: Tokens = Tokens(),  # noqa: B008
+        ready: bool = True,
+        data: Path | None = None,
+        **limits: int,
+    ) -> Iterator[TestClient]:
         model = Model("eyes", (str(trained[0]),))
         made = Dispatch(JobFolder(tmp_path / "jobs"), [model], ["cpu"], Limits(**limits), program=program)
-        with TestClient(make_app(made, tokens), base_url=LOCAL) as client:
+        with TestClient(make_app(made, tokens, data=data), base_url=LOCAL) as client:
             until(lambda: not ready or client.get("/readyz").status_code == 200)
             yield client
 
@@ -312,3 +319,43 @@ def test_every_answer_is_described(serve: Serve) -> None:
         for method, operation in of.items():
             assert operation.get("description"), (method, path)
             assert "401" in operation["responses"], (method, path)
+
+
+def test_viewers_with_plug_ins_of_monai_label_are_served(serve: Serve, tmp_path: Path) -> None:
+    """The calls that its client makes, in the order in which 3D Slicer makes them."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / f"{NAME}.png").write_bytes(png())
+    with serve(data=data) as client:
+        told = client.get("/info/").json()
+        assert told["models"]["eyes"]["type"] == "segmentation"
+        assert told["datastore"] == {"total": 1, "completed": 0, "label_tags": {}, "train": []}
+        sample = client.post("/activelearning/first", json={"client_id": "me"}).json()
+        assert (sample["id"], sample["name"]) == (NAME, f"{NAME}.png")
+        assert client.get("/datastore/image", params={"image": NAME}).content == png()
+        opened = client.put("/session/", files=[("files", (f"{NAME}.png", png()))]).json()
+        asked = {"params": (None, json.dumps({"members": 3, "client_id": "me", "seed": 0}))}
+        for source in ({"session_id": opened["session_id"]}, {"image": NAME}):
+            answer = client.post("/infer/eyes", params=source, files=asked)
+            assert answer.status_code == 200, answer.text
+            message = email.message_from_bytes(
+                f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode() + answer.content
+            )
+            params, mask = (part.get_payload(decode=True) for part in message.get_payload())
+            assert json.loads(params)["label_names"] == {"disc": 1, "cup": 2}
+            assert json.loads(params)["quality"]["disc"]["predicted_dice"] == 0.91
+            assert np.asarray(Image.open(io.BytesIO(mask))).max() == 2
+        assert client.get(JOBS).json() == []
+        facts = client.post("/infer/eyes", params={"image": NAME, "output": "json"}, files=asked).json()
+        assert facts["members"] == 5
+        failing = {"params": (None, json.dumps({"seed": FAILS})), "file": ("a.png", png())}
+        assert client.post("/infer/eyes", files=failing).status_code == 422
+        assert client.post("/infer/eyes", files=asked).status_code == 422
+        kept = client.put("/datastore/label", params={"image": NAME}, files={"label": ("label.png", png())})
+        assert kept.json() == {"image": NAME, "label": NAME}
+        assert (data / "labels" / "final" / f"{NAME}.png").read_bytes() == png()
+        assert client.post("/activelearning/random").json() == {}
+        assert [*client.get("/datastore/?output=all").json()["objects"][NAME]["labels"]] == ["final"]
+        assert client.get("/datastore/label", params={"label": NAME, "tag": "final"}).content == png()
+        assert client.delete(f"/session/{opened['session_id']}").status_code == 200
+        assert client.get(f"/session/{opened['session_id']}").status_code == 404

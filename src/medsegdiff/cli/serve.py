@@ -29,6 +29,15 @@ def serve(
     max_voxels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 300_000_000,
     queue: Annotated[int, typer.Option(min=1, help="Jobs that may wait.")] = 32,
     keep: Annotated[str, typer.Option(help="How long jobs are kept after their end: 30m, 1h, 7d.")] = "1h",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Images that viewers with MONAI Label's plug-ins choose from; their labels are kept in it.",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = None,
     allow_origin: Annotated[
         list[str] | None,
@@ -67,5 +76,6 @@ def serve(
         limits=limits,
         device=device,
         others=allow_origin or [],
+        data=data,
         started=started,
     )

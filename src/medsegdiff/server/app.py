@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -13,27 +14,31 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from medsegdiff.errors import DataError, MedSegDiffError
-from medsegdiff.server import job_routes, result_routes
+from medsegdiff.server import job_routes, monailabel, monailabel_store, result_routes
 from medsegdiff.server.assets import asset
+from medsegdiff.server.datastore import LABELS, Datastore, Sessions
 from medsegdiff.server.dispatch import Dispatch
-from medsegdiff.server.gate import Gate
+from medsegdiff.server.gate import API, Gate
 from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.schema import About
 from medsegdiff.server.tokens import Tokens
 
+SESSIONS = ".sessions"
+"""Folder of images that were sent for several questions, beside the jobs."""
 NOTICE = (
     "Segments medical images with MedSegDiff-V2 and tells how certain it is. Research software, not a medical device: "
     "a person has to check what it says."
 )
 
 
-def make_app(dispatch: Dispatch, tokens: Tokens, *, others: Sequence[str] = ()) -> Gate:
+def make_app(dispatch: Dispatch, tokens: Tokens, *, others: Sequence[str] = (), data: Path | None = None) -> Gate:
     """Make the application around a queue.
 
     Args:
         dispatch: The queue; it is started and stopped with the application.
         tokens: Who may ask.
         others: Origins of pages that may ask too.
+        data: Folder of images that viewers choose from; labels that come back are kept in it.
 
     Returns:
         An ASGI application.
@@ -58,13 +63,18 @@ def make_app(dispatch: Dispatch, tokens: Tokens, *, others: Sequence[str] = ()) 
     _answer_errors(app, dispatch)
     app.include_router(job_routes.router, prefix="/api/v1")
     app.include_router(result_routes.router, prefix="/api/v1/jobs/{job}/results")
+    app.state.datastore = Datastore(data, (data or dispatch.jobs.root) / LABELS)
+    app.state.sessions = Sessions(dispatch.jobs.root / SESSIONS, dispatch.limits.keep)
+    app.include_router(monailabel.router)
+    app.include_router(monailabel_store.router)
     _tell_state(app, dispatch)
     if others:
         from starlette.middleware.cors import CORSMiddleware
 
         app.add_middleware(CORSMiddleware, allow_origins=list(others), allow_methods=["*"], allow_headers=["*"])
     _serve_page(app)
-    return Gate(app, dispatch, tokens, tuple(others))
+    guarded = (API, "/metrics", *monailabel.GUARDED)
+    return Gate(app, dispatch, tokens, tuple(others), guarded)
 
 
 def _answer_errors(app: FastAPI, dispatch: Dispatch) -> None:

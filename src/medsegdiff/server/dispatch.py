@@ -86,20 +86,15 @@ class Dispatch:
         """Whether no more jobs may wait."""
         return len(self.jobs.waiting()) >= self.limits.queue
 
-    def eta(self, job: Job) -> float | None:
-        """Say how many seconds are left, as far as that is known."""
+    def eta(self, job: Job, *, before: int) -> float | None:
+        """Say how many seconds are left, as far as that is known; ``before``: jobs that come earlier."""
         if job.state == "running":
             done, total = job.progress.get("done", 0), job.progress.get("total", 0)
             gone = time.monotonic() - job.progress.get("since", time.monotonic())
             return gone * (total - done) / done if done and total else max(self.each - gone, 0)
         if job.state == "queued":
-            return self.each * (1 + self.position(job) / max(1, len(self.devices)))
+            return self.each * (1 + before / max(1, len(self.devices)))
         return None
-
-    def position(self, job: Job) -> int:
-        """Count the jobs that come before one that waits."""
-        waiting = self.jobs.waiting()
-        return waiting.index(job) if job in waiting else 0
 
     async def added(self) -> None:
         """Tell workers that there is a new job."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from medsegdiff.diffusion.samplers import SAMPLERS
@@ -21,52 +21,12 @@ from medsegdiff.server.dispatch import Dispatch, Model
 from medsegdiff.server.gate import check_room
 from medsegdiff.server.jobs import INPUT, Job, JobOptions, JobRequest
 from medsegdiff.server.problems import Problem, Refusal
+from medsegdiff.server.schema import JobShown, ModelShown
 from medsegdiff.server.uploads import receive, remove
 
 router = APIRouter(tags=["jobs"])
 LOOK = 0.25
 """Seconds between two looks at a job that somebody watches."""
-
-
-class ModelShown(BaseModel):
-    """A model that jobs may name."""
-
-    name: str
-    network: str
-    structures: tuple[str, ...]
-    channels: int
-    volumes: bool
-    """Whether it was trained on volumes."""
-    members: int
-    steps: int
-    sampler: str
-    fusion: str
-    image_size: int | None
-    seconds: float
-    """That a job takes, about."""
-
-
-class JobShown(BaseModel):
-    """A job, and how far it is."""
-
-    id: str
-    state: Literal["queued", "running", "done", "failed"]
-    model: str
-    options: JobOptions
-    images: tuple[str, ...]
-    created: float
-    position: int | None = None
-    """Jobs that come before it, while it waits."""
-    done: int = 0
-    total: int = 0
-    """Steps, where they are known."""
-    eta_s: float | None = None
-    seconds: float | None = None
-    error: str = ""
-    cases: int = 0
-    results: str | None = None
-    """Address, below ``/api/v1/``."""
-    expires: float | None = None
 
 
 def dispatch_of(request: Request) -> Dispatch:
@@ -98,8 +58,18 @@ MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
 def shown(job: Job, queue: Dispatch) -> JobShown:
     """Tell how far a job is."""
+    return all_shown([job], queue)[0]
+
+
+def all_shown(jobs: Iterable[Job], queue: Dispatch) -> list[JobShown]:
+    """Tell how far jobs are; the queue is looked at once."""
+    places = {job.request.id: place for place, job in enumerate(queue.jobs.waiting())}
+    return [_shown(job, queue, places.get(job.request.id, 0)) for job in jobs]
+
+
+def _shown(job: Job, queue: Dispatch, before: int) -> JobShown:
     asked, ended = job.request, job.ended
-    eta = queue.eta(job)
+    eta = queue.eta(job, before=before)
     return JobShown(
         id=asked.id,
         state=job.state,
@@ -107,7 +77,7 @@ def shown(job: Job, queue: Dispatch) -> JobShown:
         options=asked.options,
         images=asked.images,
         created=asked.created,
-        position=queue.position(job) if job.state == "queued" else None,
+        position=before if job.state == "queued" else None,
         done=int(job.progress.get("done", 0)),
         total=int(job.progress.get("total", 0)),
         eta_s=None if eta is None else round(eta, 1),
@@ -147,7 +117,7 @@ def _model(model: Model, queue: Dispatch) -> ModelShown:
 async def jobs(queue: Queue, user: User) -> list[JobShown]:
     """List the jobs of the user, the newest first."""
     mine = [job for job in queue.jobs.jobs.values() if job.request.user == user]
-    return [shown(job, queue) for job in reversed(mine)]
+    return all_shown(reversed(mine), queue)
 
 
 WHY = {

@@ -14,6 +14,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.server.app import make_app
 from medsegdiff.server.dispatch import Dispatch, Model
+from medsegdiff.server.gate import Gate
 from medsegdiff.server.jobs import JobFolder
 from medsegdiff.server.limits import Limits
 from medsegdiff.server.tokens import Tokens
@@ -31,6 +32,7 @@ def run_server(
     limits: Limits,
     device: str | None = None,
     others: Sequence[str] = (),
+    data: Path | None = None,
     started: Callable[[str], None],
 ) -> None:
     """Serve until somebody stops it."""
@@ -39,7 +41,8 @@ def run_server(
     try:
         with FileLock(jobs / LOCK, timeout=0):
             dispatch = Dispatch(JobFolder(jobs.resolve()), models, devices_of(device), limits)
-            asyncio.run(_serve(dispatch, tokens, host=host, port=port, others=others, started=started))
+            app = make_app(dispatch, tokens, others=others, data=data)
+            asyncio.run(_serve(app, host=host, port=port, started=started))
     except Timeout as error:
         raise ConfigError(f"Another server works in {jobs}. Choose another folder: --jobs FOLDER.") from error
 
@@ -67,16 +70,7 @@ def devices_of(asked: str | None) -> list[str]:
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or [""]
 
 
-async def _serve(
-    dispatch: Dispatch,
-    tokens: Tokens,
-    *,
-    host: str,
-    port: int,
-    others: Sequence[str],
-    started: Callable[[str], None],
-) -> None:
-    app = make_app(dispatch, tokens, others=others)
+async def _serve(app: Gate, *, host: str, port: int, started: Callable[[str], None]) -> None:
     settings = uvicorn.Config(
         app,
         log_config=None,

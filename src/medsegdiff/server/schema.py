@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from medsegdiff.inference.record import ImageRecord
+from medsegdiff.server.jobs import JobOptions
 from medsegdiff.types import Task
 
 
@@ -104,3 +105,44 @@ class About(_Told):
     version: str
     mode: Literal["view", "serve"]
     notice: str = "Research software, not a medical device. A person has to check what it says."
+
+
+class ModelShown(_Told):
+    """A model that jobs may name."""
+
+    name: str
+    network: str
+    structures: tuple[str, ...]
+    channels: int
+    volumes: bool
+    """Whether it was trained on volumes."""
+    members: int
+    steps: int
+    sampler: str
+    fusion: str
+    image_size: int | None
+    seconds: float
+    """That a job takes, about."""
+
+
+class JobShown(_Told):
+    """A job, and how far it is."""
+
+    id: str
+    state: Literal["queued", "running", "done", "failed"]
+    model: str
+    options: JobOptions
+    images: tuple[str, ...]
+    created: float
+    position: int | None = None
+    """Jobs that come before it, while it waits."""
+    done: int = 0
+    total: int = 0
+    """Steps, where they are known."""
+    eta_s: float | None = None
+    seconds: float | None = None
+    error: str = ""
+    cases: int = 0
+    results: str | None = None
+    """Address, below ``/api/v1/``."""
+    expires: float | None = None
