@@ -121,6 +121,7 @@ async def jobs(queue: Queue, user: User) -> list[JobShown]:
 
 
 WHY = {
+    400: "The form can't be read.",
     413: "Too large: bytes, files or voxels.",
     415: "Nothing in it is an image that can be read.",
     422: "An image is damaged, or an option makes no sense.",

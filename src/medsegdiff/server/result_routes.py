@@ -24,6 +24,7 @@ from medsegdiff.server.schema import CaseShown, ResultsShown
 router = APIRouter(tags=["results"], responses={404: {"model": Problem}, 409: {"model": Problem}})
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": _FILE}}}
+ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": _FILE}}}
 
 
 def results_of(found: Known) -> Results:
@@ -72,13 +73,13 @@ def image(name: str, results: Found, channel: Annotated[int, Query(ge=0)] = 0) -
     return Response(body.content, media_type=body.type)
 
 
-@router.get("/archive/{name:path}", response_class=StreamingResponse, responses=BINARY)
+@router.get("/archive/{name:path}", response_class=StreamingResponse, responses=ZIP)
 def archive(name: str, results: Found) -> StreamingResponse:
     """Give all files of a case as ZIP."""
     return StreamingResponse(zipped(results.archived(name), results.root), media_type="application/zip")
 
 
-@router.get("/all.zip", response_class=StreamingResponse, responses=BINARY)
+@router.get("/all.zip", response_class=StreamingResponse, responses=ZIP)
 def everything(results: Found) -> StreamingResponse:
     """Give all files of all cases as ZIP, and the tables; not the records, which tell of this machine."""
     files = [path for image in results.record.images for path in results.archived(image.name)]
