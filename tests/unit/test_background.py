@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from medsegdiff.inference import background as background_of
 from medsegdiff.inference.background import Background
 
 
@@ -77,3 +78,20 @@ def test_an_interruption_drops_what_waits() -> None:
             background.put(item, size=1)
         raise KeyboardInterrupt
     assert len(done) <= 2
+
+
+def test_no_more_wait_than_may_however_small_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_of, "MOST", 3)
+    most, waiting = 0, 0
+
+    def work(item: int) -> None:
+        nonlocal waiting
+        time.sleep(0.001)
+        waiting -= 1
+
+    with Background(work) as background:
+        for item in range(20):
+            waiting += 1
+            most = max(most, waiting)
+            background.put(item, size=0)
+    assert 1 < most <= 4

@@ -14,7 +14,6 @@ import errno
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from medsegdiff.inference.case_record import CaseRecord, OutputFile, read_case_record, record_file, written
+from medsegdiff.inference.case_record import HOST, CaseRecord, OutputFile, read_case_record, record_file, written
 from medsegdiff.io.atomic import atomic_path, claim, full_worded
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import file_name
@@ -109,7 +108,8 @@ class Attempt:
         return True
 
     def _share(self) -> None:
-        for file in set(self.shared.rglob("*.*")) - self._given:
+        shared = (Path(place, name) for place, _, files in os.walk(self.shared) for name in files)
+        for file in set(shared) - self._given:
             self.write(file.relative_to(self.shared).as_posix(), file.read_text(encoding="utf-8"))
             self._given.add(file)
 
@@ -199,7 +199,7 @@ def sweep(root: Path) -> list[str]:
 
 def _own() -> str:
     """Tell how folders of this machine begin."""
-    return f"{BEGINS}{file_name(socket.gethostname())[:40]}-"
+    return f"{BEGINS}{file_name(HOST)[:40]}-"
 
 
 def _age(root: Path, folder: Path) -> float:
@@ -238,9 +238,11 @@ def _put_back(root: Path, folder: Path) -> None:
 
 def _files_in(folder: Path) -> Iterator[Path]:
     """List the files of a case: what lies in folders, but for what was taken out and what all have in common."""
-    for part in folder.iterdir() if folder.is_dir() else ():
-        if part.is_dir() and part.name not in (ASIDE, SHARED):
-            yield from (path for path in part.rglob("*") if path.is_file())
+    for place, folders, files in os.walk(folder):
+        if Path(place) == folder:
+            folders[:] = [name for name in folders if name not in (ASIDE, SHARED)]
+        else:
+            yield from (Path(place, name) for name in files)
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -12,6 +12,8 @@ Item = TypeVar("Item")
 
 ROOM = 1 << 28
 """Bytes of items that may wait; what is larger is waited for."""
+MOST = 64
+"""Items that may wait, however small."""
 
 
 class Background(Generic[Item]):
@@ -24,11 +26,13 @@ class Background(Generic[Item]):
         self._work, self._room, self._failed = work, room, False
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._waiting: deque[tuple[Future[None], int]] = deque()
+        self._bytes = 0
 
     def put(self, item: Item, *, size: int) -> None:
         """Have an item worked on, of so many bytes; wait while there is no room for it."""
-        self._wait(until=self._room - size)
+        self._wait(until=self._room - size, most=MOST - 1)
         self._waiting.append((self._pool.submit(self._done, item), size))
+        self._bytes += size
         del item
         if size > self._room:
             self._wait(until=0)
@@ -43,10 +47,12 @@ class Background(Generic[Item]):
             self._failed = True
             raise
 
-    def _wait(self, *, until: int) -> None:
-        """Wait for the oldest until all that wait take no more than so many bytes."""
-        while self._waiting and sum(size for _, size in self._waiting) > until:
-            self._waiting.popleft()[0].result()
+    def _wait(self, *, until: int, most: int | None = None) -> None:
+        """Wait for the oldest until all that wait take no more than so many bytes, and are no more than so many."""
+        while self._waiting and (self._bytes > until or len(self._waiting) > (MOST if most is None else most)):
+            oldest, size = self._waiting.popleft()
+            self._bytes -= size
+            oldest.result()
 
     def __enter__(self) -> Background[Item]:
         return self

@@ -18,13 +18,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medsegdiff.inference.record import ImageRecord, Settings, Told
-from medsegdiff.io.atomic import to_json
+from medsegdiff.inference.record import ImageRecord, Settings, Told, json_of
 from medsegdiff.io.hashes import files_of, sha256_of
 from medsegdiff.io.names import file_name
 from medsegdiff.metrics.plausibility import Appearance
 
 FORMAT = 1
+VERSION, HOST = version("medsegdiff"), socket.gethostname()
 CASES = "cases"
 """Folder of the records, in folders of their own by the first two digits of a hash: no folder gets very large."""
 LONGEST = 200
@@ -109,8 +109,7 @@ class CaseRecord(Told):
 
 def made_here() -> dict[str, Any]:
     """Tell by what, where and when a record is made."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"version": version("medsegdiff"), "host": socket.gethostname(), "ended": now}
+    return {"version": VERSION, "host": HOST, "ended": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def record_file(root: Path, name: str) -> Path:
@@ -136,14 +135,20 @@ def record_files(root: Path) -> Iterator[Path]:
 def read_case_record(file: Path) -> CaseRecord | None:
     """Read a record; nothing where there is none, or none that is whole."""
     try:
-        return CaseRecord.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, ValidationError):
+        text = file.read_bytes()
+    except FileNotFoundError:
         return None
+    try:
+        return CaseRecord.model_validate_json(text)
+    except ValidationError:  # also of names that are no UTF-8, which Python alone reads
+        with suppress(ValueError):
+            return CaseRecord.model_validate(json.loads(text))
+    return None
 
 
 def written(record: CaseRecord) -> str:
     """Write a record on a line."""
-    return to_json(record.model_dump(mode="json", exclude_none=True), indent=None) + "\n"
+    return json_of(record) + "\n"
 
 
 def bytes_of(path: Path) -> int:

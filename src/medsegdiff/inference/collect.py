@@ -17,7 +17,7 @@ from medsegdiff.inference.attempt import Attempt, held, is_whole, sweep
 from medsegdiff.inference.case_record import CASES, RUN, CaseRecord, read_case_record, record_files
 from medsegdiff.inference.folder import MEASURES, PAGE, RATES, WORKLIST
 from medsegdiff.inference.quality import ROW, Quality, Review, described, flagged, order_of, rank_of, worst_of
-from medsegdiff.inference.record import ImageRecord, Record, Settings, read_record
+from medsegdiff.inference.record import ImageRecord, Record, Settings, json_of, read_record
 from medsegdiff.inference.sizes import Size
 from medsegdiff.inference.tally import Tally
 from medsegdiff.io.atomic import to_json
@@ -126,8 +126,7 @@ class _Tables:
         self._rows(RATES, record.rates)
         self._rows(MEASURES, record.measures)
         if record.image is not None:
-            told = record.image.model_dump(mode="json", exclude_none=True)
-            self._json.write(("," if self._count else "") + "\n    " + to_json(told, indent=None))
+            self._json.write(("," if self._count else "") + "\n    " + json_of(record.image))
             self._count += 1
             for name, quality in record.image.quality.items():
                 row = _worklist_row(record.image, name, quality)

@@ -6,7 +6,6 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
 
@@ -15,6 +14,7 @@ from medsegdiff.data.dataset import CaseFiles, Track, no_progress
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference.background import Background
 from medsegdiff.inference.calibration import dependence_of
+from medsegdiff.inference.case_record import VERSION
 from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.quality import QualityModel, Review
@@ -29,8 +29,6 @@ from medsegdiff.inference.writer import USUAL, check_parts
 from medsegdiff.models.checkpoint import hash_of, plugins_of
 
 log = logging.getLogger(__name__)
-
-VERSION = version("medsegdiff")
 
 
 def segment_files(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.config.diffusion import SamplingConfig
@@ -31,6 +32,14 @@ class Told(BaseModel):
     """Written into a file, and read back; what a later version adds is passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def json_of(told: BaseModel) -> str:
+    """Write on a line what is told; what is not a finite number becomes ``null``."""
+    try:
+        return told.model_dump_json(exclude_none=True)
+    except PydanticSerializationError:  # of names that are no UTF-8
+        return to_json(told.model_dump(mode="json", exclude_none=True), indent=None)
 
 
 class ImageRecord(Told):
