@@ -1,7 +1,7 @@
 """A hundred thousand tiny pictures with a stub in place of the network: what everything else costs.
 
-Each measurement is a process of its own: segmenting all, going on with what is done, collecting. Then stage times are put
-into a simulation of many GPUs. Writes ``scale.md``::
+Each measurement is a process of its own: segmenting all, going on with what is done, collecting. Then times of stages
+are put into a simulation of many GPUs. Writes ``scale.md``::
 
     python benchmarks/scale.py --count 100000 --folder /tmp/scale
 """

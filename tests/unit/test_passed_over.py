@@ -16,7 +16,7 @@ from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.data.scan import passed_over
 from medsegdiff.errors import DataError
-from medsegdiff.evaluation.evaluation import evaluate
+from medsegdiff.evaluation import evaluate
 from medsegdiff.pictures.cases import saved_rows
 from tests.makers import write_png
 

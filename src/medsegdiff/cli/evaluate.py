@@ -70,6 +70,14 @@ def evaluate(
     connectivity: Annotated[
         int | None, typer.Option(help=f"{WITH}neighbours of a pixel: 4, 8; 6, 18, 26. [default: all]")
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="One of several parts that as many processes score into the same --out: 1/8 … 8/8; array: as SLURM's "
+            "array says.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html too.")] = True,
     set_: options.Reading = None,
     as_json: options.AsJson = False,
@@ -79,11 +87,13 @@ def evaluate(
     Example: `medsegdiff evaluate masks data/isic --split test --out scores`
     """
     from medsegdiff.config.load import load_preset
-    from medsegdiff.evaluation import evaluate as score
+    from medsegdiff.errors import ConfigError
+    from medsegdiff.evaluation.asked import Asked
+    from medsegdiff.evaluation.scoring import evaluate_part, evaluate_parts, score
+    from medsegdiff.inference.team import part_of
     from medsegdiff.io.atomic import to_json
-    from medsegdiff.report.evaluation import write_page
 
-    made = score(
+    asked = Asked(
         predictions,
         references,
         split=split,
@@ -93,20 +103,36 @@ def evaluate(
         tolerance=tolerance,
         reference=reference,
         lesions=_rule(lesions, iou=lesion_iou, above=lesion_above, dilation=lesion_dilation, connectivity=connectivity),
-        track=track,
     )
+    if part is None:
+        made = score(asked, track=track)
+    elif out is None:
+        raise ConfigError(f"--part is {part}, but parts meet in a folder. Add --out.")
+    else:
+        if left := evaluate_part(asked, out, part_of(part), track=track):
+            info(f"{part_of(part)} is scored; not yet: {', '.join(left)}. 'medsegdiff collect {out}' joins all.")
+            result(str(out))
+            return
+        made = evaluate_parts(out, track=track)
     if out is not None:
-        made.save(out)
-        info(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
-        if report:
-            write_page(made, out / "report.html", command=shlex.join(["medsegdiff", *sys.argv[1:]]))
-            info(f"Look at {out / 'report.html'}")
+        keep(made, out, report=report)
     if as_json:
         result(to_json(made.to_dict()))
     else:
         show(made)
     for warning in made.warnings:
         warn(warning)
+
+
+def keep(made: Evaluation, out: Path, *, report: bool = True) -> None:
+    """Write scores, and their page."""
+    from medsegdiff.report.evaluation import write_page
+
+    made.save(out)
+    info(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
+    if report:
+        write_page(made, out / "report.html", command=shlex.join(["medsegdiff", *sys.argv[1:]]))
+        info(f"Look at {out / 'report.html'}")
 
 
 def _rule(instances: Literal["components", "drawn"] | None, **given: int | float | None) -> LesionRule | None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medsegdiff.evaluation.evaluation import Evaluation as Evaluation
-    from medsegdiff.evaluation.evaluation import evaluate as evaluate
     from medsegdiff.evaluation.results import Setup as Setup
     from medsegdiff.evaluation.scores import Measure as Measure
     from medsegdiff.evaluation.scores import Scores as Scores
+    from medsegdiff.evaluation.scoring import evaluate as evaluate
 
 _PUBLIC = {
     "Evaluation": "medsegdiff.evaluation.evaluation",
-    "evaluate": "medsegdiff.evaluation.evaluation",
+    "evaluate": "medsegdiff.evaluation.scoring",
     "Measure": "medsegdiff.evaluation.scores",
     "Scores": "medsegdiff.evaluation.scores",
     "Setup": "medsegdiff.evaluation.results",

@@ -71,6 +71,11 @@ class Pairing:
         """The label space."""
         return self.structures.labels
 
+    @property
+    def volumes(self) -> bool:
+        """Whether masks have three axes of space."""
+        return bool(self.names) and len(grid_of(self.names[0], self.reference).shape) > 2
+
 
 def pair(
     predictions: Path,

@@ -101,7 +101,11 @@ class Part(Alone):
 
     def own(self, files: Sequence[CaseFiles]) -> Sequence[CaseFiles]:
         """Those whose names fall to this part."""
-        return [case for case in files if int(place_of(case.name), 16) % self.count == self.index - 1]
+        return [case for case in files if self.holds(case.name)]
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a case falls to this part."""
+        return int(place_of(name), 16) % self.count == self.index - 1
 
     def rest(self, files: int, missing: int) -> str:
         """Say what other parts have not done: a part that is done must not look like all."""
