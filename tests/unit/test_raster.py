@@ -7,8 +7,9 @@ import pytest
 from PIL import ExifTags, Image
 
 from medsegdiff.errors import DataError
+from medsegdiff.io import png
 from medsegdiff.io.picture import header_of
-from medsegdiff.io.raster import read_image, read_map, read_mask, write_map, write_mask
+from medsegdiff.io.raster import read_image, read_map, read_mask, write_map, write_mask, write_picture
 from tests.makers import write_png
 
 RNG = np.random.default_rng(0)
@@ -123,6 +124,22 @@ def test_writing_keeps_values_and_leaves_no_parts(tmp_path: Path) -> None:
     write_map(tmp_path / "deep" / "p.png", values)
     assert np.abs(read_map(tmp_path / "deep" / "p.png") - values).max() < 1e-5
     assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["m.png", "p.png"]
+
+
+@pytest.mark.parametrize("band", [1, 20, 1 << 20])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (37, 23)])
+def test_other_programs_read_what_is_written_in_bands(
+    tmp_path: Path, shape: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(png, "BAND", band)
+    grey, colour, levels = RNG.integers(0, 256, shape), RNG.integers(0, 256, (*shape, 3)), RNG.integers(0, 65536, shape)
+    grey[:, ::3] = 0
+    write_mask(tmp_path / "grey.png", grey.astype(np.uint8).T.copy().T)  # rows need not lie one after the other
+    write_picture(tmp_path / "colour.png", colour.astype(np.uint8))
+    write_map(tmp_path / "map.png", levels / 65535)
+    for name, pixels in (("grey", grey), ("colour", colour), ("map", levels)):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert np.array_equal(np.asarray(picture), pixels)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
