@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
-from PIL import Image
 
 from medsegdiff.errors import DataError
 from medsegdiff.io.arrays import check_image, scale_by_type
 from medsegdiff.io.atomic import atomic_path
 from medsegdiff.io.picture import Palette, Picture, read_picture
+from medsegdiff.io.png import in_bands, write_png
 from medsegdiff.types import Geometry
 
 HALO = 64
@@ -60,19 +60,20 @@ def read_map(path: Path) -> Float[np.ndarray, "h w"]:
 def write_mask(path: Path, mask: UInt8[np.ndarray, "h w"]) -> None:
     """Write a mask as an 8-bit PNG, losslessly."""
     with atomic_path(path) as part:
-        Image.fromarray(mask).save(part)
+        write_png(part, in_bands(mask), height=len(mask), flat=True)
 
 
 def write_map(path: Path, values: Float[np.ndarray, "h w"]) -> None:
     """Write a map of values between 0 and 1 as a 16-bit grey PNG."""
+    levels = (np.round(np.clip(band, 0, 1) * 65535).astype(np.uint16) for band in in_bands(values))
     with atomic_path(path) as part:
-        Image.fromarray(np.round(np.clip(values, 0, 1) * 65535).astype(np.uint16)).save(part)
+        write_png(part, levels, height=len(values))
 
 
 def write_picture(path: Path, rgb: UInt8[np.ndarray, "h w 3"]) -> None:
     """Write a colour picture as PNG."""
     with atomic_path(path) as part:
-        Image.fromarray(rgb).save(part)
+        write_png(part, in_bands(rgb), height=len(rgb))
 
 
 def _grey(picture: Picture, path: Path) -> Shaped[np.ndarray, "h w"]:
