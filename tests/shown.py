@@ -11,8 +11,8 @@ from PIL import Image
 
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.quality import Quality
 from medsegdiff.inference.record import ImageRecord, Record
+from medsegdiff.inference.review import Quality
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import Uncertainty, entropy_of
 from medsegdiff.io.atomic import write_json

@@ -101,6 +101,9 @@ class Condition:
     """The same on coarser grids (b k h/2^l w/2^l), finest first: made in training alone, where they are supervised."""
     extra: tuple[Tensor, ...] = field(default=(), kw_only=True)
     """What else a network says of the image, for a loss of its own to compare: made in training alone."""
+    pooled: Float[Tensor, "b f"] | None = field(default=None, kw_only=True)
+    """What it saw, as some numbers by which images can be compared: made in use alone; ``None`` from a network that
+    shows none."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

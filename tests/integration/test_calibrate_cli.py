@@ -5,21 +5,37 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
+from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.inference.quality import FILE, QualityModel
+from medsegdiff.training.cleaning import Gain, Learned
 from tests.makers import make_folder
 from tests.program import call
 
 
 @pytest.fixture(scope="module")
-def calibrated(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A run that has seen 40 other pictures."""
+def quick(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run that averages its members, and the pictures it was trained on."""
+    run = tmp_path_factory.mktemp("quick") / "run"
+    shutil.copytree(trained[0], run)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["sampling"]["fusion"] = "mean"
+    (run / "config.json").write_text(json.dumps(config))
+    return run, trained[1]
+
+
+@pytest.fixture(scope="module")
+def calibrated(quick: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run that has seen 32 other pictures."""
     base = tmp_path_factory.mktemp("quality")
-    shutil.copytree(trained[0], base / "run")
-    more = make_folder(base / "more", count=40)
+    shutil.copytree(quick[0], base / "run")
+    more = make_folder(base / "more", count=32)
     assert call("calibrate", base / "run", more, "--split", "all", "--good", "0.3", "--risk", "0.4") == 0
     return base / "run", more
 
@@ -30,9 +46,9 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_learns_what_its_scores_say(calibrated: tuple[Path, Path]) -> None:
-    model = QualityModel.of_run(calibrated[0])
+    model = QualityModel.read(calibrated[0] / FILE)
     quality = model.structures["foreground"]
-    assert (model.cases, model.patients, model.good, model.risk) == (40, 40, 0.3, 0.4)
+    assert (model.cases, model.patients, model.good, model.risk) == (32, 32, 0.3, 0.4)
     known = {name: area for name, area in quality.aurc.items() if name not in ("random", "oracle")}
     assert quality.aurc["oracle"] <= known[quality.score] == min(known.values())
     assert quality.dice is not None
@@ -44,10 +60,10 @@ def test_segment_writes_a_worklist_the_worst_first(calibrated: tuple[Path, Path]
     out = tmp_path / "out"
     assert call("segment", data, "--model", run, "--out", out, "--review-share", "25%") == 0
     found = rows(out / "quality.csv")
-    assert len(found) == 40
+    assert len(found) == 32
     marked = [row["flag"] == "review" for row in found]
     assert marked == sorted(marked, reverse=True)
-    assert sum("among the worst 25 %" in row["reasons"] for row in found) == 10
+    assert sum("among the worst 25 %" in row["reasons"] for row in found) == 8
     told = json.loads((out / "segment.json").read_text())["images"]
     by_name = {image["name"]: image["quality"]["foreground"] for image in told}
     for row in found:
@@ -88,15 +104,107 @@ def test_other_masks_are_not_judged(
     picture = next((data / "images").iterdir())
     assert call("segment", picture, "--model", run, "--out", tmp_path / "out", *other, "--review-share", "0.5") == 0
     assert not (tmp_path / "out" / "quality.csv").exists()
-    assert "quality.json is of other masks" in caplog.text
+    assert "Calibration was of other masks" in caplog.text
     assert f"'medsegdiff calibrate {run} DATA'" in " ".join(capsys.readouterr().err.split())
 
 
-def test_few_patients_are_ranked_without_numbers(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    run, data = tmp_path / "run", trained[1]
-    shutil.copytree(trained[0], run)
+def test_cleaning_that_was_learned_is_done_unless_something_else_is_asked(
+    calibrated: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here it removes all that is drawn."""
+    run, picture = tmp_path / "run", next((calibrated[1] / "images").iterdir())
+    shutil.copytree(calibrated[0], run)
+    learned = {"foreground": Cleaning(remove_below="9999px")}
+    QualityModel.read(run / FILE).model_copy(update={"cleaning": learned}).save(run)
+
+    def segmented(*options: str) -> tuple[bool, dict[str, Any], bool]:
+        """What is drawn, what is told of cleaning, and whether something is told of quality."""
+        out = tmp_path / ("out" + "".join(options))
+        assert call("segment", picture, "--model", run, "--out", out, *options) == 0
+        told = json.loads((out / "segment.json").read_text())
+        (image,) = told["images"]
+        return image["foreground"]["foreground"] > 0, told, bool(image["quality"])
+
+    drawn, told, judged = segmented("--no-cleaning")
+    assert (drawn, told["cleaning"], judged) == (True, {}, False)
+    for options in ((), ("--remove-below", "9999px")):  # asked for it is the same
+        drawn, told, judged = segmented(*options)
+        assert (drawn, told["cleaning"]["foreground"]["remove_below"], judged) == (False, "9999 px", True)
+        assert told["cleaning_learned"] == (not options)
+    assert "'--no-cleaning' leaves it" in " ".join(capsys.readouterr().err.split())
+    drawn, told, judged = segmented("--keep", "largest")
+    assert (drawn, told["cleaning"]["foreground"]["remove_below"], judged) == (True, "", False)
+    assert call("segment", picture, "-m", run, "-o", tmp_path / "x", "--no-cleaning", "--keep", "largest") == 2
+
+
+def test_what_is_learned_is_of_clean_masks(
+    quick: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = tmp_path / "run", quick[1]
+    shutil.copytree(quick[0], run)
+    learned = Learned({"foreground": Cleaning(keep="largest")}, {"foreground": Gain(0.1, 0.2, 9, 0, 0.01)})
+    monkeypatch.setattr("medsegdiff.training.quality.learn_cleaning", lambda *_, **__: learned)
+    assert call("calibrate", run, data, "--split", "all", "--out", tmp_path / "seen") == 0
+    model, told = QualityModel.read(run / FILE), json.loads((tmp_path / "seen" / "segment.json").read_text())
+    assert model.cleaning == learned.cleaning
+    assert told["cleaning"]["foreground"]["keep"] == "largest"
+    assert call("segment", data, "--model", run, "--out", tmp_path / "out") == 0
+    scores = [
+        [image["scores"]["foreground"][model.structures["foreground"].score] for image in of["images"]]
+        for of in (told, json.loads((tmp_path / "out" / "segment.json").read_text()))
+    ]
+    assert scores[0] == pytest.approx(scores[1])
+    doubts = model.structures["foreground"].doubts.values
+    assert sorted(doubts) == pytest.approx(sorted(1 - score for score in scores[1]))
+
+
+def test_runs_that_segment_together_are_calibrated_together(
+    calibrated: tuple[Path, Path], quick: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, runs = quick[1], [tmp_path / "a", tmp_path / "b"]
+    pictures = sorted((data / "images").iterdir())[:2]
+    for run, made in zip(runs, (calibrated[0], quick[0]), strict=True):
+        shutil.copytree(made, run)
+    weights = load_file(runs[1] / "model.safetensors")
+    save_file({name: 1.01 * values for name, values in weights.items()}, runs[1] / "model.safetensors")
+    both = ",".join(map(str, runs))
+
+    def cases(*models: Path) -> int:
+        """How many cases rests what is said of masks on?"""
+        out = tmp_path / "+".join(model.name for model in models)
+        assert call("segment", *pictures, "-m", ",".join(map(str, models)), "-o", out, "--overwrite") == 0
+        told = json.loads((out / "segment.json").read_text())
+        assert bool(told["images"][0]["quality"]) == bool(told["quality_learned_on"])
+        return told["quality_learned_on"]
+
+    assert cases(runs[0]) == 32
+    assert cases(*runs) == 0
+    assert "Each run was calibrated for the masks that it draws alone" in caplog.text
+    assert call("calibrate", both, data, "--split", "all") == 0
+    assert len(list(runs[0].glob("quality*.json"))) == 2
+    assert not list(runs[1].glob("quality*.json"))
+    assert [cases(*runs), cases(*runs[::-1]), cases(runs[0])] == [12, 0, 32]
+    model = QualityModel.read(next(runs[0].glob("quality-*.json")))
+    assert model.weights == tuple(sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in runs)
+
+
+def test_what_was_learned_of_other_weights_is_not_used(
+    calibrated: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, picture = tmp_path / "run", next((calibrated[1] / "images").iterdir())
+    shutil.copytree(calibrated[0], run)
+    weights = load_file(run / "model.safetensors")
+    save_file({name: 1.01 * values for name, values in weights.items()}, run / "model.safetensors")
+    assert call("segment", picture, "--model", run, "--out", tmp_path / "out") == 0
+    assert "is of other weights than the run has now" in caplog.text
+    assert not json.loads((tmp_path / "out" / "segment.json").read_text())["images"][0]["quality"]
+
+
+def test_few_patients_are_ranked_without_numbers(quick: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = tmp_path / "run", quick[1]
+    shutil.copytree(quick[0], run)
     assert call("calibrate", run, data, "--split", "all") == 0
-    quality = QualityModel.of_run(run).structures["foreground"]
+    quality = QualityModel.read(run / FILE).structures["foreground"]
     assert (quality.dice, quality.acceptance) == (None, None)
     assert call("segment", data, "--model", run, "--out", tmp_path / "out", "--review-share", "0.5") == 0
     found = rows(tmp_path / "out" / "quality.csv")
@@ -109,18 +217,25 @@ def test_few_patients_are_ranked_without_numbers(trained: tuple[Path, Path], tmp
     [(("--good", "1.5"), "good is 1.5"), (("--risk", "0"), "risk 0"), (("--split", "nothing"), "the split 'nothing'")],
 )
 def test_what_makes_no_sense_is_refused_and_writes_nothing(
-    trained: tuple[Path, Path], options: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+    quick: tuple[Path, Path], options: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("calibrate", *trained, *options) in (1, 2)
+    assert call("calibrate", *quick, *options) in (1, 2)
     assert why in " ".join(capsys.readouterr().err.split())
-    assert not (trained[0] / FILE).exists()
+    assert not (quick[0] / FILE).exists()
 
 
-def test_a_broken_file_is_refused_with_what_to_do(
-    calibrated: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_broken_file_is_refused_with_what_to_do_which_helps(
+    quick: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run, data = tmp_path / "run", calibrated[1]
-    shutil.copytree(calibrated[0], run)
+    """Those cases training saw, which is said too."""
+    run, data = tmp_path / "run", quick[1]
+    shutil.copytree(quick[0], run)
     (run / FILE).write_text("{")
     assert call("segment", data, "--model", run, "--out", tmp_path / "out") == 1
     assert "Write it anew with 'medsegdiff calibrate'" in " ".join(capsys.readouterr().err.split())
+    assert call("calibrate", run, data, "--split", "all") == 0
+    assert QualityModel.read(run / FILE) is not None
+    assert "was trained on" in caplog.text

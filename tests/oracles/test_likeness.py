@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from medsegdiff.data.split import names_in
-from medsegdiff.metrics.likeness import features_of, fit_likeness
+from medsegdiff.metrics.likeness import AXES, SHRINK, features_of, fit_likeness
 
 WRONG: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "blurred": lambda image: gaussian_filter(image, (0, 4, 4)),
@@ -29,6 +29,49 @@ def test_distance_is_1_on_average_for_normal_features() -> None:
     assert np.mean(np.square(apart)) == pytest.approx(1, abs=0.35)  # correlations are shrunk
     assert 0.95 < np.mean(np.array(apart) <= told.usual) <= 1
     assert told.distance(np.full(6, 50.0)) > 5 * told.usual
+
+
+def test_the_distance_is_that_of_correlations_that_are_shrunk() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((50, 5)) @ rng.standard_normal((5, 5)) + 3
+    z = (values - values.mean(axis=0)) / values.std(axis=0)
+    shrunk = (1 - SHRINK) * np.corrcoef(values.T) + SHRINK * np.eye(5)
+    told = fit_likeness(list(values))
+    for value, of in zip(values[:4], z[:4], strict=True):
+        assert told.distance(value) == pytest.approx(np.sqrt(of @ np.linalg.inv(shrunk) @ of / 5))
+
+
+def test_of_many_features_the_axes_that_vary_most_are_told_apart() -> None:
+    """Two hidden numbers make 200: breaking what they have in common is unlike, more of the same is less so."""
+    rng = np.random.default_rng(0)
+    mix = rng.standard_normal((2, 200))
+
+    def some(count: int) -> np.ndarray:
+        return rng.standard_normal((count, 2)) @ mix + 0.1 * rng.standard_normal((count, 200))
+
+    told = fit_likeness(list(some(60)), list(some(60)))
+    assert len(told.axes) == AXES
+    usual = np.median([told.distance(of) for of in some(40)])
+    more = np.median([told.distance(2 * of) for of in some(40)])
+    broken = np.median([told.distance(rng.permutation(of)) for of in some(40)])
+    assert usual < more < broken
+    assert told.usual < broken
+
+
+def test_a_patient_is_not_on_both_sides() -> None:
+    """Images of a patient are alike: measured by themselves, those of a new one would all be unusual."""
+    rng = np.random.default_rng(0)
+
+    def patients(count: int) -> tuple[list[np.ndarray], list[str]]:
+        own = rng.standard_normal((count, 20))
+        values = np.repeat(own, 8, axis=0) + 0.05 * rng.standard_normal((8 * count, 20))
+        return list(values), np.repeat(np.arange(count).astype(str), 8).tolist()
+
+    (values, groups), (new, _) = patients(12), patients(40)
+    by_patient, by_image = fit_likeness(values, groups=groups), fit_likeness(values)
+    held = [np.mean([of.distance(value) <= of.usual for value in new]) for of in (by_patient, by_image)]
+    assert held[0] > 0.95
+    assert held[1] < 0.5
 
 
 def test_features_of_other_channels_are_infinitely_far() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -10,15 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.judging import judge
-from medsegdiff.inference.quality import Quality, QualityModel, Range, Review, StructureQuality, reviewed, worst_first
+from medsegdiff.inference.quality import QualityModel, Range, StructureQuality, file_of
+from medsegdiff.inference.review import Quality, Review, reviewed, worst_first
 from medsegdiff.inference.scores import SCORES, scores_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.acceptance import Acceptance, DiceMap
+from medsegdiff.metrics.likeness import fit_likeness
+from medsegdiff.metrics.tails import Tail
 from medsegdiff.types import Geometry
 
 TASKS = {"binary": ("lesion",), "exclusive": ("background", "a", "b"), "regions": ("disc", "cup")}
@@ -90,6 +95,7 @@ def learned(**changes: object) -> QualityModel:
         "usual": Range(low=0.0, high=1.0),
         "size": Range(low=0.0, high=1.0),
         "border": True,
+        "doubts": Tail.of([0.0, 0.1, 0.2]),
     }
     structure = StructureQuality.model_validate(known | changes)
     return QualityModel(
@@ -162,9 +168,8 @@ def test_a_share_of_whole_images_is_not_rounded_up() -> None:
     assert sum(image["a"].review for image in marked) == 7
 
 
-def of(predicted: float | None, score: float = 0.5, *, review: bool = False) -> Quality:
-    low = None if predicted is None else predicted - 0.1
-    return Quality(score=score, predicted_dice=predicted, dice_at_least=low, review=review)
+def of(trust: float, *, predicted: float | None = None, review: bool = False) -> Quality:
+    return Quality(score=0.5, predicted_dice=trust if predicted is None else predicted, trust=trust, review=review)
 
 
 def test_the_worst_share_is_marked_and_what_is_below_is() -> None:
@@ -187,9 +192,47 @@ def test_what_must_be_seen_comes_first_then_what_is_worst() -> None:
 
 
 def test_a_quality_model_is_written_and_read(tmp_path: Path) -> None:
-    model = learned(acceptance=Acceptance(0.9, 60, 1, 0.05, 0.8))
-    model.save(tmp_path)
-    assert QualityModel.of_run(tmp_path) == model
-    assert QualityModel.of_run(tmp_path / "elsewhere") is None
-    assert not model.fits(SamplingConfig(members=3))
-    assert model.fits(SamplingConfig(batch_size=3))
+    seen = np.random.default_rng(0).random((9, 40)).astype(np.float32)
+    likeness = fit_likeness(list(seen), list(seen[::-1] + 0.5))
+    model = learned(acceptance=Acceptance(0.9, 60, 1, 0.05, 0.8)).model_copy(update={"likeness": likeness})
+    read = QualityModel.read(model.save(tmp_path))
+    assert read.model_copy(update={"likeness": None}) == model.model_copy(update={"likeness": None})
+    assert read.likeness.seen == likeness.seen
+    for of in (seen[0], seen[1] + 2):
+        assert read.likeness.distance(of) == pytest.approx(likeness.distance(of), rel=1e-5)
+    assert QualityModel.read(tmp_path / "elsewhere.json") is None
+
+
+def test_what_was_learned_fits_masks_that_are_made_alike() -> None:
+    model = learned().model_copy(update={"cleaning": {"lesion": Cleaning(keep="largest")}})
+    alike = {"lesion": Cleaning(keep="largest")}
+    assert model.fits(SamplingConfig(batch_size=3), alike)
+    assert not model.fits(SamplingConfig(members=3), alike)
+    assert not model.fits(SamplingConfig(), {})
+    assert not learned().fits(SamplingConfig(), alike)
+
+
+def test_runs_that_segment_together_have_a_file_of_their_own() -> None:
+    names = {file_of(weights) for weights in (["a"], ["b"], ["a", "b"], ["b", "a"], ["a", "c"])}
+    assert len(names) == 4  # alone, whatever the weights; in this order; in that order; others
+    assert file_of(["a"]) == "quality.json"
+
+
+def trusted(score: float, seen: float) -> float:
+    """Judge a result whose networks saw such numbers, by calibration cases with doubts of .0 … .9, looks near 0."""
+    found = replace(result(), pooled=np.full(3, seen))
+    own = scores_of(found)["lesion"]["agreement"]
+    doubts = Tail.of(np.linspace(0, 0.9, 10) + (1 - own) - (1 - score))  # as if the score were that
+    near = np.random.default_rng(0).normal(size=(60, 3))
+    model = learned(doubts=doubts).model_copy(update={"likeness": fit_likeness(list(near))})
+    quality = judge(found, model).quality["lesion"]
+    assert ("unlike those before" in str(quality.reasons)) == (seen > 4)
+    return quality.trust
+
+
+def test_masks_are_trusted_less_the_lower_their_score_and_the_stranger_their_image() -> None:
+    usual = trusted(0.95, 0.5)
+    assert usual > 0.7
+    low, strange, both = trusted(0.05, 0.5), trusted(0.95, 6.0), trusted(0.05, 6.0)
+    assert both < min(low, strange) < max(low, strange) < usual
+    assert trusted(0.95, 60.0) < strange  # beyond all that was seen too

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from medsegdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medsegdiff.config.cleaning import Cleaning
 
 
 def listed_in(source: str) -> list[Path]:
@@ -27,6 +31,19 @@ def parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -
 def runs_of(given: list[Path]) -> list[Path]:
     """Read ``--model``: folders, with commas between if there is none of that name."""
     return [Path(part.strip()) for path in given for part in ([str(path)] if path.exists() else str(path).split(","))]
+
+
+def cleaning_of(
+    structures: Sequence[str], keep: list[str], remove_below: list[str], holes: list[str], *, none: bool
+) -> dict[str, Cleaning] | None:
+    """Read what is to be cleaned; ``None``: as the run has learned it."""
+    from medsegdiff.config.cleaning import read_cleaning
+
+    asked = any((keep, remove_below, holes))
+    if asked and none:
+        raise ConfigError("--no-cleaning with --keep, --remove-below or --fill-holes: leave one of them out.")
+    read = read_cleaning(structures, keep=keep, remove_below=remove_below, fill_holes=holes)
+    return read if asked or none else None
 
 
 def members_of(text: str | None) -> int | Literal["auto"] | None:

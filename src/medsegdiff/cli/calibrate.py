@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from medsegdiff.cli import options
+from medsegdiff.cli.asked import runs_of
 from medsegdiff.cli.console import info, people, result, track
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run; quality.json is written into it.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run, of several with commas between; quality.json goes into the first.")
+    ],
     data: Annotated[Path, typer.Argument(help="Images with references, in any layout that training reads.")],
     split: Annotated[str, typer.Option(help="Part of the run's split; all: every case of DATA.")] = "val",
     good: Annotated[float, typer.Option(help="Dice from which a mask is good.")] = 0.8,
@@ -29,18 +32,31 @@ def calibrate(
 
     Example: `medsegdiff calibrate runs/isic data/isic --good 0.8 --risk 0.05`
 
-    'segment' then writes quality.csv and quality.html, the worst first.
+    'segment' then writes quality.csv and quality.html, the worst first, and cleans masks where that was found to help.
     """
-    from medsegdiff.inference.quality import FILE
     from medsegdiff.io.atomic import to_json
     from medsegdiff.training.quality import calibrate_quality, promise
 
-    found = calibrate_quality(run, data, split=split, good=good, risk=risk, out=out, device=device, track=track)
+    found = calibrate_quality(
+        runs_of([run]),
+        data,
+        split=split,
+        good=good,
+        risk=risk,
+        out=out,
+        device=device,
+        track=track,
+        noted=info,
+    )
     people.print(_table(found))
+    for name, how in found.model.cleaning.items():
+        info(f"{name}: {how}. {found.gains[name]}")
+    if not found.model.cleaning:
+        info("Cleaning helps nowhere beyond chance; nothing is cleaned.")
     for name, quality in found.model.structures.items():
         info(f"{name}: {promise(found.model, quality)}")
-    info(f"Written: {run / FILE}. 'medsegdiff segment' now says which masks a human must see.")
-    result(to_json(found.model.model_dump(mode="json")) if as_json else str(run / FILE))
+    info(f"Written: {found.file}. 'medsegdiff segment' now says which masks a human must see.")
+    result(to_json(found.model.model_dump(mode="json")) if as_json else str(found.file))
 
 
 def _table(found: Trust) -> Table:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medsegdiff.cli import command, complete, options
-from medsegdiff.cli.asked import listed_in, members_of, parts_of, runs_of, share_of
+from medsegdiff.cli.asked import cleaning_of, listed_in, members_of, parts_of, runs_of, share_of
 from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference import RECORD
@@ -87,6 +87,9 @@ def segment(
     fill_holes_in: Annotated[
         list[str] | None, typer.Option(help="The same of one structure.", show_default=False)
     ] = None,
+    no_cleaning: Annotated[
+        bool, typer.Option("--no-cleaning", help="Leaves masks as they are drawn, whatever 'calibrate' has found.")
+    ] = False,
     write: Annotated[
         list[str] | None,
         typer.Option(
@@ -137,12 +140,11 @@ def segment(
 
     On several GPUs: `torchrun --nproc-per-node 4 -m medsegdiff segment …`; on a cluster: see docs/cluster.md.
     """
-    from medsegdiff.config.cleaning import read_cleaning
     from medsegdiff.inference.files import segment_files
     from medsegdiff.inference.folder import PARTS
     from medsegdiff.inference.inputs import find_inputs
     from medsegdiff.inference.launched import device_of, team_of
-    from medsegdiff.inference.quality import Review
+    from medsegdiff.inference.review import Review
     from medsegdiff.inference.runs import common_split
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.inference.writer import USUAL
@@ -166,12 +168,9 @@ def segment(
     files = find_inputs(given, like=segmenter.config, split_file=split_file, split=split, noted=passed_over.append)
     for line in passed_over:
         warn(line)
-    cleaning = read_cleaning(
-        segmenter.config.spec.labels.structures,
-        keep=keep or [],
-        remove_below=remove_below or [],
-        fill_holes=["yes"] * fill_holes + [f"{name}=yes" for name in fill_holes_in or []],
-    )
+    holes = ["yes"] * fill_holes + [f"{name}=yes" for name in fill_holes_in or []]
+    structures = segmenter.config.spec.labels.structures
+    cleaning = cleaning_of(structures, keep or [], remove_below or [], holes, none=no_cleaning)
     finished = segment_files(
         segmenter,
         files,
@@ -207,7 +206,8 @@ def segment(
     else:
         say(tally, out, run=told)
     if not tally.judged and (review_below is not None or review_share is not None):
-        warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {told} DATA'.")
+        named = ",".join(map(str, runs))
+        warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {named} DATA'.")
     if as_json:
         done = [image.model_dump() for image in finished.done]
         made = {"out": str(out), "done": done, "failed": finished.failed, "passed_over": passed_over}

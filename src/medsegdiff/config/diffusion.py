@@ -142,6 +142,7 @@ class SamplingOptions(TypedDict, total=False):
     batch_size: int | None
     """Masks denoised at once, of one image or of several of one size; changes memory and speed, never the result."""
     cleaning: Cleaning | Mapping[str, Cleaning] | None
-    """What is cleaned of masks, of all structures or by structure; nothing where it is left out."""
+    """What is cleaned of masks, of all structures or by structure; left out: what ``medsegdiff calibrate`` has learned,
+    if anything; ``{}``: nothing."""
     seed: int
     """Noise follows from the seed, the image's pixels and the member's number alone; 0 where it is left out."""

@@ -55,7 +55,7 @@ class GrowingEnsemble:
 
     def holds(self) -> bool:
         """Tell whether an anchor sees any structure, without drawing members."""
-        anchors = (sampler.anchor(image) for sampler, image in self.runs)
+        anchors = (sampler.look(image).anchor for sampler, image in self.runs)
         return any(anchor is not None and bool(self.labels.decide(anchor[0]).any()) for anchor in anchors)
 
 

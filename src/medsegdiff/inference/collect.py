@@ -16,8 +16,8 @@ from medsegdiff.inference import RECORD
 from medsegdiff.inference.attempt import Attempt, held, is_whole, sweep
 from medsegdiff.inference.case_record import CASES, RUN, CaseRecord, read_case_record, record_files
 from medsegdiff.inference.folder import MEASURES, PAGE, RATES, WORKLIST
-from medsegdiff.inference.quality import ROW, Quality, Review, described, flagged, order_of, rank_of, worst_of
 from medsegdiff.inference.record import ImageRecord, Record, Settings, json_of, read_record
+from medsegdiff.inference.review import ROW, Quality, Review, described, flagged, order_of, rank_of, worst_of
 from medsegdiff.inference.sizes import Size
 from medsegdiff.inference.tally import Tally
 from medsegdiff.io.atomic import to_json

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property, partial
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +21,7 @@ from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, unt
 from medsegdiff.inference.batching import BatchSize, attempted
 from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
-from medsegdiff.inference.native import Fusing, Restored, Share, fused_mask, part_of
+from medsegdiff.inference.native import Fusing, Restored, Share, fused_mask, joined_looks, part_of
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained
@@ -115,6 +116,15 @@ class Drawing:
 
     def _stacked(self, prepared: Sequence[Prepared]) -> Float[Tensor, "b c h w"]:
         return torch.stack([one.image for one in prepared]).to(self.batch.device)
+
+    def pooled(self, case: Case) -> Float[np.ndarray, " f"] | None:
+        """See what the networks see of a picture, without drawing members: as in the `Part` of it."""
+        item = self._item(case)
+        seen = [
+            sampler.look(self._stacked([prepared])).pooled
+            for sampler, prepared in zip(self.samplers, item.prepared, strict=True)
+        ]
+        return joined_looks([None if of is None else of[0] for of in seen])
 
     def settled(self, slices: Callable[[], Iterator[Case]]) -> Drawing:
         """Decide how many members a volume needs: by slices in which the anchor sees something, else by all."""

@@ -43,6 +43,8 @@ class Ensemble:
     """Of ``expected``, falling; of a network that predicts noise, none at which x_t is mostly noise."""
     numbers: tuple[int, ...] = ()
     """Of the members, which their noise follows from; those that another run draws are left out."""
+    pooled: Float[Tensor, "b f"] | None = None
+    """What the network saw of the images, the mean over all looks; ``None`` where it does not show it."""
 
     @classmethod
     def joined(cls, rounds: Sequence[Ensemble]) -> Ensemble:
@@ -52,7 +54,7 @@ class Ensemble:
         first = rounds[0]
         numbers = tuple(number for drawn in rounds for number in drawn.numbers)
         members = torch.cat([drawn.probability for drawn in rounds])
-        return cls(members, first.anchor, cast(Tensor, mean), first.times, numbers)
+        return cls(members, first.anchor, cast(Tensor, mean), first.times, numbers, first.pooled)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,16 @@ class Turn:
         return [number for number in numbers if number // pair(sampling) % self.of == self.number]
 
 
-Seen = tuple[list[Condition], Tensor | None]
-"""What each look shows of a batch of images, and what the anchors say together."""
+@dataclass(frozen=True)
+class Seen:
+    """What a batch of images looks like to a network."""
+
+    conditions: list[Condition]
+    """Of each look."""
+    anchor: Float[Tensor, "b k h w"] | None
+    """What the anchors say together."""
+    pooled: Float[Tensor, "b f"] | None
+    """The mean of what the looks show."""
 
 
 class EnsembleSampler:
@@ -119,18 +129,19 @@ class EnsembleSampler:
     ) -> Iterator[Ensemble]:
         """Draw the ensembles some members at a time, as they are asked for; the images are looked at once."""
         h, w = image.shape[-2:]
-        conditions, anchor = self._looked_at(image)
+        seen = self.look(image)
         for start in range(0, self.sampling.drawn, size):
             numbers = self.turn.own(range(start, min(start + size, self.sampling.drawn)), self.sampling)
             expected = Expectations(self.times, image.new_zeros(len(image), self.mask_channels, h, w))
             drawn = {
                 number: masks
                 for look in range(len(self.walkers))
-                for number, masks in self._drawn(look, conditions[look], numbers, keys, expected, seed=seed)
+                for number, masks in self._drawn(look, seen.conditions[look], numbers, keys, expected, seed=seed)
             }
             probability = torch.stack([drawn[number] for number in numbers])
             self._check_range(probability)
-            yield Ensemble(probability, anchor, expected.mean(len(numbers)), expected.times, tuple(numbers))
+            mean = expected.mean(len(numbers))
+            yield Ensemble(probability, seen.anchor, mean, expected.times, tuple(numbers), seen.pooled)
 
     def _check_range(self, probability: Tensor) -> None:
         """Refuse members in which numbers grew beyond what 16 bits hold: masks would be empty without a word."""
@@ -138,14 +149,11 @@ class EnsembleSampler:
         if fp16 and not bool(probability.isfinite().all()):
             raise ConfigError("Members are not finite in fp16, whose numbers end at 65504. Take --precision fp32.")
 
-    def anchor(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"] | None:
+    def look(self, image: Float[Tensor, "b c h w"]) -> Seen:
         """Look at images without drawing members."""
-        return self._looked_at(image)[1]
-
-    def _looked_at(self, image: Tensor) -> Seen:
         looks = [walker.look(image) for walker in self.walkers]
-        anchors = [anchor for _, anchor in looks if anchor is not None]
-        return [condition for condition, _ in looks], torch.stack(anchors).mean(dim=0) if anchors else None
+        conditions = [condition for condition, _ in looks]
+        return Seen(conditions, _mean([of for _, of in looks]), _mean([of.pooled for of in conditions]))
 
     def _drawn(
         self,
@@ -167,6 +175,12 @@ class EnsembleSampler:
         ]
         if chunks:
             yield from zip(own, torch.cat(chunks).unflatten(0, (b, len(own))).unbind(1), strict=True)
+
+
+def _mean(shown: Sequence[Tensor | None]) -> Tensor | None:
+    """Average what looks show, if they show it."""
+    given = [of for of in shown if of is not None]
+    return torch.stack(given).mean(dim=0) if given else None
 
 
 def pair(sampling: SamplingConfig) -> int:

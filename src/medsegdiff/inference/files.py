@@ -17,12 +17,14 @@ from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.case_record import VERSION
 from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.inference.quality import QualityModel, Review
+from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.record import Record, RunRecord, Settings
 from medsegdiff.inference.remaining import Remaining, remaining, unrecorded
 from medsegdiff.inference.request import Request
+from medsegdiff.inference.review import Review
 from medsegdiff.inference.runs import Trained, calibrated_for
 from medsegdiff.inference.saving import Finished, Saving
+from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.inference.team import Alone, Team
 from medsegdiff.inference.writer import USUAL, check_parts
@@ -46,6 +48,7 @@ def segment_files(
     team: Team = Alone(),  # noqa: B008 - the same
     track: Track = no_progress,
     noted: Callable[[str], None] = log.info,
+    heard: Callable[[Segmentation], None] | None = None,
     **options: Unpack[SamplingOptions],
 ) -> Finished:
     """Segment files and write the results; files that can't be read are listed and passed over.
@@ -64,6 +67,7 @@ def segment_files(
         team: Who shares the work; then valid results stay in any case.
         track: Shows progress.
         noted: Told in sentences what a user should know.
+        heard: Given each result once it is written, as long as it is in memory.
         **options: See `Segmenter.stream`.
 
     Returns:
@@ -81,7 +85,8 @@ def segment_files(
     inputs = (path for file in files for path in file.images)
     folder.check_room(overwrite=overwrite, resume=joins, inputs=[*inputs, *filter(None, [split_file])])
     for structure, how in request.cleaning.items():
-        noted(f"Cleaned, {structure}: {how}; in masks, anchor and members, not in the probability.")
+        why = "" if request.cleaned == "all" else " As calibration found; '--no-cleaning' leaves it."
+        noted(f"Cleaned, {structure}: {how}; in masks, anchor and members, not in the probability.{why}")
     parts = {*parts, "members"} if save_members else parts
     model, own = _quality(segmenter, request), team.own(files)
     settings = settings_of(segmenter, request, parts=parts, quality=model)
@@ -90,8 +95,10 @@ def segment_files(
     if looks:
         noted(str(left))
     told = {"settings": settings, "review": review, "asked": len(files) + left.others, "version": VERSION}
-    record = _record(segmenter, request).model_copy(update=told)
-    with Saving(folder, record, left, parts=parts, split_file=split_file, model=model, joins=joins) as saving:
+    record = _record(segmenter, request, model).model_copy(update=told)
+    with Saving(
+        folder, record, left, parts=parts, split_file=split_file, model=model, joins=joins, heard=heard
+    ) as saving:
 
         def work(some: Iterable[CaseFiles], steps: Iterable[object]) -> None:
             cases, before = saving.readable(some, segmenter.config.spec, steps=steps), time.monotonic()
@@ -145,20 +152,20 @@ def settings_of(
 
 
 def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:
-    """Take what calibration has taught, if these are the ensembles that it was taught of."""
-    model = segmenter.quality
-    if model is None or (model.fits(request.sampling) and not request.cleaning):
-        return model
-    log.warning(
-        "The run's quality.json is of other masks (%d members, fusion %s, not cleaned): of these nothing is predicted. "
-        "Segment as the run does by default, or calibrate it anew.",
-        model.sampling.members,
-        model.sampling.fusion,
-    )
-    return None
+    """Take what calibration has taught, and say so if it does not hold of these masks."""
+    known, found = segmenter.quality, segmenter.quality_for(request)
+    if known is not None and found is None:
+        log.warning(
+            "Calibration was of other masks (%d members, fusion %s, %s): of these nothing is predicted. Segment as "
+            "the run does by default, or calibrate it anew.",
+            known.sampling.members,
+            known.sampling.fusion,
+            "; ".join(f"{name}: {how}" for name, how in known.cleaning.items()) or "not cleaned",
+        )
+    return found
 
 
-def _record(segmenter: Segmenter, request: Request) -> Record:
+def _record(segmenter: Segmenter, request: Request, model: QualityModel | None) -> Record:
     spec, runs = segmenter.config.spec, calibrated_for(request.by_run, segmenter.runs)
     alone = runs[0] if len(runs) == 1 else None
     plugins = [plugin for run in runs for plugin in plugins_of(run.config)]
@@ -174,6 +181,8 @@ def _record(segmenter: Segmenter, request: Request) -> Record:
         seed=request.seed,
         raters=request.raters,
         cleaning=request.cleaning,
+        cleaning_learned=bool(request.cleaning) and request.cleaned != "all",
+        quality_learned_on=0 if model is None else model.cases,
         dependence=dependence_of([run.calibration for run in runs]),
         probability=alone.calibration.mixture if alone else None,
         calibrated_on=min(run.calibration.cases for run in runs),

@@ -7,13 +7,19 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from medsegdiff.inference.quality import Quality, QualityModel, Range, StructureQuality
+from medsegdiff.inference.quality import QualityModel, Range, StructureQuality
+from medsegdiff.inference.review import Quality
 from medsegdiff.inference.scores import DOUBTS, scores_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.metrics.acceptance import bound_of
 from medsegdiff.metrics.likeness import features_of
 from medsegdiff.metrics.plausibility import WORDS, appearance_of
+from medsegdiff.metrics.tails import together
+
+Looks = Float[np.ndarray, " f"]
+"""What an image looks like, as some numbers."""
 
 
 @dataclass(frozen=True)
@@ -39,23 +45,33 @@ def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Colle
     scores, labels = scores_of(result), result.labels
     if model is None or model.volumes != (result.image.ndim == 4):
         return Judged(scores, {})
-    of_image, found = tuple(_of_image(result, model)), {}
+    unlike = math.nan if model.likeness is None else model.likeness.distance(looks_of(result))
+    of_image, found = tuple(_of_image(result, model, unlike)), {}
     for index, name in enumerate(labels.structures):
         known = model.structures.get(name)
         if known is not None and known.score in scores[name]:
             of_mask = tuple(_of_mask(labels.mask(result.mask, index), known, cut=name in incomplete))
-            found[name] = _quality(scores[name][known.score], known, model, (*of_image, *of_mask))
+            found[name] = _quality(scores[name][known.score], known, model, (*of_image, *of_mask), unlike)
     return Judged(scores, found)
 
 
-def _quality(score: float, known: StructureQuality, model: QualityModel, strange: tuple[str, ...]) -> Quality:
+def looks_of(result: Segmentation) -> Looks:
+    """Describe an image by what the networks saw of it, or where they do not show that, by its grey values."""
+    return features_of(result.image) if result.pooled is None else result.pooled
+
+
+def _quality(
+    score: float, known: StructureQuality, model: QualityModel, strange: tuple[str, ...], unlike: float
+) -> Quality:
     predicted = None if known.dice is None else float(known.dice(np.array(score)))
     low = None if predicted is None else float(bound_of(np.array(predicted), known.margin))
     doubts = tuple(_of_score(score, predicted, known, model))
+    shares = [known.doubts.share(1 - score), *([] if model.likeness is None else [model.likeness.seen.share(unlike)])]
     return Quality(
         score=score,
         predicted_dice=predicted,
         dice_at_least=low,
+        trust=together(*shares),
         review=bool(strange or doubts),
         reasons=(*doubts, *strange),
     )
@@ -84,16 +100,13 @@ def _of_mask(mask: np.ndarray, known: StructureQuality, *, cut: bool) -> Iterato
         yield f"it is {WORDS[suspicion]}"
 
 
-def _of_image(result: Segmentation, model: QualityModel) -> Iterator[str]:
+def _of_image(result: Segmentation, model: QualityModel, unlike: float) -> Iterator[str]:
     """Say what is unusual about an image."""
     for axis, (size, usual) in enumerate(zip(result.geometry.spacing, model.spacing, strict=False)):
         if not _near(size, usual):
             yield f"spacing is {size:g} mm along axis {axis}; calibration cases had {usual.low:g} to {usual.high:g}"
-    if model.likeness is not None:
-        apart = model.likeness.distance(features_of(result.image))
-        if apart > model.likeness.usual:
-            limit = model.likeness.usual
-            yield f"the image is unlike those of the calibration ({apart:.1f}; they lie within {limit:.1f})"
+    if model.likeness is not None and unlike > model.likeness.usual:
+        yield f"the image is unlike those before ({unlike:.1f}; most lie within {model.likeness.usual:.1f})"
 
 
 def _near(value: float, usual: Range, *, tolerance: float = 0.05) -> bool:

@@ -107,6 +107,12 @@ class Restored:
         """Height and width of the picture."""
         return self.shares[0].placement.native
 
+    @property
+    def pooled(self) -> Float[np.ndarray, " f"] | None:
+        """What the networks saw of the picture, run after run; ``None`` if one of them does not show it."""
+        of_runs = [(share.ensemble.pooled, share.index) for share in self.shares]
+        return joined_looks([None if pooled is None else pooled[index] for pooled, index in of_runs])
+
     def strips(self) -> Iterator[Strip]:
         """Give the picture strip by strip; each value is the same whatever their width."""
         numbers = [number for share in self.shares for number in share.numbers]
@@ -126,6 +132,12 @@ class Restored:
             torch.cat(anchors, dim=-1) if anchors else None,
             torch.cat([strip.probability for strip in strips], dim=-1),
         )
+
+
+def joined_looks(shown: Sequence[Float[Tensor, " _"] | None]) -> Float[np.ndarray, " f"] | None:
+    """Put what networks saw of a picture one after the other; ``None`` if one of them does not show it."""
+    given = [of.cpu().numpy() for of in shown if of is not None]
+    return np.concatenate(given) if len(given) == len(shown) else None
 
 
 def _together(strips: Sequence[Strip], order: Sequence[int]) -> Strip:
@@ -203,6 +215,7 @@ def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
         anchor=canvas.arrays.get("anchor"),
         anchor_probability=canvas.arrays.get("anchor_probability"),
         anchor_certainty=certainty,
+        pooled=restored.pooled,
         sensitivity=decided.sensitivity,
         specificity=decided.specificity,
         held=decided.held,

@@ -39,6 +39,9 @@ class Part:
     """Pixels of each channel that STAPLE believes in."""
     anchor_certainty: Certainty | None = None
     """How sure the anchor is, of volumes too."""
+    pooled: Float[np.ndarray, " f"] | None = None
+    """What the networks saw of it, as some numbers, run after run; of a volume the mean over slices. ``None`` from
+    networks that do not show it."""
     choice: Choice | None = None
     """How members were chosen among candidates, which mask, probability and uncertainty rest on; ``None``: they were
     not."""

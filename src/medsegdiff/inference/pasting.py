@@ -31,13 +31,14 @@ def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -
     given = [name for name in MAPS if getattr(first, name) is not None]
     arrays = {name: room(getattr(first, name)) for name in given}
     maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
-    rates, certainty = VolumeRates(), first.anchor_certainty
+    rates, certainty, pooled = VolumeRates(), first.anchor_certainty, list[Float[np.ndarray, " f"]]()
     for index, part in enumerate(itertools.chain([first], parts)):
         for name in given:
             slicing.paste(arrays[name], index, getattr(part, name))
         for name in UNCERTAINTY:
             slicing.paste(maps[name], index, getattr(part.uncertainty, name))
         rates.add(part)
+        pooled += [] if part.pooled is None else [part.pooled]
         if index and certainty is not None and part.anchor_certainty is not None:
             certainty += part.anchor_certainty
         if index % RELEASED == RELEASED - 1:
@@ -51,6 +52,7 @@ def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -
         anchor=arrays.get("anchor"),
         anchor_probability=None,
         anchor_certainty=certainty,
+        pooled=np.mean(pooled, axis=0) if pooled else None,
         uncertainty=Uncertainty(**maps),
         sensitivity=sensitivity,
         specificity=specificity,

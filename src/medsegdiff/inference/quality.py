@@ -1,27 +1,58 @@
-"""What calibration has taught of a run's masks: their Dice without a reference, and which of them a human must see."""
+"""What ``medsegdiff calibrate`` has taught of a run's masks, or of those that several runs draw together."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from medsegdiff.config.base import Component
+from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.errors import CheckpointError
 from medsegdiff.inference.calibration import shaping
 from medsegdiff.io.atomic import write_json
 from medsegdiff.metrics.acceptance import Acceptance, DiceMap
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness
+from medsegdiff.metrics.tails import Tail
 
 FILE = "quality.json"
-"""In the folder of a run."""
+"""In the folder of a run; of several that segment together see `file_of`."""
+
+
+def file_of(weights: Sequence[str]) -> str:
+    """Name the file of a run, or of several that segment together in this order, by SHA-256 of the weights of each."""
+    if len(weights) < 2:
+        return FILE
+    return f"quality-{hashlib.sha256(' '.join(weights).encode()).hexdigest()[:12]}.json"
+
+
+def _packed(likeness: Likeness | None) -> dict[str, Any] | None:
+    """Write arrays as text: base64 of float32, row by row."""
+    if likeness is None:
+        return None
+    arrays = {name: np.array(of, "<f4") for name, of in likeness._asdict().items() if name in ARRAYS}
+    return likeness._asdict() | {
+        name: {"shape": of.shape, "float32": base64.b64encode(of.tobytes()).decode()} for name, of in arrays.items()
+    }
+
+
+def _unpacked(stored: Any) -> Any:
+    if not isinstance(stored, dict):
+        return stored
+    arrays = {name: np.frombuffer(base64.b64decode(stored[name]["float32"]), "<f4") for name in ARRAYS}
+    return stored | {name: of.reshape(stored[name]["shape"]).tolist() for name, of in arrays.items()}
+
+
+ARRAYS = ("mean", "std", "axes")
+"""Of `Likeness`; they are long."""
 
 
 class Range(Component):
@@ -47,6 +78,8 @@ class StructureQuality(Component):
     """Which cases may pass unseen; ``None`` where nothing can be promised."""
     usual: Range
     """Of the score: 5 % and 95 % of the calibration cases."""
+    doubts: Tail
+    """1 − score of the calibration cases."""
     size: Range
     """Pixels or voxels, as a share of the image."""
     border: bool = False
@@ -69,147 +102,39 @@ class QualityModel(Component):
     structures: Mapping[str, StructureQuality]
     spacing: tuple[Range, ...] = ()
     """By axis, in mm; of volumes."""
-    likeness: Likeness | None = None
-    """What images looked like."""
+    likeness: Annotated[Likeness | None, PlainSerializer(_packed), BeforeValidator(_unpacked)] = None
+    """What images looked like: those of training, where they were at hand, else those cases."""
     volumes: bool = False
     """Whether those cases were volumes: pictures are judged by pictures, and volumes by volumes."""
     sampling: SamplingConfig
-    """How those cases were segmented; their masks were not cleaned."""
-    version: int = 1
+    """How those cases were segmented."""
+    cleaning: Mapping[str, Cleaning] = {}
+    """What was cleaned of their masks, by structure, because it raised their Dice; it is done by default."""
+    stretch: Mapping[str, Stretch] = {}
+    """Of the intervals of sizes of these masks, by structure."""
+    weights: tuple[str, ...] = ()
+    """SHA-256 of the weights of each run that segmented them, in their order."""
+    version: int = 2
 
     @classmethod
-    def of_run(cls, folder: Path) -> QualityModel | None:
+    def read(cls, file: Path) -> QualityModel | None:
         """Read what a run has; nothing where it was not calibrated."""
-        file = folder / FILE
         if not file.is_file():
             return None
         try:
             return cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise CheckpointError(
                 f"{file}: can't be read ({error}). Write it anew with 'medsegdiff calibrate', or remove it."
             ) from error
 
-    def fits(self, sampling: SamplingConfig) -> bool:
+    def fits(self, sampling: SamplingConfig, cleaning: Mapping[str, Cleaning]) -> bool:
         """Tell whether masks are made as those of the calibration were: fusion counts too, as masks are judged."""
-        same = self.sampling.fusion == sampling.fusion
+        same = self.sampling.fusion == sampling.fusion and self.cleaning == cleaning
         return same and shaping(self.sampling, volumes=True) == shaping(sampling, volumes=True)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Path:
         """Write it into a run."""
-        write_json(folder / FILE, self.model_dump(mode="json"))
-
-
-class Quality(Component):
-    """What is known of a structure's mask without a reference."""
-
-    score: float
-    """The one that ranks best on calibration cases, in [0, 1]; the higher, the better the mask seems."""
-    predicted_dice: float | None = None
-    """``None`` where there were too few patients for numbers."""
-    dice_at_least: float | None = None
-    """It is below this in one of ten cases."""
-    review: bool = False
-    """Whether a human must look at it."""
-    reasons: tuple[str, ...] = ()
-    """Why, in words; what is unusual is said of accepted masks too."""
-
-
-ROW = (
-    "name",
-    "structure",
-    "predicted_dice",
-    "dice_at_least",
-    "score",
-    "size",
-    "low",
-    "high",
-    "unit",
-    "flag",
-    "reasons",
-)
-"""Columns of ``quality.csv``."""
-
-
-@dataclass(frozen=True)
-class Review:
-    """Which further masks a human shall see."""
-
-    below: float | None = None
-    """Those whose predicted Dice is below this."""
-    share: float | None = None
-    """This share of the images, the worst first."""
-
-
-def reviewed(judged: Sequence[Mapping[str, Quality]], review: Review) -> list[dict[str, Quality]]:
-    """Flag what was asked for beside what calibration flags.
-
-    Args:
-        judged: By image, its structures.
-        review: What is asked for.
-
-    Returns:
-        By image.
-    """
-    chosen = worst_of([rank_of(image) for image in judged], review)
-    return [flagged(image, review, among_worst=place in chosen) for place, image in enumerate(judged)]
-
-
-def rank_of(image: Mapping[str, Quality]) -> float:
-    """Rank an image by its worst structure; the lower, the worse."""
-    return min(map(_rank, image.values()), default=math.inf)
-
-
-def worst_of(ranks: Sequence[float], review: Review) -> set[int]:
-    """Choose the share of the images that is asked for, by their places."""
-    most = 0 if review.share is None else math.ceil(round(review.share * len(ranks), 9))
-    return set(np.argsort(ranks, kind="stable")[:most].tolist())
-
-
-def flagged(image: Mapping[str, Quality], review: Review, *, among_worst: bool) -> dict[str, Quality]:
-    """Flag the structures of an image."""
-    return {name: _asked(of, review, among_worst=among_worst) for name, of in image.items()}
-
-
-def _rank(quality: Quality) -> float:
-    return quality.score if quality.dice_at_least is None else quality.dice_at_least
-
-
-def _asked(quality: Quality, review: Review, *, among_worst: bool) -> Quality:
-    told = []
-    predicted = quality.predicted_dice
-    if review.below is not None and predicted is not None and predicted < review.below:
-        told.append(f"its Dice is expected to be {predicted:.2f}, below the {review.below:g} that was asked for")
-    if among_worst:
-        told.append(f"it is among the worst {100 * (review.share or 0):g} %")
-    return (
-        quality.model_copy(update={"review": quality.review or bool(told), "reasons": (*quality.reasons, *told)})
-        if told
-        else quality
-    )
-
-
-def worst_first(names: Sequence[str], judged: Sequence[Mapping[str, Quality]]) -> list[tuple[str, str, Quality]]:
-    """Sort masks: those to be looked at first, then by what is predicted of them."""
-    rows = [(name, structure, of) for name, image in zip(names, judged, strict=True) for structure, of in image.items()]
-    return sorted(rows, key=lambda row: order_of(row[2]))
-
-
-def order_of(quality: Quality) -> tuple[bool, float]:
-    """Tell where a mask stands among others."""
-    return not quality.review, _rank(quality)
-
-
-def described(quality: Quality) -> dict[str, Any]:
-    """Give the numbers of a row, as text."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
-
-    return {
-        "predicted_dice": number(quality.predicted_dice),
-        "dice_at_least": number(quality.dice_at_least),
-        "score": number(quality.score),
-        "flag": "review" if quality.review else "",
-        "reasons": "; ".join(quality.reasons),
-    }
+        file = folder / file_of(self.weights)
+        write_json(file, self.model_dump(mode="json"))
+        return file

@@ -16,7 +16,7 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.load import with_keys_of_today
 from medsegdiff.errors import DataError
 from medsegdiff.fusion.mixture import Mixture
-from medsegdiff.inference.quality import Quality, Review
+from medsegdiff.inference.review import Quality, Review
 from medsegdiff.inference.sizes import Size
 from medsegdiff.io.atomic import to_json
 from medsegdiff.labels import Labels
@@ -158,12 +158,15 @@ class Record(Told):
     several runs see ``runs``."""
     cleaning: Mapping[str, Cleaning] = {}
     """What was cleaned, by structure, of masks, anchor and members, and so of what is measured of them. Probability,
-    uncertainty and the rates of STAPLE are those of what was drawn, and intervals of sizes of what is cleaned are not
-    calibrated."""
+    uncertainty and the rates of STAPLE are those of what was drawn."""
+    cleaning_learned: bool = False
+    """Whether ``medsegdiff calibrate`` has found it to help, and nobody asked for it."""
+    quality_learned_on: int = 0
+    """Cases that predicted Dice, bounds and intervals of sizes rest on, by ``medsegdiff calibrate``; 0: none."""
     calibrated_on: int = 0
-    """Validation cases that it was fitted on, and the intervals of sizes too, unless these are of volumes that are too
-    thick to segment some at the end of training, or that a model of pictures segments; 0: nothing is calibrated. Of
-    several runs the fewest, and no intervals."""
+    """Validation cases that it was fitted on, and the intervals of sizes too, unless ``quality_learned_on`` tells of
+    others, or these are of volumes that are too thick to segment some at the end of training, or that a model of
+    pictures segments; 0: nothing is calibrated. Of several runs the fewest, and no intervals."""
     seconds: float | None = None
     """For all images; ``None`` if it did not come to an end."""
     images: tuple[ImageRecord, ...] = ()

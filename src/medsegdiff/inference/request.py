@@ -16,6 +16,7 @@ from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.adaptive import ROUND
 from medsegdiff.inference.ensemble import Turn, num_looks, pair
 from medsegdiff.models.base import MODELS
+from medsegdiff.types import Case
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Request:
     """Whether the size of batches was asked for; else a GPU takes what fits."""
     cleaning: Mapping[str, Cleaning] = field(default_factory=dict)
     """By structure; nothing of those that are not cleaned."""
+    cleaned: Literal["all", "pictures", "volumes"] = "all"
+    """What is: what calibration has learned of pictures is not done to volumes, and the other way round."""
 
     @classmethod
     def of(cls, config: ResolvedConfig, *others: ResolvedConfig, **options: Unpack[SamplingOptions]) -> Request:
@@ -74,6 +77,15 @@ class Request:
                 log.warning("%s", told)
         raters, asked = sampling.raters or config.spec.raters, "batch_size" in given
         return cls(sampling, by_run, auto, seed, raters, asked, cleaning)
+
+    def with_cleaning(self, learned: Mapping[str, Cleaning], *, volumes: bool) -> Request:
+        """Clean as calibration has learned it, of volumes or of pictures."""
+        return replace(self, cleaning=learned, cleaned="volumes" if volumes else "pictures")
+
+    def cleaning_of(self, case: Case) -> Mapping[str, Cleaning]:
+        """Tell what is cleaned of the masks of an image."""
+        kind = "volumes" if case.image.ndim == 4 else "pictures"
+        return self.cleaning if self.cleaned in ("all", kind) else {}
 
     def with_members(self, number: int) -> Request:
         """Settle the number of members."""

@@ -17,6 +17,7 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.folder import SPLIT
+from medsegdiff.inference.quality import FILE, QualityModel, file_of
 from medsegdiff.inference.resources import compile_steps
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel
@@ -70,12 +71,36 @@ def calibrated_for(by_run: Sequence[SamplingConfig], runs: Sequence[Trained]) ->
 
 
 def stretch_of(runs: Sequence[Trained], *, noted: Callable[[str], None]) -> Mapping[str, Stretch]:
-    """Find what calibrates intervals of sizes: of one run its own; of an ensemble of several nobody has fitted it."""
+    """Find what calibrates intervals of sizes: of one run its own; for an ensemble of several training fits nothing."""
     if len(runs) == 1:
         return runs[0].calibration.stretch
     if any(run.calibration.stretch for run in runs):
-        noted("Intervals of sizes are not calibrated: each run has fitted them for its own members alone.")
+        noted(
+            "Intervals of sizes are not calibrated: each run has fitted them for its own members alone. "
+            "'medsegdiff calibrate' fits them for all together."
+        )
     return {}
+
+
+def quality_of(runs: Sequence[Trained]) -> QualityModel | None:
+    """Find what ``medsegdiff calibrate`` has taught of these runs together; it lies in the folder of the first."""
+    folders = [run.origin.folder for run in runs if run.origin is not None and run.origin.weights == "best"]
+    if len(folders) < len(runs):
+        return None
+    weights = tuple(run.sha256[0] for run in runs)
+    file = Path(folders[0]) / file_of(weights)
+    found = QualityModel.read(file)
+    if found is not None and found.weights != weights:
+        log.warning("%s is of other weights than the run has now, and not used. Calibrate it anew.", file)
+        return None
+    if found is None and any((Path(folder) / FILE).is_file() for folder in folders):
+        told = ",".join(folders)
+        log.warning(
+            "Each run was calibrated for the masks that it draws alone; of those of all together, in this order, "
+            "nothing is predicted. 'medsegdiff calibrate %s DATA' learns it.",
+            told,
+        )
+    return found
 
 
 def check_alike(runs: Sequence[Trained]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -91,10 +91,11 @@ class Saving:
         split_file: Path | None,
         model: QualityModel | None = None,
         joins: bool = False,
+        heard: Callable[[Segmentation], None] | None = None,
     ) -> None:
         """Know what is left to do, and whether that ``joins`` results that are there or that others make."""
         self.folder, self.record, self.left, self.parts, self.split_file = folder, record, left, parts, split_file
-        self.model, self.joins, self.tally, self.made = model, joins, Tally(), 0
+        self.model, self.joins, self.heard, self.tally, self.made = model, joins, heard, Tally(), 0
         self.attempt = Attempt(folder.root)
         self._begun, self._kept = False, list[CaseRecord]()
         self._inputs: dict[str, tuple[InputFile, ...]] = {}
@@ -132,6 +133,8 @@ class Saving:
         try:
             with memory_worded(result.name, way_out=CLOSE), self._one:
                 self._commit(self._made(result, seconds))
+            if self.heard is not None:
+                self.heard(result)
         except Exception as error:
             self.attempt.discard()
             if isinstance(error, OSError) and error.errno not in OF_NAME:  # a full disk, say: so it is for all

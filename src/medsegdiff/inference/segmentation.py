@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from medsegdiff.inference.members import agreement_of, sizes_of
 from medsegdiff.inference.parts import Part
@@ -105,6 +105,14 @@ class Segmentation(Part):
         """
         return agreement_of(self.members, self.labels)
 
+    def counts(self) -> Int[np.ndarray, "m n"]:
+        """Count the pixels or voxels of each member, of all candidates where members were chosen among some.
+
+        Returns:
+            By member and structure.
+        """
+        return sizes_of(self.members, self.labels) if self.choice is None else self.choice.sizes
+
     def sizes(self) -> dict[str, Size]:
         """Measure area or volume of each structure, with an interval for the true one.
 
@@ -118,8 +126,7 @@ class Segmentation(Part):
         """
         if self.stretch is None:
             return {}
-        counts = sizes_of(self.members, self.labels) if self.choice is None else self.choice.sizes
-        return stated_sizes(counts, self.labels.structures, self.geometry, stretch=self.stretch)
+        return stated_sizes(self.counts(), self.labels.structures, self.geometry, stretch=self.stretch)
 
     def measures(self) -> dict[str, Measures]:
         """Measure the fused mask: size, components, diameter, place, and whether the image holds all of it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -20,13 +20,15 @@ from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.cleaning import still_calibrated
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
-from medsegdiff.inference.judging import Judged, judge
+from medsegdiff.inference.judging import Judged, Looks, judge
+from medsegdiff.inference.looks import looks_of_case
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.request import Request
-from medsegdiff.inference.runs import Trained, calibrated_for, check_alike, stretch_of
+from medsegdiff.inference.runs import Trained, calibrated_for, check_alike, quality_of, stretch_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.volume import parts_of
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.models.checkpoint import Origin, Weights
 from medsegdiff.types import Case
@@ -119,6 +121,7 @@ class Segmenter:
         precision: Precision = "auto",
         compiled: bool = False,
         weights: Weights = "best",
+        calibrated: bool = True,
     ) -> Segmenter:
         r"""Load several runs that segment together, such as the folds of a network or trainings with other seeds.
 
@@ -140,6 +143,7 @@ class Segmenter:
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             compiled: Whether steps are compiled.
             weights: Which weights of the runs.
+            calibrated: Whether what ``medsegdiff calibrate`` has taught is taken into use, where it was run.
 
         Returns:
             The segmenter.
@@ -152,8 +156,7 @@ class Segmenter:
         first, *others = [Trained.load(folder, weights=weights) for folder in folders]
         computed: Any = {"device": device, "precision": precision, "compiled": compiled}
         known = {name: getattr(first, name) for name in ("origin", "calibration", "snapshots", "sha256")}
-        alone = weights == "best" and not others  # several runs are another ensemble than the one that was judged
-        quality = QualityModel.of_run(Path(folders[0])) if alone else None
+        quality = quality_of([first, *others]) if calibrated else None
         return cls(first.model, first.config, **computed, **known, others=others, quality=quality)
 
     @overload
@@ -190,6 +193,22 @@ class Segmenter:
         incomplete = tuple(name for name, of in result.measures().items() if of.incomplete)
         return judge(result, self.quality, incomplete=incomplete)
 
+    def looks(self, images: Iterable[ImageLike]) -> Iterator[Looks]:
+        """Describe images by what the networks see of them, without segmenting: by that unusual ones are found.
+
+        Args:
+            images: Paths, arrays or tensors.
+
+        Returns:
+            Some numbers for each; the same for images alone or in volumes.
+        """
+        drawing = self._drawing(self.runs, self.request())
+        return (looks_of_case(read_case(image, number), drawing) for number, image in enumerate(images))
+
+    def _drawing(self, runs: Sequence[Trained], request: Request) -> Drawing:
+        batch = BatchSize(request.sampling.batch_size, self.device, asked=request.batch_asked)
+        return Drawing(runs, request=request, batch=batch, precision=self.precision)
+
     def stream(
         self, images: Iterable[ImageLike], *, refused: Refused | None = None, **options: Unpack[SamplingOptions]
     ) -> Iterator[Segmentation]:
@@ -221,7 +240,22 @@ class Segmenter:
         Raises:
             ConfigError: If what is asked makes no sense.
         """
-        return Request.of(*(run.config for run in self.runs), **options)
+        request, known = Request.of(*(run.config for run in self.runs), **options), self.quality
+        if known is None or options.get("cleaning") is not None:
+            return request
+        return request.with_cleaning(known.cleaning, volumes=known.volumes)
+
+    def quality_for(self, request: Request) -> QualityModel | None:
+        """Take what calibration has taught, if that was of masks that are made like those that are asked for.
+
+        Args:
+            request: What is asked.
+
+        Returns:
+            What may be said of its masks; ``None``: nothing.
+        """
+        known = self.quality
+        return known if known is not None and known.fits(request.sampling, request.cleaning) else None
 
     def results(
         self,
@@ -242,24 +276,23 @@ class Segmenter:
         Returns:
             Results in the order of the images, computed as they are asked for.
         """
-        volumes, runs = bool(self.config.spec.plane), calibrated_for(request.by_run, self.runs)
+        runs, known = calibrated_for(request.by_run, self.runs), self.quality_for(request)
         if any(run.calibration.cases < known.calibration.cases for run, known in zip(runs, self.runs, strict=True)):
             log.warning(
                 "%s calibrated for other ensembles; of these, probability and sizes are not calibrated.",
                 "The run was" if len(runs) == 1 else "Some of the runs were",
             )
-        drawing = Drawing(
-            runs,
-            request=request,
-            batch=BatchSize(request.sampling.batch_size, self.device, asked=request.batch_asked),
-            precision=self.precision,
-        )
+        drawing = self._drawing(runs, request)
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
         labels = self.config.spec.labels
-        stretch = None if request.sampling.mode == "mean" else stretch_of(runs, noted=noted)
-        if stretch:
-            stretch = still_calibrated(stretch, request.cleaning, noted=noted)
+        if request.sampling.mode == "mean":
+            stretch: Mapping[str, Stretch] | None = None
+        elif known is not None and known.stretch:
+            stretch = known.stretch
+        else:
+            stretch = still_calibrated(stretch_of(runs, noted=noted), request.cleaning, noted=noted)
+        volumes = known.volumes if known is not None else bool(self.config.spec.plane)
 
         def joined(case: Case, part: Part) -> Segmentation:
             """Join a result; sizes of volumes err otherwise than those of pictures, of which one kind calibrated."""

@@ -46,7 +46,7 @@ def parts_of(
 def _finished(part: Part, case: Case, drawing: Drawing) -> Part:
     """Clean what was drawn, and choose members among all candidates: what is said of their sizes is of clean masks."""
     labels, request = drawing.config.spec.labels, drawing.request
-    clean_part(part, labels, request.cleaning, case.geometry)
+    clean_part(part, labels, request.cleaning_of(case), case.geometry)
     return part if request.sampling.candidates is None else choose(part, labels, count=request.sampling.members)
 
 
@@ -65,7 +65,7 @@ def _told(
             rows=max(run.config.data.image_size for run in drawing.runs),
         )
         try:
-            check_cleanable(case.name, drawing.request.cleaning, case.geometry)
+            check_cleanable(case.name, drawing.request.cleaning_of(case), case.geometry)
             told = check_needs(case.name, needs)
         except MedSegDiffError as error:
             if refused is None:
@@ -80,7 +80,7 @@ def _told(
 def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]) -> Part:
     """Segment a volume slice by slice, with all candidates; ``noted`` hears what a large one needs."""
     config, sampling = drawing.config, drawing.request.sampling
-    check_cleanable(case.name, drawing.request.cleaning, case.geometry)
+    check_cleanable(case.name, drawing.request.cleaning_of(case), case.geometry)
     warn_of_modality(case, config.spec.modalities)
     plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
     slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import isotonic_regression
 from scipy.stats import binomtest
 
@@ -87,12 +87,9 @@ def cross_fitted(
     Returns:
         By case, in [0, 1]; with a single patient, from that one itself.
     """
-    units = [group or f"\0{number}" for number, group in enumerate(groups)]
-    names = sorted(set(units))
-    if len(names) < 2:
+    part = dealt(groups, folds=folds)
+    if not part.any():
         return fit_dice_map(score, dice, groups)(score)
-    dealt = dict(zip(np.random.default_rng(0).permutation(names).tolist(), range(len(names)), strict=True))
-    part = np.array([dealt[unit] % min(folds, len(names)) for unit in units])
     found = np.empty(len(score))
     for fold in range(part.max() + 1):
         others = part != fold
@@ -101,6 +98,22 @@ def cross_fitted(
         )
         found[~others] = own(score[~others])
     return found
+
+
+def dealt(groups: Sequence[str], *, folds: int = FOLDS) -> Int[np.ndarray, " n"]:
+    """Deal patients into parts by chance, always in the same way.
+
+    Args:
+        groups: By case; empty names: each case is one.
+        folds: Parts, at most; of fewer patients each is one.
+
+    Returns:
+        By case, the number of its part; those of a patient are in one.
+    """
+    units = [group or f"\0{number}" for number, group in enumerate(groups)]
+    names = sorted(set(units))
+    places = dict(zip(np.random.default_rng(0).permutation(names).tolist(), range(len(names)), strict=True))
+    return np.array([places[unit] % min(folds, len(names)) for unit in units])
 
 
 def fit_margin(

@@ -1,4 +1,4 @@
-"""Whether an image is like those that something was learned from, by numbers that no network has a part in."""
+"""Whether an image is like those that something was learned from, by some numbers: of a network, or of its grey."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import skew
 
+from medsegdiff.metrics.acceptance import dealt
+from medsegdiff.metrics.tails import Tail
+
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 SCALES = (1, 2, 4, 8)
 """Pixels that are averaged along an axis before neighbours are compared."""
@@ -19,6 +22,10 @@ MOST = 1 << 22
 """Pixels of a picture that are looked at."""
 SHRINK = 0.3
 """Share of the identity in the correlations of features, which few images tell badly."""
+AXES = 24
+"""Along which the variance of features is told apart, at most."""
+LEVEL = 0.99
+"""Share of images that lie nearer than what is unusual."""
 TINY = 1e-6
 
 
@@ -81,48 +88,74 @@ class Likeness(NamedTuple):
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    precision: tuple[tuple[float, ...], ...]
-    """Inverse of the correlations, shrunk towards none."""
-    usual: float
-    """Distance that images like these seldom exceed."""
+    axes: tuple[tuple[float, ...], ...]
+    """Directions in which features vary together, most first: eigenvectors of their correlations."""
+    variances: tuple[float, ...]
+    """Along each, and at the end that along any other direction; shrunk towards 1."""
+    seen: Tail
+    """Distances of images like these that the mean was not taken of."""
+
+    @property
+    def usual(self) -> float:
+        """Distance that one in a hundred of such images exceeds, as far as their number tells."""
+        return self.seen.quantile(LEVEL)
 
     def distance(self, features: Float[np.ndarray, " f"]) -> float:
-        r"""Measure how unlike an image is: the Mahalanobis distance :math:`\sqrt{z^T P z / f}` of its features.
+        r"""Measure how unlike an image is: the Mahalanobis distance :math:`\sqrt{z^T C^{-1} z / f}` of its features.
+
+        z are the features less their mean, in standard deviations; C are the correlations, shrunk.
 
         Source: Mahalanobis (1936); Lee et al. (2018), arXiv:1807.03888, for images that are unlike training.
 
         Args:
-            features: From `features_of`.
+            features: From `features_of`, or of a network.
 
         Returns:
-            From 0 up; about 1 for images as they usually are. Infinite where it has other channels.
+            From 0 up; about 1 for images as they usually are. Infinite where there are other features.
         """
         if len(features) != len(self.mean):
             return float("inf")
-        z = (features - np.array(self.mean)) / np.array(self.std)
-        return float(np.sqrt(max(z @ np.array(self.precision) @ z, 0.0) / len(z)))
+        z = (np.asarray(features, float) - np.array(self.mean)) / np.array(self.std)
+        along, (*variances, rest) = np.array(self.axes) @ z, self.variances
+        beside = max(float(z @ z - along @ along), 0.0)
+        return float(np.sqrt((float((along**2 / variances).sum()) + beside / rest) / len(z)))
 
 
-def fit_likeness(features: Sequence[Float[np.ndarray, " f"]], *, level: float = 0.99) -> Likeness:
-    """Learn what is usual, and up to which distance images lie: each is measured by the others.
+def fit_likeness(
+    features: Sequence[Float[np.ndarray, " f"]],
+    others: Sequence[Float[np.ndarray, " f"]] = (),
+    *,
+    groups: Sequence[str] | None = None,
+) -> Likeness:
+    """Learn what is usual, and how far from it images lie that it was not learned from.
 
     Args:
         features: By image, at least three.
-        level: Share of images that lie nearer than what is usual, as far as their number tells.
+        others: Of further images, whose distances tell what is usual; none: the first ones are dealt into parts by
+            group, and each part is measured by the others.
+        groups: Of the first ones, by image (patients); ``None`` or empty names: each image is one.
 
     Returns:
         The likeness.
     """
     values = np.array(features)
     told = _fitted(values)
-    apart = [_fitted(np.delete(values, place, axis=0)).distance(of) for place, of in enumerate(values)]
-    return told._replace(usual=float(np.quantile(apart, level)))
+    if len(others):
+        return told._replace(seen=Tail.of([told.distance(of) for of in others]))
+    part = dealt(groups or [""] * len(values))
+    folds = [part == fold for fold in np.unique(part)]
+    apart = [_fitted(values[~fold]).distance(of) for fold in folds if not fold.all() for of in values[fold]]
+    return told._replace(seen=Tail.of(apart or [told.distance(of) for of in values]))
 
 
 def _fitted(values: Float[np.ndarray, "n f"]) -> Likeness:
+    """Fit mean and correlations: those along the axes in which features vary most, and one number for all others."""
     mean, std = values.mean(axis=0), values.std(axis=0)
     std = np.maximum(std, TINY + 0.01 * np.abs(mean))  # what is the same in all may differ a little in others
     z = (values - mean) / std
-    correlations = (1 - SHRINK) * (z.T @ z) / len(z) + SHRINK * np.eye(values.shape[1])
-    precision = np.linalg.inv(correlations)
-    return Likeness(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, precision.tolist())), np.inf)
+    _, spread, axes = np.linalg.svd(z, full_matrices=False)
+    found, kept = spread**2 / len(z), min(AXES, len(spread))
+    left = max(float((z**2).sum() / len(z) - found[:kept].sum()), 0.0) / max(z.shape[1] - kept, 1)
+    variances = (1 - SHRINK) * np.r_[found[:kept], left] + SHRINK
+    numbers = [tuple(of.tolist()) for of in (mean, std, variances)]
+    return Likeness(numbers[0], numbers[1], tuple(map(tuple, axes[:kept].tolist())), numbers[2], Tail.of([0.0]))

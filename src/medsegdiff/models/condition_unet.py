@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,6 +13,20 @@ from medsegdiff.config.networks.guided import AnchorConfig
 from medsegdiff.models.base import MODELS
 from medsegdiff.models.deterministic import DeterministicModel, Heads
 from medsegdiff.nn.unet import Decoder, Encoder
+
+
+class Seen(NamedTuple):
+    """What the Condition Model makes of images."""
+
+    features: list[Tensor]
+    """Of the decoder by level, finest first."""
+    embedding: Float[Tensor, "b d h16 w16"]
+    """The deepest, c⁰."""
+    logits: Float[Tensor, "b k h w"]
+    deep: tuple[Tensor, ...]
+    """Logits of the coarser levels: in training, where they are supervised."""
+    pooled: Float[Tensor, "b f"] | None
+    """See `pooled_of`; ``None`` in training."""
 
 
 class ConditionUNet(nn.Module):
@@ -38,22 +54,33 @@ class ConditionUNet(nn.Module):
         supervised = widths[1:-1] if deep_supervision else ()
         self.deep = nn.ModuleList(nn.Conv2d(width, mask_channels, 1) for width in supervised)
 
-    def forward(
-        self, image: Float[Tensor, "b c h w"]
-    ) -> tuple[list[Tensor], Float[Tensor, "b d h16 w16"], Float[Tensor, "b k h w"], tuple[Tensor, ...]]:
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Seen:
         """Segment.
 
         Args:
             image: Normalised image.
 
         Returns:
-            Decoder features by level (finest first), embedding c⁰, logits, and in training, where they are supervised,
-            logits of the coarser levels.
+            Features, embedding and logits.
         """
         *skips, embedding = self.encoder(image)
         features = self.decoder(embedding, skips)
         deep = tuple(head(of) for head, of in zip(self.deep, features[1:], strict=False)) if self.training else ()
-        return features, embedding, self.decoder.maps(features[0]), deep
+        pooled = None if self.training else pooled_of((*skips, embedding))
+        return Seen(features, embedding, self.decoder.maps(features[0]), deep, pooled)
+
+
+def pooled_of(levels: Sequence[Float[Tensor, "b _ _ _"]]) -> Float[Tensor, "b f"]:
+    """Describe images by what an encoder makes of them: mean and deviation of each channel of each level.
+
+    Args:
+        levels: Features, the deepest among them.
+
+    Returns:
+        By level the means, then the deviations.
+    """
+    flat = [level.flatten(start_dim=2).float() for level in levels]
+    return torch.cat([of for level in flat for of in (level.mean(dim=2), level.std(dim=2, correction=0))], dim=1)
 
 
 @MODELS.register(
@@ -78,5 +105,5 @@ class Anchor(DeterministicModel):
 
     def segment(self, image: Float[Tensor, "b c h w"]) -> Heads:
         """Segment, on all grids that are supervised."""
-        *_, logits, deep = self.condition_model(image)
-        return Heads(logits, deep)
+        seen: Seen = self.condition_model(image)
+        return Heads(seen.logits, seen.deep, pooled=seen.pooled)

@@ -21,6 +21,8 @@ class Heads(NamedTuple):
     """The same on coarser grids, finest first, in training alone: supervised as the finest is, each half as much."""
     extra: tuple[Tensor, ...] = ()
     """What else its own loss compares, in training alone; the order is the network's."""
+    pooled: Float[Tensor, "b f"] | None = None
+    """See `Condition`."""
 
 
 class DeterministicModel(DiffusionModel):
@@ -46,7 +48,7 @@ class DeterministicModel(DiffusionModel):
         """Segment."""
         self.check_size(image)
         heads = self.segment(image)
-        return Condition(heads.logits, deep=heads.deep, extra=heads.extra)
+        return Condition(heads.logits, deep=heads.deep, extra=heads.extra, pooled=heads.pooled)
 
     def denoise(self, x_t: Tensor, time: Tensor, condition: Condition) -> Float[Tensor, "b k h w"]:
         """Give the segmentation, whatever the masks and the times."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medsegdiff.config.networks.v2 import V2Config
 from medsegdiff.models.base import MODELS, DiffusionModel
-from medsegdiff.models.condition_unet import ConditionUNet
+from medsegdiff.models.condition_unet import ConditionUNet, Seen
 from medsegdiff.models.diffusion_unet import DiffusionUNet, V2Condition, V2Time
 
 
@@ -36,15 +36,16 @@ class MedSegDiffV2(DiffusionModel):
     def condition(self, image: Float[Tensor, "b c h w"]) -> V2Condition:
         """Look at the image, once: its own segmentation, the Anchor Condition and the Semantic Condition."""
         self.check_size(image)
-        features, embedding, logits, deep = self.condition_model(image)
+        seen: Seen = self.condition_model(image)
         return V2Condition(
-            logits,
-            deep=deep,
-            gates=self.diffusion_model.gates(features),
-            additions=self.diffusion_model.additions(features),
-            semantics=self.diffusion_model.semantics(embedding),
+            seen.logits,
+            deep=seen.deep,
+            pooled=seen.pooled,
+            gates=self.diffusion_model.gates(seen.features),
+            additions=self.diffusion_model.additions(seen.features),
+            semantics=self.diffusion_model.semantics(seen.embedding),
             image=image if self.see_image else None,
-            detail=self.diffusion_model.detail(features),
+            detail=self.diffusion_model.detail(seen.features),
         )
 
     def at(self, t: Float[Tensor, " b"], size: tuple[int, int]) -> V2Time:

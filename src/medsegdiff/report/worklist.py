@@ -22,7 +22,12 @@ NUMBERS = (
     "Dice is predicted from scores that need no reference, as calibration cases taught; in one case of ten it is below "
     "the bound."
 )
-RANKS = "There were too few patients to predict Dice: cases are ranked by the score that ranked those best."
+RANKS = "There were too few patients to predict Dice: cases are only ranked."
+TRUST = (
+    "Masks are sorted by trust: the share of calibration cases that would seem as doubtful, by score and by what the "
+    "image looks like."
+)
+WARNING = "This is research software, and no medical device."
 
 
 Row = Mapping[str, str]
@@ -54,7 +59,7 @@ def write_worklist(out: Path) -> Path:
     sections = [
         Section(
             "Which masks must a human see?",
-            f"The worst first. {NUMBERS if predicted else RANKS} This is research software, and no medical device.",
+            f"The worst first. {NUMBERS if predicted else RANKS} {TRUST} {WARNING}",
             facts=facts,
         ),
         _gallery("To be seen", out, list(marked), first),
@@ -101,7 +106,7 @@ def _shrunk(picture: Path) -> np.ndarray:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    heads = ("case", "structure", "look?", "predicted Dice", "at least", "score", "size", "why")
+    heads = ("case", "structure", "look?", "predicted Dice", "at least", "score", "trust", "size", "why")
     return Table([Cell(head) for head in heads], [list(map(Cell, _cells(row))) for row in rows], sortable=True)
 
 
@@ -113,6 +118,7 @@ def _cells(row: Row) -> list[str]:
         _number(row["predicted_dice"]),
         _number(row["dice_at_least"]),
         _number(row["score"]),
+        _number(row["trust"]),
         _size(row),
         row["reasons"],
     ]

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from medsegdiff.errors import DataError
 from medsegdiff.inference.inputs import find_inputs
-from medsegdiff.inference.quality import Quality
+from medsegdiff.inference.review import Quality
 from medsegdiff.server.archive import zipped
 from medsegdiff.server.images import image_of
 from medsegdiff.server.job_routes import Known

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from jaxtyping import Float
 
-from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.data.dataset import CaseFiles, Track, no_progress
+from medsegdiff.config.cleaning import Cleaning
+from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.errors import ConfigError, DataError
-from medsegdiff.evaluation import Evaluation, evaluate
-from medsegdiff.evaluation.scores import Scores
-from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.inputs import find_inputs, read_case
-from medsegdiff.inference.quality import QualityModel, Range, StructureQuality
-from medsegdiff.inference.record import ImageRecord
-from medsegdiff.inference.request import Request
-from medsegdiff.inference.scores import SCORES
+from medsegdiff.evaluation import Evaluation
+from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.judging import Looks
+from medsegdiff.inference.quality import QualityModel, StructureQuality
+from medsegdiff.inference.runs import common_split
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.acceptance import CONFIDENCE, accept, cross_fitted, fit_dice_map, fit_margin, least_patients
-from medsegdiff.metrics.failures import aurc_of_cases, by_chance
-from medsegdiff.metrics.likeness import features_of, fit_likeness
+from medsegdiff.metrics.acceptance import CONFIDENCE, least_patients
+from medsegdiff.metrics.intervals import Stretch, fit_stretch
+from medsegdiff.metrics.likeness import fit_likeness
+from medsegdiff.training.cleaning import Gain, learn_cleaning
+from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, training_looks, warn_of_training
+from medsegdiff.training.scored import FEWEST, Seen, learn_structures, range_of
 
-FEWEST = 30
-"""Patients of whom fewer give an order of cases, and no numbers."""
-FEWEST_CASES = 5
-"""Of which fewer give not even that."""
-IMAGES = 500
-"""Of the calibration cases, evenly spread, whose looks are learned."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A structure over the calibration cases."""
-
-    dice: Float[np.ndarray, " n"]
-    """Of the mask with the reference."""
-    predicted: Float[np.ndarray, " n"] | None
-    """From the other patients; ``None`` where there are too few for numbers."""
-    quality: StructureQuality
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +39,10 @@ class Trust:
     seen: Mapping[str, Seen]
     """By structure."""
     evaluation: Evaluation
+    file: Path
+    """Where it was written."""
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    """What cleaning brings, by structure that is cleaned."""
 
     @property
     def ranks_only(self) -> bool:
@@ -62,7 +51,7 @@ class Trust:
 
 
 def calibrate_quality(
-    run: Path,
+    runs: Sequence[Path],
     data: Path,
     *,
     split: str = "val",
@@ -71,21 +60,26 @@ def calibrate_quality(
     out: Path | None = None,
     device: str | None = None,
     track: Track = no_progress,
+    noted: Callable[[str], None] = log.info,
 ) -> Trust:
     """Segment cases with references as a run's users will, and learn what its scores say of their Dice.
+
+    Where cleaning helps (`medsegdiff.training.cleaning`), they are segmented again and cleaned, and all that follows is
+    learned of clean masks.
 
     The weights were chosen by the Dice of validation cases, so that these are a little better than new ones; cases that
     training never saw (another ``split``, or ``all`` of other data) tell more.
 
     Args:
-        run: Folder of the run; ``quality.json`` is written into it.
+        runs: Folders of the runs that segment together, mostly one; the file is written into the first.
         data: Images and references, in any layout that training reads.
-        split: Part of the run's split, or ``all`` cases of the data.
+        split: Part of the runs' split, or ``all`` cases of the data.
         good: Dice from which a mask is good.
         risk: Share of accepted patients with a bad mask that may be promised.
         out: Folder in which the segmentations stay; ``None``: they go.
         device: Where to compute; ``None`` takes the best there is.
         track: Shows progress.
+        noted: Told what is done.
 
     Returns:
         What was learned.
@@ -96,107 +90,86 @@ def calibrate_quality(
     """
     if not 0 < risk < 1 or not 0 < good <= 1:
         raise ConfigError(f"good is {good:g} and risk {risk:g}; both are shares, above 0 and at most 1.")
-    segmenter = Segmenter.from_pretrained(run, device=device)
-    split_file = None if split == "all" else run / "split.csv"
+    segmenter = Segmenter.from_runs(runs, device=device, calibrated=False)
+    split_file = None if split == "all" else common_split(runs, split)
     files = find_inputs([data], like=segmenter.config, split_file=split_file, split=None if split == "all" else split)
+    for run in runs:
+        warn_of_training(run, files)
     with TemporaryDirectory() as temporary:
-        place = out or Path(temporary)
-        parts = ("masks", "labels")
-        finished = segment_files(segmenter, files, place, parts=parts, split_file=split_file, track=track)
-        evaluation = evaluate(
-            place,
-            data,
-            split=None if split == "all" else split,
-            present_only=split == "all" or bool(finished.failed),
-            data=segmenter.config.data,
-            track=track,
+        seen = partial(
+            observe, segmenter, files, out or Path(temporary), data, split=split, split_file=split_file, track=track
         )
-    trust = _learned(evaluation, files, segmenter.config, good=good, risk=risk)
-    trust.model.save(run)
-    return trust
+        found = seen(cleaning={}, again=False)
+        _check_enough(found)
+        learned = learn_cleaning(found.pairing, track=track)
+        if learned.cleaning:
+            noted("Cleaning helps; the cases are segmented again, to be judged as they will be: clean.")
+            found = seen(cleaning=learned.cleaning, again=True)
+        sizes = found.true_sizes()
+    trained = [] if split_file is None else training_looks(segmenter, data, split_file, track)
+    structures = learn_structures(found, segmenter.config, good=good, risk=risk)
+    model = _model(found, segmenter, structures, trained, sizes, learned.cleaning, good=good, risk=risk)
+    return Trust(model, structures, found.evaluation, model.save(runs[0]), learned.gains)
 
 
-def _learned(
-    evaluation: Evaluation,
-    files: Sequence[CaseFiles],
-    config: ResolvedConfig,
+def _check_enough(found: Observed) -> None:
+    if (count := len(found.cases)) < FEWEST_CASES:
+        raise DataError(f"{count} cases have a reference; quality is learned from {FEWEST_CASES} at least.")
+
+
+def _model(
+    found: Observed,
+    segmenter: Segmenter,
+    structures: Mapping[str, Seen],
+    trained: Sequence[Looks],
+    sizes: Mapping[str, Mapping[str, int]],
+    cleaning: Mapping[str, Cleaning],
     *,
     good: float,
     risk: float,
-) -> Trust:
-    """Learn structure by structure; cases are those that have a reference."""
-    assert evaluation.pairing is not None
-    scores, stated = evaluation.scores, evaluation.pairing.stated
-    groups = {name: group for name, group in scores.groups.items() if name in stated}
-    names = [name for name in groups if not math.isnan(scores.value(name, "dice"))]
-    if len(names) < FEWEST_CASES:
-        raise DataError(f"{len(names)} cases have a reference; quality is learned from {FEWEST_CASES} at least.")
-    patients = len({groups[name] or f"\0{name}" for name in names})
-    seen = {
-        structure: found
-        for structure in config.spec.labels.structures
-        if (found := _of_structure(structure, names, scores, stated, config, good=good, risk=risk, patients=patients))
-    }
-    by_name = {file.name: file for file in files}
-    looks = [read_case(by_name[stated[name].name]) for name in names[:: max(1, len(names) // IMAGES)]]
-    spacing = np.array([case.geometry.spacing for case in looks]) if looks[0].geometry.affine is not None else None
-    model = QualityModel(
+) -> QualityModel:
+    """Put together what was learned."""
+    names, stated, heard = found.cases, found.pairing.stated, found.heard
+    groups = [found.evaluation.scores.groups[name] for name in names]
+    own = [stated[name].name for name in names]
+    looks, grids = [heard.looks[name] for name in own], [heard.geometry[name] for name in own]
+    spacing = np.array([of.spacing for of in grids]) if grids[0].affine is not None else None
+    request = segmenter.request(cleaning=cleaning)
+    return QualityModel(
         cases=len(names),
-        patients=patients,
+        patients=found.patients,
         good=good,
         risk=risk,
         confidence=CONFIDENCE,
-        structures={name: of.quality for name, of in seen.items()},
-        spacing=() if spacing is None else tuple(_range(of) for of in spacing.T),
-        likeness=fit_likeness([features_of(case.image) for case in looks]),
-        volumes=looks[0].image.ndim == 4,
-        sampling=Request.of(config).sampling,
+        structures={name: of.quality for name, of in structures.items()},
+        spacing=() if spacing is None else tuple(range_of(of) for of in spacing.T),
+        likeness=fit_likeness(trained, looks) if len(trained) >= FEWEST_CASES else fit_likeness(looks, groups=groups),
+        volumes=len(grids[0].shape) == 3,
+        sampling=request.sampling,
+        cleaning=cleaning,
+        stretch=_stretches(found, sizes, segmenter.config.spec.labels.structures),
+        weights=tuple(run.sha256[0] for run in segmenter.runs),
     )
-    return Trust(model, seen, evaluation)
 
 
-def _of_structure(
-    structure: str,
-    names: Sequence[str],
-    scores: Scores,
-    stated: Mapping[str, ImageRecord],
-    config: ResolvedConfig,
-    *,
-    good: float,
-    risk: float,
-    patients: int,
-) -> Seen | None:
-    """Choose the score that ranks best, and learn what it says; nothing of a structure that has no Dice."""
-    alone = len(config.spec.labels.structures) == 1
-    dice = np.array([scores.value(name, "dice", "" if alone else structure) for name in names])
-    known = ~np.isnan(dice)
-    if known.sum() < FEWEST_CASES:
-        return None
-    dice, kept = dice[known], [name for name, one in zip(names, known, strict=True) if one]
-    groups = [scores.groups[name] for name in kept]
-    told = [stated[name].scores[structure] for name in kept]
-    values = {name: np.array([of[name] for of in told]) for name in SCORES if all(name in of for of in told)}
-    areas = {name: aurc_of_cases(1 - value, 1 - dice) for name, value in values.items()}
-    best = min(areas, key=lambda name: areas[name])
-    areas |= {"random": by_chance(1 - dice)["aurc"], "oracle": aurc_of_cases(1 - dice, 1 - dice)}
-    score, enough = values[best], patients >= FEWEST
-    predicted = cross_fitted(score, dice, groups) if enough else None
-    shares = np.array([stated[name].foreground[structure] for name in kept])
-    quality = StructureQuality(
-        score=best,
-        dice=fit_dice_map(score, dice, groups) if enough else None,
-        margin=0.0 if predicted is None else fit_margin(predicted, dice, groups),
-        acceptance=accept(score, dice < good, groups, risk=risk) if enough else None,
-        usual=Range(low=float(np.quantile(score, 0.05)), high=float(np.quantile(score, 0.95))),
-        size=_range(shares),
-        border=any(structure in stated[name].incomplete for name in kept),
-        aurc=areas,
-    )
-    return Seen(dice, predicted, quality)
-
-
-def _range(values: Float[np.ndarray, " n"]) -> Range:
-    return Range(low=float(values.min()), high=float(values.max()))
+def _stretches(
+    found: Observed, sizes: Mapping[str, Mapping[str, int]], structures: Sequence[str]
+) -> dict[str, Stretch]:
+    """Fit the intervals of each structure of which enough cases tell the size, and one at least holds it."""
+    stretches = {}
+    for index, structure in enumerate(structures):
+        true = sizes.get(structure, {})
+        cases = [name for name in found.cases if name in true]
+        own = [found.pairing.stated[name].name for name in cases]
+        if len(cases) < FEWEST_CASES or not any(true.values()) or len(found.heard.sizes[own[0]]) < 2:
+            continue
+        stretches[structure] = fit_stretch(
+            np.stack([found.heard.sizes[name][:, index] for name in own]),
+            np.array([true[name] for name in cases]),
+            [found.evaluation.scores.groups[name] for name in cases],
+            pixels=np.array([math.prod(found.heard.geometry[name].shape) for name in own]),
+        )
+    return stretches
 
 
 def promise(model: QualityModel, structure: StructureQuality) -> str:

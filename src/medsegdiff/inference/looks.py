@@ -1,0 +1,32 @@
+"""What images look like that are not segmented: to networks, or where these do not show it, by their grey values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from medsegdiff.data.slicing import Slicing, slices_of
+from medsegdiff.data.split import evenly
+from medsegdiff.inference.drawing import Drawing
+from medsegdiff.inference.judging import Looks
+from medsegdiff.metrics.likeness import SLICES, features_of
+from medsegdiff.types import Case
+
+
+def looks_of_case(case: Case, drawing: Drawing) -> Looks:
+    """Describe an image that is not segmented; of a volume the mean over some slices."""
+    seen = [of for picture in _pictures(case, drawing) if (of := drawing.pooled(picture)) is not None]
+    return np.mean(seen, axis=0) if seen else features_of(case.image)
+
+
+def _pictures(case: Case, drawing: Drawing) -> Iterator[Case]:
+    """Give a picture, or slices from all over a volume."""
+    if case.image.ndim == 3:
+        yield case
+        return
+    config = drawing.config
+    plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
+    chosen = set(evenly(range(len(Slicing.of(case.geometry, plane))), SLICES))
+    slices = slices_of(case, plane, shared_noise=True, neighbours=neighbours)
+    yield from (picture for index, picture in enumerate(slices) if index in chosen)

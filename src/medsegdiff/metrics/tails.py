@@ -1,0 +1,84 @@
+"""How unusual a number is among some that were seen, and what two such numbers say together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+MOST = 100
+"""Numbers that are kept of those that were seen, evenly spread over their ranks."""
+LEAST = 0.05
+"""Added where a number beyond all that were seen is compared with the largest."""
+
+
+class Tail(NamedTuple):
+    """Numbers that were seen, by which others are judged: large ones are unusual."""
+
+    values: tuple[float, ...]
+    """Rising; all of them, or as many quantiles as are kept."""
+    total: int
+    """How many there were."""
+
+    @classmethod
+    def of(cls, values: Sequence[float] | Float[np.ndarray, " n"]) -> Tail:
+        """Keep what was seen.
+
+        Args:
+            values: At least one.
+
+        Returns:
+            The tail.
+        """
+        levels = np.linspace(0, 1, min(len(values), MOST))
+        return cls(tuple(np.quantile(values, levels).tolist()), len(values))
+
+    def quantile(self, level: float) -> float:
+        """Tell below what so large a share of them lies.
+
+        Args:
+            level: In [0, 1].
+
+        Returns:
+            The quantile.
+        """
+        return float(np.quantile(self.values, level))
+
+    def share(self, value: float) -> float:
+        r"""Tell how many are at least as large: :math:`(1 + |\{v \ge x\}|) / (n + 1)`, as a conformal p-value is.
+
+        Beyond the largest it goes on falling, so that unusual numbers keep their order: as 1 / (x + 0.05).
+
+        Args:
+            value: x.
+
+        Returns:
+            In (0, 1].
+        """
+        seen = np.array(self.values)
+        least = 1 / (self.total + 1)
+        if value > seen[-1]:
+            return float(least * (seen[-1] + LEAST) / (value + LEAST)) if math.isfinite(value) else 0.0
+        above = np.count_nonzero(seen >= value) / len(seen)
+        return float(least + (1 - least) * above)
+
+
+def together(*shares: float) -> float:
+    r"""Join shares of independent numbers: how often their product is as small, :math:`k \sum_i (-\ln k)^i / i!`.
+
+    Source: Fisher (1925), Statistical Methods for Research Workers, section 21.1.
+
+    Args:
+        *shares: In [0, 1]: p-values.
+
+    Returns:
+        In [0, 1]; as small where one share is tiny as where both are small.
+    """
+    product = math.prod(shares)
+    if product <= 0:
+        return 0.0
+    terms = [(-math.log(product)) ** place / math.factorial(place) for place in range(len(shares))]
+    return min(product * sum(terms), 1.0)

@@ -1,0 +1,90 @@
+"""What scores without a reference say of the Dice of a structure, learned from cases that have references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from medsegdiff.config.spec import ResolvedConfig
+from medsegdiff.evaluation.scores import Scores
+from medsegdiff.inference.quality import Range, StructureQuality
+from medsegdiff.inference.record import ImageRecord
+from medsegdiff.inference.scores import SCORES
+from medsegdiff.metrics.acceptance import accept, cross_fitted, fit_dice_map, fit_margin
+from medsegdiff.metrics.failures import aurc_of_cases, by_chance
+from medsegdiff.metrics.tails import Tail
+from medsegdiff.training.observed import FEWEST_CASES, Observed
+
+FEWEST = 30
+"""Patients of whom fewer give an order of cases, and no numbers."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A structure over the calibration cases."""
+
+    dice: Float[np.ndarray, " n"]
+    """Of the mask with the reference."""
+    predicted: Float[np.ndarray, " n"] | None
+    """From the other patients; ``None`` where there are too few for numbers."""
+    quality: StructureQuality
+
+
+def learn_structures(found: Observed, config: ResolvedConfig, *, good: float, risk: float) -> dict[str, Seen]:
+    """Learn structure by structure."""
+    names, patients = found.cases, found.patients
+    scores, stated = found.evaluation.scores, found.pairing.stated
+    return {
+        name: seen
+        for name in config.spec.labels.structures
+        if (seen := _of_structure(name, names, scores, stated, config, good=good, risk=risk, patients=patients))
+    }
+
+
+def _of_structure(
+    structure: str,
+    names: Sequence[str],
+    scores: Scores,
+    stated: Mapping[str, ImageRecord],
+    config: ResolvedConfig,
+    *,
+    good: float,
+    risk: float,
+    patients: int,
+) -> Seen | None:
+    """Choose the score that ranks best, and learn what it says; nothing of a structure that has no Dice."""
+    alone = len(config.spec.labels.structures) == 1
+    dice = np.array([scores.value(name, "dice", "" if alone else structure) for name in names])
+    known = ~np.isnan(dice)
+    if known.sum() < FEWEST_CASES:
+        return None
+    dice, kept = dice[known], [name for name, one in zip(names, known, strict=True) if one]
+    groups = [scores.groups[name] for name in kept]
+    told = [stated[name].scores[structure] for name in kept]
+    values = {name: np.array([of[name] for of in told]) for name in SCORES if all(name in of for of in told)}
+    areas = {name: aurc_of_cases(1 - value, 1 - dice) for name, value in values.items()}
+    best = min(areas, key=lambda name: areas[name])
+    areas |= {"random": by_chance(1 - dice)["aurc"], "oracle": aurc_of_cases(1 - dice, 1 - dice)}
+    score, enough = values[best], patients >= FEWEST
+    predicted = cross_fitted(score, dice, groups) if enough else None
+    shares = np.array([stated[name].foreground[structure] for name in kept])
+    quality = StructureQuality(
+        score=best,
+        dice=fit_dice_map(score, dice, groups) if enough else None,
+        margin=0.0 if predicted is None else fit_margin(predicted, dice, groups),
+        acceptance=accept(score, dice < good, groups, risk=risk) if enough else None,
+        usual=Range(low=float(np.quantile(score, 0.05)), high=float(np.quantile(score, 0.95))),
+        doubts=Tail.of(1 - score),
+        size=range_of(shares),
+        border=any(structure in stated[name].incomplete for name in kept),
+        aurc=areas,
+    )
+    return Seen(dice, predicted, quality)
+
+
+def range_of(values: Float[np.ndarray, " n"]) -> Range:
+    """Go from the least to the most."""
+    return Range(low=float(values.min()), high=float(values.max()))

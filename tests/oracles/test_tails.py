@@ -1,0 +1,44 @@
+"""How unusual numbers are, against counting and against scipy's way of joining tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import combine_pvalues
+
+from medsegdiff.metrics.tails import MOST, Tail, together
+
+
+def test_a_share_is_that_of_the_numbers_that_are_at_least_as_large() -> None:
+    seen = np.random.default_rng(0).integers(0, 9, 60).astype(float)
+    tail = Tail.of(seen)
+    for value in (-1.0, 0.0, 3.0, 3.5, 8.0):
+        assert tail.share(value) == pytest.approx((1 + (seen >= value).sum()) / 61)
+
+
+def test_numbers_beyond_all_keep_their_order() -> None:
+    tail = Tail.of([1.0, 2.0])
+    shares = [tail.share(value) for value in (2.0, 2.1, 4.0, 1e9, float("inf"))]
+    assert shares == sorted(shares, reverse=True)
+    assert len({*shares}) == 5
+    assert shares[-1] == 0
+
+
+def test_of_many_numbers_quantiles_do() -> None:
+    seen = np.random.default_rng(0).normal(size=5000)
+    tail = Tail.of(seen)
+    assert len(tail.values) == MOST
+    for value in (-2.0, 0.0, 2.0):
+        assert tail.share(value) == pytest.approx((seen >= value).mean(), abs=0.02)
+    assert tail.quantile(0.99) == pytest.approx(np.quantile(seen, 0.99), abs=0.1)
+
+
+@pytest.mark.parametrize("shares", [(0.3, 0.2), (0.01, 1.0), (0.5,), (0.1, 0.4, 0.9)])
+def test_shares_are_joined_as_fisher_does(shares: tuple[float, ...]) -> None:
+    assert together(*shares) == pytest.approx(combine_pvalues(shares, method="fisher").pvalue)
+
+
+def test_shares_of_independent_numbers_are_even_together() -> None:
+    rng = np.random.default_rng(0)
+    joined = [together(*pair) for pair in rng.random((4000, 2))]
+    assert np.quantile(joined, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.03)

@@ -1,0 +1,76 @@
+"""What images look like to networks: the features of the Condition Model, through mirrors, of runs and of volumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medsegdiff import Segmenter
+from medsegdiff.inference.judging import looks_of
+from medsegdiff.inference.runs import Trained
+from medsegdiff.metrics.likeness import features_of
+from medsegdiff.models.base import build_model
+from medsegdiff.types import Case, Geometry
+from tests.makers import randomised, small_config, small_network
+
+DATA = ("data.channels=1", "data.task=binary", "data.classes=[lesion]", "sampling.members=2", "sampling.steps=1")
+SEEN = ("anchor", "medsegdiff-v2")
+
+
+def made(name: str, *more: str) -> Segmenter:
+    config = small_network(name, *DATA, *more) if name != "medsegdiff-v2" else small_config(*DATA, *more)
+    return Segmenter(randomised(build_model(config)), config, device="cpu", precision="fp32")
+
+
+def picture(seed: int = 0, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).random((1, side, side)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_network_shows_mean_and_deviation_of_all_levels_and_nothing_in_training(name: str) -> None:
+    model = made(name).model
+    image = torch.from_numpy(picture())[None]
+    with torch.inference_mode():
+        levels = model.condition_model.encoder(image)
+        shown = model.condition(image).pooled[0]
+    by_hand = [of for level in levels for of in (level[0].mean((1, 2)), level[0].var((1, 2), correction=0).sqrt())]
+    assert torch.allclose(shown, torch.cat(by_hand), atol=1e-5)
+    assert model.train().condition(image).pooled is None
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_images_are_seen_alike_whether_they_are_segmented_or_only_looked_at(name: str) -> None:
+    segmenter = made(name, "sampling.views=2", "data.augment=true")
+    (alone,) = segmenter.looks([picture()])
+    assert looks_of(segmenter(picture())) == pytest.approx(alone, rel=1e-5, abs=1e-5)
+    (other,) = segmenter.looks([1 - picture()])
+    assert np.abs(other - alone).max() > 1e-3
+
+
+def test_runs_that_segment_together_show_what_each_sees_one_after_the_other() -> None:
+    first, second = made("medsegdiff-v2"), made("medsegdiff-v2", "data.image_size=48")
+    others = [Trained(randomised(second.model, 1), second.config, sha256=("x",))]
+    both = Segmenter(first.model, first.config, device="cpu", precision="fp32", others=others, sha256=["y"])
+    joined = np.concatenate([next(iter(of.looks([picture()]))) for of in (first, second)])
+    assert next(iter(both.looks([picture()]))) == pytest.approx(joined, rel=1e-5, abs=1e-5)
+    assert both(picture()).pooled == pytest.approx(joined, rel=1e-5, abs=1e-5)
+
+
+def test_of_a_volume_the_mean_over_slices_is_seen() -> None:
+    segmenter = made("medsegdiff-v2")
+    geometry = Geometry((12, 10, 5), (1.0, 1.0, 3.0), np.diag([1.0, 1.0, 3.0, 1.0]))
+    volume = Case("v", np.random.default_rng(0).random((1, *geometry.shape)).astype(np.float32), None, geometry)
+    result = segmenter(volume)
+    assert result.pooled == pytest.approx(next(iter(segmenter.looks([volume]))), rel=1e-4, abs=1e-4)
+    darker = segmenter(replace(volume, image=volume.image * np.linspace(0, 1, 5, dtype=np.float32)))
+    assert np.abs(darker.pooled - result.pooled).max() > 1e-3
+
+
+def test_networks_that_show_nothing_are_replaced_by_the_grey_values() -> None:
+    segmenter = made("nnunet")
+    assert segmenter(picture()).pooled is None
+    assert np.array_equal(next(iter(segmenter.looks([picture()]))), features_of(picture()))
+    assert np.array_equal(looks_of(segmenter(picture())), features_of(picture()))
