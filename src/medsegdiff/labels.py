@@ -124,10 +124,23 @@ class Labels:
         Returns:
             A label map.
         """
-        if self.exclusive:
-            labels = argmax_channels(probability, dim=0)
+        return self.decide_each(probability[None])[0]
+
+    def decide_each(self, members: Float[Array, "m k *s"]) -> UInt8[np.ndarray, "m *shape"]:
+        """Decide what each pixel is, for each of several members.
+
+        Args:
+            members: Probabilities by member and channel, 0 … 1.
+
+        Returns:
+            Label maps.
+        """
+        if not self.exclusive:
+            labels = (members >= 0.5) if self.task == "regions" else (members[:, 0] >= 0.5)
+        elif str(getattr(members, "device", "cpu")) == "cpu":
+            return _first_largest(on_cpu(members))
         else:
-            labels = (probability >= 0.5) if self.task == "regions" else (probability[0] >= 0.5)
+            labels = argmax_channels(members, dim=1)
         return on_cpu(namespace(labels).asarray(labels, dtype=namespace(labels).uint8))
 
     def masks(self, labels: Integer[np.ndarray, " *shape"]) -> UInt8[np.ndarray, "n *s"]:
@@ -268,6 +281,17 @@ def argmax_channels(values: Float[Array, "..."], dim: int) -> Int[Array, "..."]:
     for index, other in enumerate(others, start=1):
         label = xp.where(other > best, index, label)
         best = xp.maximum(best, other)
+    return label
+
+
+def _first_largest(values: Float[np.ndarray, "m k *s"]) -> UInt8[np.ndarray, "m *s"]:
+    """Do the same with arrays of few channels, whose numbers of 8 bits take a third of the time."""
+    best = values[:, 0].copy()
+    label = np.zeros(best.shape, np.uint8)
+    for index in range(1, values.shape[1]):
+        larger = np.greater(values[:, index], best).view(np.uint8)
+        np.maximum(best, values[:, index], out=best)
+        np.maximum(label, np.multiply(larger, np.uint8(index), out=larger), out=label)  # numbers rise
     return label
 
 

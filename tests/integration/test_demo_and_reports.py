@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 from medsegdiff import demo
 from medsegdiff.errors import ConfigError
@@ -64,6 +65,15 @@ def test_contours_are_drawn_on_the_border_and_nowhere_else() -> None:
 def test_a_contour_at_the_rim_of_the_picture_stays_open() -> None:
     whole = np.ones((16, 16), np.uint8)
     assert not contour(whole).any()
+    assert not contour(np.zeros_like(whole)).any()
+
+
+@pytest.mark.parametrize("centre", [(300, 300), (0, 20), (599, 300), (320, 599)])
+def test_a_contour_is_as_thick_as_the_picture_asks_for(centre: tuple[int, int]) -> None:
+    """What the background reaches in so many steps, seen in all of the picture."""
+    inside = disc((600, 600), centre, 40)
+    reached = binary_dilation(~inside, iterations=2)
+    assert np.array_equal(contour(inside.astype(np.uint8)), reached & inside)
 
 
 def test_uncertainty_glows() -> None:

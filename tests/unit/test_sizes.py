@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from medsegdiff.inference.certainty import Certainty
-from medsegdiff.inference.members import agreement_of, sizes_of
+from medsegdiff.inference.members import agreement_of, shared_pixels, sizes_of
 from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.sizes import Size, stated_sizes
 from medsegdiff.io.atomic import make_room
@@ -37,6 +37,10 @@ def test_pixels_of_members_are_counted_a_part_at_a_time(labels: Labels, slab: in
     room[...] = members
     expected = [[labels.mask(member, n).sum() for n in range(len(labels.structures))] for member in members]
     assert np.array_equal(sizes_of(room, labels, slab=slab), expected)
+    masks = np.stack([labels.masks(member) for member in members], axis=1).astype(int)  # (n, m, …)
+    common = np.einsum("nixyz,njxyz->nij", masks, masks)
+    assert np.array_equal(shared_pixels(room, labels, slab=slab), common)
+    assert np.array_equal(shared_pixels([*room, room[0]], labels, slab=slab)[:, -1, :-1], common[:, 0])
     assert agreement_of(room, labels, slab=slab) == pytest.approx(agreement_of(members, labels))
 
 

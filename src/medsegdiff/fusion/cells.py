@@ -23,6 +23,35 @@ TABLE = 1 << 21
 
 
 @dataclass(frozen=True)
+class Ballots:
+    """What several samples say of pixels: the votes on each of them as one number."""
+
+    numbers: Shaped[np.ndarray, " n"]
+    sizes: Int[np.ndarray, " m"]
+    """Pixels that each sample draws, of these and of others."""
+
+    @classmethod
+    def of(cls, votes: Bool[np.ndarray, "m n"]) -> Ballots:
+        """Pack votes."""
+        return cls(_packed(votes), np.array([np.count_nonzero(sample) for sample in votes], np.int64))
+
+    @property
+    def votes(self) -> Bool[np.ndarray, "m n"]:
+        """Take them apart again."""
+        packed = self.numbers.view(np.uint8).reshape(len(self.numbers), self.numbers.itemsize)
+        return np.unpackbits(packed, axis=1, count=len(self.sizes)).T.astype(bool)
+
+    @property
+    def some(self) -> Bool[np.ndarray, " n"]:
+        """Which pixels a sample draws."""
+        return np.asarray(self.numbers != np.zeros(1, self.numbers.dtype))
+
+    def at(self, where: Int[np.ndarray, " c"]) -> Ballots:
+        """Leave other pixels out, but not from the sizes."""
+        return Ballots(self.numbers[where], self.sizes)
+
+
+@dataclass(frozen=True)
 class Cells:
     """How many pixels are alike, for all that occur; sorted by pattern, then level."""
 
@@ -35,9 +64,9 @@ class Cells:
     count: Int[np.ndarray, " c"]
 
     @classmethod
-    def of(cls, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> tuple[Cells, Places]:
+    def of(cls, ballots: Ballots, marginal: Float[np.ndarray, " n"] | None) -> tuple[Cells, Places]:
         """Count the pixels that may be in a mask: those of some probability; and say in which cell each is."""
-        where, patterns, levels = candidates(votes, marginal)
+        where, patterns, levels = candidates(ballots, marginal)
         cells, cell = cls._counted(patterns, levels, np.ones(len(levels), np.int64))
         return cells, (where, cell)
 
@@ -59,9 +88,9 @@ class Cells:
         total = np.bincount(cell, count, len(keys)).astype(np.int64)
         return cls(names, keys // (LEVELS + 1), keys % (LEVELS + 1), total), cell
 
-    def places(self, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> Places:
+    def places(self, ballots: Ballots, marginal: Float[np.ndarray, " n"] | None) -> Places:
         """Find the cells of pixels, which have been counted."""
-        where, patterns, levels = candidates(votes, marginal)
+        where, patterns, levels = candidates(ballots, marginal)
         key = _key(np.searchsorted(self.patterns, patterns), levels)
         return where, np.searchsorted(_key(self.pattern, self.levels), key)
 
@@ -77,22 +106,28 @@ class Cells:
 
 
 def candidates(
-    votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None
+    ballots: Ballots, marginal: Float[np.ndarray, " n"] | None
 ) -> tuple[Int[np.ndarray, " c"], Shaped[np.ndarray, " c"], Int[np.ndarray, " c"]]:
-    """Find the pixels that may be in a mask, their votes as one number, and their levels."""
+    """Find the pixels that may be in a mask, their votes, and their levels."""
+    numbers = ballots.numbers
     if marginal is None:
-        where = np.flatnonzero(votes.any(axis=0))
-        return where, _packed(votes[:, where]), np.zeros(len(where), np.int64)
-    if votes.shape[1:] != marginal.shape:
-        raise ShapeError(f"The samples have {votes.shape[1]} pixels, the marginal {marginal.size}; give one for each.")
+        where = np.flatnonzero(ballots.some)
+        return where, numbers[where], np.zeros(len(where), np.int64)
+    if numbers.shape != marginal.shape:
+        raise ShapeError(f"The samples have {numbers.size} pixels, the marginal {marginal.size}; give one for each.")
+    check_probabilities(marginal)
+    levels = np.rint(marginal * LEVELS).astype(np.int64).clip(max=LEVELS)
+    where = np.flatnonzero(levels)
+    return where, numbers[where], levels[where]
+
+
+def check_probabilities(marginal: Float[np.ndarray, " n"]) -> None:
+    """Refuse what is no probability."""
     if marginal.size and not (marginal.min() >= 0 and marginal.max() <= 1.001):  # rounding of 16 bits
         raise ConfigError(
             f"The marginal goes from {marginal.min():g} to {marginal.max():g}; probabilities lie in 0 … 1. "
             "Give probabilities, not logits."
         )
-    levels = np.rint(marginal * LEVELS).astype(np.int64).clip(max=LEVELS)
-    where = np.flatnonzero(levels)
-    return where, _packed(votes[:, where]), levels[where]
 
 
 def _occurring(values: Shaped[np.ndarray, " n"]) -> tuple[Shaped[np.ndarray, " p"], Int[np.ndarray, " n"]]:
@@ -109,8 +144,12 @@ def _key(pattern: np.ndarray, levels: np.ndarray) -> Int[np.ndarray, " n"]:
 
 def _packed(votes: Bool[np.ndarray, "m n"]) -> Shaped[np.ndarray, " n"]:
     """Write the votes on each pixel as one number."""
-    rows = np.packbits(votes, axis=0).T  # (n, bytes)
-    word = next((word for word in WORDS if rows.shape[1] <= word), None)
-    packed = np.zeros((len(rows), word or rows.shape[1]), np.uint8)
-    packed[:, : rows.shape[1]] = rows
-    return packed.view(f"u{word}" if word else f"S{rows.shape[1]}")[:, 0]
+    groups = np.split(votes.view(np.uint8), range(8, len(votes), 8))
+    word = next((word for word in WORDS if len(groups) <= word), None)
+    packed = np.zeros((votes.shape[1], word or len(groups)), np.uint8)
+    for column, eight in zip(packed.T, groups, strict=False):
+        bits = np.zeros(votes.shape[1], np.uint8)
+        for place, row in zip(range(7, -1, -1), eight, strict=False):
+            bits |= row << np.uint8(place)
+        column[:] = bits
+    return packed.view(f"u{word}" if word else f"S{len(groups)}")[:, 0]

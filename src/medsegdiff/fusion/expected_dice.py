@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from medsegdiff.errors import ConfigError, ShapeError
-from medsegdiff.fusion.cells import LEVELS, Cells, Places
+from medsegdiff.fusion.cells import LEVELS, Ballots, Cells, Places
 
 SIZES = 5
 """Sizes of the mask that are tried first, evenly spaced."""
@@ -97,10 +97,10 @@ def decide_in_slabs(
     """
     tally = Tally(weights=weights, smoothing=smoothing)
     for votes, marginal in slabs():
-        tally.add(votes, marginal)
+        tally.add(Ballots.of(votes), marginal)
     rule = tally.rule()
     for votes, marginal in slabs():
-        gain = rule.gains(votes, marginal)
+        gain = rule.gains(Ballots.of(votes), marginal)
         yield Decision(gain > 0, gain, rule.expected)
 
 
@@ -118,16 +118,16 @@ class Tally:
         self._places: list[Places] = []
         self._told: bool | None = None
 
-    def add(self, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None) -> None:
+    def add(self, ballots: Ballots, marginal: Float[np.ndarray, " n"] | None) -> None:
         """Count a slab."""
-        if self.weights is not None and len(self.weights) != len(votes):
-            raise ShapeError(f"There are {len(self.weights)} weights for {len(votes)} samples; give one for each.")
+        sizes = ballots.sizes
+        if self.weights is not None and len(self.weights) != len(sizes):
+            raise ShapeError(f"There are {len(self.weights)} weights for {len(sizes)} samples; give one for each.")
         if self._told not in (None, marginal is not None):
             raise ShapeError("Some slabs come with a marginal, others without; give one for each slab, or for none.")
         self._told = marginal is not None
-        sizes = np.count_nonzero(votes, axis=1)
         self._sizes = sizes if self._sizes is None else self._sizes + sizes
-        cells, places = Cells.of(votes, marginal)
+        cells, places = Cells.of(ballots, marginal)
         self._places = [] if self._cells else [places]
         self._cells = [Cells.joined([*self._cells, cells])]
 
@@ -157,12 +157,10 @@ class Rule:
     places: Places | None = None
     """Where the pixels are, if all came in one slab: what was found in counting need not be found again."""
 
-    def gains(
-        self, votes: Bool[np.ndarray, "m n"], marginal: Float[np.ndarray, " n"] | None
-    ) -> Float[np.ndarray, " n"]:
+    def gains(self, ballots: Ballots, marginal: Float[np.ndarray, " n"] | None) -> Float[np.ndarray, " n"]:
         """Decide the pixels of a slab; slabs come in their order."""
-        found = np.zeros(votes.shape[1])
-        where, cells = self.places or self.cells.places(votes, marginal)
+        found = np.zeros(len(ballots.numbers))
+        where, cells = self.places or self.cells.places(ballots, marginal)
         found[where] = self.gain[cells]
         of_cut = where[cells == self.cut]
         found[of_cut[self.left :]] = 0

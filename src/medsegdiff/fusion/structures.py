@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from medsegdiff.errors import ShapeError
+from medsegdiff.fusion.agreement import Agreement
+from medsegdiff.fusion.cells import LEVELS, Ballots, check_probabilities
 from medsegdiff.fusion.expected_dice import Tally
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import Labels
 
-SLAB = 1 << 20
+SLAB = 1 << 21
 """Pixels of each member that are looked at together; simulated references are up to six times as many as members."""
+LEAST = 0.49 / LEVELS
+"""What is less probable counts as 0."""
 
 ONE_RATER = Raters()
-StructuresInSlabs = Callable[[], Iterable[tuple[Bool[np.ndarray, "m s n"], Float[np.ndarray, "s n"] | None]]]
-"""Gives the pixels part by part, in the same order each time: what members say, and the marginals if there are."""
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Some pixels: what members say, and the marginals if there are."""
+
+    votes: Bool[np.ndarray, "m s n"] | UInt8[np.ndarray, "m n"]
+    """By structure; or label maps, where structures are counted from 1."""
+    marginals: Float[np.ndarray, "s n"] | None
+    structures: int
+
+    @property
+    def pixels(self) -> int:
+        """How many there are."""
+        return int(self.votes.shape[-1])
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """Where label maps agree."""
+        return Agreement.of(self.votes)
+
+    def candidates(
+        self, index: int, raters: Raters
+    ) -> tuple[Int[np.ndarray, " c"], Ballots, Float[np.ndarray, " c"] | None]:
+        """Find the pixels in which a member or a marginal tells of a structure: of many structures they are few."""
+        maps = self.votes.ndim == 2
+        ballots = self.agreement.ballots(index + 1) if maps else Ballots.of(self.votes[:, index])
+        seen, told = ballots.some, None if self.marginals is None else self.marginals[index]
+        if told is not None:
+            check_probabilities(told)
+            seen |= told > LEAST / raters.number  # the majority of R raters has a pixel with R p at most
+        where = np.flatnonzero(seen)
+        return where, ballots.at(where), None if told is None else told[where]
+
+
+StructuresInSlabs = Callable[[], Iterable[Slab]]
+"""Gives the pixels part by part, in the same order each time."""
+Gains = Sequence[tuple[Int[np.ndarray, " _"], Float[np.ndarray, " _"]]]
+"""By structure, what each of some pixels adds to its expected Dice; 0: it is not in the mask, as are all others."""
 
 
 def decide_structures(
@@ -36,17 +79,8 @@ def decide_structures(
     Yields:
         Masks of each slab, by structure.
     """
-    tallies: list[Tally] = []
-    for votes, marginals in slabs():
-        of_structure = _as_referenced(votes, marginals, raters)
-        tallies = tallies or [Tally(weights=weights) for _, _, weights in of_structure]
-        for tally, (references, p, _) in zip(tallies, of_structure, strict=True):
-            tally.add(references, p)
-    rules = [tally.rule() for tally in tallies]
-    for votes, marginals in slabs():
-        of_structure = _as_referenced(votes, marginals, raters)
-        gains = np.stack([rule.gains(of, p) for rule, (of, p, _) in zip(rules, of_structure, strict=True)])
-        yield _apart(gains) if exclusive else gains > 0
+    for pixels, gains in _decided(slabs, raters):
+        yield _owned(gains, pixels) == np.arange(1, len(gains) + 1)[:, None] if exclusive else _masks(gains, pixels)
 
 
 def decide_volume(
@@ -87,37 +121,60 @@ def decide_volume(
     step = max(1, slab * shape[axis] // max(1, members[(0,) * (1 + lead)].size))
     inner = (slice(None),) * (len(shape) - 1 - axis)
     parts: list[tuple[Any, ...]] = [(..., slice(start, start + step), *inner) for start in range(0, shape[axis], step)]
+    count = len(labels.structures)
 
-    def slabs() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def slabs() -> Iterator[Slab]:
         for part in parts:
-            drawn = np.stack([labels.masks(member) for member in members[part]]).astype(bool)
-            told = None if marginal is None else marginal[part][labels.foreground].astype(np.float32)
-            yield drawn.reshape(*drawn.shape[:2], -1), None if told is None else told.reshape(len(told), -1)
+            drawn = members[part].reshape(len(members), *[count] * lead, -1)
+            told = None if marginal is None else marginal[labels.foreground][part].astype(np.float32, copy=False)
+            yield Slab(drawn > 0 if lead else drawn, None if told is None else told.reshape(count, -1), count)
             release(*(array for array in (members, mask, marginal) if array is not None))
 
-    for part, masks in zip(parts, decide_structures(slabs, exclusive=labels.exclusive, raters=raters), strict=True):
-        mask[part] = _label_map(masks, labels).reshape(mask[part].shape)
+    for part, (pixels, gains) in zip(parts, _decided(slabs, raters), strict=True):
+        mask[part] = (_masks(gains, pixels) if lead else _owned(gains, pixels)).reshape(mask[part].shape)
+
+
+def _decided(slabs: StructuresInSlabs, raters: Raters) -> Iterator[tuple[int, Gains]]:
+    """Decide each structure by itself; say of each slab how many pixels it has, and what they gain."""
+    tallies: list[Tally] = []
+    for slab in slabs():
+        for index in range(slab.structures):
+            _, references, p, weights = _as_referenced(slab, index, raters)
+            if index == len(tallies):
+                tallies.append(Tally(weights=weights))
+            tallies[index].add(references, p)
+    rules = [tally.rule() for tally in tallies]
+    for slab in slabs():
+        gains = []
+        for index, rule in enumerate(rules):
+            where, references, p, _ = _as_referenced(slab, index, raters)
+            gains.append((where, rule.gains(references, p)))
+        yield slab.pixels, gains
 
 
 def _as_referenced(
-    votes: Bool[np.ndarray, "m s n"], marginals: Float[np.ndarray, "s n"] | None, raters: Raters
-) -> list[tuple[Bool[np.ndarray, "m2 n"], Float[np.ndarray, " n"] | None, Float[np.ndarray, " m2"] | None]]:
-    """Let members and marginal of each structure tell of the reference, no more of one rater; and weigh them."""
-    found = []
-    for index in range(votes.shape[1]):
-        references, weights = raters.references(votes[:, index])
-        found.append((references, None if marginals is None else raters.probability(marginals[index]), weights))
-    return found
+    slab: Slab, index: int, raters: Raters
+) -> tuple[Int[np.ndarray, " c"], Ballots, Float[np.ndarray, " c"] | None, Float[np.ndarray, " m2"] | None]:
+    """Let members and marginal of a structure tell of the reference, no more of one rater; and weigh them."""
+    where, ballots, told = slab.candidates(index, raters)
+    if raters.number == 1:
+        return where, ballots, told, None
+    references, weights = raters.references(ballots.votes)
+    return where, Ballots.of(references), None if told is None else raters.probability(told), weights
 
 
-def _apart(gains: Float[np.ndarray, "s n"]) -> Bool[np.ndarray, "s n"]:
-    return (gains > 0) & (gains.argmax(axis=0) == np.arange(len(gains))[:, None])
+def _masks(gains: Gains, pixels: int) -> Bool[np.ndarray, "s n"]:
+    masks = np.zeros((len(gains), pixels), bool)
+    for mask, (where, gain) in zip(masks, gains, strict=True):
+        mask[where] = gain > 0
+    return masks
 
 
-def _label_map(masks: Bool[np.ndarray, "s n"], labels: Labels) -> UInt8[np.ndarray, "..."]:
-    if labels.task == "regions":
-        return masks.astype(np.uint8)
-    found = np.zeros(masks.shape[1], np.uint8)
-    for index, own in enumerate(masks, start=1):
-        found[own] = index
-    return found
+def _owned(gains: Gains, pixels: int) -> UInt8[np.ndarray, " n"]:
+    """Give each pixel to the structure that gains most by it, of equals to the first, counted from 1; or to none."""
+    most, owner = np.zeros(pixels), np.zeros(pixels, np.uint8)
+    for number, (where, gain) in enumerate(gains, start=1):
+        larger = gain > most[where]
+        won = where[larger]
+        most[won], owner[won] = gain[larger], number
+    return owner

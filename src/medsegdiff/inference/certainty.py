@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from medsegdiff.inference.uncertainty import entropy_of
 from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import Labels
-from medsegdiff.types import Array, namespace, on_cpu
+from medsegdiff.types import Array, on_cpu
 
 SLAB = 1 << 22
 """Pixels that are looked at together."""
@@ -18,9 +19,12 @@ LEAST = 0.01
 """What is less probable is taken for 0: calibrated it is never 0, and a background would outweigh a structure."""
 
 
+Sums = TypeVar("Sums", bound="Confidence")
+
+
 @dataclass(frozen=True)
-class Certainty:
-    """Sums over the pixels of an image. ``a + b`` joins the slices of a volume."""
+class Confidence:
+    """Sums over the pixels of an image. ``a + b`` joins the parts of a picture, or the slices of a volume."""
 
     total: Float[np.ndarray, " n"]
     """Of the probability, by structure."""
@@ -28,23 +32,14 @@ class Certainty:
     """Of the probability where it is at least ½."""
     drawn: Float[np.ndarray, " n"]
     """Pixels where it is."""
-    surprise: float
-    """Sum of the entropy of pixels."""
-    pixels: int
 
     @classmethod
-    def of(cls, probability: Float[Array, "k *s"], labels: Labels) -> Certainty:
+    def of(cls: type[Sums], probability: Float[Array, "k *s"], labels: Labels) -> Sums:
         """Sum up what lies in memory."""
-        xp = namespace(probability)
-        p = xp.asarray(probability[labels.foreground], dtype=xp.float64).reshape(len(labels.structures), -1)
-        p = p * (p >= LEAST)
-        drawn = xp.asarray(p >= 0.5, dtype=xp.float64)
-        total, inside, count = (on_cpu(of.sum(1)) for of in (p, p * drawn, drawn))
-        entropy = entropy_of(probability, exclusive=labels.exclusive)
-        return cls(total, inside, count, float(entropy.sum(dtype=xp.float64)), p.shape[1])
+        return cls(*_sums(probability, labels))
 
     @classmethod
-    def of_array(cls, probability: Float[np.ndarray, "k *s"], labels: Labels, *, slab: int = SLAB) -> Certainty:
+    def of_array(cls: type[Sums], probability: Float[np.ndarray, "k *s"], labels: Labels, *, slab: int = SLAB) -> Sums:
         """Sum up what may be too large for memory, a part at a time."""
         axis = 1 + outer_axis(probability[0])
         length, per = probability.shape[axis], probability[0].size // probability.shape[axis]
@@ -56,19 +51,8 @@ class Certainty:
             release(probability)
         return sum(parts[1:], parts[0])
 
-    def __add__(self, other: Certainty) -> Certainty:
-        return Certainty(
-            self.total + other.total,
-            self.inside + other.inside,
-            self.drawn + other.drawn,
-            self.surprise + other.surprise,
-            self.pixels + other.pixels,
-        )
-
-    @property
-    def entropy(self) -> float:
-        """Mean entropy of pixels, 0 … 1."""
-        return self.surprise / max(self.pixels, 1)
+    def __add__(self: Sums, other: Sums) -> Sums:
+        return type(self)(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     @property
     def confidences(self) -> Float[np.ndarray, " n"]:
@@ -84,3 +68,35 @@ class Certainty:
     def confidence(self) -> float:
         """Its mean over structures."""
         return float(self.confidences.mean())
+
+
+@dataclass(frozen=True)
+class Certainty(Confidence):
+    """The same, with the entropy of pixels, which takes longer."""
+
+    surprise: float
+    """Sum of the entropy of pixels."""
+    pixels: int
+
+    @classmethod
+    def of(cls, probability: Float[Array, "k *s"], labels: Labels) -> Certainty:
+        """Sum up what lies in memory."""
+        entropy = entropy_of(probability, exclusive=labels.exclusive)
+        surprise = float(entropy.sum(dtype=np.float64))
+        total, inside, drawn = _sums(probability, labels)
+        return cls(total, inside, drawn, surprise, entropy.size)
+
+    @property
+    def entropy(self) -> float:
+        """Mean entropy of pixels, 0 … 1."""
+        return self.surprise / max(self.pixels, 1)
+
+
+def _sums(probability: Float[Array, "k *s"], labels: Labels) -> Float[np.ndarray, "3 n"]:
+    """Look at the pixels alone that are probable: of many structures they are few."""
+    found = []
+    for p in on_cpu(probability[labels.foreground]):
+        some = p[p >= LEAST]
+        drawn = some[some >= 0.5]
+        found.append((some.sum(dtype=np.float64), drawn.sum(dtype=np.float64), len(drawn)))
+    return np.array(found, np.float64).T

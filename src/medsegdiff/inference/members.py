@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from medsegdiff.fusion.agreement import Agreement
 from medsegdiff.io.atomic import outer_axis, release
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.pairs import dice_of, iou_of, mean_pair
@@ -53,9 +54,9 @@ def shared_pixels(
 ) -> Float[np.ndarray, "n m m"]:
     """Count the pixels that every two label maps share, by structure; sizes on the diagonal."""
     shared = np.zeros((len(labels.structures), len(maps), len(maps)))
-    for index, part in _slabs(maps, labels, slab):
+    for index, alike, part in _slabs(maps, labels, slab):
         masks = part.astype(np.float32)
-        shared[index] += masks @ masks.T
+        shared[index] += alike + masks @ masks.T
     return shared
 
 
@@ -71,22 +72,31 @@ def sizes_of(members: UInt8[np.ndarray, "m ..."], labels: Labels, *, slab: int =
         Pixels, or voxels, of m members and n structures.
     """
     sizes = np.zeros((len(members), len(labels.structures)), np.int64)
-    for index, part in _slabs(members, labels, slab):
-        sizes[:, index] += part.sum(axis=1, dtype=np.int64)
+    for index, alike, part in _slabs(members, labels, slab):
+        sizes[:, index] += alike + np.count_nonzero(part, axis=1)
     return sizes
 
 
 def _slabs(
     maps: Sequence[UInt8[np.ndarray, "..."]] | UInt8[np.ndarray, "m ..."], labels: Labels, slab: int
-) -> Iterator[tuple[int, Bool[np.ndarray, "m n"]]]:
-    """Cut label maps along the axis that is read fastest; give each structure of a part, a row for each map."""
+) -> Iterator[tuple[int, int, Bool[np.ndarray, "m n"]]]:
+    """Cut label maps along the axis that is read fastest, and look at each structure of a part.
+
+    Gives on how many pixels all maps see it, and its masks, a row for each map, on those where maps differ: of most
+    images they are few.
+    """
     lead = 1 if labels.task == "regions" else 0
     axis = lead + outer_axis(maps[0][(0,) * lead])
     length = maps[0].shape[axis]
     step = max(1, slab * length // max(1, len(maps) * maps[0].size))
+    count = len(labels.structures)
     for start in range(0, length, step):
-        part = [one[(slice(None),) * axis + (slice(start, start + step),)] for one in maps]
-        for index in range(len(labels.structures)):
-            yield index, np.stack([labels.mask(one, index).ravel() for one in part]) > 0
+        cut = (slice(None),) * axis + (slice(start, start + step),)
+        part = np.stack([one[cut].reshape(*[count] * lead, -1) for one in maps])
+        for first, labelled in enumerate(part.swapaxes(0, 1) if lead else [part]):
+            agreement = Agreement.of(labelled)
+            alike = np.bincount(agreement.agreed, minlength=256)
+            for label in range(1, 2 if lead else 1 + count):
+                yield first + label - 1, int(alike[label]), agreement.differing == label
         for one in [maps] if isinstance(maps, np.ndarray) else maps:
             release(one)

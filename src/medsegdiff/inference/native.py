@@ -12,14 +12,15 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from medsegdiff.data.placement import Placement
-from medsegdiff.data.transforms import from_grid
+from medsegdiff.data.restoring import Restoring
 from medsegdiff.fusion.fusers import FUSERS, Decided, decide
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.whole import WHOLE, DecidedWhole
 from medsegdiff.hardware import exact_dtype
-from medsegdiff.inference.canvas import Canvas, cut
-from medsegdiff.inference.certainty import Certainty
+from medsegdiff.inference.blocks import BLOCK, in_blocks
+from medsegdiff.inference.canvas import ON_DEVICE, STRIP, Canvas, cut
+from medsegdiff.inference.certainty import Certainty, Confidence
 from medsegdiff.inference.ensemble import Ensemble
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.uncertainty import Uncertainty, uncertainty_of
@@ -30,12 +31,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Strip:
-    """Some columns of a picture."""
+    """Some rows of a picture."""
 
-    columns: slice
-    members: Float[Tensor, "m k h s"]
-    anchor: Float[Tensor, "k h s"] | None
-    probability: Float[Tensor, "k h s"]
+    rows: slice
+    members: Float[Tensor, "m k s w"]
+    anchor: Float[Tensor, "k s w"] | None
+    probability: Float[Tensor, "k s w"]
     """Of each channel, by the mixture."""
 
 
@@ -57,23 +58,12 @@ class Share:
 
     def strips(self, cuts: Sequence[slice], *, exclusive: bool) -> Iterator[Strip]:
         """Give the picture on its native grid, strip by strip."""
-        placement, given = self.placement, self._given()
-        (height, width), rows = placement.native, placement.resized[0]
-        if len(cuts) > 1:  # along rows first, as `from_grid` does it; then each strip along its columns
-            whole = Placement((rows, width), placement.resized, placement.grid)
-            given = {name: from_grid(values, whole) for name, values in given.items()}
-        for columns in cuts:
-            part, place = given, placement
-            if len(cuts) > 1:
-                size = (rows, columns.stop - columns.start)
-                part, place = (
-                    {name: of[..., columns] for name, of in given.items()},
-                    Placement((height, size[1]), size, size),
-                )
-            restored = {name: from_grid(values, place) for name, values in part.items()}
+        given = {name: Restoring(values, self.placement) for name, values in self._given().items()}
+        for rows in cuts:
+            restored = {name: values.rows(rows) for name, values in given.items()}
             anchor = restored["anchor"][0] if "anchor" in restored else None
             probability = self._mixed(anchor, restored["expected"][0], exclusive=exclusive)
-            yield Strip(columns, restored.get("members", probability[None]), anchor, probability)
+            yield Strip(rows, restored.get("members", probability[None]), anchor, probability)
 
     def _given(self) -> dict[str, Float[Tensor, "n k gh gw"]]:
         ensemble, index = self.ensemble, self.index
@@ -82,12 +72,17 @@ class Share:
         return given | ({} if ensemble.anchor is None else {"anchor": ensemble.anchor[index, None]})
 
     def _mixed(
-        self, anchor: Float[Tensor, "k h s"] | None, expected: Float[Tensor, "k h s"], *, exclusive: bool
-    ) -> Float[Tensor, "k h s"]:
+        self, anchor: Float[Tensor, "k s w"] | None, expected: Float[Tensor, "k s w"], *, exclusive: bool
+    ) -> Float[Tensor, "k s w"]:
         """Mix exactly: in float32 the last pixels of a strip, which fill no vector, have other logarithms."""
         exact = exact_dtype(expected.device)
-        parts = (None if anchor is None else anchor.to(exact), expected.to(exact))
-        return self.mixture(*parts, exclusive=exclusive).to(expected.dtype)
+
+        def mixed(expected: Tensor, *anchor: Tensor) -> Tensor:
+            known = anchor[0].to(exact) if anchor else None
+            return self.mixture(known, expected.to(exact), exclusive=exclusive).to(expected.dtype)
+
+        together = BLOCK if expected.device.type == "cpu" else expected[0].numel()
+        return in_blocks(mixed, expected, *([] if anchor is None else [anchor]), size=together)
 
 
 @dataclass(frozen=True)
@@ -114,9 +109,10 @@ class Restored:
         return joined_looks([None if pooled is None else pooled[index] for pooled, index in of_runs])
 
     def strips(self) -> Iterator[Strip]:
-        """Give the picture strip by strip; each value is the same whatever their width."""
+        """Give the picture strip by strip; each value is the same however many they are."""
         numbers = [number for share in self.shares for number in share.numbers]
-        cuts = cut(self.native, per_pixel=len(numbers) * len(self.labels.classes))
+        most = STRIP if self.shares[0].ensemble.probability.device.type == "cpu" else ON_DEVICE
+        cuts = cut(self.native, per_pixel=len(numbers) * len(self.labels.classes), most=most)
         of_runs = [share.strips(cuts, exclusive=self.labels.exclusive) for share in self.shares]
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
         for strips in zip(*of_runs, strict=True):
@@ -127,10 +123,10 @@ class Restored:
         strips = list(self.strips())
         anchors = [strip.anchor for strip in strips if strip.anchor is not None]
         return Strip(
-            slice(0, self.native[1]),
-            torch.cat([strip.members for strip in strips], dim=-1),
-            torch.cat(anchors, dim=-1) if anchors else None,
-            torch.cat([strip.probability for strip in strips], dim=-1),
+            slice(0, self.native[0]),
+            torch.cat([strip.members for strip in strips], dim=-2),
+            torch.cat(anchors, dim=-2) if anchors else None,
+            torch.cat([strip.probability for strip in strips], dim=-2),
         )
 
 
@@ -144,7 +140,7 @@ def _together(strips: Sequence[Strip], order: Sequence[int]) -> Strip:
     """Put the members of several runs in their order, and average what else these say; an anchor if all have one."""
     anchors = [strip.anchor for strip in strips if strip.anchor is not None]
     return Strip(
-        strips[0].columns,
+        strips[0].rows,
         torch.cat([strip.members for strip in strips])[list(order)],
         torch.stack(anchors).mean(dim=0) if len(anchors) == len(strips) else None,
         torch.stack([strip.probability for strip in strips]).mean(dim=0),
@@ -159,7 +155,7 @@ class Fusing:
         self.each = "each" in FUSERS[fusion].facts
 
     def of_strip(self, strip: Strip) -> UInt8[np.ndarray, " *shape"] | None:
-        """Decide some columns, by a fusion that decides each pixel by itself."""
+        """Decide some rows, by a fusion that decides each pixel by itself."""
         return self._decided(strip).mask if self.each else None
 
     def of_all(self, restored: Restored, canvas: Canvas) -> DecidedWhole:
@@ -182,28 +178,32 @@ class Fusing:
 
 def fused_mask(restored: Restored, fusing: Fusing) -> UInt8[np.ndarray, " *shape"]:
     """Fuse the members of a picture, and look at nothing else."""
-    canvas = Canvas(restored.native[1])
+    canvas = Canvas(restored.native[0])
     for strip in restored.strips():
-        canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, restored.labels))
+        canvas.paste(strip.rows, mask=fusing.of_strip(strip), **drawn(strip, restored.labels))
     return fusing.of_all(restored, canvas).mask
 
 
 def drawn(strip: Strip, labels: Labels) -> dict[str, np.ndarray]:
     """Give what fusing a picture takes: the label map of each member, and the probability."""
-    members = np.stack([labels.decide(member) for member in strip.members])
-    return {"members": members, "probability": strip.probability.cpu().numpy()}
+    return {"members": labels.decide_each(strip.members), "probability": strip.probability.cpu().numpy()}
 
 
 def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
     """Put together what is said of one image, and see where its members differ."""
-    labels, canvas, certainty = restored.labels, Canvas(restored.native[1]), None
+    labels, canvas = restored.labels, Canvas(restored.native[0])
+    certainty: Certainty | None = None
+    confidence: Confidence | None = None
     for strip in restored.strips():
-        anchor, maps = strip.anchor, uncertainty_of(strip.members, exclusive=labels.exclusive)
-        canvas.paste(strip.columns, mask=fusing.of_strip(strip), **drawn(strip, labels), **vars(maps))
+        anchor, told = strip.anchor, drawn(strip, labels)
+        maps = uncertainty_of(strip.members, exclusive=labels.exclusive, drawn=told["members"])
+        canvas.paste(strip.rows, mask=fusing.of_strip(strip), **told, **vars(maps))
+        sure = Confidence.of(told["probability"], labels)
+        confidence = sure if confidence is None else confidence + sure
         if anchor is not None:
-            canvas.paste(strip.columns, anchor=labels.decide(anchor), anchor_probability=anchor.cpu().numpy())
-            sure = Certainty.of(anchor, labels)
-            certainty = sure if certainty is None else certainty + sure
+            canvas.paste(strip.rows, anchor=labels.decide(anchor), anchor_probability=anchor.cpu().numpy())
+            certain = Certainty.of(anchor, labels)
+            certainty = certain if certainty is None else certainty + certain
     decided = fusing.of_all(restored, canvas)
     if not decided.converged:
         log.warning("%s: STAPLE did not come to rest; look at the members.", name)
@@ -215,6 +215,7 @@ def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
         anchor=canvas.arrays.get("anchor"),
         anchor_probability=canvas.arrays.get("anchor_probability"),
         anchor_certainty=certainty,
+        confidence=confidence,
         pooled=restored.pooled,
         sensitivity=decided.sensitivity,
         specificity=decided.specificity,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from medsegdiff.inference.certainty import Certainty
+from medsegdiff.inference.certainty import Certainty, Confidence
 from medsegdiff.inference.members import Choice
 from medsegdiff.inference.uncertainty import Uncertainty
 
@@ -39,6 +39,8 @@ class Part:
     """Pixels of each channel that STAPLE believes in."""
     anchor_certainty: Certainty | None = None
     """How sure the anchor is, of volumes too."""
+    confidence: Confidence | None = None
+    """How sure the probability is, of pictures; ``None``: it has yet to be looked at."""
     pooled: Float[np.ndarray, " f"] | None = None
     """What the networks saw of it, as some numbers, run after run; of a volume the mean over slices. ``None`` from
     networks that do not show it."""

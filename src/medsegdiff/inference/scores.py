@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float
 
-from medsegdiff.inference.certainty import Certainty
+from medsegdiff.inference.certainty import Confidence
 from medsegdiff.inference.members import shared_pixels
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.metrics.pairs import dice_of, mean_pair
@@ -54,7 +54,7 @@ def scores_of(result: Segmentation) -> dict[str, dict[str, float]]:
     several, count = len(result.members) > 1, len(result.members)
     maps = [*result.members, result.mask, *(() if result.anchor is None else (result.anchor,))]
     common = shared_pixels(maps, labels)
-    sure = Certainty.of_array(result.probability, labels).confidences
+    sure = (result.confidence or Confidence.of_array(result.probability, labels)).confidences
     anchors = None if anchor is None else anchor.confidences
     order = 1.0 - float(result.uncertainty.entropy.mean())
     found = {}

@@ -12,6 +12,7 @@ from scipy.ndimage import binary_erosion
 
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import evenly
+from medsegdiff.metrics.instances import box_around
 from medsegdiff.types import Geometry
 
 COLOURS = np.array(
@@ -23,7 +24,7 @@ GLOW = np.array([255, 0, 80], dtype=np.float32)
 """Colour of uncertainty."""
 COLUMNS, ROWS = 4, 3
 """Of the slices of a volume."""
-BAND = 1 << 20
+BAND = 1 << 17
 """Pixels that are coloured together."""
 TILE = 192
 """Slices smaller than half of this many pixels are enlarged."""
@@ -36,8 +37,7 @@ def to_rgb(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w 3"]:
 
 def _limits(image: Float[np.ndarray, "c h w"]) -> tuple[float, float]:
     """Find what is shown black, and what white."""
-    shown = image if image.shape[0] == 3 else np.repeat(image[:1], 3, axis=0)
-    low, high = np.percentile(shown, [0.5, 99.5])
+    low, high = np.percentile(image if image.shape[0] == 3 else image[0], [0.5, 99.5])
     return low, high
 
 
@@ -53,11 +53,13 @@ def colour_of(index: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def contour(mask: UInt8[np.ndarray, "h w"]) -> np.ndarray:
-    """Find the inner border of a mask, thick enough to be seen at the size of the image."""
-    thickness = max(1, round(max(mask.shape) / 256))
-    inside = mask.astype(bool)
-    border: np.ndarray = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
+def contour(mask: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Find the inner border of a mask, thick enough to be seen at the size of the image; look within its box."""
+    thickness, border = max(1, round(max(mask.shape) / 256)), np.zeros(mask.shape, bool)
+    if (box := box_around(mask > 0)) is not None:
+        around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+        inside = mask[around] > 0
+        border[around] = inside & ~binary_erosion(inside, iterations=thickness, border_value=1)
     return border
 
 
