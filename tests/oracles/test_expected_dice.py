@@ -16,7 +16,7 @@ from medsegdiff.fusion.dependence import fit_dependence
 from medsegdiff.fusion.expected_dice import decide_in_slabs, largest_expected_dice
 from medsegdiff.fusion.fusers import FUSERS, decide, dice
 from medsegdiff.fusion.protocol import Raters, protocol_probability, simulated_references
-from medsegdiff.fusion.structures import decide_structures, decide_volume
+from medsegdiff.fusion.structures import Slab, decide_structures, decide_volume
 from medsegdiff.io.atomic import make_room
 from medsegdiff.labels import Labels, one_hot
 from tests.makers import disc
@@ -265,7 +265,8 @@ def test_the_mask_for_raters_that_draw_alike_is_the_best_of_all(dependence: floa
     weights = np.repeat([(1 - dependence) / len(panels), dependence / len(votes)], [len(panels), len(votes)])
     masks = every_mask(8)
     best = expected(masks, law, weights).max()
-    (found,) = next(decide_structures(lambda: [(votes[:, None], None)], exclusive=False, raters=Raters(3, dependence)))
+    slab = Slab(votes[:, None], None, 1)
+    (found,) = next(decide_structures(lambda: [slab], exclusive=False, raters=Raters(3, dependence)))
     assert expected(found[None], law, weights)[0] == pytest.approx(best)
 
 

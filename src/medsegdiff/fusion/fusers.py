@@ -14,7 +14,7 @@ from torch import Tensor
 from medsegdiff.errors import ShapeError
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.fusion.staple import Estimate, binary_staple, multi_label_staple
-from medsegdiff.fusion.structures import ONE_RATER, decide_structures
+from medsegdiff.fusion.structures import ONE_RATER, Slab, decide_structures
 from medsegdiff.labels import Labels, argmax_channels, one_hot
 from medsegdiff.registry import Registry
 
@@ -189,8 +189,9 @@ def dice(
     drawn = one_hot(argmax_channels(samples, dim=2), k) if exclusive else samples
     votes = (drawn >= 0.5).flatten(3)[:, :, int(exclusive) :].cpu().numpy()  # (m, b, structures, h*w)
     told = None if marginal is None else marginal.float().flatten(1)[int(exclusive) :].cpu().numpy()
+    slabs = [Slab(image, told, votes.shape[2]) for image in votes.swapaxes(0, 1)]
     decided = partial(decide_structures, exclusive=exclusive, raters=raters)
-    masks = np.stack([next(decided(partial(list, [(image, told)]))) for image in votes.swapaxes(0, 1)])
+    masks = np.stack([next(decided(partial(list, [slab]))) for slab in slabs])
     if exclusive:
         masks = np.concatenate([~masks.any(axis=1, keepdims=True), masks], axis=1)
     return Fused(probability, mask=torch.from_numpy(masks).reshape(b, k, h, w).to(samples.device))
