@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from medsegdiff.inference.judging import Judged, judge
+from medsegdiff.inference.members import sizes_of
 from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.writer import measures_rows, rates_of
+from medsegdiff.metrics.measures import Measures
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
 
 
@@ -19,7 +22,7 @@ def told_of(result: Segmentation, model: QualityModel | None) -> dict[str, Any]:
     """Look at a result, and judge it by what calibration has taught: fields of `CaseRecord`."""
     measures = result.measures()
     incomplete = tuple(name for name, of in measures.items() if of.incomplete)
-    image = _recorded(result, judge(result, model, incomplete=incomplete), incomplete=incomplete)
+    image = _recorded(result, judge(result, model, incomplete=incomplete), measures)
     return {
         "image": image,
         "seen": _appearance(result, image),
@@ -28,13 +31,12 @@ def told_of(result: Segmentation, model: QualityModel | None) -> dict[str, Any]:
     }
 
 
-def _recorded(result: Segmentation, judged: Judged, *, incomplete: tuple[str, ...]) -> ImageRecord:
-    labels, anchor = result.labels, result.anchor_certainty
-    shares = {name: float(labels.mask(result.mask, index).mean()) for index, name in enumerate(labels.structures)}
+def _recorded(result: Segmentation, judged: Judged, measures: Mapping[str, Measures]) -> ImageRecord:
+    anchor, pixels = result.anchor_certainty, math.prod(result.geometry.shape)
     agreement, confidence = (_over_structures(judged.scores, name) for name in ("agreement", "confidence"))
     return ImageRecord(
         name=result.name,
-        foreground=shares,
+        foreground={name: of.voxels / pixels for name, of in measures.items()},
         members=len(result.members),
         chosen_of=result.chosen_of,
         mean_entropy=float(result.uncertainty.entropy.mean()),
@@ -43,7 +45,7 @@ def _recorded(result: Segmentation, judged: Judged, *, incomplete: tuple[str, ..
         anchor_confidence=None if anchor is None else anchor.confidence,
         anchor_entropy=None if anchor is None else anchor.entropy,
         sizes=result.sizes(),
-        incomplete=incomplete,
+        incomplete=tuple(name for name, of in measures.items() if of.incomplete),
         scores=judged.scores,
         quality=judged.quality,
     )
@@ -56,11 +58,8 @@ def _over_structures(scores: Mapping[str, Mapping[str, float]], name: str) -> fl
 
 def _appearance(result: Segmentation, image: ImageRecord) -> Appearance:
     """Look at the structure that members draw largest."""
-    labels = result.labels
-    shares = [
-        np.mean([labels.mask(member, index).mean() for member in result.members])
-        for index in range(len(labels.structures))
-    ]
+    labels, pixels = result.labels, math.prod(result.geometry.shape)
+    shares = (sizes_of(result.members, labels) / pixels).mean(axis=0)
     largest = int(np.argmax(shares))
     mask = labels.mask(result.mask, largest)
     return appearance_of(mask, agreement=image.agreement or 0.0, members=float(shares[largest]))
