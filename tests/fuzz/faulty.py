@@ -199,6 +199,18 @@ class Resuming(Segmenting):
         return self.helper.run(*self.command(out), "--resume", inside=out)
 
 
+class Sharing(Resuming):
+    """``segment --part 1/1``, which others may do at the same time."""
+
+    name = "segment --part"
+
+    def command(self, out: Path) -> tuple[str | Path, ...]:
+        return (*super().command(out), "--part", "1/1")
+
+    def again(self, out: Path) -> Struck:
+        return self.start(out)
+
+
 class Replacing(Segmenting):
     """``segment --overwrite``, of results that another seed has given."""
 
@@ -236,4 +248,5 @@ class Converting(Work):
             assert self.helper.run("data", "check", out, inside=out).code != 0
 
 
-WORKS = (Training, Segmenting, Resuming, Replacing, Converting)
+WORKS = (Training, Resuming, Replacing, Converting)
+NIGHTLY = (*WORKS, Segmenting, Sharing)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fuzz.conftest import COUNTS
-from tests.fuzz.faulty import WORKS, Converting, Helper, Replacing, Training, Work, differing, helper_in
+from tests.fuzz.faulty import NIGHTLY, WORKS, Converting, Helper, Replacing, Training, Work, differing, helper_in
 from tests.fuzz.promise import check_whole, contents
 
 TOLD = ("No space left", "Input/output error", "Read-only file system", "File too large", "can't be written")
@@ -26,7 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Kill each kind of work; in ``make test``, where few points are asked for, other faults strike one of them."""
     if "work" in metafunc.fixturenames:
         all_of_them = nightly(metafunc.config) or metafunc.function is test_killed_work_is_done_again_with_the_same_bits
-        works = WORKS if all_of_them else (Converting,)
+        works = (NIGHTLY if nightly(metafunc.config) else WORKS) if all_of_them else (Converting,)
         metafunc.parametrize("work", works, indirect=True, scope="module", ids=lambda work: work.name)
 
 

@@ -116,7 +116,7 @@ def test_a_folder_of_nobody_and_one_without_records_are_not_gone_on_with(segment
     (out / "segment.json").write_text('{"task": "binary", "classes": ["lesion"]}')
     with pytest.raises(ConfigError, match="of an earlier version, without records of its cases"):
         segmented(segmenter, [photos], out, resume=True)
-    with pytest.raises(ConfigError, match="Ask for one of them"):
+    with pytest.raises(ConfigError, match="resume keeps those that are valid"):
         segmented(segmenter, [photos], out, resume=True, overwrite=True)
     with pytest.raises(DataError, match="no records of cases to collect"):
         collect(out)
