@@ -34,7 +34,9 @@ one precision; validation, which comes once and chooses nothing, and calibration
 own Condition Model in the same run, through the same mirrors, at ½; *tuned*, its probability is calibrated on
 validation cases and its threshold is the one that suits these best. *The network alone* is that Condition Model trained
 by itself: its widths, its augmentation, its mirrors. nnU-Net has four mirrors, or as many as suit the images. EnsDiff
-and MedSegDiff draw and fuse as V2 does. The probabilities of all but *its anchor* are calibrated.
+and MedSegDiff draw and fuse as V2 does. The probabilities of all but *its anchor* are calibrated. Later seeds of
+heart_lv, CHASE_DB1 and CURVAS made the training steps that seed 0 found time for (`--paced`), beside other work, so
+that their seconds per image are a little long.
 
 Numbers are means over cases (over patients, where several cases are of one) with 95 % bootstrap intervals; seeds are
 averaged within each case first, so that intervals say how far another set of cases might be, not another seed. Small
