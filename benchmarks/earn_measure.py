@@ -259,7 +259,7 @@ def costs_of(trial: Trial, *, images: int = 4, repeats: int = 3) -> dict[str, tu
     def look() -> None:
         for file in files:
             prepared = prepare(read_case(file), config, stride=segmenter.model.stride)
-            sampler.anchor(prepared.image[None].to(segmenter.device))
+            sampler.look(prepared.image[None].to(segmenter.device))
 
     works = {"whole": partial(segmenter, files), "anchor": look}
     for work in works.values():
