@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydicom import Dataset
 
 from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.inference.certainty import Certainty
-from medsegdiff.inference.judging import judge
+from medsegdiff.inference.judging import judge, quality_by
 from medsegdiff.inference.quality import QualityModel, Range, StructureQuality, file_of
 from medsegdiff.inference.review import Quality, Review, reviewed, worst_first
 from medsegdiff.inference.scores import SCORES, scores_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
+from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.acceptance import Acceptance, DiceMap
 from medsegdiff.metrics.likeness import fit_likeness
@@ -148,6 +151,41 @@ def test_an_image_of_other_spacing_is_told() -> None:
     model = learned().model_copy(update={"spacing": (Range(low=3.0, high=4.0), Range(low=1.0, high=1.0))})
     (told,) = reasons(model, result())
     assert told == "spacing is 1 mm along axis 0; calibration cases had 3 to 4"
+
+
+@pytest.mark.parametrize(
+    ("usual", "why"),
+    [
+        ({"shape": (Range(low=30, high=40), Range(low=12, high=12))}, "12 pixels along axis 0; .* had 30 to 40"),
+        ({"values": Range(low=2.0, high=3.0)}, r"its values go from 0\.\S+ to 0\.\S+; calibration cases had 2 to 3"),
+        ({"modalities": ("ct",)}, "say that it is MR, but the model was trained on ct"),
+    ],
+)
+def test_an_image_of_other_size_values_or_modality_is_told(usual: dict[str, object], why: str) -> None:
+    (told,) = reasons(learned().model_copy(update=usual), made_by_mr())
+    assert re.search(why, told)
+
+
+def made_by_mr() -> Segmentation:
+    dataset = Dataset()
+    dataset.Modality = "MR"
+    return replace(result(), geometry=Geometry((SIDE, SIDE), (1.0, 1.0), header=DicomHeader((dataset,))))
+
+
+def test_an_image_of_one_grey_value_is_told() -> None:
+    (told,) = reasons(learned(), replace(result(), image=np.full((1, SIDE, SIDE), 0.5, np.float32)))
+    assert told == "the image is of one grey value"
+
+
+def test_sizes_and_values_that_are_nearly_usual_are_not_told() -> None:
+    usual = {"shape": (Range(low=16, high=16),) * 2, "values": Range(low=0.1, high=0.9)}
+    assert not reasons(learned().model_copy(update=usual), result())
+
+
+def test_a_result_tells_its_quality_if_it_can() -> None:
+    assert result().quality == {}
+    found = replace(result(), judging=partial(quality_by, learned()))
+    assert found.quality == judge(found, learned()).quality
 
 
 def test_a_structure_that_was_not_learned_has_scores_and_no_quality() -> None:

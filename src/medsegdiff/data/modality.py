@@ -13,7 +13,7 @@ from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.intensity import DEFAULT_WINDOW
 from medsegdiff.errors import ConfigError, DataError, some
 from medsegdiff.io.image import modality_of
-from medsegdiff.types import Case
+from medsegdiff.types import Case, Geometry
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +43,16 @@ def common_modalities(made_by: Mapping[str, tuple[str, ...]]) -> tuple[Modality,
 
 def warn_of_modality(case: Case, modalities: tuple[Modality, ...]) -> None:
     """Warn where a file says that its values are not what the model was trained on."""
-    word = modality_of(case.geometry)
-    if word in DICOM and (DICOM[word] == "ct") != ("ct" in modalities):
-        log.warning(
-            "%s: its files say that it is %s, but the model was trained on %s, and normalises it as such.",
-            case.name, word, " + ".join(modalities),
-        )  # fmt: skip
+    if told := strange_modality(case.geometry, modalities):
+        log.warning("%s: %s, and normalises it as such.", case.name, told)
+
+
+def strange_modality(geometry: Geometry, modalities: tuple[Modality, ...]) -> str:
+    """Say what a file tells of its values, if that is not what a model was trained on."""
+    word = modality_of(geometry)
+    if word not in DICOM or (DICOM[word] == "ct") == ("ct" in modalities):
+        return ""
+    return f"its files say that it is {word}, but the model was trained on {' + '.join(modalities) or 'pictures'}"
 
 
 def told_modalities(info: DataInfo, config: DataConfig) -> tuple[tuple[Modality, ...], str]:

@@ -92,6 +92,7 @@ def _doubts(scores: Scores, stated: Mapping[str, ImageRecord]) -> dict[str, np.n
         "mean_entropy": column("mean_entropy"),
         "1 - anchor_confidence": 1 - column("anchor_confidence"),
         "anchor_entropy": column("anchor_entropy"),
+        "1 - trust": 1 - np.array([_least_trust(image) for image in images]),
     } | {f"1 - {name}": 1 - np.array([_mean_score(image, name) for image in images]) for name in FURTHER}
 
 
@@ -102,6 +103,11 @@ FURTHER = ("fused_agreement", "anchor_dice", "steadiness", "sensitivity")
 def _mean_score(image: ImageRecord, name: str) -> float:
     values = [of[name] for of in image.scores.values() if name in of]
     return float(np.mean(values)) if values else NAN
+
+
+def _least_trust(image: ImageRecord) -> float:
+    values = [of.trust for of in image.quality.values() if of.trust is not None]
+    return min(values, default=NAN)
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from medsegdiff.data.modality import strange_modality
 from medsegdiff.inference.quality import QualityModel, Range, StructureQuality
 from medsegdiff.inference.review import Quality
 from medsegdiff.inference.scores import DOUBTS, scores_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.metrics.acceptance import bound_of
-from medsegdiff.metrics.likeness import features_of
+from medsegdiff.metrics.likeness import features_of, values_of
 from medsegdiff.metrics.plausibility import WORDS, appearance_of
 from medsegdiff.metrics.tails import together
 
@@ -31,13 +32,13 @@ class Judged:
     """By structure."""
 
 
-def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Collection[str] = ()) -> Judged:
+def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Collection[str] | None = None) -> Judged:
     """Score a segmentation, and where the run was calibrated, say what its scores mean.
 
     Args:
         result: What a model says of an image.
         model: What calibration has taught; ``None``: nothing.
-        incomplete: Structures that reach the border of the image.
+        incomplete: Structures that reach the border of the image; ``None``: it is looked.
 
     Returns:
         Scores and quality by structure; a structure of which nothing was learned has no quality.
@@ -45,6 +46,8 @@ def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Colle
     scores, labels = scores_of(result), result.labels
     if model is None or model.volumes != (result.image.ndim == 4):
         return Judged(scores, {})
+    if incomplete is None:
+        incomplete = [name for name, of in result.measures().items() if of.incomplete]
     unlike = math.nan if model.likeness is None else model.likeness.distance(looks_of(result))
     of_image, found = tuple(_of_image(result, model, unlike)), {}
     for index, name in enumerate(labels.structures):
@@ -53,6 +56,11 @@ def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Colle
             of_mask = tuple(_of_mask(labels.mask(result.mask, index), known, cut=name in incomplete))
             found[name] = _quality(scores[name][known.score], known, model, (*of_image, *of_mask), unlike)
     return Judged(scores, found)
+
+
+def quality_by(model: QualityModel, result: Segmentation) -> Mapping[str, Quality]:
+    """Say what calibration has taught of a result."""
+    return judge(result, model).quality
 
 
 def looks_of(result: Segmentation) -> Looks:
@@ -102,12 +110,31 @@ def _of_mask(mask: np.ndarray, known: StructureQuality, *, cut: bool) -> Iterato
 
 def _of_image(result: Segmentation, model: QualityModel, unlike: float) -> Iterator[str]:
     """Say what is unusual about an image."""
+    if told := strange_modality(result.geometry, model.modalities):
+        yield told
     for axis, (size, usual) in enumerate(zip(result.geometry.spacing, model.spacing, strict=False)):
-        if not _near(size, usual):
+        if not _near(size, usual, tolerance=0.05):
             yield f"spacing is {size:g} mm along axis {axis}; calibration cases had {usual.low:g} to {usual.high:g}"
+    for axis, (count, usual) in enumerate(zip(result.geometry.shape, model.shape, strict=False)):
+        if not _near(float(count), usual, tolerance=0.5):
+            what = f"{usual.low:g} to {usual.high:g}" if usual.low < usual.high else f"{usual.low:g}"
+            yield f"the image has {count} pixels along axis {axis}; calibration cases had {what}"
+    yield from _of_values(result, model.values)
     if model.likeness is not None and unlike > model.likeness.usual:
         yield f"the image is unlike those before ({unlike:.1f}; most lie within {model.likeness.usual:.1f})"
 
 
-def _near(value: float, usual: Range, *, tolerance: float = 0.05) -> bool:
-    return usual.low * (1 - tolerance) <= value <= usual.high * (1 + tolerance) or math.isclose(value, usual.low)
+def _of_values(result: Segmentation, usual: Range | None) -> Iterator[str]:
+    """Say so if grey values lie far beyond those of the calibration cases, or hardly differ."""
+    low, high = values_of(result.image)
+    if low == high:
+        yield "the image is of one grey value"
+    elif usual is not None:
+        slack = 0.25 * (usual.high - usual.low)
+        if low < usual.low - slack or high > usual.high + slack:
+            yield f"its values go from {low:g} to {high:g}; calibration cases had {usual.low:g} to {usual.high:g}"
+
+
+def _near(value: float, usual: Range, *, tolerance: float) -> bool:
+    """Tell whether a number is among those that are usual, or nearly."""
+    return usual.low / (1 + tolerance) <= value <= usual.high * (1 + tolerance)

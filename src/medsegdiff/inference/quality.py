@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
 
 from medsegdiff.config.base import Component
 from medsegdiff.config.cleaning import Cleaning
+from medsegdiff.config.data import Modality
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.errors import CheckpointError
 from medsegdiff.inference.calibration import shaping
@@ -102,6 +103,12 @@ class QualityModel(Component):
     structures: Mapping[str, StructureQuality]
     spacing: tuple[Range, ...] = ()
     """By axis, in mm; of volumes."""
+    shape: tuple[Range, ...] = ()
+    """Pixels or voxels by axis."""
+    values: Range | None = None
+    """From the least to the most grey, as `values_of` reads it."""
+    modalities: tuple[Modality, ...] = ()
+    """What the values of the runs' images are."""
     likeness: Annotated[Likeness | None, PlainSerializer(_packed), BeforeValidator(_unpacked)] = None
     """What images looked like: those of training, where they were at hand, else those cases."""
     volumes: bool = False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 
 from medsegdiff.inference.members import agreement_of, sizes_of
 from medsegdiff.inference.parts import Part
+from medsegdiff.inference.review import Quality
 from medsegdiff.inference.sizes import Size, stated_sizes
 from medsegdiff.inference.writer import USUAL, write_result
 from medsegdiff.io.names import case_name
@@ -33,10 +35,18 @@ class Segmentation(Part):
     stretch: Mapping[str, Stretch] | None = field(default_factory=dict)
     """What calibrates the intervals of sizes, by structure; nothing where they are not calibrated; ``None`` where no
     size can be told, without members."""
+    judging: Callable[[Segmentation], Mapping[str, Quality]] | None = None
+    """What calibration has taught, at work; ``None`` where it was not of such masks."""
 
     @classmethod
     def of(
-        cls, case: Case, part: Part, *, labels: Labels, stretch: Mapping[str, Stretch] | None = None
+        cls,
+        case: Case,
+        part: Part,
+        *,
+        labels: Labels,
+        stretch: Mapping[str, Stretch] | None = None,
+        judging: Callable[[Segmentation], Mapping[str, Quality]] | None = None,
     ) -> Segmentation:
         """Join what a model says of an image with where the image lies.
 
@@ -45,6 +55,7 @@ class Segmentation(Part):
             part: What the model says of it.
             labels: What the channels are.
             stretch: What calibrates the intervals of sizes.
+            judging: Says how good its masks may be expected to be.
 
         Returns:
             The result.
@@ -55,6 +66,7 @@ class Segmentation(Part):
             geometry=case.geometry,
             labels=labels,
             stretch=stretch,
+            judging=judging,
             **vars(part),
         )
 
@@ -85,6 +97,11 @@ class Segmentation(Part):
         case = Case(name, self.image, None, self.geometry)
         write_result(Path(out), self, case, self.labels, parts={*parts, *(("members",) if members else ())})
         return Path(out)
+
+    @cached_property
+    def quality(self) -> Mapping[str, Quality]:
+        """What may be expected of each mask, and why a human must look; nothing before ``medsegdiff calibrate``."""
+        return {} if self.judging is None else self.judging(self)
 
     @property
     def nbytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -20,7 +21,7 @@ from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.cleaning import still_calibrated
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
-from medsegdiff.inference.judging import Judged, Looks, judge
+from medsegdiff.inference.judging import Judged, Looks, judge, quality_by
 from medsegdiff.inference.looks import looks_of_case
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.quality import QualityModel
@@ -190,8 +191,7 @@ class Segmenter:
         Returns:
             Scores by structure, and its quality: predicted Dice, a bound, whether a human must look, and why.
         """
-        incomplete = tuple(name for name, of in result.measures().items() if of.incomplete)
-        return judge(result, self.quality, incomplete=incomplete)
+        return judge(result, self.quality)
 
     def looks(self, images: Iterable[ImageLike]) -> Iterator[Looks]:
         """Describe images by what the networks see of them, without segmenting: by that unusual ones are found.
@@ -294,9 +294,11 @@ class Segmenter:
             stretch = still_calibrated(stretch_of(runs, noted=noted), request.cleaning, noted=noted)
         volumes = known.volumes if known is not None else bool(self.config.spec.plane)
 
+        judging = None if known is None else partial(quality_by, known)
+
         def joined(case: Case, part: Part) -> Segmentation:
             """Join a result; sizes of volumes err otherwise than those of pictures, of which one kind calibrated."""
             own = stretch if stretch is None or (case.image.ndim == 4) == volumes else {}
-            return Segmentation.of(case, part, labels=labels, stretch=own)
+            return Segmentation.of(case, part, labels=labels, stretch=own, judging=judging)
 
         return itertools.starmap(joined, drawn)

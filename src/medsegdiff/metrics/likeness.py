@@ -57,6 +57,20 @@ def features_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, " f"]:
     return np.array([*absolute, *moments, *np.quantile(grey, QUANTILES), *_roughness(grey), *_places(grey)], float)
 
 
+def values_of(image: Float[np.ndarray, "c *s"]) -> tuple[float, float]:
+    """Tell between what grey values lie, but for one in a hundred at each end.
+
+    Args:
+        image: As read; of large ones some pixels are looked at.
+
+    Returns:
+        Low and high.
+    """
+    step = max(1, image.size // MOST)
+    low, high = np.quantile(image.reshape(-1)[::step], [0.01, 0.99])
+    return float(low), float(high)
+
+
 def _roughness(grey: Float[np.ndarray, "h w"]) -> list[float]:
     """Compare neighbours, on coarser and coarser grids."""
     found = []

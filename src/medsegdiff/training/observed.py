@@ -24,6 +24,7 @@ from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.judging import Looks, looks_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.metrics.likeness import values_of
 from medsegdiff.types import Geometry
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class Heard:
     sizes: dict[str, Int[np.ndarray, "m n"]] = field(default_factory=dict)
     """Pixels by member and structure."""
     geometry: dict[str, Geometry] = field(default_factory=dict)
+    values: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __call__(self, result: Segmentation) -> None:
         """Keep it."""
         self.looks[result.name] = looks_of(result)
         self.geometry[result.name] = result.geometry
+        self.values[result.name] = values_of(result.image)
         self.sizes[result.name] = result.counts()
 
 

@@ -134,6 +134,7 @@ def _model(
     own = [stated[name].name for name in names]
     looks, grids = [heard.looks[name] for name in own], [heard.geometry[name] for name in own]
     spacing = np.array([of.spacing for of in grids]) if grids[0].affine is not None else None
+    values, config = np.array([heard.values[name] for name in own]), segmenter.config
     request = segmenter.request(cleaning=cleaning)
     return QualityModel(
         cases=len(names),
@@ -142,12 +143,15 @@ def _model(
         risk=risk,
         confidence=CONFIDENCE,
         structures={name: of.quality for name, of in structures.items()},
-        spacing=() if spacing is None else tuple(range_of(of) for of in spacing.T),
+        spacing=() if spacing is None else tuple(map(range_of, spacing.T)),
+        shape=tuple(map(range_of, np.array([of.shape for of in grids]).T)),
+        values=range_of(values),
+        modalities=config.spec.modalities,
         likeness=fit_likeness(trained, looks) if len(trained) >= FEWEST_CASES else fit_likeness(looks, groups=groups),
         volumes=len(grids[0].shape) == 3,
         sampling=request.sampling,
         cleaning=cleaning,
-        stretch=_stretches(found, sizes, segmenter.config.spec.labels.structures),
+        stretch=_stretches(found, sizes, config.spec.labels.structures),
         weights=tuple(run.sha256[0] for run in segmenter.runs),
     )
 

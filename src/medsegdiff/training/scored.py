@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.evaluation.scores import Scores
@@ -85,6 +85,6 @@ def _of_structure(
     return Seen(dice, predicted, quality)
 
 
-def range_of(values: Float[np.ndarray, " n"]) -> Range:
+def range_of(values: Float[np.ndarray, "*n"] | Int[np.ndarray, "*n"]) -> Range:
     """Go from the least to the most."""
     return Range(low=float(values.min()), high=float(values.max()))
