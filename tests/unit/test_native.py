@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from medsegdiff import Segmenter
 from medsegdiff.data.placement import Placement
+from medsegdiff.data.restoring import Restoring
 from medsegdiff.data.transforms import from_grid
 from medsegdiff.fusion.expected_dice import largest_expected_dice
 from medsegdiff.fusion.fusers import FUSERS, Fused
@@ -21,7 +22,8 @@ from medsegdiff.fusion.structures import decide_volume
 from medsegdiff.inference import canvas, native
 from medsegdiff.inference.canvas import cut
 from medsegdiff.inference.ensemble import Ensemble
-from medsegdiff.inference.native import Fusing, Restored, Share, part_of
+from medsegdiff.inference.fusing import Fusing, part_of
+from medsegdiff.inference.native import Restored, Share
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.labels import Labels
 from medsegdiff.models.base import build_model
@@ -100,8 +102,9 @@ def test_strips_are_what_restoring_at_once_gives(
 
 
 @pytest.mark.usefixtures("in_strips")
+@pytest.mark.parametrize("entropy_alone", [False, True])
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_what_is_told_of_a_picture_is_what_plain_arrays_give(task: str) -> None:
+def test_what_is_told_of_a_picture_is_what_plain_arrays_give(task: str, entropy_alone: bool) -> None:
     """Bit by bit, all of it at once: maps are resized, and each pixel is decided by a line of PyTorch."""
     labels, exclusive = Labels(task, TASKS[task]), task == "exclusive"
     k = len(labels.classes)
@@ -113,7 +116,8 @@ def test_what_is_told_of_a_picture_is_what_plain_arrays_give(task: str) -> None:
     anchor, mean = labels.activate(noise[0] / 2), drawn.mean(dim=0)
     mixture = Mixture(weight=0.3, slopes=(0.9, 1.3, 1.1)[:k], offsets=(0.2, -0.1, 0.0)[:k])
     share = Share(Ensemble(drawn, anchor, mean[None], (1.0,)), 0, Placement(SHAPE, (11, 16), (16, 16)), mixture)
-    found = part_of(Restored([share], labels), Fusing(labels, fusion="dice", raters=Raters()), name="a")
+    restored, fusing = Restored([share], labels), Fusing(labels, fusion="dice", raters=Raters())
+    found = part_of(restored, fusing, name="a", entropy_alone=entropy_alone)
 
     members, seen, told = (
         F.interpolate(values[..., 2:13, :], size=SHAPE, mode="bilinear", antialias=True)
@@ -145,15 +149,18 @@ def test_what_is_told_of_a_picture_is_what_plain_arrays_give(task: str) -> None:
     assert np.array_equal(found.mask, gains > 0 if task == "regions" else best)
     assert 0 < found.mask.astype(bool).mean() < 0.9
 
-    share_of = F.one_hot(torch.from_numpy(maps).long(), k).movedim(-1, 1) if exclusive else members >= 0.5
-    number = share_of.float().mean(dim=0)
-    apart = 1 - number.amax(dim=0) if exclusive else torch.minimum(number, 1 - number).amax(dim=0)
-    assert torch.equal(torch.from_numpy(found.uncertainty.disagreement), apart)
-    std = members.double().std(dim=0, correction=0).amax(dim=0).numpy()
-    assert np.allclose(found.uncertainty.std, std, atol=1e-6)
     q = members.double().mean(dim=0).numpy()
     bits = entropy(q, base=k) if exclusive else entropy([q, 1 - q], base=2).max(axis=0)
     assert np.allclose(found.uncertainty.entropy, bits, atol=1e-6)
+    if entropy_alone:
+        assert (found.uncertainty.std, found.uncertainty.disagreement) == (None, None)
+    else:
+        share_of = F.one_hot(torch.from_numpy(maps).long(), k).movedim(-1, 1) if exclusive else members >= 0.5
+        number = share_of.float().mean(dim=0)
+        apart = 1 - number.amax(dim=0) if exclusive else torch.minimum(number, 1 - number).amax(dim=0)
+        assert np.array_equal(found.uncertainty.disagreement, apart)
+        std = members.double().std(dim=0, correction=0).amax(dim=0)
+        assert np.allclose(found.uncertainty.std, std, atol=1e-6)
 
     assert found.confidence is not None
     assert found.anchor_certainty is not None
@@ -161,6 +168,20 @@ def test_what_is_told_of_a_picture_is_what_plain_arrays_give(task: str) -> None:
         likely, inside = (of[labels.foreground] * (of[labels.foreground] >= least) for least in (0.01, 0.5))
         both = likely.double().sum(dim=(1, 2)) + (inside > 0).sum(dim=(1, 2))
         assert sure.confidences == pytest.approx((2 * inside.double().sum(dim=(1, 2)) / both).numpy())
+
+
+def test_the_largest_channel_is_found_without_those_that_are_far_away() -> None:
+    """Members that are sure of one of nine classes nearly everywhere, some of two that are equally probable."""
+    rng = np.random.default_rng(0)
+    classes = np.minimum(np.arange(12)[:, None] * 9 // 12 + (rng.random((4, 12, 10)) < 0.2), 8)
+    drawn = np.eye(9, dtype=np.float32)[classes].clip(1e-3)  # (m, h, w, k)
+    drawn[0, 3, :, 5], drawn[1, 7:, 2, 3:5] = drawn[0, 3].max(axis=1), 0.7
+    values = torch.from_numpy(drawn / drawn.sum(axis=-1, keepdims=True)).movedim(-1, 1)
+    for height, width in ((150, 70), (7, 40), (12, 10)):
+        placement = Placement((height, width), (12, 10), (12, 10))
+        restoring = Restoring(values, placement)
+        found = [restoring.largest(slice(start, min(start + 4, height))) for start in range(0, height, 4)]
+        assert np.array_equal(np.concatenate(found, axis=1), from_grid(values, placement).numpy().argmax(axis=1))
 
 
 @pytest.mark.parametrize("slab", [60, 1 << 20])

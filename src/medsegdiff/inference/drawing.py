@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -21,10 +21,12 @@ from medsegdiff.inference.adaptive import PROBED, GrowingEnsemble, together, unt
 from medsegdiff.inference.batching import BatchSize, attempted
 from medsegdiff.inference.calibration import dependence_of
 from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
-from medsegdiff.inference.native import Fusing, Restored, Share, fused_mask, joined_looks, part_of
+from medsegdiff.inference.fusing import Fusing, fused_mask, part_of
+from medsegdiff.inference.native import Restored, Share, joined_looks
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained
+from medsegdiff.inference.uncertainty import Uncertainty
 from medsegdiff.io.arrays import image_key
 from medsegdiff.types import Case
 
@@ -47,12 +49,19 @@ class Drawing:
     batch: BatchSize
     """How many masks go together by now."""
     precision: Precision
+    entropy_alone: bool = False
+    """Whether of the maps of uncertainty those of entropies are enough."""
     _samplers: list[EnsembleSampler] = field(default_factory=list, init=False)
 
     @property
     def config(self) -> ResolvedConfig:
         """How images are read and cut, and what masks hold, in which the runs are alike."""
         return self.runs[0].config
+
+    @property
+    def maps(self) -> int:
+        """Count the maps of uncertainty that are made."""
+        return 1 if self.entropy_alone else len(fields(Uncertainty))
 
     @property
     def samplers(self) -> list[EnsembleSampler]:
@@ -175,7 +184,9 @@ class Drawing:
         )
 
     def _part(self, item: _Item, drawn: Sequence[Ensemble], index: int) -> Part:
-        return part_of(self._restored(item, drawn, index), self.fusing, name=item.case.name)
+        return part_of(
+            self._restored(item, drawn, index), self.fusing, name=item.case.name, entropy_alone=self.entropy_alone
+        )
 
     def _restored(self, item: _Item, drawn: Sequence[Ensemble], index: int) -> Restored:
         """Bring members and anchors to the native grid, and mix the probability there."""

@@ -103,7 +103,8 @@ def segment_files(
         def work(some: Iterable[CaseFiles], steps: Iterable[object]) -> None:
             cases, before = saving.readable(some, segmenter.config.spec, steps=steps), time.monotonic()
             with Background(saving.write) as writing:
-                for result in segmenter.results(cases, request, refused=saving.refused, noted=noted):
+                results = segmenter.results(cases, request, refused=saving.refused, noted=noted, entropy_alone=True)
+                for result in results:
                     before, since = time.monotonic(), before
                     writing.put((result, before - since), size=result.nbytes)
                     del result  # a volume is large, and the next one is made before this name would be taken again

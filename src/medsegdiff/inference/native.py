@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,20 +12,13 @@ from torch import Tensor
 
 from medsegdiff.data.placement import Placement
 from medsegdiff.data.restoring import Restoring
-from medsegdiff.fusion.fusers import FUSERS, Decided, decide
 from medsegdiff.fusion.mixture import Mixture
-from medsegdiff.fusion.protocol import Raters
-from medsegdiff.fusion.whole import WHOLE, DecidedWhole
 from medsegdiff.hardware import exact_dtype
 from medsegdiff.inference.blocks import BLOCK, in_blocks
-from medsegdiff.inference.canvas import ON_DEVICE, STRIP, Canvas, cut
-from medsegdiff.inference.certainty import Certainty, Confidence
+from medsegdiff.inference.canvas import ON_DEVICE, STRIP, cut
 from medsegdiff.inference.ensemble import Ensemble
-from medsegdiff.inference.parts import Part
-from medsegdiff.inference.uncertainty import Uncertainty, uncertainty_of
+from medsegdiff.inference.uncertainty import summed
 from medsegdiff.labels import Labels
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,11 @@ class Strip:
     """Some rows of a picture."""
 
     rows: slice
-    members: Float[Tensor, "m k s w"]
+    members: Float[Tensor, "m k s w"] | None
+    """Where somebody looks at more than what each of them draws, and at their mean."""
+    drawn: UInt8[np.ndarray, "m ..."]
+    """Label map of each member."""
+    mean: Float[Tensor, "k s w"]
     anchor: Float[Tensor, "k s w"] | None
     probability: Float[Tensor, "k s w"]
     """Of each channel, by the mixture."""
@@ -56,20 +52,32 @@ class Share:
         """Of its members in the ensemble of all runs."""
         return (0,) if self.once else self.ensemble.numbers or range(len(self.ensemble.probability))
 
-    def strips(self, cuts: Sequence[slice], *, exclusive: bool) -> Iterator[Strip]:
-        """Give the picture on its native grid, strip by strip."""
+    def strips(self, cuts: Sequence[slice], labels: Labels, *, members: bool) -> Iterator[Strip]:
+        """Give the picture on its native grid, strip by strip; ``members``: with all that these say."""
         given = {name: Restoring(values, self.placement) for name, values in self._given().items()}
+        of_members = given.pop("members", None)
         for rows in cuts:
-            restored = {name: values.rows(rows) for name, values in given.items()}
-            anchor = restored["anchor"][0] if "anchor" in restored else None
-            probability = self._mixed(anchor, restored["expected"][0], exclusive=exclusive)
-            yield Strip(rows, restored.get("members", probability[None]), anchor, probability)
+            maps = {name: values.rows(rows)[0] for name, values in given.items()}
+            anchor = maps.get("anchor")
+            probability = self._mixed(anchor, maps["expected"], exclusive=labels.exclusive)
+            if of_members is None:
+                told = probability[None]
+                yield Strip(rows, told, labels.decide_each(told), probability, anchor, probability)
+                continue
+            quick = labels.exclusive and not members and probability.device.type == "cpu"
+            said = None if quick else of_members.rows(rows)
+            drawn = of_members.largest(rows) if said is None else labels.decide_each(said)
+            yield Strip(rows, said if members else None, drawn, maps["mean"], anchor, probability)
 
     def _given(self) -> dict[str, Float[Tensor, "n k gh gw"]]:
         ensemble, index = self.ensemble, self.index
-        expected = ensemble.expected[self.mixture.nearest(ensemble.times), index, None].float()
-        given = {"expected": expected} | ({} if self.once else {"members": ensemble.probability[:, index]})
-        return given | ({} if ensemble.anchor is None else {"anchor": ensemble.anchor[index, None]})
+        given = {"expected": ensemble.expected[self.mixture.nearest(ensemble.times), index, None].float()}
+        if ensemble.anchor is not None:
+            given["anchor"] = ensemble.anchor[index, None]
+        if not self.once:
+            members = ensemble.probability[:, index]
+            given |= {"members": members, "mean": summed(members)[None] / len(members)}
+        return given
 
     def _mixed(
         self, anchor: Float[Tensor, "k s w"] | None, expected: Float[Tensor, "k s w"], *, exclusive: bool
@@ -108,12 +116,12 @@ class Restored:
         of_runs = [(share.ensemble.pooled, share.index) for share in self.shares]
         return joined_looks([None if pooled is None else pooled[index] for pooled, index in of_runs])
 
-    def strips(self) -> Iterator[Strip]:
+    def strips(self, *, members: bool = True) -> Iterator[Strip]:
         """Give the picture strip by strip; each value is the same however many they are."""
         numbers = [number for share in self.shares for number in share.numbers]
         most = STRIP if self.shares[0].ensemble.probability.device.type == "cpu" else ON_DEVICE
         cuts = cut(self.native, per_pixel=len(numbers) * len(self.labels.classes), most=most)
-        of_runs = [share.strips(cuts, exclusive=self.labels.exclusive) for share in self.shares]
+        of_runs = [share.strips(cuts, self.labels, members=members) for share in self.shares]
         order = sorted(range(len(numbers)), key=numbers.__getitem__)
         for strips in zip(*of_runs, strict=True):
             yield strips[0] if len(strips) == 1 else _together(strips, order)
@@ -121,12 +129,17 @@ class Restored:
     def whole(self) -> Strip:
         """Give all of it at once, for fusions that know no other way."""
         strips = list(self.strips())
-        anchors = [strip.anchor for strip in strips if strip.anchor is not None]
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(strip, name) for strip in strips], dim=-2)
+
         return Strip(
             slice(0, self.native[0]),
-            torch.cat([strip.members for strip in strips], dim=-2),
-            torch.cat(anchors, dim=-2) if anchors else None,
-            torch.cat([strip.probability for strip in strips], dim=-2),
+            joined("members"),
+            np.concatenate([strip.drawn for strip in strips], axis=-2),
+            joined("mean"),
+            None if strips[0].anchor is None else joined("anchor"),
+            joined("probability"),
         )
 
 
@@ -139,85 +152,12 @@ def joined_looks(shown: Sequence[Float[Tensor, " _"] | None]) -> Float[np.ndarra
 def _together(strips: Sequence[Strip], order: Sequence[int]) -> Strip:
     """Put the members of several runs in their order, and average what else these say; an anchor if all have one."""
     anchors = [strip.anchor for strip in strips if strip.anchor is not None]
+    members = [strip.members for strip in strips if strip.members is not None]
     return Strip(
         strips[0].rows,
-        torch.cat([strip.members for strip in strips])[list(order)],
+        torch.cat(members)[list(order)] if len(members) == len(strips) else None,
+        np.concatenate([strip.drawn for strip in strips])[list(order)],
+        summed(len(strip.drawn) * strip.mean for strip in strips) / len(order),
         torch.stack(anchors).mean(dim=0) if len(anchors) == len(strips) else None,
         torch.stack([strip.probability for strip in strips]).mean(dim=0),
-    )
-
-
-class Fusing:
-    """How the members of a picture are fused: strip by strip where a fusion can, else when all of it is known."""
-
-    def __init__(self, labels: Labels, *, fusion: str, raters: Raters) -> None:
-        self.labels, self.fusion, self.raters = labels, fusion, raters
-        self.each = "each" in FUSERS[fusion].facts
-
-    def of_strip(self, strip: Strip) -> UInt8[np.ndarray, " *shape"] | None:
-        """Decide some rows, by a fusion that decides each pixel by itself."""
-        return self._decided(strip).mask if self.each else None
-
-    def of_all(self, restored: Restored, canvas: Canvas) -> DecidedWhole:
-        """Decide all of a picture, whose members and probability are on a canvas."""
-        if self.each:
-            return DecidedWhole(canvas["mask"])
-        if self.fusion in WHOLE:
-            fuse = WHOLE[self.fusion]
-            return fuse(canvas["members"], self.labels, marginal=canvas["probability"], raters=self.raters)
-        found = self._decided(restored.whole())
-        if found.sensitivity is None or found.specificity is None:
-            return DecidedWhole(found.mask, converged=found.converged)
-        held = found.probability.double().sum(dim=(1, 2)).numpy()
-        return DecidedWhole(found.mask, found.sensitivity.numpy(), found.specificity.numpy(), held, found.converged)
-
-    def _decided(self, strip: Strip) -> Decided:
-        told = strip.probability
-        return decide(strip.members, self.labels, fusion=self.fusion, marginal=told, raters=self.raters)
-
-
-def fused_mask(restored: Restored, fusing: Fusing) -> UInt8[np.ndarray, " *shape"]:
-    """Fuse the members of a picture, and look at nothing else."""
-    canvas = Canvas(restored.native[0])
-    for strip in restored.strips():
-        canvas.paste(strip.rows, mask=fusing.of_strip(strip), **drawn(strip, restored.labels))
-    return fusing.of_all(restored, canvas).mask
-
-
-def drawn(strip: Strip, labels: Labels) -> dict[str, np.ndarray]:
-    """Give what fusing a picture takes: the label map of each member, and the probability."""
-    return {"members": labels.decide_each(strip.members), "probability": strip.probability.cpu().numpy()}
-
-
-def part_of(restored: Restored, fusing: Fusing, *, name: str) -> Part:
-    """Put together what is said of one image, and see where its members differ."""
-    labels, canvas = restored.labels, Canvas(restored.native[0])
-    certainty: Certainty | None = None
-    confidence: Confidence | None = None
-    for strip in restored.strips():
-        anchor, told = strip.anchor, drawn(strip, labels)
-        maps = uncertainty_of(strip.members, exclusive=labels.exclusive, drawn=told["members"])
-        canvas.paste(strip.rows, mask=fusing.of_strip(strip), **told, **vars(maps))
-        sure = Confidence.of(told["probability"], labels)
-        confidence = sure if confidence is None else confidence + sure
-        if anchor is not None:
-            canvas.paste(strip.rows, anchor=labels.decide(anchor), anchor_probability=anchor.cpu().numpy())
-            certain = Certainty.of(anchor, labels)
-            certainty = certain if certainty is None else certainty + certain
-    decided = fusing.of_all(restored, canvas)
-    if not decided.converged:
-        log.warning("%s: STAPLE did not come to rest; look at the members.", name)
-    return Part(
-        mask=decided.mask,
-        probability=canvas["probability"],
-        uncertainty=Uncertainty(canvas["std"], canvas["entropy"], canvas["disagreement"]),
-        members=canvas["members"],
-        anchor=canvas.arrays.get("anchor"),
-        anchor_probability=canvas.arrays.get("anchor_probability"),
-        anchor_certainty=certainty,
-        confidence=confidence,
-        pooled=restored.pooled,
-        sensitivity=decided.sensitivity,
-        specificity=decided.specificity,
-        held=decided.held,
     )

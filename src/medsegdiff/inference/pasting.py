@@ -30,13 +30,13 @@ def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -
     room = partial(_room, shape=volume.geometry.shape, outer=slicing.native_axis)
     given = [name for name in MAPS if getattr(first, name) is not None]
     arrays = {name: room(getattr(first, name)) for name in given}
-    maps = {name: room(getattr(first.uncertainty, name)) for name in UNCERTAINTY}
+    maps = {name: room(of) for name in UNCERTAINTY if (of := getattr(first.uncertainty, name)) is not None}
     rates, certainty, pooled = VolumeRates(), first.anchor_certainty, list[Float[np.ndarray, " f"]]()
     for index, part in enumerate(itertools.chain([first], parts)):
         for name in given:
             slicing.paste(arrays[name], index, getattr(part, name))
-        for name in UNCERTAINTY:
-            slicing.paste(maps[name], index, getattr(part.uncertainty, name))
+        for name, of in maps.items():
+            slicing.paste(of, index, getattr(part.uncertainty, name))
         rates.add(part)
         pooled += [] if part.pooled is None else [part.pooled]
         if index and certainty is not None and part.anchor_certainty is not None:
@@ -53,7 +53,7 @@ def paste(volume: Case, plane: Plane | Literal["auto"], parts: Iterator[Part]) -
         anchor_probability=None,
         anchor_certainty=certainty,
         pooled=np.mean(pooled, axis=0) if pooled else None,
-        uncertainty=Uncertainty(**maps),
+        uncertainty=Uncertainty(maps.get("std"), maps["entropy"], maps.get("disagreement")),
         sensitivity=sensitivity,
         specificity=specificity,
     )

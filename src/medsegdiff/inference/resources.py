@@ -32,8 +32,9 @@ WRITTEN_BYTES = 8
 """By voxel: of a map while it is written."""
 SEGMENT_BYTES, FRACTION_BYTES = 4, 18
 """By voxel and structure of a DICOM-SEG file of masks, and by voxel of one of probabilities (measured: 3.4 and 14)."""
-FUSED_BYTES, SHOWN_BYTES = 12, 27
-"""By pixel of a picture: of its votes, beside the members, while they are fused; of its overlay while it is drawn."""
+FUSED_BYTES, MEASURED_BYTES, SHOWN_BYTES = 12, 12, 16
+"""By pixel of a picture: of its votes, beside the members, while all of them are fused at once; of a structure as large
+as the picture while its components are counted; of its overlay while it is drawn."""
 MARGIN = 0.5e9
 """What libraries, caches and pictures take besides, in bytes."""
 TOLD = 1e9
@@ -61,31 +62,47 @@ def needs_of(
     kept: int = 0,
     batch_size: int = 16,
     dicom: bool = False,
+    maps: int = 3,
 ) -> Needs:
-    """Estimate what segmenting a volume needs; ``kept``: members that are chosen among those drawn, and copied."""
+    """Estimate what segmenting a volume needs; ``kept``: members that are chosen among those drawn, and copied.
+
+    ``maps``: of uncertainty.
+    """
     voxels, largest = math.prod(shape), math.prod(sorted(shape)[1:])
     image = voxels * channels * IMAGE_BYTES
     reading = image + voxels * channels * READ_BYTES
     slices = max(1, batch_size // members)
     working = slices * members * classes * largest * 4 * WORKING_COPIES
     writing = image + voxels * max(WRITTEN_BYTES, dicom * max(SEGMENT_BYTES * classes, FRACTION_BYTES))
-    maps = classes if task == "regions" else 1  # of labels, by member
-    disk = voxels * (MAP_BYTES * (classes + 3) + LABEL_BYTES * maps * (members + kept + 2))
+    each = classes if task == "regions" else 1  # label maps of a member
+    disk = voxels * (MAP_BYTES * (classes + maps) + LABEL_BYTES * each * (members + kept + 2))
     return Needs(memory=int(max(reading, image + working, writing) + MARGIN), disk=disk)
 
 
 def needs_of_picture(
-    shape: tuple[int, ...], *, channels: int, classes: int, members: int, task: Task, rows: int
+    shape: tuple[int, ...],
+    *,
+    channels: int,
+    classes: int,
+    members: int,
+    task: Task,
+    at_once: bool = True,
+    maps: int = 3,
 ) -> Needs:
-    """Estimate what segmenting a picture needs, whose model grid has so many rows."""
-    pixels, maps = math.prod(shape), classes if task == "regions" else 1
-    image, drawn = pixels * channels * IMAGE_BYTES, pixels * members * maps * LABEL_BYTES
-    arrays = [drawn, *2 * [pixels * classes * IMAGE_BYTES], *2 * [pixels * maps], *3 * [pixels * IMAGE_BYTES]]
+    """Estimate what segmenting a picture needs; ``at_once``: its fusion looks at all votes together.
+
+    ``maps``: of uncertainty.
+    """
+    pixels, each = math.prod(shape), classes if task == "regions" else 1  # label maps of a member
+    image, drawn = pixels * channels * IMAGE_BYTES, pixels * members * each * LABEL_BYTES
+    arrays = [drawn, *2 * [pixels * classes * IMAGE_BYTES], *2 * [pixels * each], *maps * [pixels * IMAGE_BYTES]]
     disk = sum(size for size in arrays if size > LARGE)
-    values = members * classes
-    restoring = (values * rows * shape[1] + WORKING_COPIES * min(values * pixels, STRIP)) * IMAGE_BYTES
-    most = max(restoring, drawn + pixels * FUSED_BYTES, pixels * SHOWN_BYTES)
-    return Needs(memory=int(image + max(2 * image, sum(arrays) - disk + most) + MARGIN), disk=disk)
+    row = (members + 2) * classes * shape[1]
+    restoring = (3 * row + WORKING_COPIES * min(max(row, STRIP), row * shape[0])) * IMAGE_BYTES
+    fusing = at_once * (drawn + pixels * FUSED_BYTES)
+    most = max(restoring, fusing, pixels * MEASURED_BYTES, pixels * SHOWN_BYTES)
+    held = sum(arrays) - disk + pixels * each  # the mask is decided in memory
+    return Needs(memory=int(image + max(2 * image, held + most) + MARGIN), disk=disk)
 
 
 def check_needs(name: str, needs: Needs, *, memory: float | None = None) -> str:

@@ -205,9 +205,9 @@ class Segmenter:
         drawing = self._drawing(self.runs, self.request())
         return (looks_of_case(read_case(image, number), drawing) for number, image in enumerate(images))
 
-    def _drawing(self, runs: Sequence[Trained], request: Request) -> Drawing:
+    def _drawing(self, runs: Sequence[Trained], request: Request, *, entropy_alone: bool = False) -> Drawing:
         batch = BatchSize(request.sampling.batch_size, self.device, asked=request.batch_asked)
-        return Drawing(runs, request=request, batch=batch, precision=self.precision)
+        return Drawing(runs, request=request, batch=batch, precision=self.precision, entropy_alone=entropy_alone)
 
     def stream(
         self, images: Iterable[ImageLike], *, refused: Refused | None = None, **options: Unpack[SamplingOptions]
@@ -264,6 +264,7 @@ class Segmenter:
         *,
         refused: Refused | None = None,
         noted: Callable[[str], None] = log.info,
+        entropy_alone: bool = False,
     ) -> Iterator[Segmentation]:
         """Answer a request.
 
@@ -272,6 +273,8 @@ class Segmenter:
             request: What is asked.
             refused: Told of images that the model can't take, which are passed over; ``None``: the first ends all.
             noted: Told what a large volume needs.
+            entropy_alone: Whether of the maps of uncertainty those of entropies are enough, as for files: the others
+                take much of the time of large pictures, and room.
 
         Returns:
             Results in the order of the images, computed as they are asked for.
@@ -282,7 +285,7 @@ class Segmenter:
                 "%s calibrated for other ensembles; of these, probability and sizes are not calibrated.",
                 "The run was" if len(runs) == 1 else "Some of the runs were",
             )
-        drawing = self._drawing(runs, request)
+        drawing = self._drawing(runs, request, entropy_alone=entropy_alone)
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
         labels = self.config.spec.labels

@@ -24,36 +24,67 @@ TOGETHER = 16
 class Uncertainty:
     """Maps of the uncertainty of a segmentation, on the native grid."""
 
-    std: Float[np.ndarray, " *s"]
-    """Standard deviation of the members' probabilities, 0 … 0.5; the largest over channels."""
+    std: Float[np.ndarray, " *s"] | None
+    """Standard deviation of the members' probabilities, 0 … 0.5; the largest over channels. ``None`` of results that
+    are made for files, as the map of disagreement."""
     entropy: Float[np.ndarray, " *s"]
     """Entropy of the mean probability, 0 … 1 (1: all outcomes equally likely); the largest over regions."""
-    disagreement: Float[np.ndarray, " *s"]
+    disagreement: Float[np.ndarray, " *s"] | None
     """Share of members that see another class than most do, 0 … 0.5 (binary); the largest over regions."""
 
 
-def uncertainty_of(
-    members: Float[Array, "m k h w"], *, exclusive: bool, drawn: UInt8[np.ndarray, "m ..."] | None = None
-) -> Uncertainty:
+def uncertainty_of(members: Float[Array, "m k h w"], *, exclusive: bool) -> Uncertainty:
     """Measure how much members differ, pixel by pixel.
 
     Args:
         members: Probabilities in [0, 1].
         exclusive: Whether the channels are classes of which each pixel has one.
-        drawn: Label map of each member, as `medsegdiff.labels.Labels` has it; ``None``: they are decided here.
 
     Returns:
         The maps.
     """
+    mean = summed(members) / len(members)
+    drawn = on_cpu(argmax_channels(members, dim=1) if exclusive else members >= 0.5).astype(np.uint8)
+    disagreement = disagreement_of(drawn, tuple(mean.shape), exclusive=exclusive)
+    return Uncertainty(std_of(members), entropy_of(mean, exclusive=exclusive), disagreement)
+
+
+def std_of(members: Float[Array, "m k h w"]) -> Float[np.ndarray, "h w"]:
+    """Compute the standard deviation of members in each pixel.
+
+    Args:
+        members: Probabilities in [0, 1].
+
+    Returns:
+        0 … 0.5; the largest over channels.
+    """
     xp, mean = namespace(members), summed(members) / len(members)
     variance = summed(_squares(members, mean)) / len(members)
-    if drawn is None:
-        drawn = on_cpu(argmax_channels(members, dim=1) if exclusive else members >= 0.5).astype(np.uint8)
-    return Uncertainty(
-        std=on_cpu(xp.sqrt(xp.amax(variance, 0))),
-        entropy=entropy_of(mean, exclusive=exclusive),
-        disagreement=_disagreement(drawn, tuple(mean.shape), exclusive=exclusive),
-    )
+    return on_cpu(xp.sqrt(xp.amax(variance, 0)))
+
+
+def disagreement_of(
+    drawn: UInt8[np.ndarray, "m ..."], shape: tuple[int, ...], *, exclusive: bool
+) -> Float[np.ndarray, " *s"]:
+    """Count in each pixel how many members see something else than most do.
+
+    Args:
+        drawn: Label map of each member, as `medsegdiff.labels.Labels` has it.
+        shape: Channels, and size of the maps.
+        exclusive: Whether the channels are classes of which each pixel has one.
+
+    Returns:
+        The share of members; the largest over regions.
+    """
+    number, count = np.float32(len(drawn)), np.uint8 if len(drawn) < 256 else np.uint16
+    if exclusive:
+        differing = drawn[:, where := np.bitwise_or.reduce(drawn ^ drawn[0]) > 0]
+        votes = (np.add.reduce((differing == label).view(np.uint8), dtype=count) for label in range(shape[0]))
+        disagreement = np.zeros(shape[1:], np.float32)
+        disagreement[where] = 1 - reduce(np.maximum, votes) / number
+        return disagreement
+    share = np.add.reduce(drawn, dtype=count).reshape(-1, *shape[1:]) / number
+    return np.asarray(np.minimum(share, 1 - share).max(axis=0))
 
 
 def entropy_of(probability: Float[Array, "k *s"], *, exclusive: bool) -> Float[np.ndarray, " *s"]:
@@ -109,18 +140,3 @@ def _entropy_of(probability: Float[np.ndarray, "k n"], *, exclusive: bool) -> Fl
 
 def _entropy(p: Float[np.ndarray, "k n"]) -> Float[np.ndarray, "k n"]:
     return -p * np.log(p.clip(TINY))
-
-
-def _disagreement(
-    drawn: UInt8[np.ndarray, "m ..."], shape: tuple[int, ...], *, exclusive: bool
-) -> Float[np.ndarray, " *s"]:
-    """Count how many members see something else than most do."""
-    number, count = np.float32(len(drawn)), np.uint8 if len(drawn) < 256 else np.uint16
-    if exclusive:
-        differing = drawn[:, where := np.bitwise_or.reduce(drawn ^ drawn[0]) > 0]
-        votes = (np.add.reduce((differing == label).view(np.uint8), dtype=count) for label in range(shape[0]))
-        disagreement = np.zeros(shape[1:], np.float32)
-        disagreement[where] = 1 - reduce(np.maximum, votes) / number
-        return disagreement
-    share = np.add.reduce(drawn, dtype=count).reshape(-1, *shape[1:]) / number
-    return np.asarray(np.minimum(share, 1 - share).max(axis=0))

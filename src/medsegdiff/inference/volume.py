@@ -54,7 +54,7 @@ def _told(
     pictures: Iterable[Case], drawing: Drawing, *, refused: Refused | None, noted: Callable[[str], None]
 ) -> Iterator[Case]:
     """Tell of each picture what it needs, if that is much, before it is segmented."""
-    config = drawing.config
+    config, fusion = drawing.config, drawing.request.sampling.fusion
     for case in pictures:
         needs = needs_of_picture(
             case.image.shape[1:],
@@ -62,7 +62,8 @@ def _told(
             classes=config.mask_channels,
             members=drawing.request.sampling.drawn,
             task=config.spec.labels.task,
-            rows=max(run.config.data.image_size for run in drawing.runs),
+            at_once=fusion != "dice" and "each" not in FUSERS[fusion].facts,
+            maps=drawing.maps,
         )
         try:
             check_cleanable(case.name, drawing.request.cleaning_of(case), case.geometry)
@@ -94,6 +95,7 @@ def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]
         task=config.spec.labels.task,
         batch_size=sampling.batch_size,
         dicom=isinstance(case.geometry.header, DicomHeader),
+        maps=drawing.maps,
     )
     if told := check_needs(case.name, needs):
         noted(told)
