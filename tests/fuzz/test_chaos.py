@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.conftest import COUNTS
-from tests.fuzz.faulty import Sharing, differing, helper_in
+from tests.fuzz.faulty import Sharing, Struck, differing, helper_in
 from tests.fuzz.promise import check_whole
 
 
@@ -32,12 +32,13 @@ def test_whatever_is_killed_each_case_is_there_once(
         for number in range(kills):
             points = [rng.randint(1, work.changes) for _ in helpers]
 
-            def struck(place: int, out: Path = out, points: list[int] = points) -> int:
+            def struck(place: int, out: Path = out, points: list[int] = points) -> Struck:
                 command = work.command(out)
-                return helpers[place].run(*command, inside=out, fault="killed", at=points[place]).code
+                return helpers[place].run(*command, inside=out, fault="killed", at=points[place])
 
-            codes = list(pool.map(struck, range(2)))
-            assert set(codes) <= {0, -9}, f"kill {number} at {points} of {work.changes}: {codes}"
+            ended = list(pool.map(struck, range(2)))
+            codes = [one.code for one in ended]
+            assert set(codes) <= {0, -9}, f"kill {number} at {points} of {work.changes}: {ended}"
             COUNTS["kill -9 of one of two processes at a folder"] += codes.count(-9)
             if 0 in codes or number == kills - 1:  # done: nothing is missing
                 done = work.again(out)
