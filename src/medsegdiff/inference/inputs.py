@@ -22,7 +22,7 @@ from medsegdiff.data.split import names_in, resolve
 from medsegdiff.errors import DataError, some
 from medsegdiff.io.arrays import channels_first, check_image, image_key
 from medsegdiff.io.image import read_channels, read_geometry
-from medsegdiff.io.listing import SUFFIXES, in_words, is_series, list_images
+from medsegdiff.io.listing import SUFFIXES, in_words, is_image_file, is_series, list_images
 from medsegdiff.io.names import file_name, image_name
 from medsegdiff.types import Case, Geometry
 
@@ -128,6 +128,8 @@ def _images_of(folder: Path, noted: Callable[[str], None]) -> Sequence[Path]:
 
 def _layout_of(path: Path, spec: DataSpec | None) -> str | None:
     """Take the layout that the model was trained on if the path looks like it, else any that it looks like."""
+    if is_image_file(path) and path.is_file():  # of a long list of files
+        return None
     return spec.layout if spec is not None and matches(spec.layout, path, asked=True) else detect(path)
 
 
