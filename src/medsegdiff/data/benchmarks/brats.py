@@ -17,7 +17,7 @@ from medsegdiff.data.split import SPLIT_WORDS
 from medsegdiff.errors import DataError
 from medsegdiff.io.listing import is_hidden
 from medsegdiff.io.names import folder_name
-from medsegdiff.io.nifti import is_volume, volume_name
+from medsegdiff.io.nifti import SUFFIXES, volume_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Task
 
@@ -78,7 +78,10 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
                     shown = sorted((e.name, e.is_dir()) for e in entries if not is_hidden(Path(e.name)))
             except OSError:  # a file, or a folder of somebody else
                 continue
-            yield folder, [folder / name for name, is_folder in shown if not is_folder and is_volume(Path(name))]
+            yield (
+                folder,
+                [folder / name for name, is_folder in shown if not is_folder and name.lower().endswith(SUFFIXES)],
+            )
             if ("images", True) not in shown:
                 deeper += [folder / name for name, is_folder in shown if is_folder]
         level = deeper

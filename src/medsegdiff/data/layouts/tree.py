@@ -10,7 +10,9 @@ from pathlib import Path
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, expected, indexed
 from medsegdiff.data.instances import UnitedReader
+from medsegdiff.data.layouts.trees.places import Place
 from medsegdiff.data.layouts.trees.reading import Reading, read_tree
+from medsegdiff.data.layouts.trees.words import mask_names
 from medsegdiff.data.mask_folder import without_mark
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
@@ -26,7 +28,10 @@ def _match(root: Path) -> bool:
     """Tell whether images and masks belong together by names, or folders say which files are images."""
     if not root.is_dir() or _is_plain(root):
         return False
-    found = read_tree(_files(root).images, DataConfig())
+    files = _files(root).images
+    if not any("/" in path or mask_names(Place(path).stem) for path in files):  # of a hundred thousand images, say
+        return False
+    found = read_tree(files, DataConfig())
     return any(case.masks for case in found.cases) or (found.said and not _has_images(root / "images"))
 
 
