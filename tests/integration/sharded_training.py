@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.training import step
+from medsegdiff.training import sharding
 from medsegdiff.training.train import train
 from tests.program import call
 
@@ -27,14 +27,14 @@ def main(data: str, runs: dict[str, list[dict[str, object] | list[str]]]) -> Non
 
     A list in the place of a configuration is a command line.
     """
-    original, counts = step.shard, list[tuple[int, int]]()
+    original, counts = sharding.shard, list[tuple[int, int]]()
 
     def counted(model: DiffusionModel, accelerator: Accelerator) -> None:
         whole = held(model)
         original(model, accelerator)
         counts.append((held(model), whole))
 
-    step.shard = counted
+    sharding.shard = counted
     Accelerator.end_training = lambda self: None  # processes that part can't be sure to find each other again
     for out, stages in runs.items():
         for number, stage in enumerate(stages):
