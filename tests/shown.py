@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
 from PIL import Image
 
 from medsegdiff.config.diffusion import SamplingConfig
@@ -46,7 +45,7 @@ def segmentation(
     classes = range(len(labels.structures) + 1)
     shares = np.stack([(maps == c).mean(axis=0) for c in classes]).astype(np.float32)
     probability = shares if labels.exclusive else shares[1:]
-    entropy = entropy_of(torch.from_numpy(probability), exclusive=labels.exclusive).numpy()
+    entropy = entropy_of(probability, exclusive=labels.exclusive)
     noise = np.random.default_rng(0).normal(0, 0.03, shape)
     image = np.clip(0.72 - 0.9 * np.clip(away, 0, 0.5) + 0.25 * (away < 0.12) + noise, 0, 1).astype(np.float32)
     volume = len(shape) == 3

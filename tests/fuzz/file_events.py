@@ -52,6 +52,8 @@ def _changed(event: str, arguments: tuple[Any, ...]) -> tuple[Path, ...]:
         named = arguments[1:2]  # what it leads to stays as it is
     else:
         named = arguments[: CHANGING[event]]
+    if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:  # relative to a folder that is open
+        return (Path(os.readlink(f"/proc/self/fd/{arguments[1]}")) / os.fsdecode(arguments[0]),)  # noqa: PTH115
     paths = [os.fsdecode(name) for name in named if isinstance(name, (str, bytes, os.PathLike))]  # not descriptors
     return tuple(Path(os.path.abspath(path)) for path in paths if path != os.devnull)  # noqa: PTH100  (no links)
 

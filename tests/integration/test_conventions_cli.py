@@ -168,8 +168,8 @@ def test_what_is_written_is_what_was_asked_for(
     for name, options in {"usual": (), "few": ("--write", "masks,probability"), "all": ("--write", "all")}.items():
         assert call(*asked, "-o", tmp_path / name, *options) == 0
         written[name] = {path.name for path in (tmp_path / name).iterdir() if path.is_dir()}
-    assert written["few"] == {"masks", "probability"}
-    assert written["usual"] == {"masks", "labels", "probability", "uncertainty", "anchor", "overlay"}
+    assert written["few"] == {"cases", "masks", "probability"}
+    assert written["usual"] == {"cases", "masks", "labels", "probability", "uncertainty", "anchor", "overlay"}
     assert written["all"] == written["usual"] | {"members"}
     capsys.readouterr()
     assert call(*asked, "-o", tmp_path / "old", "--save-members") == 0

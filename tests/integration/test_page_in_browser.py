@@ -115,7 +115,7 @@ def test_every_control_changes_what_is_seen_of_a_picture(
     fused = opened.evaluate(INK)
     sizes = opened.locator("#structures .size").all_inner_texts()
     opened.locator("#threshold-at").fill("0.15")
-    opened.wait_for_function("() => document.getElementById('threshold-says').textContent !== ''")
+    expect(opened.locator("#structures .size").first).not_to_have_text(sizes[0])
     changes("threshold")
     now = opened.locator("#structures .size").all_inner_texts()
     shares = read_map(served.results.places.probability("left eye")["disc"])

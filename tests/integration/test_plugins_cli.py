@@ -60,7 +60,7 @@ def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) ->
         caplog.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(registry, "_loaded", {})
-            patch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+            patch.setattr(DATASETS, "_entries", {k: v for k, v in DATASETS._entries.items() if k != "clinic"})
             if path is not None:
                 patch.syspath_prepend(str(path))
             code = call(*arguments)

@@ -18,6 +18,7 @@ from medsegdiff.data.loader import PreparedCases
 from medsegdiff.data.open import open_source
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import evaluate
+from medsegdiff.inference import saving
 from medsegdiff.inference.ensemble import Ensemble
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
@@ -200,14 +201,14 @@ def test_one_bad_volume_does_not_stop_the_others(tmp_path: Path, monkeypatch: py
     config = small_config("data.channels=2", "data.task=binary", "data.classes=[a]")
     config = config.model_copy(update={"spec": config.spec.model_copy(update={"channel_files": 2})})
     segmenter = Segmenter(randomised(build_model(config)), config, device="cpu")
-    saved = Segmentation.save
+    write = saving.write_result
 
-    def save(self: Segmentation, *args: object, **kwargs: object) -> Path:
-        if self.name == "c1":
+    def refusing(out: Path, found: Segmentation, *args: object, **kwargs: object) -> None:
+        if found.name == "c1":
             raise DataError("c1: the header of the series does not allow a DICOM-SEG")
-        return saved(self, *args, **kwargs)
+        write(out, found, *args, **kwargs)
 
-    monkeypatch.setattr(Segmentation, "save", save)
+    monkeypatch.setattr(saving, "write_result", refusing)
     files = find_inputs([tmp_path / "in"], like=config)
     finished = segment_files(segmenter, files, tmp_path / "out", members=2, steps=1)
     assert [image.name for image in finished.done] == ["c2"]

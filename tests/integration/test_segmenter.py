@@ -229,7 +229,8 @@ def test_what_is_told_of_results_is_what_was_asked_and_is_read_back(trained: tup
     assert (told.sampling, told.members, told.seed) == (asked.sampling, 1, 5)
     assert told.model == Origin(str(trained[0]), "best")
     assert list(told.images) == finished.done
-    assert told.seconds == pytest.approx(finished.seconds, rel=0.5)
+    assert told.seconds is not None
+    assert 0 < told.seconds <= finished.seconds
     assert SegmentationFolder.around(out / "anchor").read() == told
 
 

@@ -108,7 +108,7 @@ def test_what_depends_on_the_image_alone_is_computed_once_per_image(drawn_from: 
 def test_members_with_views_of_a_condition_say_what_those_with_copies_say(drawn_from: DiffusionModel) -> None:
     with torch.inference_mode():
         condition = drawn_from.condition(images())
-        assert len(condition.tensors) == 1 + 2 + 3 + 1  # anchor; gates; tokens, keys, values; detail
+        assert len(condition.tensors) == 1 + 2 + 3 + 2  # anchor; gates; tokens, keys, values; detail, means of levels
         shared, copied = condition.expand(1, 5), condition.select(torch.tensor([1] * 5))
         x_t, t = torch.randn(5, 1, 32, 32), torch.tensor([400.0])
         a, b = (denoised(drawn_from, x_t, t, own) for own in (shared, copied))
