@@ -94,6 +94,7 @@ def _told(result: Segmentation, *, judged: bool) -> ImageRecord:
             score=0.8,
             predicted_dice=0.91 - 0.2 * place,
             dice_at_least=0.84 - 0.2 * place,
+            trust=0.7 - 0.3 * place,
             review=place > 0,
             reasons=("members disagree at its border",) if place else (),
         )

@@ -10,6 +10,7 @@ import torch
 
 from medsegdiff import Segmenter
 from medsegdiff.inference.judging import looks_of
+from medsegdiff.inference.looks import looks_of_images
 from medsegdiff.inference.runs import Trained
 from medsegdiff.metrics.likeness import features_of
 from medsegdiff.models.base import build_model
@@ -44,9 +45,9 @@ def test_a_network_shows_mean_and_deviation_of_all_levels_and_nothing_in_trainin
 @pytest.mark.parametrize("name", SEEN)
 def test_images_are_seen_alike_whether_they_are_segmented_or_only_looked_at(name: str) -> None:
     segmenter = made(name, "sampling.views=2", "data.augment=true")
-    (alone,) = segmenter.looks([picture()])
+    (alone,) = looks_of_images([picture()], segmenter)
     assert looks_of(segmenter(picture())) == pytest.approx(alone, rel=1e-5, abs=1e-5)
-    (other,) = segmenter.looks([1 - picture()])
+    (other,) = looks_of_images([1 - picture()], segmenter)
     assert np.abs(other - alone).max() > 1e-3
 
 
@@ -54,8 +55,8 @@ def test_runs_that_segment_together_show_what_each_sees_one_after_the_other() ->
     first, second = made("medsegdiff-v2"), made("medsegdiff-v2", "data.image_size=48")
     others = [Trained(randomised(second.model, 1), second.config, sha256=("x",))]
     both = Segmenter(first.model, first.config, device="cpu", precision="fp32", others=others, sha256=["y"])
-    joined = np.concatenate([next(iter(of.looks([picture()]))) for of in (first, second)])
-    assert next(iter(both.looks([picture()]))) == pytest.approx(joined, rel=1e-5, abs=1e-5)
+    joined = np.concatenate([next(iter(looks_of_images([picture()], of))) for of in (first, second)])
+    assert next(iter(looks_of_images([picture()], both))) == pytest.approx(joined, rel=1e-5, abs=1e-5)
     assert both(picture()).pooled == pytest.approx(joined, rel=1e-5, abs=1e-5)
 
 
@@ -64,7 +65,7 @@ def test_of_a_volume_the_mean_over_slices_is_seen() -> None:
     geometry = Geometry((12, 10, 5), (1.0, 1.0, 3.0), np.diag([1.0, 1.0, 3.0, 1.0]))
     volume = Case("v", np.random.default_rng(0).random((1, *geometry.shape)).astype(np.float32), None, geometry)
     result = segmenter(volume)
-    assert result.pooled == pytest.approx(next(iter(segmenter.looks([volume]))), rel=1e-4, abs=1e-4)
+    assert result.pooled == pytest.approx(next(iter(looks_of_images([volume], segmenter))), rel=1e-4, abs=1e-4)
     darker = segmenter(replace(volume, image=volume.image * np.linspace(0, 1, 5, dtype=np.float32)))
     assert np.abs(darker.pooled - result.pooled).max() > 1e-3
 
@@ -72,5 +73,5 @@ def test_of_a_volume_the_mean_over_slices_is_seen() -> None:
 def test_networks_that_show_nothing_are_replaced_by_the_grey_values() -> None:
     segmenter = made("nnunet")
     assert segmenter(picture()).pooled is None
-    assert np.array_equal(next(iter(segmenter.looks([picture()]))), features_of(picture()))
+    assert np.array_equal(next(iter(looks_of_images([picture()], segmenter))), features_of(picture()))
     assert np.array_equal(looks_of(segmenter(picture())), features_of(picture()))

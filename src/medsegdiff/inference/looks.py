@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from medsegdiff.data.slicing import Slicing, slices_of
 from medsegdiff.data.split import evenly
 from medsegdiff.inference.drawing import Drawing
+from medsegdiff.inference.inputs import ImageLike, read_case
 from medsegdiff.inference.judging import Looks
+from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.likeness import SLICES, features_of
 from medsegdiff.types import Case
 
 
-def looks_of_case(case: Case, drawing: Drawing) -> Looks:
-    """Describe an image that is not segmented; of a volume the mean over some slices."""
+def looks_of_images(images: Iterable[ImageLike], segmenter: Segmenter) -> Iterator[Looks]:
+    """Describe images one after the other, as results of them would be described."""
+    drawing = segmenter.drawing(segmenter.request())
+    return (_looks(read_case(image, number), drawing) for number, image in enumerate(images))
+
+
+def _looks(case: Case, drawing: Drawing) -> Looks:
+    """Describe an image; a volume by the mean over some slices."""
     seen = [of for picture in _pictures(case, drawing) if (of := drawing.pooled(picture)) is not None]
     return np.mean(seen, axis=0) if seen else features_of(case.image)
 

@@ -16,8 +16,10 @@ from medsegdiff.data.split import names_in
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import place
 from medsegdiff.inference.calibration import Calibration
+from medsegdiff.inference.cleaning import still_calibrated
 from medsegdiff.inference.folder import SPLIT
 from medsegdiff.inference.quality import FILE, QualityModel, file_of
+from medsegdiff.inference.request import Request
 from medsegdiff.inference.resources import compile_steps
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel
@@ -70,10 +72,19 @@ def calibrated_for(by_run: Sequence[SamplingConfig], runs: Sequence[Trained]) ->
     ]
 
 
-def stretch_of(runs: Sequence[Trained], *, noted: Callable[[str], None]) -> Mapping[str, Stretch]:
-    """Find what calibrates intervals of sizes: of one run its own; for an ensemble of several training fits nothing."""
+def stretch_for(
+    request: Request, runs: Sequence[Trained], known: QualityModel | None, *, noted: Callable[[str], None]
+) -> Mapping[str, Stretch] | None:
+    """Find what calibrates intervals of sizes: that of the very masks, else what training fitted; ``None``: no sizes.
+
+    Training fits those of a run by itself, of masks that are not cleaned.
+    """
+    if request.sampling.mode == "mean":
+        return None
+    if known is not None and known.stretch:
+        return known.stretch
     if len(runs) == 1:
-        return runs[0].calibration.stretch
+        return still_calibrated(runs[0].calibration.stretch, request.cleaning, noted=noted)
     if any(run.calibration.stretch for run in runs):
         noted(
             "Intervals of sizes are not calibrated: each run has fitted them for its own members alone. "

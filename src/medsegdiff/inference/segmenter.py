@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -18,18 +18,15 @@ from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import pick_device
 from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
-from medsegdiff.inference.cleaning import still_calibrated
 from medsegdiff.inference.drawing import Drawing, Refused
 from medsegdiff.inference.inputs import ImageLike, read_case
-from medsegdiff.inference.judging import Judged, Looks, judge, quality_by
-from medsegdiff.inference.looks import looks_of_case
+from medsegdiff.inference.judging import quality_by
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.request import Request
-from medsegdiff.inference.runs import Trained, calibrated_for, check_alike, quality_of, stretch_of
+from medsegdiff.inference.runs import Trained, calibrated_for, check_alike, quality_of, stretch_for
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.volume import parts_of
-from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.models.checkpoint import Origin, Weights
 from medsegdiff.types import Case
@@ -182,32 +179,22 @@ class Segmenter:
             return next(self.stream([images], **options))
         return list(self.stream(images, **options))
 
-    def judge(self, result: Segmentation) -> Judged:
-        """Score a result without a reference, and say what the scores mean, if the run was calibrated.
+    def drawing(
+        self, request: Request, runs: Sequence[Trained] | None = None, *, entropy_alone: bool = False
+    ) -> Drawing:
+        """Put a request to work.
 
         Args:
-            result: What this segmenter has made, drawn as the calibration cases were.
+            request: What is asked.
+            runs: As they are calibrated for it; ``None``: as they are.
+            entropy_alone: Whether of the maps of uncertainty that of entropy is made alone.
 
         Returns:
-            Scores by structure, and its quality: predicted Dice, a bound, whether a human must look, and why.
+            What makes a part of each picture.
         """
-        return judge(result, self.quality)
-
-    def looks(self, images: Iterable[ImageLike]) -> Iterator[Looks]:
-        """Describe images by what the networks see of them, without segmenting: by that unusual ones are found.
-
-        Args:
-            images: Paths, arrays or tensors.
-
-        Returns:
-            Some numbers for each; the same for images alone or in volumes.
-        """
-        drawing = self._drawing(self.runs, self.request())
-        return (looks_of_case(read_case(image, number), drawing) for number, image in enumerate(images))
-
-    def _drawing(self, runs: Sequence[Trained], request: Request, *, entropy_alone: bool = False) -> Drawing:
         batch = BatchSize(request.sampling.batch_size, self.device, asked=request.batch_asked)
-        return Drawing(runs, request=request, batch=batch, precision=self.precision, entropy_alone=entropy_alone)
+        known = runs or self.runs
+        return Drawing(known, request=request, batch=batch, precision=self.precision, entropy_alone=entropy_alone)
 
     def stream(
         self, images: Iterable[ImageLike], *, refused: Refused | None = None, **options: Unpack[SamplingOptions]
@@ -285,16 +272,11 @@ class Segmenter:
                 "%s calibrated for other ensembles; of these, probability and sizes are not calibrated.",
                 "The run was" if len(runs) == 1 else "Some of the runs were",
             )
-        drawing = self._drawing(runs, request, entropy_alone=entropy_alone)
+        drawing = self.drawing(request, runs, entropy_alone=entropy_alone)
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
         labels = self.config.spec.labels
-        if request.sampling.mode == "mean":
-            stretch: Mapping[str, Stretch] | None = None
-        elif known is not None and known.stretch:
-            stretch = known.stretch
-        else:
-            stretch = still_calibrated(stretch_of(runs, noted=noted), request.cleaning, noted=noted)
+        stretch = stretch_for(request, runs, known, noted=noted)
         volumes = known.volumes if known is not None else bool(self.config.spec.plane)
 
         judging = None if known is None else partial(quality_by, known)

@@ -209,6 +209,7 @@ def _listed(image: ImageRecord) -> CaseListed:
         name=image.name,
         review=any(of.review for of in qualities) if image.quality else None,
         predicted_dice=min(predicted, default=None),
+        trust=min((of.trust for of in qualities if of.trust is not None), default=None),
         agreement=image.agreement,
     )
 

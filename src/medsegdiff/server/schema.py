@@ -34,6 +34,8 @@ class CaseListed(_Told):
     """Whether a human must look; ``None``: the run was not calibrated."""
     predicted_dice: float | None = None
     """Of its worst structure."""
+    trust: float | None = None
+    """Of that which is trusted least: by it the worst are found."""
     agreement: float | None = None
     """Mean Dice of pairs of members."""
 

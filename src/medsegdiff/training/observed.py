@@ -22,6 +22,7 @@ from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.folder import SPLIT
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.judging import Looks, looks_of
+from medsegdiff.inference.looks import looks_of_images
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.likeness import values_of
@@ -130,7 +131,7 @@ def training_looks(segmenter: Segmenter, data: Path, split_file: Path, track: Tr
         files = find_inputs([data], like=segmenter.config, split_file=split_file, split="train", noted=log.debug)
     except DataError:  # none of them is
         return []
-    return list(segmenter.looks(track(evenly(files, IMAGES), "Looking at training")))
+    return list(looks_of_images(track(evenly(files, IMAGES), "Looking at training"), segmenter))
 
 
 def warn_of_training(run: Path, files: Sequence[CaseFiles]) -> None:

@@ -34,7 +34,7 @@ export function neighbour(step) {
 function sorted() {
   const wanted = $("search").value.trim().toLowerCase();
   const found = all.filter(({ name }) => name.toLowerCase().includes(wanted));
-  const worst = (of) => (of.review ? 0 : 10) + (of.predicted_dice ?? of.agreement ?? 1);
+  const worst = (of) => (of.review ? 0 : 10) + (of.trust ?? of.predicted_dice ?? of.agreement ?? 1);
   const byName = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
   return found.sort($("order").value === "worst" ? (a, b) => worst(a) - worst(b) || byName(a, b) : byName);
 }
