@@ -31,10 +31,28 @@ __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("importlib.metadata").version("medsegdiff")
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"module 'medsegdiff' has no attribute '{name}'")
-    return getattr(import_module(_PUBLIC[name]), name)
+    try:
+        return getattr(import_module(_PUBLIC[name]), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("medsegdiff"):
+            raise
+        raise ImportError(
+            f"'{name}' is not among what medsegdiff-runtime holds, which segments without PyTorch: see "
+            "medsegdiff.runtime. For the rest: pip uninstall medsegdiff-runtime; pip install medsegdiff"
+        ) from error
+
+
+def _version() -> str:
+    """Tell the version of the distribution that is installed: the whole, or what segments without PyTorch."""
+    metadata = import_module("importlib.metadata")
+    try:
+        found: str = metadata.version("medsegdiff")
+    except metadata.PackageNotFoundError:
+        found = metadata.version("medsegdiff-runtime")
+    return found
 
 
 def __dir__() -> list[str]:

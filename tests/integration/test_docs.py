@@ -79,7 +79,10 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
 @pytest.mark.parametrize(
     "page",
     ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
-    + [f"docs/{name}.md" for name in ("guide", "commands", "serve", "data", "evaluation", "models", "paper-to-code")],
+    + [
+        f"docs/{name}.md"
+        for name in ("guide", "commands", "serve", "deploy", "data", "evaluation", "models", "paper-to-code")
+    ],
 )
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from scipy.stats import beta
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.metrics.acceptance import accept, bound_of, cross_fitted, fit_dice_map, fit_margin, least_patients
-from medsegdiff.metrics.intervals import conformal_quantile
+from medsegdiff.metrics.conformal import conformal_quantile
 
 
 def simulated(rng: np.random.Generator, patients: int, *, each: int = 1) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import energy_distance
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.metrics.intervals import Stretch, fit_stretch, interval_of, size_covered, size_crps, size_width
+from medsegdiff.metrics.conformal import fit_stretch
+from medsegdiff.metrics.intervals import Stretch, interval_of, size_covered, size_crps, size_width
 
 
 def cases(count: int, *, seed: int, members: int = 8) -> tuple[np.ndarray, np.ndarray]:

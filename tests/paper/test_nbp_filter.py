@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medsegdiff.nn.nbp_filter import FilterBlock, NBPFilter, distinct_radii, spread
+from medsegdiff.nn.hartley import BY_PRODUCTS, hartley
+from medsegdiff.nn.nbp_filter import BY_FFT, FilterBlock, NBPFilter, distinct_radii, spread
 
 CPU = torch.device("cpu")
 
@@ -74,3 +75,20 @@ def test_a_block_is_convolution_normalisation_scale_and_shift_and_silu_in_this_o
     y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
     y = y * (1 + scale) + shift
     assert torch.allclose(block(x, torch.randn(1, 5)), y * torch.sigmoid(y), atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (5, 6), (8, 3), (2, 7)])
+def test_products_of_real_matrices_filter_as_the_fourier_transform_does(grid: tuple[int, int]) -> None:
+    h, w = grid
+    radii = len(distinct_radii(h, w, torch.device("cpu"))[0])
+    generator = torch.Generator().manual_seed(0)
+    table, a = torch.rand(1, radii, radii, generator=generator), torch.randn(3, h * w, h * w, generator=generator)
+    expected, found = (way.band_pass(a, way.spread(table, h, w), h, w) for way in (BY_FFT, BY_PRODUCTS))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_hartley_s_transform_is_its_own_inverse_and_real_less_imaginary_part_of_fourier_s() -> None:
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    once, fourier = x @ hartley(7, x.device), torch.fft.fft(x, norm="ortho")
+    torch.testing.assert_close(once, fourier.real - fourier.imag)
+    torch.testing.assert_close(once @ hartley(7, x.device), x)

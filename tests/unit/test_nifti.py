@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from nibabel.nifti1 import Nifti1Header, Nifti1Image
 
 from medsegdiff.errors import DataError
-from medsegdiff.io.nifti import is_volume, read_labels, read_volume, volume_name, write_labels, write_map
+from medsegdiff.io.names import volume_name
+from medsegdiff.io.nifti import is_volume, read_labels, read_volume, write_labels, write_map
 from medsegdiff.types import Geometry
 from tests.volumes import LABELS, RNG, VOXELS, oblique, patched, raw_header, save, to_canonical, written_back
 

@@ -19,6 +19,7 @@ from medsegdiff.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     import_,
     info,
     paper,
@@ -75,6 +76,7 @@ command.add(app, "collect", collect.collect, panel=USE)
 command.add(app, "doctor", doctor.doctor, panel=USE)
 command.add(app, "info", info.info, panel=USE, long=False)
 command.add(app, "list", info.list_, panel=USE, long=False)
+command.add(app, "export", export.export, panel=USE, long=False)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
 command.add(app, "train", train.train, panel=TRAIN)
 app.add_typer(config.app, name="config", rich_help_panel=TRAIN)

@@ -13,7 +13,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.losses import split, variance_loss
 from medsegdiff.diffusion.samplers import Denoised
 from medsegdiff.diffusion.schedule import Level, NoiseSchedule, schedule_of
-from medsegdiff.diffusion.target import MaskTarget, Noised, NoiseTarget, Target, VelocityTarget, decode, encode
+from medsegdiff.diffusion.target import Levels, MaskTarget, Noised, NoiseTarget, Target, VelocityTarget, decode, encode
 from medsegdiff.labels import Labels
 from medsegdiff.nn.losses import mean_of
 
@@ -22,7 +22,7 @@ EVIDENCE = 12.0
 
 
 def pixelwise_logits(
-    anchor: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], at: Level | Noised, *, coding: Coding
+    anchor: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], at: Level | Levels | Noised, *, coding: Coding
 ) -> Float[Tensor, "b k h w"]:
     r"""Compute the log-odds of the mask as if each pixel were drawn by itself, with the anchor's probability.
 
@@ -101,7 +101,7 @@ class Process:
         output: Float[Tensor, "b k2 h w"],
         anchor: Float[Tensor, "b k h w"] | None,
         x_t: Float[Tensor, "b k h w"],
-        at: Level | Noised,
+        at: Level | Levels | Noised,
     ) -> Float[Tensor, "b k2 h w"]:
         """Add what the anchor and x_t say pixel by pixel, where a network gives only the rest (``residual``).
 
@@ -118,7 +118,9 @@ class Process:
             return output
         return output + pixelwise_logits(anchor.float(), x_t, at, coding=self.coding)
 
-    def denoised(self, output: Float[Tensor, "b k2 h w"], x_t: Float[Tensor, "b k h w"], level: Level) -> Denoised:
+    def denoised(
+        self, output: Float[Tensor, "b k2 h w"], x_t: Float[Tensor, "b k h w"], level: Level | Levels
+    ) -> Denoised:
         """Read a network's output for the sampler.
 
         Args:

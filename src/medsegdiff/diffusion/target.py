@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,6 +24,13 @@ def encode(mask: Float[Tensor, "b k h w"], *, coding: Coding = "signed") -> Floa
 def decode(x_0: Float[Tensor, "*n k h w"], *, coding: Coding = "signed") -> Float[Tensor, "*n k h w"]:
     """Read a sample, which is continuous and about −1 and +1, or about 0 and 1, as probabilities in [0, 1]."""
     return ((x_0 + 1) / 2 if coding == "signed" else x_0).clamp(0, 1)
+
+
+class Levels(NamedTuple):
+    """Signal and noise of x_t, as tensors."""
+
+    alpha: Float[Tensor, "#b 1 1 1"]
+    sigma: Float[Tensor, "#b 1 1 1"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Target(ABC):
 
     @abstractmethod
     def x_0(
-        self, said: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], at: Level | Noised
+        self, said: Float[Tensor, "b k h w"], x_t: Float[Tensor, "b k h w"], at: Level | Levels | Noised
     ) -> Float[Tensor, "b k h w"]:
         """Find x_0 from what a network says.
 
@@ -101,7 +109,7 @@ class NoiseTarget(Target):
         """Give the noise."""
         return of.noise
 
-    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Noised) -> Float[Tensor, "b k h w"]:
+    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Levels | Noised) -> Float[Tensor, "b k h w"]:
         """Take the noise off and scale."""
         return (x_t - at.sigma * said) / at.alpha
 
@@ -113,7 +121,7 @@ class VelocityTarget(Target):
         """Give the velocity."""
         return of.alpha * of.noise - of.sigma * of.x_0
 
-    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Noised) -> Float[Tensor, "b k h w"]:
+    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Levels | Noised) -> Float[Tensor, "b k h w"]:
         """Turn back, as α² + σ² = 1."""
         return at.alpha * x_t - at.sigma * said
 
@@ -137,7 +145,7 @@ class MaskTarget(Target):
         """Give the mask, as probabilities."""
         return of.mask
 
-    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Noised) -> Float[Tensor, "b k h w"]:
+    def x_0(self, said: Tensor, x_t: Tensor, at: Level | Levels | Noised) -> Float[Tensor, "b k h w"]:
         """Activate the logits and code them, whatever x_t."""
         return encode(self.labels.activate(said), coding=self.coding)
 

@@ -13,7 +13,7 @@ from medsegdiff.data.instances import kept_apart
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation.pairing import Pairing, grid_of
 from medsegdiff.metrics.lesions import LesionRule, Lesions, count_lesions
-from medsegdiff.metrics.measures import MM3_PER_ML, unit_of
+from medsegdiff.metrics.units import MM3_PER_ML, unit_of
 from medsegdiff.types import Geometry
 
 

@@ -16,7 +16,7 @@ from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.sizes import Size
 from medsegdiff.metrics.failures import by_chance, failure_scores
 from medsegdiff.metrics.intervals import Interval, size_covered, size_crps, size_width
-from medsegdiff.metrics.measures import unit_of
+from medsegdiff.metrics.units import unit_of
 from medsegdiff.types import Geometry
 
 NAN = float("nan")

@@ -15,7 +15,8 @@ from medsegdiff.io.atomic import release
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.instances import components
 from medsegdiff.metrics.intervals import Stretch
-from medsegdiff.metrics.measures import MM3_PER_ML, boxes_of, numbered, unit_of, within
+from medsegdiff.metrics.measures import boxes_of, numbered, within
+from medsegdiff.metrics.units import MM3_PER_ML, unit_of
 from medsegdiff.types import Geometry
 
 Cleanings = Mapping[str, Cleaning]

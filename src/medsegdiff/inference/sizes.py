@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from medsegdiff.metrics.intervals import Stretch, interval_of
-from medsegdiff.metrics.measures import unit_of
+from medsegdiff.metrics.units import unit_of
 from medsegdiff.types import Geometry
 
 

@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from medsegdiff.errors import some
-from medsegdiff.io import nifti, picture
+from medsegdiff.io import picture
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from medsegdiff.io.dicom_file import is_dicom
-from medsegdiff.io.names import composed
+from medsegdiff.io.names import VOLUMES, composed
 
-SUFFIXES = (*picture.SUFFIXES, *nifti.SUFFIXES)
+SUFFIXES = (*picture.SUFFIXES, *VOLUMES)
 """Endings of images that are read, in small letters."""
 DOCUMENT = re.compile(
     r"\.(txt|md|rst|json|csv|tsv|xml|ya?ml|toml|html?|pdf|docx?|xlsx?|log|ini|inf|py|exe|sh|bat|md5|sha256)",

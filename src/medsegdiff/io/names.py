@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medsegdiff.errors import DataError, some
-from medsegdiff.io import nifti
 
+VOLUMES = (".nii", ".nii.gz")
+"""Endings of volumes, in small letters."""
 REFUSED = re.compile(r'[\\/:*?"<>|]+')
 """What some file system does not allow in a name."""
 JOINERS = "\u200c\u200d"
@@ -81,4 +82,21 @@ def _bytes_of(character: str) -> str:
 def _stem(path: Path) -> str:
     if path.is_dir():
         return folder_name(path)
-    return nifti.volume_name(path) if nifti.is_volume(path) else path.stem
+    return volume_name(path) if is_volume(path) else path.stem
+
+
+def is_volume(path: Path) -> bool:
+    """Tell by its name whether a file is a volume."""
+    return path.name.lower().endswith(VOLUMES)
+
+
+def volume_name(path: Path) -> str:
+    """Name a case after its file."""
+    check_volume_name(path)
+    return path.name[: path.name.lower().rindex(".nii")]
+
+
+def check_volume_name(path: Path) -> None:
+    """Refuse a name that no volume has."""
+    if not is_volume(path):
+        raise DataError(f"{path}: not the name of a volume. Allowed: {', '.join(VOLUMES)}; rename the file.")

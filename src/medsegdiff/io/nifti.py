@@ -21,11 +21,11 @@ from nibabel.nifti2 import Nifti2Header, Nifti2Image
 
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError
 from medsegdiff.io.atomic import atomic_path
+from medsegdiff.io.names import check_volume_name
+from medsegdiff.io.names import is_volume as is_volume
 from medsegdiff.io.nifti_header import geometry_from, header_for
 from medsegdiff.types import Geometry
 
-SUFFIXES = (".nii", ".nii.gz")
-"""Endings of volumes, in small letters."""
 FORMATS = {348: Nifti1Image, 540: Nifti2Image}
 """By the length of the header in bytes, which is the first number in the file."""
 LABEL_TOLERANCE = 1e-4
@@ -35,17 +35,6 @@ FINE_SLOPE = 0.5
 
 MOST_PACKED = 1032
 """Bytes that DEFLATE packs into one, at most."""
-
-
-def is_volume(path: Path) -> bool:
-    """Tell by its name whether a file is a volume."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
-def volume_name(path: Path) -> str:
-    """Name a case after its file."""
-    _check_name(path)
-    return path.name[: path.name.lower().rindex(".nii")]
 
 
 def read_volume(path: Path) -> tuple[Float[np.ndarray, "c i j k"], Geometry]:
@@ -200,7 +189,7 @@ def _smallest(labels: Shaped[np.ndarray, "i j k"], path: Path, *dtypes: type[np.
 
 
 def _write(path: Path, voxels: Shaped[np.ndarray, "i j k *c"], geometry: Geometry) -> None:
-    _check_name(path)
+    check_volume_name(path)
     if voxels.shape[:3] != geometry.shape:
         raise GeometryError(
             f"{path}: the voxels are {voxels.shape[:3]}, their geometry is {geometry.shape}. Restore the grid first."
@@ -220,8 +209,3 @@ def _packed(path: Path) -> Iterator[BufferedIOBase]:
             return
         with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as file:
             yield file
-
-
-def _check_name(path: Path) -> None:
-    if not is_volume(path):
-        raise DataError(f"{path}: not the name of a volume. Allowed: {', '.join(SUFFIXES)}; rename the file.")

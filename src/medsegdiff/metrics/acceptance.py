@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import binomtest
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.metrics.intervals import conformal_quantile, weights_of
+from medsegdiff.metrics.conformal import conformal_quantile, weights_of
 
 CONFIDENCE = 0.9
 """With which bounds hold, and promises are kept."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, UInt8
@@ -15,9 +14,9 @@ from scipy.spatial.distance import cdist
 from medsegdiff.io.atomic import release
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.instances import components
+from medsegdiff.metrics.units import to_mm, unit_of
 from medsegdiff.types import Geometry
 
-MM3_PER_ML = 1000
 ALL = {2: 8, 3: 26}
 """Neighbours of a pixel, by axes."""
 PAIRS = 1 << 22
@@ -54,21 +53,6 @@ class Measures:
     """Lowest voxel index by array axis."""
     last: tuple[int, ...] | None = None
     """Highest."""
-
-
-def unit_of(geometry: Geometry) -> tuple[float, str]:
-    """Tell how large a voxel is, and in which unit: mL in volumes, where axes may be oblique; else mm², or pixels.
-
-    Args:
-        geometry: Where the image lies; of a picture whose spacing is 1 that is not known, or makes no difference.
-
-    Returns:
-        The size of one voxel, and ``mL``, ``mm2`` or ``px``.
-    """
-    if len(geometry.shape) == 3:
-        return float(abs(np.linalg.det(_to_mm(geometry)))) / MM3_PER_ML, "mL"
-    known = any(side != 1 for side in geometry.spacing)
-    return (prod(geometry.spacing), "mm2") if known else (1.0, "px")
 
 
 def measures_of(label_map: UInt8[np.ndarray, "..."], labels: Labels, geometry: Geometry) -> dict[str, Measures]:
@@ -148,7 +132,7 @@ def _measures(mask: Bool[np.ndarray, "*s"] | None, box: Box | None, geometry: Ge
         size=voxels * scale,
         unit=unit,
         components=int(numbered(mask).max()),
-        diameter=_diameter(mask, _to_mm(geometry)),
+        diameter=_diameter(mask, to_mm(geometry)),
         length_unit=length_unit,
         incomplete=any(
             n > 1 and (side.start == 0 or side.stop == n) for side, n in zip(box, geometry.shape, strict=True)
@@ -158,11 +142,6 @@ def _measures(mask: Bool[np.ndarray, "*s"] | None, box: Box | None, geometry: Ge
         first=tuple(first),
         last=tuple(side.stop - 1 for side in box),
     )
-
-
-def _to_mm(geometry: Geometry) -> Float[np.ndarray, "n n"]:
-    """Take the matrix from a step in voxels to one in mm; of pictures whose spacing is not known, in pixels."""
-    return np.diag(geometry.spacing) if geometry.affine is None else geometry.affine[:3, :3]
 
 
 def _in_world(index: Sequence[float], geometry: Geometry) -> tuple[float, ...] | None:

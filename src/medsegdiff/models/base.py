@@ -72,6 +72,9 @@ class DiffusionModel(nn.Module, ABC):
     fewest_cells = 1
     """Pixels of an image on the coarsest grid, at least: two where they are normalised by image."""
 
+    broadcasts = False
+    """Whether the condition of a single image may stand beside several masks in `denoise`, without copies of it."""
+
     layouts: tuple[Layout, ...] = ()
     """Files of weights that others have trained, with which its training may begin (``model.weights``)."""
 

@@ -21,6 +21,7 @@ from medsegdiff.errors import CheckpointError, MedSegDiffError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.base import DiffusionModel, build_model
+from medsegdiff.models.exported import ExportedNetwork, graphs_in, is_exported
 from medsegdiff.registry import require, used
 
 FORMAT = 2
@@ -140,8 +141,9 @@ def _snapshots_in(folder: Path, config: ResolvedConfig) -> list[Path]:
 
 
 def hashes_of(folder: Path, config: ResolvedConfig, *, weights: Weights) -> tuple[str, ...]:
-    """Compute SHA-256 of the file of a run's weights, and of those of its snapshots."""
-    return tuple(map(sha256_of, (folder / FILES[weights], *_snapshots_in(folder, config))))
+    """Compute SHA-256 of the file of a run's weights, or of its graphs, and of those of its snapshots."""
+    own = graphs_in(folder) if is_exported(folder) else (folder / FILES[weights],)
+    return tuple(map(sha256_of, (*own, *_snapshots_in(folder, config))))
 
 
 def hash_of(model: torch.nn.Module) -> str:
@@ -165,13 +167,24 @@ def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) ->
 
 
 def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[DiffusionModel, ResolvedConfig]:
-    """Load a trained network."""
+    """Load a trained network, or the graphs of an exported one."""
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: there is no such folder. Give the folder that 'medsegdiff train --out' wrote."
         )
     config = load_config(folder)
+    if is_exported(folder):
+        return _opened(folder, config, weights=weights), config
     model = build_model(config)
     load_weights(folder / FILES[weights], model)
     return model.eval(), config
+
+
+def _opened(folder: Path, config: ResolvedConfig, *, weights: Weights) -> DiffusionModel:
+    """Open the graphs of an exported run."""
+    if weights != "best":
+        raise CheckpointError(f"{folder}: is an exported run, which has one set of weights. Leave --weights out.")
+    with torch.device("meta"):
+        stride = build_model(config).stride
+    return ExportedNetwork(folder, stride=stride).eval()

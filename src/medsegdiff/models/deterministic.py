@@ -33,6 +33,8 @@ class DeterministicModel(DiffusionModel):
     own that ``loss.supervision`` names.
     """
 
+    broadcasts = True
+
     @abstractmethod
     def segment(self, image: Float[Tensor, "b c h w"]) -> Heads:
         """Segment.

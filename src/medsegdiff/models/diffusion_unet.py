@@ -162,7 +162,8 @@ class DiffusionUNet(nn.Module):
             enhanced = apply_gate(gates[level], f_d) if level in gates else f_d
             return enhanced + additions[level] if level in additions else enhanced
 
-        x = x_t if condition.image is None else torch.cat([x_t, condition.image], dim=1)
+        image = condition.image
+        x = x_t if image is None else torch.cat([x_t, image.expand(x_t.shape[0], -1, -1, -1)], dim=1)
         *skips, e = self.encoder(x, time.embedding, modulate=anchor)  # E_t^x
         if self.ss_former is not None:
             e = self.ss_former(e, condition.semantics, time.filters)  # TransF

@@ -20,6 +20,8 @@ class MedSegDiffV2(DiffusionModel):
     Source: MedSegDiff-V2, figure 1.
     """
 
+    broadcasts = True
+
     def __init__(self, config: V2Config, *, image_channels: int, mask_channels: int) -> None:
         super().__init__(stride=config.patches[0] * 2 ** (len(config.condition_widths) - 1))
         self.see_image = config.see_image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
@@ -133,7 +134,7 @@ Weigh = Callable[[Tensor, Tensor], Tensor]
 """Queries and keys (b l d) → the weight of each key for each query (b l l), in full precision."""
 
 
-def affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
+def affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "#b l d"]) -> Float[Tensor, "b l l"]:
     r"""Compare every query with every key: :math:`A = q k^T / \sqrt{d L}`, without a softmax.
 
     The paper's :math:`M = (F(e)W^q)(F(c)W^k)^T` is the 4-D Fourier transform of this A: F acts on the grid and
@@ -175,7 +176,20 @@ def band_pass(
     return filtered.reshape(-1, h * w, h * w)
 
 
-def softmax_affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "b l d"]) -> Float[Tensor, "b l l"]:
+@dataclass(frozen=True)
+class Filtering:
+    """How a filter is laid over an affinity map: two functions that belong together."""
+
+    spread: Callable[[Tensor, int, int], Tensor]
+    """Lays a table of radii out over frequencies."""
+    band_pass: Callable[[Tensor, Tensor, int, int], Tensor]
+    """Filters a map with what ``spread`` gives."""
+
+
+BY_FFT = Filtering(spread, band_pass)
+
+
+def softmax_affinity(query: Float[Tensor, "b l d"], key: Float[Tensor, "#b l d"]) -> Float[Tensor, "b l l"]:
     r"""Compare as plain cross-attention does, in space: :math:`\mathrm{softmax}(q k^T / \sqrt d)`.
 
     It is none of the paper's; the SS-Former is compared with it.

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medsegdiff.nn.nbp_filter import NBPFilter, Weigh, affinity, band_pass, spread
+from medsegdiff.nn.nbp_filter import BY_FFT, NBPFilter, Weigh, affinity
 
-KeysValues = tuple[Float[Tensor, "b l d"], Float[Tensor, "b l d"]]
+KeysValues = tuple[Float[Tensor, "#b l d"], Float[Tensor, "#b l d"]]
 """What tokens give to those that ask."""
 
 
@@ -48,6 +48,8 @@ class SpectrumAttention(nn.Module):
     Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b).
     """
 
+    filtering = BY_FFT
+
     def __init__(self, dim: int, *, mlp_ratio: int = 4, weigh: Weigh = affinity) -> None:
         super().__init__()
         self.weigh = weigh
@@ -74,7 +76,7 @@ class SpectrumAttention(nn.Module):
         self,
         query: Float[Tensor, "b l d"],
         keys_values: KeysValues,
-        h_filter: Float[Tensor, "#b h w h half"] | None,
+        h_filter: Float[Tensor, "#b ..."] | None,
         *,
         grid: tuple[int, int],
     ) -> Float[Tensor, "b l d"]:
@@ -83,7 +85,7 @@ class SpectrumAttention(nn.Module):
         Args:
             query: Tokens that ask.
             keys_values: Of the tokens that give.
-            h_filter: H on the half spectrum; ``None`` lets everything pass.
+            h_filter: H over frequencies, laid out by ``filtering``; ``None`` lets everything pass.
             grid: Rows and columns of tokens.
 
         Returns:
@@ -92,16 +94,16 @@ class SpectrumAttention(nn.Module):
         keys, values = keys_values
         weights = self.weigh(self.to_q(self.norm_q(query)), keys)  # A (b l l), whose 4-D transform is M
         if h_filter is not None:
-            weights = band_pass(weights, h_filter, *grid)
+            weights = self.filtering.band_pass(weights, h_filter, *grid)
         return weights.to(values.dtype) @ values
 
     def forward(
         self,
         query: Float[Tensor, "b l d"],
         keys_values: KeysValues,
-        h_filter: Float[Tensor, "#b h w h half"] | None,
+        h_filter: Float[Tensor, "#b ..."] | None,
         *,
-        around: Float[Tensor, "b l d"],
+        around: Float[Tensor, "#b l d"],
         grid: tuple[int, int],
     ) -> Float[Tensor, "b l d"]:
         """Apply the module.
@@ -109,7 +111,7 @@ class SpectrumAttention(nn.Module):
         Args:
             query: Tokens that ask.
             keys_values: Of the tokens that give.
-            h_filter: H on the half spectrum; ``None`` lets everything pass.
+            h_filter: H over frequencies, laid out by ``filtering``; ``None`` lets everything pass.
             around: What the result is added to: the condition, which flows from module to module.
             grid: Rows and columns of tokens.
 
@@ -164,6 +166,9 @@ class SSFormer(nn.Module):
 
     Source: MedSegDiff-V2, Semantic Condition with SS-Former; figure 1 (b); table 4.
     """
+
+    filtering = BY_FFT
+    """How filters are laid over affinity maps; another way is set here and in all modules within."""
 
     def __init__(
         self,
@@ -232,7 +237,8 @@ class SSFormer(nn.Module):
         grid = (e.shape[-2], e.shape[-1])
         c_tokens, keys, values = semantics
         e_tokens = self._tokens(self.embed_e(e))
-        h_filters: list[Tensor | None] = [spread(table, *grid) for table in filters] or [None] * (2 * len(self.blocks))
+        laid_out = [self.filtering.spread(table, *grid) for table in filters]
+        h_filters: list[Tensor | None] = [*laid_out] or [None] * (2 * len(self.blocks))
         for index, block in enumerate(self.blocks):  # c^n → c^{n+1}
             known = (keys, values) if index == 0 else None
             c_tokens = block(c_tokens, e_tokens, h_filters[2 * index : 2 * index + 2], grid=grid, known=known)

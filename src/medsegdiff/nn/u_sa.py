@@ -78,7 +78,7 @@ def blur_matrix(kernel: Float[Tensor, "c taps"], size: int) -> Float[Tensor, "c 
     return matrix.scatter_add(2, sources.expand(channels, -1, -1), kernel[:, None].expand(-1, size, -1))
 
 
-def apply_gate(gate: Float[Tensor, "b 1 h w"], f_d: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
+def apply_gate(gate: Float[Tensor, "#b 1 h w"], f_d: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h w"]:
     """Enhance diffusion features where the gate is open (equation 5).
 
     Args:

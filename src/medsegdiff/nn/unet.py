@@ -170,7 +170,7 @@ class DetailHead(nn.Module):
         detail: Tensor = self.unfold_c(self.from_condition(F.silu(self.norm_c(f_c))))
         return detail
 
-    def forward(self, f_d: Float[Tensor, "b c h w"], detail: Float[Tensor, "b d gh gw"]) -> Float[Tensor, "b k gh gw"]:
+    def forward(self, f_d: Float[Tensor, "b c h w"], detail: Float[Tensor, "#b d gh gw"]) -> Float[Tensor, "b k gh gw"]:
         """Give one map per output channel, the last layer in full precision.
 
         Args:

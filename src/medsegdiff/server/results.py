@@ -20,7 +20,7 @@ from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import ImageRecord, Record
 from medsegdiff.io.image import read_geometry, write_mask
 from medsegdiff.io.names import class_folders
-from medsegdiff.metrics.measures import unit_of
+from medsegdiff.metrics.units import unit_of
 from medsegdiff.pictures.overlay import colour_of
 from medsegdiff.server.command import command_of
 from medsegdiff.server.images import channels_of

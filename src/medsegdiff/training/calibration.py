@@ -27,7 +27,8 @@ from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
 from medsegdiff.inference.members import sizes_of
 from medsegdiff.inference.request import Request
 from medsegdiff.metrics.calibration import near
-from medsegdiff.metrics.intervals import Stretch, fit_stretch
+from medsegdiff.metrics.conformal import fit_stretch
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.seeding import derive_seed
 

@@ -16,9 +16,10 @@ from medsegdiff.evaluation.case import structures_of
 from medsegdiff.evaluation.pairing import Pairing, common_grid
 from medsegdiff.inference.cleaning import clean
 from medsegdiff.labels import Labels
-from medsegdiff.metrics.measures import MM3_PER_ML, numbered, unit_of
+from medsegdiff.metrics.measures import numbered
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.metrics.paired import holm, signed_rank
+from medsegdiff.metrics.units import MM3_PER_ML, unit_of
 from medsegdiff.types import Geometry
 
 LEVEL = 0.05

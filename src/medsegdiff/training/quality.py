@@ -22,7 +22,8 @@ from medsegdiff.inference.quality import QualityModel, StructureQuality
 from medsegdiff.inference.runs import common_split
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.acceptance import CONFIDENCE, least_patients
-from medsegdiff.metrics.intervals import Stretch, fit_stretch
+from medsegdiff.metrics.conformal import fit_stretch
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import fit_likeness
 from medsegdiff.training.cleaning import Gain, learn_cleaning
 from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, training_looks, warn_of_training

@@ -16,8 +16,7 @@ from medsegdiff.data.dataset import CaseFiles, expected
 from medsegdiff.data.split import SPLIT_WORDS
 from medsegdiff.errors import DataError
 from medsegdiff.io.listing import is_hidden
-from medsegdiff.io.names import folder_name
-from medsegdiff.io.nifti import SUFFIXES, volume_name
+from medsegdiff.io.names import VOLUMES, folder_name, volume_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Task
 
@@ -80,7 +79,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
                 continue
             yield (
                 folder,
-                [folder / name for name, is_folder in shown if not is_folder and name.lower().endswith(SUFFIXES)],
+                [folder / name for name, is_folder in shown if not is_folder and name.lower().endswith(VOLUMES)],
             )
             if ("images", True) not in shown:
                 deeper += [folder / name for name, is_folder in shown if is_folder]

@@ -1,0 +1,1 @@
+"""A run as graphs that other programs compute: ONNX, or torch.export."""
