@@ -170,7 +170,7 @@ def test_what_is_written_is_what_was_asked_for(
         written[name] = {path.name for path in (tmp_path / name).iterdir() if path.is_dir()}
     assert written["few"] == {"cases", "masks", "probability"}
     assert written["usual"] == {"cases", "masks", "labels", "probability", "uncertainty", "anchor", "overlay"}
-    assert written["all"] == written["usual"] | {"members"}
+    assert written["all"] == written["usual"] | {"members", "geojson"}
     capsys.readouterr()
     assert call(*asked, "-o", tmp_path / "old", "--save-members") == 0
     assert "--save-members is '--write all' now" in capsys.readouterr().err

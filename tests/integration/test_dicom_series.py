@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 import SimpleITK
 from pydicom import dcmread
+from pydicom.sr.codedict import codes
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.layouts.dicom_masks import convert_masks, folder_names
 from medsegdiff.data.open import open_source
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.writer import USUAL
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_seg import read_segmentation
 from medsegdiff.io.listing import list_images
 from medsegdiff.io.names import image_name
+from medsegdiff.io.rtstruct import read_rtstruct
+from medsegdiff.server.results import Results
 from tests.dicom_makers import OBLIQUE, make_slices, write_slices
 from tests.integration.test_volumes import identity
 from tests.program import call
@@ -52,8 +56,8 @@ def test_masks_lie_on_the_slices(series: tuple[Path, np.ndarray], tmp_path: Path
 
 def test_probabilities_are_fractional_segments(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     result = identity()(series[0], members=2, steps=1)
-    result.save(tmp_path / "out")
-    stored = highdicom.seg.segread(tmp_path / "out" / "dicom-seg" / "patient7_probability.dcm")
+    result.save(tmp_path / "out", parts=("dicom-fractional",))
+    stored = highdicom.seg.segread(tmp_path / "out" / "dicom-fractional" / "patient7.dcm")
     assert stored.SegmentationType == "FRACTIONAL"
     sources = [dcmread(path).SOPInstanceUID for path in series[0].iterdir()]
     assert {uid for _, _, uid in stored.get_source_image_uids()} == set(sources)
@@ -116,3 +120,62 @@ def test_structures_are_trained_on_beside_their_series(series: tuple[Path, np.nd
 
 def test_names_of_structures_become_names_of_folders() -> None:
     assert folder_names(["GTV 1/2", "Left lung", "..", "Ä-b_c.1"]) == ["GTV-1-2", "Left-lung", "structure", "Ä-b_c.1"]
+
+
+def test_all_that_dicom_has_is_written_on_request(
+    series: tuple[Path, np.ndarray], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the page gives it away."""
+    out, parts = tmp_path / "out", (*USUAL, "rtstruct", "dicom-sr", "dicom-pm")
+    segment_files(identity(), find_inputs([series[0]]), out, parts=parts, members=2, steps=1)
+    assert "no code for lesion" in caplog.text
+    _, geometry = read_series(series[0])
+    assert np.array_equal(read_rtstruct(out / "rtstruct" / "patient7.dcm", geometry)[1][0], series[1].T)
+    (group,) = highdicom.sr.srread(out / "dicom-sr" / "patient7.dcm").content.get_volumetric_roi_measurement_groups()
+    volume = group.get_measurements(name=codes.SCT.Volume)[0].value
+    assert volume == pytest.approx(series[1].sum() * 0.5 * 0.75 * 2.5 / 1000, abs=1e-4)
+    segmented = dcmread(out / "dicom-seg" / "patient7.dcm")
+    assert group.referenced_segment.referenced_sop_instance_uid == segmented.SOPInstanceUID
+    maps = sorted(path.name for path in (out / "dicom-pm").iterdir())
+    assert maps == ["patient7_probability.dcm", "patient7_uncertainty.dcm"]
+    told = {of.what: of.href for of in Results(out).case("patient7").downloads}
+    given = {"DICOM-SEG · DICOM": "dicom-seg", "RTSTRUCT · DICOM": "rtstruct", "Report (SR) · DICOM": "dicom-sr"}
+    assert {what: told[what] for what in given} == {what: f"files/{of}/patient7.dcm" for what, of in given.items()}
+    files = {path.relative_to(out).as_posix() for path in Results(out).archived("patient7")}
+    assert {"dicom-pm/patient7_uncertainty.dcm", "dicom-pm/patient7_probability.dcm"} <= files
+
+
+def test_structures_have_the_codes_that_were_given(
+    series: tuple[Path, np.ndarray], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, (asked, given) in enumerate(
+        [({}, None), ({"codes": "{lesion: SCT:108369006}"}, None), ({}, {"lesion": "SCT:108369006"})]
+    ):
+        out = tmp_path / f"out{number}"
+        segment_files(identity(**asked), find_inputs([series[0]]), out, codes=given, members=1, steps=1)
+        (segment,) = dcmread(out / "dicom-seg" / "patient7.dcm").SegmentSequence
+        kind = segment.SegmentedPropertyTypeCodeSequence[0]
+        assert kind.CodeMeaning == ("Tumor" if number else "Tissue")
+        assert ("no code" in caplog.text) == (number == 0)
+        caplog.clear()
+
+
+def test_codes_are_read_from_a_file_and_wrong_ones_are_refused(
+    tmp_path: Path, trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes_file = tmp_path / "codes.yaml"
+    for text, words in (
+        ("liver: SCT:10200004", "the model has no structure 'liver'"),
+        ("foreground: liver", "allowed is SCHEME:VALUE"),
+        ("[1, 2]", "expected are lines such as"),
+        ("a: [", "can't be read"),
+    ):
+        codes_file.write_text(text)
+        image = trained[1] / "images" / "case00.png"
+        asked = ("segment", image, "--model", trained[0], "--out", tmp_path / "out", "--dicom-codes", codes_file)
+        assert call(*asked) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    codes_file.write_text("foreground: SCT:10200004")
+    asked = (*asked, "--members", "1", "--steps", "1", "--write", "masks,geojson")
+    assert call(*asked) == 0
+    assert (tmp_path / "out" / "geojson" / "case00.geojson").is_file()

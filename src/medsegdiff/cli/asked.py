@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from medsegdiff.errors import ConfigError
+from medsegdiff.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from medsegdiff.config.cleaning import Cleaning
@@ -53,6 +53,29 @@ def members_of(text: str | None) -> int | Literal["auto"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--members is {text}; allowed are numbers from 1, and auto.")
     return int(text)
+
+
+def codes_in(file: Path, structures: Sequence[str]) -> dict[str, str]:
+    """Read ``--dicom-codes``: YAML, a code for each structure that has one."""
+    import yaml
+
+    from medsegdiff.io.dicom_codes import read_code
+
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"--dicom-codes {file}: can't be read ({error}).") from error
+    if not isinstance(told, dict):
+        raise ConfigError(f"--dicom-codes {file}: expected are lines such as 'liver: SCT:10200004'.")
+    codes = {str(name): str(code) for name, code in told.items()}
+    if unknown := [name for name in codes if name not in structures]:
+        raise ConfigError(
+            f"--dicom-codes {file}: the model has no structure '{unknown[0]}'; it has {', '.join(structures)}."
+            f"{nearest(unknown[0], structures)}"
+        )
+    for name, code in codes.items():
+        read_code(code, name)
+    return codes
 
 
 def share_of(text: str | None) -> float | None:

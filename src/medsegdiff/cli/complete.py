@@ -7,7 +7,10 @@ from typing import Any, Literal, get_args
 SAMPLERS = ("ddim", "ddpm", "dpmpp-1", "dpmpp-2m", "dpmpp-sde-2m")
 FUSIONS = ("dice", "majority", "mean", "staple")
 LAYOUTS = ("folder", "manifest", "msd", "nnunet")
-PARTS = ("anchor", "dicom-seg", "labels", "masks", "members", "overlay", "probability", "uncertainty")
+PARTS = (
+    "anchor", "dicom-fractional", "dicom-pm", "dicom-seg", "dicom-sr", "geojson", "labels", "masks", "members",
+    "overlay", "probability", "rtstruct", "uncertainty",
+)  # fmt: skip
 CONVERSIONS = ("folder", "msd", "nnunet", "slices")
 """The registries that know these import torch; a test compares."""
 

@@ -43,6 +43,15 @@ Models = Annotated[
     typer.Option("--model", "-m", help="Folder of a run; several, with commas between, segment together."),
 ]
 Device = Annotated[str | None, _some(DEVICES, "--device", "-d", autocompletion=complete.devices)]
+DicomCodes = Annotated[
+    Path | None,
+    _some(
+        "YAML file of what DICOM calls structures: 'liver: SCT:10200004'. Those without are tissue.",
+        "--dicom-codes",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 Precisions = Literal["auto", "fp32", "bf16", "fp16"]
 """Those of the configuration, which takes long to import."""
 Precision = Annotated[Precisions, typer.Option(help="auto, fp32, bf16 or fp16.")]

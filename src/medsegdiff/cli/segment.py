@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medsegdiff.cli import command, complete, options
-from medsegdiff.cli.asked import cleaning_of, listed_in, members_of, parts_of, runs_of, share_of
+from medsegdiff.cli.asked import cleaning_of, codes_in, listed_in, members_of, parts_of, runs_of, share_of
 from medsegdiff.cli.console import info, result, track, warn
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference import RECORD
@@ -93,12 +93,13 @@ def segment(
     write: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is written, with commas between: masks, labels, probability, uncertainty, anchor, members, "
-            "overlay, dicom-seg, or all; default: all but members.",
+            help="What is written, with commas between: masks, labels, probability, uncertainty, anchor, overlay, "
+            "dicom-seg (by default), members, rtstruct, dicom-sr, dicom-pm, dicom-fractional, geojson, or all.",
             show_default=False,
             autocompletion=complete.parts,
         ),
     ] = None,
+    dicom_codes: options.DicomCodes = None,
     review_below: Annotated[
         float | None,
         typer.Option(
@@ -196,6 +197,7 @@ def segment(
         seed=seed,
         batch_size=batch_size,
         cleaning=cleaning,
+        codes=None if dicom_codes is None else codes_in(dicom_codes, structures),
     )
     tally, told = finished.tally, runs[0]
     info(f"Segmented {finished.made} of {len(files)} images in {finished.seconds:.1f} s.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,8 @@ ImageFolders = Literal["auto", "groups", "kinds"]
 
 Augmentation = Literal["light", "strong", "nnunet"]
 """Sets of random changes."""
+CODE = r"^[A-Z0-9_]{1,16}:[A-Za-z0-9.\-]{1,16}(:[^\\]{1,64})?$"
+"""How codes are written; `medsegdiff.io.dicom_codes` reads them."""
 
 
 class DataConfig(Component):
@@ -41,6 +44,9 @@ class DataConfig(Component):
     image_folders: ImageFolders = "auto"
     """What sub-folders of images are: ``groups`` (patients), which stay together in one part of the split, or
     ``kinds``, which do not; ``auto`` goes by their names: those with numbers are groups."""
+    codes: Mapping[str, Annotated[str, Field(pattern=CODE)]] | None = None
+    """What DICOM calls structures, by their names: ``{liver: SCT:10200004}``, SNOMED's code of the liver; a meaning may
+    follow, ``SCT:10200004:Liver``. Those that have none are called tissue."""
     mask_threshold: int | None = Field(default=None, ge=1, le=255)
     """Grey level from which on a pixel of a mask is foreground: 128 is from half on, 1 is above black; ``null``: masks
     hold 0/1, 0/255 or class indices."""

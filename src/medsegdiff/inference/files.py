@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -49,6 +49,7 @@ def segment_files(
     track: Track = no_progress,
     noted: Callable[[str], None] = log.info,
     heard: Callable[[Segmentation], None] | None = None,
+    codes: Mapping[str, str] | None = None,
     **options: Unpack[SamplingOptions],
 ) -> Finished:
     """Segment files and write the results; files that can't be read are listed and passed over.
@@ -68,6 +69,7 @@ def segment_files(
         track: Shows progress.
         noted: Told in sentences what a user should know.
         heard: Given each result once it is written, as long as it is in memory.
+        codes: What DICOM calls structures; ``None``: as the configuration of the run says.
         **options: See `Segmenter.stream`.
 
     Returns:
@@ -89,7 +91,7 @@ def segment_files(
         noted(f"Cleaned, {structure}: {how}; in masks, anchor and members, not in the probability.{why}")
     parts = {*parts, "members"} if save_members else parts
     model, own = _quality(segmenter, request), team.own(files)
-    settings = settings_of(segmenter, request, parts=parts, quality=model)
+    settings = settings_of(segmenter, request, parts=parts, quality=model, codes=codes)
     looks = joins and team.leads
     left = _left(out, own, files, settings, retry_failed=retry_failed) if looks else Remaining(list(own))
     if looks:
@@ -97,7 +99,7 @@ def segment_files(
     told = {"settings": settings, "review": review, "asked": len(files) + left.others, "version": VERSION}
     record = _record(segmenter, request, model).model_copy(update=told)
     with Saving(
-        folder, record, left, parts=parts, split_file=split_file, model=model, joins=joins, heard=heard
+        folder, record, left, parts=parts, split_file=split_file, model=model, joins=joins, heard=heard, codes=codes
     ) as saving:
 
         def work(some: Iterable[CaseFiles], steps: Iterable[object]) -> None:
@@ -131,7 +133,12 @@ def _left(
 
 
 def settings_of(
-    segmenter: Segmenter, request: Request, *, parts: Collection[str], quality: QualityModel | None
+    segmenter: Segmenter,
+    request: Request,
+    *,
+    parts: Collection[str],
+    quality: QualityModel | None,
+    codes: Mapping[str, str] | None = None,
 ) -> Settings:
     """Tell what results follow from beside the images: batches, device and number of processes change but rounding."""
     sampling, *others = [
@@ -146,6 +153,7 @@ def settings_of(
         "precision": segmenter.precision,
         "write": sorted(parts),
         **({"by_run": others} if len(others) > 1 else {}),
+        **({"codes": dict(codes)} if codes else {}),
     }
     weights = [sha for run in segmenter.runs for sha in run.sha256 or (hash_of(run.model),)]
     learned = [run.calibration.model_dump(mode="json") for run in segmenter.runs]

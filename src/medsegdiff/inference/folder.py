@@ -22,7 +22,9 @@ from medsegdiff.registry import require
 
 RATES, MEASURES, SPLIT = "staple.csv", "measures.csv", "split.csv"
 WORKLIST, PAGE = "quality.csv", "quality.html"
-PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "members", "dicom-seg")
+ON_REQUEST = ("members", "dicom-fractional", "dicom-pm", "dicom-sr", "rtstruct", "geojson")
+"""What is written of a result if it is asked for."""
+PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "dicom-seg", *ON_REQUEST)
 """What may be written of a result: folders of the folder."""
 ASIDE = ".earlier-"
 """How a folder begins that earlier results are moved to until there are new ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,12 @@ from threading import RLock
 from medsegdiff.config.spec import DataSpec
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.intensity import check_channels
-from medsegdiff.errors import MedSegDiffError, memory_worded
+from medsegdiff.errors import MedSegDiffError, memory_worded, some
 from medsegdiff.inference.ahead import ahead
 from medsegdiff.inference.attempt import Attempt
 from medsegdiff.inference.case_record import CaseRecord, Failure, InputFile, made_here
 from medsegdiff.inference.collect import collect
+from medsegdiff.inference.dicom_writer import DICOM_PARTS, is_dicom_volume
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.quality import QualityModel
@@ -28,7 +29,7 @@ from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.tally import Tally
 from medsegdiff.inference.team import Team
 from medsegdiff.inference.telling import told_of
-from medsegdiff.inference.writer import write_result
+from medsegdiff.inference.writer import findings_of, write_result
 from medsegdiff.io.names import case_name
 from medsegdiff.types import Case
 
@@ -92,11 +93,13 @@ class Saving:
         model: QualityModel | None = None,
         joins: bool = False,
         heard: Callable[[Segmentation], None] | None = None,
+        codes: Mapping[str, str] | None = None,
     ) -> None:
         """Know what is left to do, and whether that ``joins`` results that are there or that others make."""
         self.folder, self.record, self.left, self.parts, self.split_file = folder, record, left, parts, split_file
         self.model, self.joins, self.heard, self.tally, self.made = model, joins, heard, Tally(), 0
         self.attempt = Attempt(folder.root)
+        self.codes, self._warned = codes, False
         self._begun, self._kept = False, list[CaseRecord]()
         self._inputs: dict[str, tuple[InputFile, ...]] = {}
         self._one = RLock()
@@ -170,12 +173,37 @@ class Saving:
 
     def _made(self, result: Segmentation, seconds: float) -> CaseRecord:
         """Write what there is of a result, and put together what is told of it."""
-        name = case_name(result.name, where="A result")
+        name, codes = case_name(result.name, where="A result"), self.codes or result.codes
         case, folder = Case(name, result.image, None, result.geometry), self.attempt.begin()
-        write_result(folder, result, case, result.labels, parts=self.parts, tables=self.attempt.shared)
-        told = told_of(result, self.model)
+        measures = result.measures()
+        told = told_of(result, self.model, measures)
+        image: ImageRecord = told["image"]
+        findings = findings_of(measures, image.sizes, image.quality)
+        self._warn_of_codes(case, result.labels.structures, codes)
+        write_result(
+            folder,
+            result,
+            case,
+            result.labels,
+            parts=self.parts,
+            tables=self.attempt.shared,
+            findings=findings,
+            codes=codes,
+        )
         return self._record_of(name, self._inputs[name]).model_copy(
             update={"outputs": self.attempt.outputs(), "seconds": seconds, **told}
+        )
+
+    def _warn_of_codes(self, case: Case, structures: Sequence[str], codes: Mapping[str, str]) -> None:
+        """Say once which structures DICOM will call tissue."""
+        without = [name for name in structures if name not in codes]
+        if self._warned or not without or not is_dicom_volume(case) or not {*DICOM_PARTS} & {*self.parts}:
+            return
+        self._warned = True
+        log.warning(
+            "DICOM has no code for %s, and gets 'tissue'. Name codes with --dicom-codes, or data.codes: "
+            "{liver: SCT:10200004}, say.",
+            some(without),
         )
 
     def _record_of(self, name: str, inputs: tuple[InputFile, ...]) -> CaseRecord:

@@ -14,7 +14,8 @@ from medsegdiff.inference.members import agreement_of, sizes_of
 from medsegdiff.inference.parts import Part
 from medsegdiff.inference.review import Quality
 from medsegdiff.inference.sizes import Size, stated_sizes
-from medsegdiff.inference.writer import USUAL, write_result
+from medsegdiff.inference.writer import USUAL, findings_of, write_result
+from medsegdiff.io.dicom_report import Finding
 from medsegdiff.io.names import case_name
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.intervals import Stretch
@@ -37,6 +38,8 @@ class Segmentation(Part):
     size can be told, without members."""
     judging: Callable[[Segmentation], Mapping[str, Quality]] | None = None
     """What calibration has taught, at work; ``None`` where it was not of such masks."""
+    codes: Mapping[str, str] = field(default_factory=dict)
+    """What DICOM calls the structures: see `medsegdiff.io.dicom_codes`."""
 
     @classmethod
     def of(
@@ -47,6 +50,7 @@ class Segmentation(Part):
         labels: Labels,
         stretch: Mapping[str, Stretch] | None = None,
         judging: Callable[[Segmentation], Mapping[str, Quality]] | None = None,
+        codes: Mapping[str, str] | None = None,
     ) -> Segmentation:
         """Join what a model says of an image with where the image lies.
 
@@ -56,6 +60,7 @@ class Segmentation(Part):
             labels: What the channels are.
             stretch: What calibrates the intervals of sizes.
             judging: Says how good its masks may be expected to be.
+            codes: What DICOM calls the structures.
 
         Returns:
             The result.
@@ -67,6 +72,7 @@ class Segmentation(Part):
             labels=labels,
             stretch=stretch,
             judging=judging,
+            codes=codes or {},
             **vars(part),
         )
 
@@ -78,8 +84,10 @@ class Segmentation(Part):
         ``uncertainty/`` (entropy) 0 … 1 (as 16-bit grey in PNG), ``anchor/`` the Condition Model's own mask, if the
         network has one, of pictures its probability too, ``overlay/`` the contours on the image, of a volume on some
         of its slices.
-        For a DICOM series ``dicom-seg/`` holds the masks as DICOM-SEG that refers to its slices, and the
-        probabilities (``NAME_probability.dcm``, one per structure).
+        For a DICOM series ``dicom-seg/`` holds the masks as DICOM-SEG that refers to its slices. On request there are
+        ``rtstruct/`` (contours), ``dicom-sr/`` (a report with volumes and predicted quality), ``dicom-pm/``
+        (uncertainty and probabilities as parametric maps) and ``dicom-fractional/`` (probabilities as segments);
+        of a picture ``geojson/`` (outlines).
 
         Args:
             out: Folder; made if it is missing.
@@ -95,8 +103,14 @@ class Segmentation(Part):
         """
         name = case_name(self.name, where="A result")
         case = Case(name, self.image, None, self.geometry)
-        write_result(Path(out), self, case, self.labels, parts={*parts, *(("members",) if members else ())})
+        wanted = {*parts, *(("members",) if members else ())}
+        told = self.findings() if "dicom-sr" in wanted else None
+        write_result(Path(out), self, case, self.labels, parts=wanted, findings=told, codes=self.codes)
         return Path(out)
+
+    def findings(self) -> dict[str, Finding]:
+        """Put together what DICOM tells of each structure: its volume, and what is predicted of its mask."""
+        return findings_of(self.measures(), self.sizes(), self.quality)
 
     @cached_property
     def quality(self) -> Mapping[str, Quality]:

@@ -275,7 +275,7 @@ class Segmenter:
         drawing = self.drawing(request, runs, entropy_alone=entropy_alone)
         cases = (read_case(image, number) for number, image in enumerate(images))
         drawn = parts_of(cases, drawing, refused=refused, noted=noted)
-        labels = self.config.spec.labels
+        labels, codes = self.config.spec.labels, self.config.data.codes or {}
         stretch = stretch_for(request, runs, known, noted=noted)
         volumes = known.volumes if known is not None else bool(self.config.spec.plane)
 
@@ -284,6 +284,6 @@ class Segmenter:
         def joined(case: Case, part: Part) -> Segmentation:
             """Join a result; sizes of volumes err otherwise than those of pictures, of which one kind calibrated."""
             own = stretch if stretch is None or (case.image.ndim == 4) == volumes else {}
-            return Segmentation.of(case, part, labels=labels, stretch=own, judging=judging)
+            return Segmentation.of(case, part, labels=labels, stretch=own, judging=judging, codes=codes)
 
         return itertools.starmap(joined, drawn)

@@ -18,9 +18,12 @@ from medsegdiff.metrics.measures import Measures
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
 
 
-def told_of(result: Segmentation, model: QualityModel | None) -> dict[str, Any]:
+def told_of(
+    result: Segmentation, model: QualityModel | None, measures: Mapping[str, Measures] | None = None
+) -> dict[str, Any]:
     """Look at a result, and judge it by what calibration has taught: fields of `CaseRecord`."""
-    measures = result.measures()
+    if measures is None:
+        measures = result.measures()
     incomplete = tuple(name for name, of in measures.items() if of.incomplete)
     image = _recorded(result, judge(result, model, incomplete=incomplete), measures)
     return {

@@ -11,21 +11,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.errors import ConfigError, nearest
-from medsegdiff.inference.folder import PARTS
+from medsegdiff.inference.dicom_writer import write_dicom
+from medsegdiff.inference.folder import ON_REQUEST, PARTS
 from medsegdiff.inference.parts import Part
+from medsegdiff.inference.review import Quality
 from medsegdiff.inference.sizes import Size
 from medsegdiff.io.atomic import release, write_text
-from medsegdiff.io.dicom import DicomHeader
-from medsegdiff.io.dicom_seg import write_segmentation
+from medsegdiff.io.dicom_report import Finding
+from medsegdiff.io.geojson import write_geojson
 from medsegdiff.io.image import write_labels, write_map, write_mask
-from medsegdiff.io.names import class_folders, file_name
+from medsegdiff.io.names import class_folders
 from medsegdiff.io.raster import write_picture
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.measures import Measures
 from medsegdiff.pictures.overlay import colour_of, overlay, sheet
 from medsegdiff.types import Case
 
-USUAL = tuple(part for part in PARTS if part != "members")
+USUAL = tuple(part for part in PARTS if part not in ON_REQUEST)
 """What is written unless it is said otherwise."""
 
 
@@ -37,9 +39,20 @@ def check_parts(parts: Iterable[str]) -> None:
 
 
 def write_result(
-    out: Path, found: Part, case: Case, labels: Labels, *, parts: Collection[str] = USUAL, tables: Path | None = None
+    out: Path,
+    found: Part,
+    case: Case,
+    labels: Labels,
+    *,
+    parts: Collection[str] = USUAL,
+    tables: Path | None = None,
+    findings: Mapping[str, Finding] | None = None,
+    codes: Mapping[str, str] | None = None,
 ) -> None:
-    """Write what was found in an image, part by part; what all images share goes into the folder ``tables``, if any."""
+    """Write what was found in an image, part by part; what all images share goes into the folder ``tables``, if any.
+
+    ``findings``: what DICOM tells of each structure; ``codes``: what it calls them.
+    """
     check_parts(parts)
     if (out / "images").exists():
         raise ConfigError(f"{out} holds images, so its masks may be your references. Save into another folder.")
@@ -57,10 +70,30 @@ def write_result(
         _write_maps(out / "anchor" / "probability", found.anchor_probability, case, labels)
     if "uncertainty" in parts:
         write_map(out / "uncertainty", case.name, found.uncertainty.entropy, case.geometry)
-    if "dicom-seg" in parts and isinstance(case.geometry.header, DicomHeader):
-        _write_dicom(out / "dicom-seg", found, case, labels)
+    write_dicom(out, found, case, labels, parts=parts, findings=findings or {}, codes=codes or {})
+    if "geojson" in parts and case.geometry.affine is None:
+        _write_outlines(out / "geojson", found, case, labels)
     if "overlay" in parts:
         write_picture(out / "overlay" / f"{case.name}.png", _overlay(found, case, labels))
+
+
+def findings_of(
+    measures: Mapping[str, Measures], sizes: Mapping[str, Size], quality: Mapping[str, Quality]
+) -> dict[str, Finding]:
+    """Put together what DICOM tells of each structure of a volume."""
+    found = {}
+    for name, of in measures.items():
+        size, said = sizes.get(name), quality.get(name)
+        found[name] = Finding(
+            volume=of.size,
+            low=size.low if size else None,
+            high=size.high if size else None,
+            predicted_dice=said.predicted_dice if said else None,
+            dice_at_least=said.dice_at_least if said else None,
+            review=said.review if said else None,
+            reasons=said.reasons if said else (),
+        )
+    return found
 
 
 def rates_of(name: str, found: Part, labels: Labels) -> list[dict[str, str]]:
@@ -145,15 +178,11 @@ def _write_maps(folder: Path, values: np.ndarray, case: Case, labels: Labels) ->
         release(values)
 
 
-def _write_dicom(folder: Path, found: Part, case: Case, labels: Labels) -> None:
-    names, geometry = labels.structures, case.geometry
-    write_segmentation(folder / f"{case.name}.dcm", labels.masks(found.mask), geometry=geometry, labels=names)
-    probability = found.probability[labels.foreground]  # the background is no segment
-    for name, values in zip(names, probability, strict=True):  # one by one: they are large
-        ending = "" if len(names) == 1 else f"_{file_name(name)}"
-        path = folder / f"{case.name}_probability{ending}.dcm"
-        write_segmentation(path, values[None], geometry=geometry, labels=(name,), kind="FRACTIONAL")
-        release(found.probability)
+def _write_outlines(folder: Path, found: Part, case: Case, labels: Labels) -> None:
+    names = labels.structures
+    masks = (labels.mask(found.mask, index) for index in range(len(names)))
+    colours = [colour_of(index) for index in range(len(names))]
+    write_geojson(folder / f"{case.name}.geojson", masks, labels=names, colours=colours)
 
 
 def _overlay(found: Part, case: Case, labels: Labels) -> UInt8[np.ndarray, "h w 3"]:

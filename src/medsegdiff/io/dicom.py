@@ -45,7 +45,9 @@ class DicomHeader:
     """What a volume remembers of its series, for masks that refer to it."""
 
     slices: tuple[Dataset, ...]
-    """The datasets in slice order, without pixels."""
+    """The datasets in slice order, without pixels; one of a series that is a single file."""
+    frames: tuple[int, ...] = ()
+    """Of such a file, the number of each slice's frame, from 1; empty where each slice has a file of its own."""
 
     @property
     def frame_of_reference(self) -> str:
@@ -61,6 +63,14 @@ class DicomHeader:
     def series(self) -> str:
         """Name of the series, unique in the world."""
         return str(self.slices[0].get("SeriesInstanceUID", "none"))
+
+    def reference(self, k: int) -> Dataset:
+        """Refer to a slice."""
+        of, item = self.slices[0 if self.frames else k], dicom_library("pydicom").Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = of.SOPClassUID, of.SOPInstanceUID
+        if self.frames:
+            item.ReferencedFrameNumber = self.frames[k]
+        return item
 
     def check_frame_of_reference(self, found: str, name: str) -> None:
         """Refuse masks that were drawn in another coordinate system."""

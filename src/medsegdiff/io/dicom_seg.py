@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from copy import copy
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from medsegdiff.errors import DataError, ShapeError, some
+from medsegdiff.errors import DataError, ShapeError
 from medsegdiff.io.atomic import atomic_path
 from medsegdiff.io.dicom import DicomHeader, dicom_grid
+from medsegdiff.io.dicom_codes import coding_of
+from medsegdiff.io.dicom_derived import algorithm, check_labels, encoding, identity, places, sources
 from medsegdiff.io.dicom_file import (
     Dataset,
     damage_named,
@@ -28,17 +27,8 @@ from medsegdiff.types import Geometry
 
 SegmentationKind = Literal["BINARY", "FRACTIONAL"]
 """Masks of 0 and 1; probabilities 0 … 1, kept in steps of 1/255."""
-SERIES_NUMBER = 900
-"""Where viewers list our series: behind the scanner's own."""
-LONGEST_LABEL = 64
-"""Letters that DICOM allows in the name of a segment."""
-UNICODE = "ISO_IR 192"
-"""DICOM's name of UTF-8: labels may have any letters."""
-EXPECTED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-    "StudyTime", "ReferringPhysicianName",
-)  # fmt: skip
-"""What every image should say, if only by an empty value, and what anonymisers remove."""
+LONGEST_NOTE = 1024
+"""Letters that DICOM allows in what is told of a segment."""
 
 
 def write_segmentation(
@@ -48,17 +38,25 @@ def write_segmentation(
     geometry: Geometry,
     labels: Sequence[str],
     kind: SegmentationKind = "BINARY",
-) -> None:
-    """Write the segments of a volume as one DICOM-SEG file that refers to the slices it was made from.
+    codes: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Write the segments of a volume as one DICOM-SEG file that refers to the slices it was made from, and give it.
 
-    Each segment is coded as tissue, for its name alone says what it is, and names this package as its algorithm.
-    Slices without a segment are left out, as is usual.
+    Each segment is coded as ``codes`` say, by label, else as tissue, for then its name alone says what it is; it names
+    this package as its algorithm, and says what ``notes`` tell of it. Slices without a segment are left out, as is
+    usual.
     """
     _, header = dicom_grid(geometry)
     _check_segments(segments, geometry, labels)
-    segmentation = _encode(_allowed_values(segments, kind), geometry, header, labels, kind)
+    described = [
+        _description(number, label, codes or {}, (notes or {}).get(label, ""))
+        for number, label in enumerate(labels, start=1)
+    ]
+    segmentation = _encode(_allowed_values(segments, kind), geometry, header, described, kind)
     with atomic_path(path) as part:
         segmentation.save_as(part)
+    return segmentation
 
 
 def read_segmentation(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
@@ -88,11 +86,7 @@ def _check_segments(segments: np.ndarray, geometry: Geometry, labels: Sequence[s
             f"The segments have the shape {segments.shape}; with {len(labels)} labels on this series it must be "
             f"{(len(labels) or 's', *geometry.shape)}. Give a mask and a label for each segment, on the native grid."
         )
-    wrong = [repr(label) for label in labels if not 0 < len(label.strip()) <= LONGEST_LABEL or "\\" in label]
-    if wrong:
-        raise DataError(
-            f"The labels {some(wrong)} can't be written; allowed are 1 … {LONGEST_LABEL} letters without backslash."
-        )
+    check_labels(labels)
 
 
 def _allowed_values(segments: Shaped[np.ndarray, "s i j k"], kind: SegmentationKind) -> Shaped[np.ndarray, "s i j k"]:
@@ -114,71 +108,37 @@ def _encode(
     values: Shaped[np.ndarray, "s i j k"],
     geometry: Geometry,
     header: DicomHeader,
-    labels: Sequence[str],
+    described: Sequence[object],
     kind: SegmentationKind,
 ) -> Dataset:
     segmentation = dicom_library("highdicom.seg").Segmentation
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*intended person name")  # anonymised patients have one word
-        try:
-            return segmentation(
-                source_images=[_source(dataset, header.slices[0], geometry) for dataset in header.slices],
-                pixel_array=np.ascontiguousarray(values.transpose(3, 2, 1, 0)),  # (k, j, i, s): rows and columns
-                segmentation_type=kind,
-                segment_descriptions=[_description(number, label) for number, label in enumerate(labels, start=1)],
-                omit_empty_frames=bool(values.any()),  # a file has at least one frame
-                max_fractional_value=255,
-                **_identity(),
-            )
-        except Exception as error:  # elements that nobody asked for so far may be damaged
-            raise DataError(
-                f"The header of the series does not allow a DICOM-SEG ({error}). Repair it, or write masks as NIfTI."
-            ) from error
+    with encoding("DICOM-SEG"):
+        return segmentation(
+            source_images=sources(header, geometry),
+            pixel_array=np.ascontiguousarray(values.transpose(3, 2, 1, 0)),  # (k, j, i, s): rows and columns
+            segmentation_type=kind,
+            segment_descriptions=described,
+            omit_empty_frames=bool(values.any()),  # a file has at least one frame
+            max_fractional_value=255,
+            content_label="SEGMENTATION",
+            **places(header, geometry),
+            **identity("SEG", "segmentation"),
+        )
 
 
-def _source(dataset: Dataset, first: Dataset, geometry: Geometry) -> Dataset:
-    """Copy a source image as highdicom wants it: planes are alike, text is Unicode, what is unknown is empty."""
-    source = dicom_library("pydicom").Dataset()
-    source.update({element.tag: copy(element) for element in dataset})
-    for keyword in EXPECTED:
-        if keyword not in source:
-            setattr(source, keyword, None)
-    source.SpecificCharacterSet = UNICODE
-    source.SpacingBetweenSlices = geometry.spacing[2]
-    source.SliceThickness = source.get("SliceThickness") or source.SpacingBetweenSlices
-    source.ImageOrientationPatient, source.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
-    return source
-
-
-def _description(number: int, label: str) -> object:
-    highdicom, codes = dicom_library("highdicom"), dicom_library("pydicom.sr.codedict").codes
-    return dicom_library("highdicom.seg").SegmentDescription(
+def _description(number: int, label: str, codes: Mapping[str, str], note: str) -> object:
+    coding = coding_of(label, codes)
+    description = dicom_library("highdicom.seg").SegmentDescription(
         segment_number=number,
         segment_label=label,
-        segmented_property_category=codes.SCT.Tissue,
-        segmented_property_type=codes.SCT.Tissue,
+        segmented_property_category=coding.category,
+        segmented_property_type=coding.type,
         algorithm_type="AUTOMATIC",
-        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name="medsegdiff", version=version("medsegdiff"), family=codes.cid7162.ArtificialIntelligence
-        ),
+        algorithm_identification=dicom_library("highdicom").AlgorithmIdentificationSequence(**algorithm()),
     )
-
-
-def _identity() -> dict[str, object]:
-    """Say who makes the file, and name it uniquely."""
-    uid = dicom_library("highdicom").UID
-    return {
-        "series_instance_uid": uid(),
-        "series_number": SERIES_NUMBER,
-        "sop_instance_uid": uid(),
-        "instance_number": 1,
-        "manufacturer": "medsegdiff",
-        "manufacturer_model_name": "medsegdiff",
-        "software_versions": version("medsegdiff"),
-        "device_serial_number": version("medsegdiff"),
-        "content_label": "SEGMENTATION",
-        "series_description": "medsegdiff segmentation",
-    }
+    if note:
+        description.SegmentDescription = note[:LONGEST_NOTE]
+    return description
 
 
 def segment_names(dataset: Dataset) -> dict[int, str]:

@@ -17,7 +17,7 @@ REFERENCES = "references"
 """Folder of masks that somebody has corrected; it is no part of the results, and outlasts new ones."""
 MAPS = (".png", ".nii.gz")
 """Endings of masks and maps, of pictures and of volumes."""
-GIVEN = (*MAPS, ".dcm")
+GIVEN = (*MAPS, ".dcm", ".geojson")
 """Endings of what is given away."""
 
 
@@ -56,8 +56,10 @@ class Places:
         """List all files of a case."""
         candidates = (self.root / folder / f"{name}{ending}" for folder in self._folders() for ending in GIVEN)
         endings = ("", *(f"_{file_name(of)}" for of in self.labels.structures))
-        dicom = (self.root / "dicom-seg" / f"{name}_probability{ending}.dcm" for ending in endings)
-        return [file for file in (*candidates, *dicom) if file.is_file()]
+        maps = (f"dicom-pm/{name}_probability", f"dicom-fractional/{name}")
+        dicom = (self.root / f"{begins}{ending}.dcm" for begins in maps for ending in endings)
+        found = dict.fromkeys((*candidates, self.root / "dicom-pm" / f"{name}_uncertainty.dcm", *dicom))
+        return [file for file in found if file.is_file()]
 
     def given(self, address: str) -> Path:
         """Find a file by its address; nothing else in the folder, or outside of it, is given away."""
@@ -87,7 +89,7 @@ class Places:
             yield from self._by_structure(f"{inside}masks").values()
         for inside in ("", "anchor/"):
             yield from self._by_class(f"{inside}probability").values()
-        yield from ("uncertainty", "overlay", "dicom-seg")
+        yield from ("uncertainty", "overlay", "dicom-seg", "rtstruct", "dicom-sr", "geojson")
 
     def _numbers(self) -> Iterator[str]:
         number = 0

@@ -35,9 +35,14 @@ TITLES = {
     "uncertainty": "Uncertainty",
     "overlay": "Overlay",
     "dicom-seg": "DICOM-SEG",
+    "rtstruct": "RTSTRUCT",
+    "dicom-sr": "Report (SR)",
+    "geojson": "Outlines",
     REFERENCES: "Reference",
 }
 """What parts are called that are given one by one; the others are in the archive."""
+KINDS = {"gz": "NIfTI", "dcm": "DICOM", "geojson": "GeoJSON"}
+"""What files are called, by the last letters of their names."""
 ABSENT = {
     "members": "Members were not written. Segment with --write members (or all) to have them.",
     "probability": "Probabilities were not written. Segment with --write probability (or all) to have them.",
@@ -183,7 +188,7 @@ class Results:
         for path in files:
             part, *inner, file = path.relative_to(self.root).parts
             if part in TITLES and not (part == "masks" and whole):
-                kind = "NIfTI" if file.endswith(".nii.gz") else file.rpartition(".")[2].upper()
+                kind = KINDS.get(file.rpartition(".")[2]) or file.rpartition(".")[2].upper()
                 what = " · ".join([TITLES[part], *inner, kind])
                 yield Download(what=what, href=self.places.address(path), file="_".join([part, *inner, file]))
         yield Download(what="All of this case · ZIP", href=f"archive/{quote(name)}", file=f"{name}.zip")

@@ -21,6 +21,8 @@ from typing import Any
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.server.jobs import INPUT, REQUEST, JobRequest
 
+FURTHER = ("members", "rtstruct", "dicom-sr", "geojson")
+"""What is written beside what ``segment`` writes unasked; maps as DICOM would take much room."""
 EVERY = 0.2
 """Seconds between two words of progress."""
 
@@ -88,8 +90,8 @@ class Worker:
 
     def _segment(self, segmenter: Any, request: JobRequest, folder: Path, out: Path) -> tuple[int, Sequence[str]]:
         from medsegdiff.inference.files import segment_files
-        from medsegdiff.inference.folder import PARTS
         from medsegdiff.inference.inputs import find_inputs
+        from medsegdiff.inference.writer import USUAL
 
         paths = [folder / INPUT / name for name in request.images]
         files = find_inputs(paths, like=segmenter.config, noted=_unheard)
@@ -97,7 +99,7 @@ class Worker:
         asked = segmenter.request(**options)
         each = asked.sampling.drawn * asked.sampling.steps if asked.sampling.mode == "ensemble" else 1
         self.done, self.total = 0, sum(each * slices_of(file.images[0], segmenter) for file in files)
-        finished = segment_files(segmenter, files, out, parts=PARTS, noted=_unheard, **options)
+        finished = segment_files(segmenter, files, out, parts=(*USUAL, *FURTHER), noted=_unheard, **options)
         return finished.made, list(finished.failed.values())
 
     def _counted(self, denoise: Callable[..., Any]) -> Callable[..., Any]:
