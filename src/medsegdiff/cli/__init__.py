@@ -22,6 +22,8 @@ from medsegdiff.cli import (
     export,
     import_,
     info,
+    models,
+    pack,
     paper,
     segment,
     serve,
@@ -76,7 +78,9 @@ command.add(app, "collect", collect.collect, panel=USE)
 command.add(app, "doctor", doctor.doctor, panel=USE)
 command.add(app, "info", info.info, panel=USE, long=False)
 command.add(app, "list", info.list_, panel=USE, long=False)
+app.add_typer(models.app, name="models", rich_help_panel=USE)
 command.add(app, "export", export.export, panel=USE, long=False)
+command.add(app, "pack", pack.pack, panel=USE, long=False)
 app.add_typer(data.app, name="data", rich_help_panel=TRAIN)
 command.add(app, "train", train.train, panel=TRAIN)
 app.add_typer(config.app, name="config", rich_help_panel=TRAIN)

@@ -29,8 +29,11 @@ def parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -
 
 
 def runs_of(given: list[Path]) -> list[Path]:
-    """Read ``--model``: folders, with commas between if there is none of that name."""
-    return [Path(part.strip()) for path in given for part in ([str(path)] if path.exists() else str(path).split(","))]
+    """Read ``--model``: folders or names of models, with commas between if there is no folder of that name."""
+    from medsegdiff.hub.place import place_of
+
+    parts = [part for path in given for part in ([str(path)] if path.exists() else str(path).split(","))]
+    return [place_of(part.strip()) for part in parts]
 
 
 def cleaning_of(

@@ -34,11 +34,14 @@ def calibrate(
 
     'segment' then writes quality.csv and quality.html, the worst first, and cleans masks where that was found to help.
     """
+    from medsegdiff.hub.place import own_folder
     from medsegdiff.io.atomic import to_json
     from medsegdiff.training.quality import calibrate_quality, promise
 
+    runs = runs_of([run])
+    own_folder(str(run) if run.exists() else str(run).split(",")[0].strip())
     found = calibrate_quality(
-        runs_of([run]),
+        runs,
         data,
         split=split,
         good=good,

@@ -40,7 +40,12 @@ def _some(help_: str, *names: str, **options: Any) -> Any:
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Models = Annotated[
     list[Path],
-    typer.Option("--model", "-m", help="Folder of a run; several, with commas between, segment together."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Folder of a run, name of an installed model, or ORGANISATION/NAME on the Hugging Face hub; several, "
+        "with commas between, segment together.",
+    ),
 ]
 Device = Annotated[str | None, _some(DEVICES, "--device", "-d", autocompletion=complete.devices)]
 DicomCodes = Annotated[

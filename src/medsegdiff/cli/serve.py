@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from medsegdiff.cli import options
+from medsegdiff.cli.asked import runs_of
 from medsegdiff.cli.console import info, result
 from medsegdiff.errors import ConfigError
 
 
 def serve(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs; with commas between, they segment together.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, names of models; with commas between, they segment together."),
+    ],
     host: Annotated[str, typer.Option(help="Address to be reached at; others than this machine need tokens.")] = (
         "127.0.0.1"
     ),
@@ -68,7 +72,7 @@ def serve(
         info("Research software, not a medical device. Ctrl-C ends it; jobs go on with the next start.")
 
     run_server(
-        [[Path(part) for part in str(run).split(",")] if not run.exists() else [run] for run in runs],
+        [runs_of([run]) for run in runs],
         host=host,
         port=port,
         tokens=tokens,

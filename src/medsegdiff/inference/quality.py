@@ -23,6 +23,7 @@ from medsegdiff.metrics.acceptance import Acceptance, DiceMap
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness
 from medsegdiff.metrics.tails import Tail
+from medsegdiff.models.packed import repacked
 
 FILE = "quality.json"
 """In the folder of a run; of several that segment together see `file_of`."""
@@ -144,4 +145,5 @@ class QualityModel(Component):
         """Write it into a run."""
         file = folder / file_of(self.weights)
         write_json(file, self.model_dump(mode="json"))
+        repacked(folder, file.name)
         return file

@@ -16,6 +16,7 @@ from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import ConfigError
 from medsegdiff.hardware import pick_device
+from medsegdiff.hub.place import place_of
 from medsegdiff.inference.batching import BatchSize
 from medsegdiff.inference.calibration import Calibration
 from medsegdiff.inference.drawing import Drawing, Refused
@@ -91,6 +92,7 @@ class Segmenter:
         cls,
         folder: str | Path,
         *,
+        revision: str | None = None,
         device: str | None = None,
         precision: Precision = "auto",
         compiled: bool = False,
@@ -99,7 +101,9 @@ class Segmenter:
         """Load a run: configuration and weights from one folder, no architecture to retype.
 
         Args:
-            folder: What ``medsegdiff train --out`` wrote.
+            folder: What ``medsegdiff train --out`` wrote; else the name of an installed model (``medsegdiff models
+                list``), or ``organisation/name`` on the Hugging Face hub. A folder of that name comes first.
+            revision: Branch, tag or commit on the hub; ``None``: its main branch.
             device: Where to compute; ``None`` takes the best there is.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             compiled: Whether steps are compiled.
@@ -108,7 +112,8 @@ class Segmenter:
         Returns:
             The segmenter.
         """
-        return cls.from_runs([folder], device=device, precision=precision, compiled=compiled, weights=weights)
+        found = place_of(folder, revision=revision)
+        return cls.from_runs([found], device=device, precision=precision, compiled=compiled, weights=weights)
 
     @classmethod
     def from_runs(
@@ -135,8 +140,8 @@ class Segmenter:
         Ensembles, NeurIPS, algorithm 1; nnU-Net's five folds are averaged so.
 
         Args:
-            folders: What ``medsegdiff train --out`` wrote, one for each run; what is not asked of an ensemble as a
-                whole (members, candidates, fusion) is the first one's default.
+            folders: What ``medsegdiff train --out`` wrote, or names as in `from_pretrained`, one for each run; what is
+                not asked of an ensemble as a whole (members, candidates, fusion) is the first one's default.
             device: Where to compute; ``None`` takes the best there is.
             precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
             compiled: Whether steps are compiled.
@@ -151,7 +156,7 @@ class Segmenter:
         """
         if not folders:
             raise ConfigError("There is no run to segment with. Give one at least.")
-        first, *others = [Trained.load(folder, weights=weights) for folder in folders]
+        first, *others = [Trained.load(place_of(folder), weights=weights) for folder in folders]
         computed: Any = {"device": device, "precision": precision, "compiled": compiled}
         known = {name: getattr(first, name) for name in ("origin", "calibration", "snapshots", "sha256")}
         quality = quality_of([first, *others]) if calibrated else None

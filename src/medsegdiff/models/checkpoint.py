@@ -22,6 +22,7 @@ from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.models.exported import ExportedNetwork, graphs_in, is_exported
+from medsegdiff.models.packed import check_packed
 from medsegdiff.registry import require, used
 
 FORMAT = 2
@@ -174,6 +175,7 @@ def load_model(folder: str | Path, *, weights: Weights = "best") -> tuple[Diffus
             f"{folder}: there is no such folder. Give the folder that 'medsegdiff train --out' wrote."
         )
     config = load_config(folder)
+    check_packed(folder)
     if is_exported(folder):
         return _opened(folder, config, weights=weights), config
     model = build_model(config)

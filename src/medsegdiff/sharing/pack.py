@@ -1,0 +1,247 @@
+"""Packing a run: what others need to segment with it, and nothing that tells of the machine it was trained on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from medsegdiff.errors import CheckpointError, ConfigError, some
+from medsegdiff.evaluation.results import Results, read_results
+from medsegdiff.hub.card import FILE as CARD
+from medsegdiff.inference import calibration, quality
+from medsegdiff.inference.folder import SPLIT
+from medsegdiff.inference.quality import QualityModel
+from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.io.hashes import sha256_of
+from medsegdiff.models.checkpoint import BEST, CONFIG, FILES, Weights, load_config, load_model, save_weights
+from medsegdiff.models.exported import is_exported
+from medsegdiff.models.packed import check_packed, packed_facts, write_packed
+from medsegdiff.sharing.card import About, Shown, card_of
+
+Precision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+LICENSE = "LICENSE"
+RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written."""
+
+    folder: Path
+    bytes: dict[str, int]
+    """Of each file."""
+
+
+def pack(
+    run: Path,
+    out: Path,
+    about: About,
+    *,
+    precision: Precision = "fp32",
+    weights: Weights = "best",
+    scores: Path | None = None,
+    license_file: Path | None = None,
+    with_split: bool = False,
+    overwrite: bool = False,
+    noted: Callable[[str], None] = lambda _: None,
+) -> Packed:
+    """Write a folder that others can segment with: weights, configuration, calibration, card, licence.
+
+    What was learned by calibration comes along. Of weights that are rounded it is taken over, and the card says so:
+    to have it of the very weights, calibrate what was packed, and pack that once more.
+
+    Args:
+        run: Folder of a run, or of a packed model.
+        out: The folder to write.
+        about: What only its maker can tell: name, licences, what it is for.
+        precision: Of the weights in the file.
+        weights: Which weights of the run.
+        scores: What ``medsegdiff evaluate --out`` wrote, for the card.
+        license_file: Text of the licence; ``None``: that of Apache-2.0, if it is that.
+        with_split: Whether the names of the cases come along, which may tell of patients.
+        overwrite: Whether what was packed there before may go.
+        noted: Told what a person should know.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: If the folder is not free, the licence has no text, or the run is an exported one.
+        CheckpointError: If weights can't be written in this precision.
+    """
+    text, numbers = _license(about, license_file), None if scores is None else read_results(scores)
+    check_packed(run)
+    if is_exported(run):
+        raise ConfigError(f"{run} is an exported run, which has graphs for weights. Pack the run it was made of.")
+    _check_room(out, overwrite=overwrite)
+    load_model(run, weights=weights)  # what can't be opened should not be given away
+    _clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(run, out, about, text, numbers, precision=precision, weights=weights, with_split=with_split, noted=noted)
+    except BaseException:
+        _clear(out)
+        raise
+    return Packed(out, {path.name: path.stat().st_size for path in sorted(out.iterdir())})
+
+
+def _write(
+    run: Path,
+    out: Path,
+    about: About,
+    text: str,
+    numbers: Results | None,
+    *,
+    precision: Precision,
+    weights: Weights,
+    with_split: bool,
+    noted: Callable[[str], None],
+) -> None:
+    """Write all files, the hashes last."""
+    facts, files = write_model(run, out, precision=precision, weights=weights)
+    if facts.get("rounded_from") and quality.FILE in files:
+        noted("What was calibrated is of the weights before they were rounded; the card says so.")
+    if with_split:
+        shutil.copyfile(_split_of(run), out / SPLIT)
+    write_text(out / LICENSE, text)
+    write_text(out / CARD, card_of(about, _shown(out, facts, numbers)).written())
+    write_packed(out, {"name": about.name, **facts}, files)
+
+
+def write_model(run: Path, out: Path, *, precision: Precision, weights: Weights) -> tuple[dict[str, Any], list[str]]:
+    """Write weights, configuration and what was calibrated; give what is known of them, and the files to hash."""
+    facts = {**_write_weights(run, out, precision, weights), "record": _recorded(run)}
+    _write_config(run, out)
+    return facts, [BEST, *_snapshots(run, out, precision), *_learned(run, out, weights)]
+
+
+def _license(about: About, file: Path | None) -> str:
+    """Find the text of the licence."""
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"--license-file {file}: can't be read ({error}).") from error
+    if about.license.lower() != "apache-2.0":
+        raise ConfigError(
+            f"The text of the licence {about.license} is not at hand, only that of apache-2.0. Give it: "
+            "--license-file FILE"
+        )
+    kept = (path for path in distribution("medsegdiff").files or () if path.name == LICENSE)
+    return next(path.read_text(encoding="utf-8") for path in kept)
+
+
+def _check_room(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with anything else than a packed model, and that too unless it may go."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; give a folder.")
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if there and not _is_packed(out):
+        raise ConfigError(f"{out} holds {some(there)}, which 'medsegdiff pack' did not write. Choose another folder.")
+    if there and not overwrite:
+        raise ConfigError(f"{out} holds a packed model already. Add --overwrite to replace it, or choose another.")
+
+
+def _is_packed(folder: Path) -> bool:
+    try:
+        return "packed" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _clear(out: Path) -> None:
+    """Remove what was packed there before."""
+    if out.is_dir():
+        for path in (*out.glob("*.safetensors"), *out.glob("quality*.json")):
+            path.unlink()
+        for name in (CONFIG, calibration.FILE, CARD, LICENSE, SPLIT):
+            (out / name).unlink(missing_ok=True)
+
+
+def _write_weights(run: Path, out: Path, precision: Precision, weights: Weights) -> dict[str, Any]:
+    """Write the weights, as they are or rounded."""
+    source, target = run / FILES[weights], out / BEST
+    state = load_file(source)
+    stored = {str(value.dtype).removeprefix("torch.") for value in state.values() if value.is_floating_point()}
+    wanted = DTYPES[precision]
+    if stored <= {str(wanted).removeprefix("torch.")}:
+        shutil.copyfile(source, target)
+        return {"precision": precision}
+    with safe_open(source, "pt") as file:
+        header = {key: value for key, value in (file.metadata() or {}).items() if key != "format"}
+    save_weights(target, {name: _rounded(name, value, wanted) for name, value in state.items()}, header)
+    return {"precision": precision, "rounded_from": sha256_of(source)}
+
+
+def _rounded(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    rounded = value.to(dtype)
+    if not torch.isfinite(rounded).all():
+        raise CheckpointError(f"{name} has values that {dtype} can't hold. Take another precision: bf16 or fp32.")
+    return rounded
+
+
+def _snapshots(run: Path, out: Path, precision: Precision) -> list[str]:
+    """Write the further weights of a run."""
+    for source in sorted(run.glob("snapshot-*.safetensors")):
+        save_weights(out / source.name, {n: _rounded(n, v, DTYPES[precision]) for n, v in load_file(source).items()})
+    return sorted(path.name for path in out.glob("snapshot-*.safetensors"))
+
+
+def _write_config(run: Path, out: Path) -> None:
+    """Write the configuration without paths of the machine: a teacher and other folders keep their last names."""
+    told = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+    told.pop("packed", None)
+    train, data = told["config"].get("train", {}), told["config"].get("data", {})
+    for section, key in ((train, "teacher"), (train, "unlabelled"), (data, "cache_dir")):
+        if isinstance(section.get(key), str):
+            section[key] = Path(section[key]).name
+    write_json(out / CONFIG, told)
+
+
+def _learned(run: Path, out: Path, weights: Weights) -> list[str]:
+    """Take along what calibration has taught of these weights."""
+    if weights != "best":
+        return []
+    files = []
+    if (run / calibration.FILE).is_file():
+        shutil.copyfile(run / calibration.FILE, out / calibration.FILE)
+        files.append(calibration.FILE)
+    known = QualityModel.read(run / quality.FILE)
+    if known is not None and known.weights in ((), (sha256_of(run / BEST),)):
+        write_json(
+            out / quality.FILE, known.model_copy(update={"weights": (sha256_of(out / BEST),)}).model_dump(mode="json")
+        )
+        files.append(quality.FILE)
+    return files
+
+
+def _split_of(run: Path) -> Path:
+    if not (run / SPLIT).is_file():
+        raise ConfigError(f"{run} has no {SPLIT} to take along. Leave --with-split out.")
+    return run / SPLIT
+
+
+def _shown(out: Path, facts: dict[str, Any], numbers: Results | None) -> Shown:
+    """Collect what the card shows."""
+    known, size = QualityModel.read(out / quality.FILE), (out / BEST).stat().st_size
+    return Shown(load_config(out), facts["record"], facts, known, numbers, size)
+
+
+def _recorded(run: Path) -> dict[str, Any]:
+    """Read how the run was made, as far as that may be given away."""
+    file = run / RECORD
+    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else packed_facts(run).get("record", {})
+    return {key: told[key] for key in ("cases", "split_sha256", "versions") if key in told}
