@@ -1,4 +1,4 @@
-"""The demonstration: the whole path on the phantom, with nothing but what a user would call."""
+"""The demonstration: a trained model if one came along, then the whole path on the phantom, as a user would call it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.data.phantom import NUM_RATERS, PhantomSource, write_phantom
 from medsegdiff.errors import ConfigError
 from medsegdiff.evaluation import Evaluation, Measure, evaluate
+from medsegdiff.hub.installed import Installed, installed_models
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import write_text
 from medsegdiff.metrics.distribution import expected_ged
@@ -29,6 +31,8 @@ from medsegdiff.training.train import train
 
 MARK = ".medsegdiff-demo"
 """Marks a folder as the demonstration's own, which it may empty."""
+EXAMPLES = "examples"
+"""Folder of a model that came along, with images/ and masks/ to try it on."""
 MEMBERS = 10
 RECIPE = (
     "data.image_size=64",
@@ -58,6 +62,7 @@ def run_demo(
     overrides = [*RECIPE, f"train.seed={seed}", f"data.split_seed={seed}"]
     config = load_preset("v2-fast-tiny", overrides + ([f"train.max_steps={steps}"] if steps else []))
     data, run, segmented = out / "data", out / "run", out / "segmented"
+    first = [show_trained(model, out, console=console, track=track) for model in _with_examples()[:1]]
     console.print(f"1/4 Drawing ambiguous lesions, each with the masks of five raters, into {data}", markup=False)
     write_phantom(PhantomSource(config.data), data)
     console.print(f"2/4 Training a small MedSegDiff-V2 for {config.train.max_steps} steps", markup=False)
@@ -73,7 +78,47 @@ def run_demo(
         score.save(out / "scores" / name)
     fused, member, anchor = (score.mean("dice").mean for score in scores)
     perfect = perfect_sampler(PhantomSource(config.data), list(scores[0].scores.groups), members=MEMBERS)
-    return DemoResult(_write(out, scores[0], scores[1], scores[2], perfect), fused, member, anchor)
+    report = _write(out, scores[0], scores[1], scores[2], perfect, first=first)
+    return DemoResult(report, fused, member, anchor)
+
+
+def show_trained(model: Installed, out: Path, *, console: Console, track: Track = no_progress) -> Section:
+    """Segment the examples of a model that came along, and say of each what a user would like to know."""
+    console.print(f"First a trained model, {model.name} ({model.package}), on its own examples", markup=False)
+    data, segmented, notes = model.folder / EXAMPLES, out / model.name, dict[str, str]()
+
+    def heard(result: Segmentation) -> None:
+        notes[result.name] = _told(result)
+        console.print(f"  {result.name}: {notes[result.name]}", markup=False, highlight=False)
+
+    segmenter = Segmenter.from_pretrained(model.folder)
+    files = find_inputs([data], like=segmenter.config)
+    segment_files(segmenter, files, segmented, save_members=True, track=track, heard=heard, overwrite=True)
+    save(case_grid(saved_rows(segmented, data, notes)), out / f"{model.name}.png")
+    console.print(f"  Masks: {segmented / 'masks'} · look at {segmented / 'overlay'}", markup=False)
+    return Section(
+        f"A trained model: {model.name}",
+        "The examples that came along with it, with the masks of its members. Beside the name: size with its 90 % "
+        "interval, and how usual mask and image are. What is known of the model: "
+        f"'medsegdiff models show {model.name}'.",
+        picture=out / f"{model.name}.png",
+    )
+
+
+def _with_examples() -> list[Installed]:
+    """List models that have something to show."""
+    return [model for model in installed_models() if (model.folder / EXAMPLES / "images").is_dir()]
+
+
+def _told(result: Segmentation) -> str:
+    """Write sizes with their intervals, and quality, of each structure."""
+    told = []
+    for name, size in result.sizes().items():
+        quality = result.quality.get(name)
+        dice = "" if quality is None or quality.predicted_dice is None else f", Dice about {quality.predicted_dice:.2f}"
+        trust = "" if quality is None or quality.trust is None else f", trust {quality.trust:.2f}"
+        told.append(f"{name} {size.mean:.0f} [{size.low:.0f}, {size.high:.0f}] {size.unit}{dice}{trust}")
+    return "; ".join(told)
 
 
 def perfect_sampler(source: PhantomSource, names: Sequence[str], *, members: int) -> dict[str, float]:
@@ -93,12 +138,21 @@ def make_room(out: Path) -> None:
     write_text(out / MARK, "This folder is replaced by the next 'medsegdiff demo'.\n")
 
 
-def _write(out: Path, fused: Evaluation, member: Evaluation, anchor: Evaluation, perfect: Mapping[str, float]) -> Path:
+def _write(
+    out: Path,
+    fused: Evaluation,
+    member: Evaluation,
+    anchor: Evaluation,
+    perfect: Mapping[str, float],
+    *,
+    first: Sequence[Section],
+) -> Path:
     """Write the report."""
     names = list(fused.scores.groups)
     notes = {name: f"Dice {fused.scores.value(name, 'dice'):.3f}" for name in names[:: max(1, len(names) // 8)][:8]}
     save(case_grid(saved_rows(out / "segmented", out / "data", notes)), out / "cases.png")
     sections = [
+        *first,
         Section(
             "Scores",
             f"Mean over {len(names)} test images with 95 % bootstrap intervals; the reference is the majority "

@@ -1,0 +1,1 @@
+"""Folders of models, which `medsegdiff --model NAME` finds; no code."""
