@@ -18,7 +18,7 @@ ASKED = {"members": 2, "steps": 1, "batch_size": 2, "parts": ("masks", "labels",
 def segmented(segmenter: Segmenter, files: list[Path], out: Path, **options: object) -> tuple[Finished, str]:
     """Segment files; give what was said, too."""
     noted: list[str] = []
-    finished = segment_files(segmenter, find_inputs(files), out, noted=noted.append, **(ASKED | options))
+    finished = segment_files(segmenter, find_inputs(files), out, **({"noted": noted.append} | ASKED | options))
     return finished, " ".join(noted)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,12 @@ import pytest
 
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError
-from medsegdiff.inference.case_record import record_file
+from medsegdiff.inference.attempt import held
+from medsegdiff.inference.case_record import CaseRecord, record_file
 from medsegdiff.inference.collect import collect
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import Settings
+from medsegdiff.inference.remaining import remaining
 from tests.makers import write_png
 from tests.program import call
 from tests.results import contents, segmented
@@ -106,6 +111,59 @@ def test_an_earlier_result_stays_where_a_new_one_fails_at_first(segmenter: Segme
     finished, _ = segmented(segmenter, [photos / "a.png"], out, resume=True)
     assert finished.made == 0
     assert contents(out) == before
+    (photos / "e.png").write_bytes(b"no picture either")
+    finished, _ = segmented(segmenter, [photos / "a.png", photos / "e.png"], out, resume=True)
+    assert (finished.tally.count, list(finished.failed)) == (1, [str(photos / "e.png")])
+    assert contents(out).items() >= {key: value for key, value in before.items() if "json" not in key}.items()
+
+
+def test_failures_are_not_compared_with_each_other(
+    segmenter: Segmenter, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten thousand, half a hundred million pairs would be."""
+    compared = list[CaseRecord]()
+    monkeypatch.setattr(CaseRecord, "__eq__", lambda self, other: compared.append(self) or self is other)
+    for name in "abcd":
+        (photos / f"{name}.png").write_bytes(b"not a picture")
+    finished, _ = segmented(segmenter, [photos], photos.parent / "out", resume=True)
+    assert (len(finished.failed), compared) == (4, [])
+
+
+def test_results_of_others_are_not_kept_in_memory(tmp_path: Path) -> None:
+    row = {"note": "x" * 100_000}
+    with held(tmp_path) as attempt:
+        for number in range(40):
+            attempt.commit(CaseRecord(name=f"case{number}", settings=Settings(), rates=(row,)))
+    tracemalloc.start()
+    assert remaining(tmp_path, [], Settings()).others == 40
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
+
+
+def test_who_begins_at_the_same_time_takes_nothing_away(
+    segmenter: Segmenter, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, noted = photos.parent / "out", list[str]()
+    segmented(segmenter, [photos / "a.png"], out, resume=True)
+
+    class Late(list[str]):
+        """Makes the folder look as it did before the other began, from the first sentence on."""
+
+        def append(self, line: str) -> None:
+            monkeypatch.setattr(SegmentationFolder, "exists", False)
+
+    segmented(segmenter, [photos / "b.png"], out, resume=True, noted=Late(noted).append)
+    monkeypatch.undo()
+    assert collect(out).count == 2
+
+
+def test_an_error_of_who_listens_is_raised_as_it_is(segmenter: Segmenter, photos: Path) -> None:
+    def heard(result: object) -> None:
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        segmented(segmenter, [photos], photos.parent / "out", heard=heard)
 
 
 def test_a_folder_of_nobody_and_one_without_records_are_not_gone_on_with(segmenter: Segmenter, photos: Path) -> None:
@@ -134,6 +192,7 @@ def test_what_is_missing_is_told(segmenter: Segmenter, photos: Path) -> None:
         "1 are left out (with damaged records); 1 are left out (with missing files); 1 have no record yet; "
         "'medsegdiff segment --resume' does them."
     )
+    assert call("collect", out) == 3
 
 
 def test_the_command_line_goes_on_from_a_list(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch.distributed
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference import launched
+from medsegdiff.inference.case_record import read_case_record, record_files
 from medsegdiff.inference.collect import collect
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.launched import Launched, team_of
@@ -53,6 +55,41 @@ def test_parts_make_what_one_process_makes(
     other, _ = segmented(segmenter, [photos], tmp_path / "out", team=Part(index=2, count=2))
     assert (first.made + other.made, other.rest) == (COUNT, "")
     assert contents(tmp_path / "out") == whole
+
+
+def test_who_collects_while_others_end_does_not_tell_of_less(
+    segmenter: Segmenter, photos: Path, whole: dict[str, object], tmp_path: Path
+) -> None:
+    out, others = tmp_path / "out", iter([Part(index=2, count=2)])
+    segmented(segmenter, [photos], out, team=Part(index=1, count=2))
+
+    def slow(items: Sequence[object], what: str) -> Iterable[object]:
+        yield from items
+        for team in others:
+            segmented(segmenter, [photos], out, team=team)
+
+    assert collect(out, track=slow).missing == 0
+    assert contents(out) == whole
+
+
+def test_what_a_leader_was_to_replace_is_back_if_it_is_interrupted(
+    segmenter: Segmenter, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    segmented(segmenter, [photos], out, seed=3)
+
+    def interrupted(items: Sequence[object], what: str) -> Iterable[object]:
+        yield from items[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        team = Launched(torch.distributed.HashStore(), 0, 1)
+        segmented(segmenter, [photos], out, team=team, track=interrupted)
+    seeds = Counter(read_case_record(file).settings.options["seed"] for file in record_files(out))
+    assert seeds.total() == COUNT
+    assert seeds[3] >= 3
+    assert collect(out).left_out.total() in (seeds[0], seeds[3])
+    assert not list(out.glob(".*"))
 
 
 def at_once(segmenter: Segmenter, photos: Path, out: Path, world: int, **options: object) -> list[Finished]:

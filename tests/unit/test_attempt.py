@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from medsegdiff.inference import attempt as attempts
-from medsegdiff.inference.attempt import Attempt, held, is_whole, sweep, withdraw
+from medsegdiff.inference import sweeping
+from medsegdiff.inference.attempt import Attempt, held, is_whole, withdraw
 from medsegdiff.inference.case_record import CaseRecord, OutputFile, read_case_record, record_file
 from medsegdiff.inference.record import Settings
+from medsegdiff.inference.sweeping import sweep
 from medsegdiff.io import atomic
 
 PARTS = ("masks", "overlay", "members/00/masks")
@@ -73,8 +75,8 @@ def test_a_move_that_was_begun_is_ended_by_whoever_finds_it(
     tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed() -> None:
-        move, count = attempts._move, iter(range(moved))
-        attempts._move = lambda *paths: move(*paths) if next(count, None) is not None else os._exit(9)
+        move, count = attempts.move, iter(range(moved))
+        attempts.move = lambda *paths: move(*paths) if next(count, None) is not None else os._exit(9)
         commit(Attempt(tmp_path), "a", "text")
         os._exit(9)
 
@@ -106,6 +108,75 @@ def test_what_was_not_committed_goes_and_what_it_would_have_replaced_is_back(tmp
     assert is_whole(tmp_path, record_of(tmp_path, "a"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("moved", range(4))
+def test_setting_aside_that_is_cut_off_loses_nothing(
+    tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(tmp_path) as attempt:
+        commit(attempt, "a", "earlier")
+    move = attempts.move
+
+    def cut_off(how: Callable[[], object]) -> None:
+        count = iter(range(moved))
+        monkeypatch.setattr(attempts, "move", lambda *paths: move(*paths) if next(count, None) is not None else how())
+        Attempt(tmp_path).set_aside(["a"])
+
+    os.waitpid(forked(lambda: cut_off(lambda: os._exit(9))), 0)
+    sweep(tmp_path)
+    assert texts_of(tmp_path, "a") == ["earlier"] * 3
+    assert is_whole(tmp_path, record_of(tmp_path, "a"))
+    assert hidden(tmp_path) == []
+
+
+def test_what_can_not_be_put_back_now_is_put_back_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(source: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with held(tmp_path) as attempt:
+        commit(attempt, "a", "earlier")
+    with held(tmp_path) as attempt, pytest.raises(OSError, match="Input"), monkeypatch.context() as patch:
+        attempt.set_aside(["a"])
+        patch.setattr(attempts, "move", broken)
+        attempt.put_back()
+    assert not record_file(tmp_path, "a").exists()
+    with pytest.raises(OSError, match="Input"), monkeypatch.context() as patch:
+        patch.setattr(attempts, "move", broken)
+        sweep(tmp_path)
+    assert sweep(tmp_path) == []
+    assert texts_of(tmp_path, "a") == ["earlier"] * 3
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_what_all_cases_have_in_common_comes_too(tmp_path: Path) -> None:
+    def killed() -> None:
+        attempt = Attempt(tmp_path)
+        (attempt.begin() / attempt.shared / "labels").mkdir(parents=True)
+        (attempt.shared / "labels" / "table.txt").write_text("1 lesion")
+        attempts.Attempt._share = lambda self: os._exit(9)  # type: ignore[method-assign]
+        commit(attempt, "a", "text")
+
+    os.waitpid(forked(killed), 0)
+    assert not (tmp_path / "labels").exists()
+    sweep(tmp_path)
+    assert (tmp_path / "labels" / "table.txt").read_text() == "1 lesion"
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize("names", [("node1", "node1-gpu"), ("job-" + "x" * 50 + "-1", "job-" + "x" * 50 + "-2")])
+def test_machines_are_not_taken_for_each_other(
+    tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "HOST", names[1])
+    abroad = Attempt(tmp_path).folder
+    abroad.mkdir()
+    monkeypatch.setattr(sweeping, "HOST", names[0])
+    assert sweep(tmp_path) == [abroad.name]
+    monkeypatch.setattr(sweeping, "HOST", names[1])
+    assert sweep(tmp_path) == []
+
+
 def test_who_still_works_is_left_in_peace(tmp_path: Path) -> None:
     with held(tmp_path) as attempt:
         attempt.begin()
@@ -131,7 +202,7 @@ def test_a_case_that_can_not_be_placed_is_not_there(tmp_path: Path, monkeypatch:
         source.replace(target)
 
     (tmp_path / "masks").mkdir()
-    monkeypatch.setattr(attempts, "_move", full)
+    monkeypatch.setattr(attempts, "move", full)
     with held(tmp_path) as attempt, pytest.raises(OSError, match="full"):
         commit(attempt, "a", "text")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

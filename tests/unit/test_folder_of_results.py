@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.attempt import held
+from medsegdiff.inference.attempt import Attempt, held
+from medsegdiff.inference.case_record import CaseRecord
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.inference.record import ImageRecord, Record
+from medsegdiff.inference.record import ImageRecord, Record, Settings
+from medsegdiff.inference.sweeping import sweep
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import Origin
 
@@ -96,9 +99,9 @@ def earlier(tmp_path: Path) -> SegmentationFolder:
     """Results of an earlier time."""
     folder = SegmentationFolder(tmp_path / "out")
     with renewed(folder):
-        for part in ("masks", "members/00/masks"):
-            (folder.root / part).mkdir(parents=True)
-            (folder.root / part / "a.png").write_text("old")
+        for file in ("masks/a.png", "members/00/masks/a.png", "cases/ab/a.json"):
+            (folder.root / file).parent.mkdir(parents=True)
+            (folder.root / file).write_text("old")
     return folder
 
 
@@ -140,6 +143,46 @@ def test_earlier_results_are_gone_when_there_are_new_ones(earlier: SegmentationF
         (earlier.root / "labels").mkdir()
         (earlier.root / "labels" / "b.png").write_text("new")
     assert set(files_of(earlier.root)) == {RECORD, "cases/run.json", "notes.txt", "labels/b.png"}
+
+
+def killed(folder: SegmentationFolder, work: Callable[[Attempt], object]) -> None:
+    """Replace results in a process of its own, and end it in the midst."""
+    child = os.fork()
+    if child == 0:
+        try:
+            attempt = Attempt(folder.root)
+            with folder.renewed(RECORD_OF_NOW, None, attempt):
+                work(attempt)
+        finally:
+            os._exit(9)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("moved", [1, 2, None])
+def test_earlier_results_are_back_after_a_kill(
+    earlier: SegmentationFolder, moved: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename, count = files_of(earlier.root), Path.rename, iter(range(1 + (moved or 99)))
+
+    def some(path: Path, target: Path) -> Path:  # the first one names the folder of the attempt
+        return rename(path, target) if next(count, None) is not None else os._exit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", some)
+        killed(earlier, lambda attempt: os._exit(9))
+    assert files_of(earlier.root) != before
+    assert sweep(earlier.root) == []
+    assert files_of(earlier.root) == before
+    assert not list(earlier.root.glob(".*"))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_earlier_results_do_not_come_back_beside_new_ones(earlier: SegmentationFolder) -> None:
+    killed(earlier, lambda attempt: (attempt.commit(CaseRecord(name="b", settings=Settings())), os._exit(9)))
+    sweep(earlier.root)
+    assert {Path(name).name for name in files_of(earlier.root)} == {RECORD, "run.json", "b.json"}
+    assert not list(earlier.root.glob(".*"))
 
 
 def test_a_linked_folder_of_results_loses_its_link_alone(earlier: SegmentationFolder, tmp_path: Path) -> None:

@@ -35,4 +35,4 @@ def collect(
     working = f"; {tally.working} processes still work there" if tally.working else ""
     info(f"{tally.count} images have a result, {len(tally.failed)} have failed{working}.")
     result(str(out))
-    command.ended(failed=len(tally.failed), done=tally.count)
+    command.ended(failed=len(tally.failed) + tally.missing + tally.left_out.total(), done=tally.count)

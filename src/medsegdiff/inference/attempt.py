@@ -5,12 +5,14 @@
 3. The files are moved to their places. Who is killed in between has left a record that says where its files lie, and
    whoever finds it moves them.
 
-A process has one such folder, in which one case lies at a time, and holds a lock in it as long as it lives.
+A process has one such folder, in which one case lies at a time, and holds a lock in it as long as it lives. What dead
+ones have left is for `medsegdiff.inference.sweeping`.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -21,17 +23,16 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from medsegdiff.inference.case_record import HOST, CaseRecord, OutputFile, read_case_record, record_file, written
+from medsegdiff.inference.case_record import CASES, HOST, CaseRecord, OutputFile, read_case_record, record_file, written
 from medsegdiff.io.atomic import atomic_path, claim, full_worded
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import file_name
 
-BEGINS, RECORD, LOCK, ASIDE, SHARED = ".attempt-", "record.json", "lock", "earlier", "shared"
+BEGINS, RECORD, LOCK, SHARED = ".attempt-", "record.json", "lock", "shared"
 UNLOCKED = ".making-"
 """How a folder begins whose lock is not held yet."""
-ABROAD = 3600.0
-"""Seconds without a change after which the folder of another machine may be looked after too: not all file systems keep
-locks between machines."""
+ASIDE, BEFORE = "earlier", "before"
+"""For results that are to be replaced: some cases, or all that a folder held."""
 
 
 class Attempt:
@@ -40,7 +41,7 @@ class Attempt:
     def __init__(self, root: Path) -> None:
         """Name it."""
         self.root = root
-        self.folder = root / f"{_own()}{os.getpid()}-{secrets.token_hex(4)}"
+        self.folder = root / f"{beginning(HOST)}{os.getpid()}-{secrets.token_hex(4)}"
         self.shared = self.folder / SHARED
         """For files that all cases have in common: they go with the first case, and are no part of it."""
         self._lock: FileLock | None = None
@@ -70,7 +71,7 @@ class Attempt:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            _move(part, self.root / name)
+            move(part, self.root / name)
         finally:
             part.unlink(missing_ok=True)
 
@@ -124,22 +125,25 @@ class Attempt:
             file = record_file(self.root, name)
             record = read_case_record(file)
             for path in (*(() if record is None else record.outputs), file.relative_to(self.root).as_posix()):
-                _move(self.root / path, self.begin() / ASIDE / path)
+                move(self.root / path, self.begin() / ASIDE / path)
 
     def put_back(self) -> None:
         """Undo that, of cases that have no other record by now."""
-        _put_back(self.root, self.folder)
+        put_back(self.root, self.folder)
 
     def forget(self) -> None:
         """Remove what was taken out: there is something new."""
         shutil.rmtree(self.folder / ASIDE, ignore_errors=True)
 
     def close(self) -> None:
-        """Remove the folder."""
-        if self._lock is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self._lock.release()
-            self._lock = None
+        """Remove the folder, unless it holds what could not be put back: then whoever comes next tries again."""
+        if self._lock is None:
+            return
+        kept = any(files for name in (ASIDE, BEFORE) for _, _, files in os.walk(self.folder / name))
+        self.discard() if kept else shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.release()
+        self._lock = None
+        if not kept:
             shutil.rmtree(self.folder, ignore_errors=True)  # some systems remove no file that is open
 
 
@@ -159,7 +163,7 @@ def place(root: Path, record: CaseRecord) -> bool:
         source, target = root / record.attempt / path, root / path
         if record.attempt and source.is_file():
             with suppress(FileNotFoundError):  # somebody else moves it too
-                _move(source, target)
+                move(source, target)
     return all(_has_size(root / path, of.size) for path, of in record.outputs.items())
 
 
@@ -175,72 +179,40 @@ def is_whole(root: Path, record: CaseRecord) -> bool:
     return all(_has_size(root / path, of.size) for path, of in record.outputs.items()) or place(root, record)
 
 
-def sweep(root: Path) -> list[str]:
-    """End what processes have begun that live no more, and remove their folders; name those that still work."""
-    working = []
-    found = [path for path in root.iterdir() if path.name.startswith((BEGINS, UNLOCKED))] if root.is_dir() else []
-    for folder in sorted(found):
-        if not folder.name.startswith((_own(), UNLOCKED)) and _age(root, folder) < ABROAD:
-            working.append(folder.name)
-            continue
-        lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except (Timeout, OSError, NotImplementedError):
-            working.append(folder.name)
-            continue
-        try:
-            _end(root, folder)
-        finally:
-            lock.release()
-            shutil.rmtree(folder, ignore_errors=True)
-    return working
+def put_back(root: Path, folder: Path) -> None:
+    """Bring back what was set aside, of cases that have no other record by now; what is new stays.
 
-
-def _own() -> str:
-    """Tell how folders of this machine begin."""
-    return f"{BEGINS}{file_name(HOST)[:40]}-"
-
-
-def _age(root: Path, folder: Path) -> float:
-    """Tell how long nothing has changed, by the clock of the disk: those of machines differ."""
-    now = root / f"{UNLOCKED}{secrets.token_hex(4)}"
-    try:
-        now.mkdir()
-        return now.stat().st_mtime - max(path.stat().st_mtime for path in (folder, *folder.glob("*")))
-    except OSError:
-        return 0.0
-    finally:
-        with suppress(OSError):
-            now.rmdir()
-
-
-def _end(root: Path, folder: Path) -> None:
-    """Move the files of a case that has been committed, and put back what was to be replaced and was not."""
-    record = read_case_record(folder / RECORD)
-    if record is not None:
-        committed = read_case_record(record_file(root, record.name))
-        if committed is not None and committed.attempt == folder.name:
-            place(root, committed)
-    _put_back(root, folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put_back(root: Path, folder: Path) -> None:
+    Setting aside may have been cut off: then files have gone whose record is still in its place. Records come back
+    last.
+    """
     aside = folder / ASIDE
-    for file in sorted((aside / "cases").glob("*/*.json")) if aside.is_dir() else ():
-        if (root / file.relative_to(aside)).exists():
-            continue
-        record = read_case_record(file)
-        for path in (*(() if record is None else record.outputs), file.relative_to(aside).as_posix()):
-            _move(aside / path, root / path)
+    if not aside.is_dir():
+        return
+    records = [file.relative_to(aside) for file in sorted((aside / CASES).glob("*/*.json"))]
+    for path in [path for path in records if (root / path).exists()]:
+        record = read_case_record(aside / path)
+        for gone in (*(() if record is None else record.outputs), path):
+            (aside / gone).unlink(missing_ok=True)
+    left, last = (
+        [Path(where, name).relative_to(aside) for where, _, files in os.walk(aside) for name in files],
+        {*records},
+    )
+    for path in sorted(left, key=last.__contains__):
+        if not (root / path).exists():
+            move(aside / path, root / path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def beginning(host: str) -> str:
+    """Tell how folders of a machine begin; names of machines may begin alike, or differ at their end."""
+    return f"{BEGINS}{file_name(host)[:40]}-{hashlib.blake2b(host.encode(), digest_size=4).hexdigest()}-"
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
     """List the files of a case: what lies in folders, but for what was taken out and what all have in common."""
     for place, folders, files in os.walk(folder):
         if Path(place) == folder:
-            folders[:] = [name for name in folders if name not in (ASIDE, SHARED)]
+            folders[:] = [name for name in folders if name not in (ASIDE, BEFORE, SHARED)]
         else:
             yield from (Path(place, name) for name in files)
 
@@ -252,7 +224,7 @@ def _has_size(path: Path, size: int) -> bool:
         return False
 
 
-def _move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path) -> None:
     """Move a file; onto another disk, which a link may lead to, by a copy that is whole at once."""
     if not source.exists():
         return

@@ -13,12 +13,13 @@ from typing import IO
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.errors import DataError
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.attempt import Attempt, held, is_whole, sweep
+from medsegdiff.inference.attempt import Attempt, held, is_whole
 from medsegdiff.inference.case_record import CASES, RUN, CaseRecord, read_case_record, record_files
 from medsegdiff.inference.folder import MEASURES, PAGE, RATES, WORKLIST
 from medsegdiff.inference.record import ImageRecord, Record, Settings, json_of, read_record
 from medsegdiff.inference.review import ROW, Quality, Review, described, flagged, order_of, rank_of, worst_of
 from medsegdiff.inference.sizes import Size
+from medsegdiff.inference.sweeping import sweep
 from medsegdiff.inference.tally import Tally
 from medsegdiff.io.atomic import to_json
 
@@ -44,8 +45,20 @@ def collect(root: Path, *, track: Track = no_progress) -> Tally:
     file = root / CASES / RUN
     if not file.is_file():
         raise DataError(f"{root}: holds no {CASES}/{RUN}, so there are no records of cases to collect.")
-    run, tally = read_record(file), Tally()
-    tally.working = len(sweep(root))
+    run = read_record(file)
+    tally = _collected(root, run, track)
+    if tally.missing and _missing(run, len(list(record_files(root)))) == 0:
+        tally = _collected(root, run, track)  # others have ended meanwhile and told of all: not of less now
+    return tally
+
+
+def _missing(run: Record, there: int) -> int:
+    return max((run.asked or 0) - there, 0)
+
+
+def _collected(root: Path, run: Record, track: Track) -> Tally:
+    """Collect what there is now."""
+    tally = Tally(working=len(sweep(root)))
     files = sorted(record_files(root), key=lambda path: path.name)
     chosen = _worst(root, files, run)
     with held(root) as attempt, _Tables(attempt, run) as tables:
@@ -56,8 +69,7 @@ def collect(root: Path, *, track: Track = no_progress) -> Tally:
                 tally.add(record)
                 tables.add(record)
         tables.end(tally)
-    there = tally.count + len(tally.failed) + tally.left_out.total()
-    tally.missing = max((run.asked or 0) - there, 0)
+    tally.missing = _missing(run, len(files))
     return tally
 
 

@@ -26,6 +26,7 @@ from medsegdiff.inference.runs import Trained, calibrated_for
 from medsegdiff.inference.saving import Finished, Saving
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.inference.sweeping import sweep
 from medsegdiff.inference.team import Alone, Team
 from medsegdiff.inference.writer import USUAL, check_parts
 from medsegdiff.models.checkpoint import hash_of, plugins_of
@@ -85,6 +86,8 @@ def segment_files(
         raise ConfigError(f"overwrite replaces all results, but {why}. Leave it out, or give a new folder.")
     request, folder, start = segmenter.request(**options), SegmentationFolder(out), time.monotonic()
     inputs = (path for file in files for path in file.images)
+    if team.leads:
+        sweep(out)
     folder.check_room(overwrite=overwrite, resume=joins, inputs=[*inputs, *filter(None, [split_file])])
     for structure, how in request.cleaning.items():
         why = "" if request.cleaned == "all" else " As calibration found; '--no-cleaning' leaves it."

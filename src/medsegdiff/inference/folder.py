@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from pathlib import Path
 
 from medsegdiff.errors import ConfigError, some
 from medsegdiff.inference import RECORD
-from medsegdiff.inference.attempt import Attempt
+from medsegdiff.inference.attempt import BEFORE, Attempt
 from medsegdiff.inference.case_record import CASES, RUN
 from medsegdiff.inference.record import Record, read_record
+from medsegdiff.inference.sweeping import remove
 from medsegdiff.io.atomic import remove_parts, to_json
 from medsegdiff.models.checkpoint import CONFIG
 from medsegdiff.registry import require
@@ -26,8 +25,6 @@ ON_REQUEST = ("members", "dicom-fractional", "dicom-pm", "dicom-sr", "rtstruct",
 """What is written of a result if it is asked for."""
 PARTS = ("masks", "labels", "probability", "uncertainty", "anchor", "overlay", "dicom-seg", *ON_REQUEST)
 """What may be written of a result: folders of the folder."""
-ASIDE = ".earlier-"
-"""How a folder begins that earlier results are moved to until there are new ones."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class SegmentationFolder:
         """Write the first new result: when it is there, those of an earlier time are gone; if not, they are back."""
         ours = (*self._cleared, RECORD)  # last what tells that they are results: a kill may come in between
         earlier = [name for name in ours if os.path.lexists(self.root / name)]
-        aside = self.root / f"{ASIDE}{secrets.token_hex(4)}"
+        aside = attempt.begin() / BEFORE
         try:
             _move(earlier, self.root, aside)
             self.begin(record, split_file, attempt)
@@ -97,14 +94,13 @@ class SegmentationFolder:
         except BaseException:  # a full disk, an interruption
             moved = [name for name in earlier if os.path.lexists(aside / name)]
             for name in {*ours} - {*earlier} | {*moved}:
-                _remove(self.root / name)
+                remove(self.root / name)
             _move(moved, aside, self.root)
             with suppress(OSError):
                 aside.rmdir()
             raise
         remove_parts(self.root)
-        for left in self.root.glob(f"{ASIDE}*"):  # also by processes that were killed
-            _remove(left)
+        remove(aside)
 
     def begin(self, record: Record, split_file: Path | None, attempt: Attempt) -> None:
         """Tell how results will be made, before there is one; if that is told already, it stays."""
@@ -142,11 +138,3 @@ def _move(names: Iterable[str], source: Path, target: Path) -> None:
     for name in names:
         target.mkdir(parents=True, exist_ok=True)
         (source / name).rename(target / name)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a folder, or a link, but not what it leads to; fine where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import ConfigError, some
-from medsegdiff.inference.attempt import is_whole, sweep
+from medsegdiff.inference.attempt import is_whole
 from medsegdiff.inference.case_record import CaseRecord, InputFile, read_case_record, record_file, record_files
 from medsegdiff.inference.record import Settings
 
@@ -55,7 +55,7 @@ def remaining(
     """Find out what is left to do in a folder of results.
 
     Args:
-        root: The folder; what killed processes have left in it is ended or removed.
+        root: The folder; `medsegdiff.inference.sweeping` has ended what killed processes have left in it.
         files: Those to be done here.
         settings: How.
         retry_failed: Whether those that failed are done again.
@@ -67,7 +67,6 @@ def remaining(
     Raises:
         ConfigError: If there are results of other images and other settings.
     """
-    sweep(root)
     found = Remaining(others=_others(root, {*known, *(case.name for case in files)}, settings))
     for case in files:
         file = record_file(root, case.name)
@@ -106,14 +105,18 @@ def _invalid(record: CaseRecord, case: CaseFiles, settings: Settings, root: Path
 
 def _others(root: Path, names: set[str], settings: Settings) -> int:
     """Count results of other images; refuse those that were made otherwise: the two would lie mixed."""
-    expected = {record_file(root, name) for name in names}
-    strange = [read_case_record(file) for file in record_files(root) if file not in expected]
-    mixed = {record.name: record for record in strange if record is not None and record.settings != settings}
+    expected, count, mixed, how = {record_file(root, name) for name in names}, 0, list[str](), ""
+    for file in record_files(root):
+        if file in expected:
+            continue
+        count += 1
+        record = read_case_record(file)
+        if record is not None and record.settings != settings:
+            mixed.append(record.name)
+            how = how or ", ".join(record.settings.differences(settings))
     if mixed:
-        first = next(iter(mixed.values()))
         raise ConfigError(
             f"{root} holds results of {len(mixed)} other images ({some(sorted(mixed))}) that were made otherwise "
-            f"({', '.join(first.settings.differences(settings))}). Choose another --out, or add --overwrite instead of "
-            "--resume to replace all."
+            f"({how}). Choose another --out, or add --overwrite instead of --resume to replace all."
         )
-    return len(strange)
+    return count

@@ -108,7 +108,10 @@ class Saving:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.attempt.close()
+        try:
+            self.attempt.put_back()  # what was to be replaced, and was not
+        finally:
+            self.attempt.close()
 
     def prepare(self, team: Team) -> None:
         """Make room for what several processes make; where they share all cases, the leader takes out what goes."""
@@ -136,13 +139,14 @@ class Saving:
         try:
             with memory_worded(result.name, way_out=CLOSE), self._one:
                 self._commit(self._made(result, seconds))
-            if self.heard is not None:
-                self.heard(result)
         except Exception as error:
             self.attempt.discard()
             if isinstance(error, OSError) and error.errno not in OF_NAME:  # a full disk, say: so it is for all
                 raise
             self.refused(result, error)
+        else:
+            if self.heard is not None:
+                self.heard(result)
 
     def refused(self, case: Case | CaseFiles | Segmentation, error: Exception) -> None:
         """Note why an image was passed over."""
@@ -162,10 +166,11 @@ class Saving:
 
     def finish(self, files: Sequence[CaseFiles], team: Team, *, seconds: float) -> Finished:
         """Tell in the folder what became of all files; a folder in which nothing came about stays as it is."""
-        if not self._begun and self.joins:
-            kept = [record for record in self._kept if record.name not in self.left.replaced]
-            self._begin(kept) if kept else None
-        self.attempt.put_back()  # what was to be replaced, and was not
+        if not self._begun and self.joins:  # nothing but failures: what was to be replaced stays
+            self._kept = [record for record in self._kept if record.name not in self.left.replaced]
+            self.left.replaced.clear()
+            self._begin() if self._kept else None
+        self.attempt.put_back()
         self.attempt.close()
         rest = "" if team.alone else team.rest(len(files), len(unrecorded(self.folder.root, files)))
         whole = not rest and (self._begun or self.joins)
@@ -211,24 +216,26 @@ class Saving:
 
     def _commit(self, record: CaseRecord) -> None:
         """Put a result into the folder; before the first one, what it replaces goes, and comes back if it fails."""
-        self._begin([record]) if not self._begun else self.attempt.commit(record)
+        self.attempt.commit(record) if self._begun else self._begin(record)
         self._inputs.pop(record.name)
         self.tally.add(record)
         self.made += 1
 
-    def _begin(self, records: Sequence[CaseRecord]) -> None:
-        """Commit the first cases, and those that have failed before them."""
+    def _begin(self, *first: CaseRecord) -> None:
+        """Commit the first case, and those that have failed before it."""
         with self._replacing():
-            for record in (*records, *(kept for kept in self._kept if kept not in records)):
+            for record in (*first, *self._kept):
                 self.attempt.commit(record)
         self._begun, self._kept = True, []
 
     @contextmanager
     def _replacing(self) -> Iterator[None]:
-        if not (self.joins and self.folder.exists):
+        if not self.joins:
             with self.folder.renewed(self.record, self.split_file, self.attempt):
                 yield
             return
+        if not self.folder.exists:  # nothing goes: somebody else may have begun in the meantime
+            self.folder.begin(self.record, self.split_file, self.attempt)
         try:
             self.attempt.set_aside(self.left.replaced)
             yield
