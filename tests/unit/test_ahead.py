@@ -42,6 +42,18 @@ def test_no_more_is_ahead_than_there_is_room_for(size: int, room: int, most: int
     assert begun == 12
 
 
+def test_of_what_could_not_be_read_nothing_follows_for_what_comes_next() -> None:
+    begun = list[int]()
+
+    def items() -> Iterator[int]:
+        for item in range(8):
+            begun.append(item)
+            yield item
+
+    for used in ahead(items(), lambda item: item, size=lambda item: 0 if item == 3 else 50, room=60):
+        assert begun[-1] - used <= 1
+
+
 def test_an_error_is_raised_in_its_place() -> None:
     def work(item: int) -> int:
         return 1 // (item - 2)

@@ -12,6 +12,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.open import list_cases
 from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.inference import inputs
 from medsegdiff.inference.inputs import check_files, find_inputs, read_case
 from tests.described import make_nnunet
 from tests.dicom_makers import make_slices, write_slices
@@ -35,6 +36,16 @@ def test_numbered_files_are_channels_of_one_case(tmp_path: Path) -> None:
     assert [case.name for case in found] == ["a", "b_1"]
     assert read_case(found[1]).image[:, 0, 0, 0].tolist() == [1, 2, 3, 4]
     assert find_inputs([tmp_path / "a_0002.nii.gz"], like=FOUR) == found[:1]  # its channels lie beside it
+
+
+def test_a_folder_of_many_listed_files_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, list_images = list[Path](), inputs.list_images
+    monkeypatch.setattr(inputs, "list_images", lambda folder: looked.append(folder) or list_images(folder))
+    for case in "abc":
+        make_channels(tmp_path, case, 4)
+    found = find_inputs(sorted(tmp_path.glob("*.nii.gz")), like=FOUR)
+    assert [(case.name, len(case.images)) for case in found] == [("a", 4), ("b", 4), ("c", 4)]
+    assert looked == [tmp_path]
 
 
 def test_one_channel_of_nnunet_loses_its_number(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def ahead(
         fill()
         while pending:
             made = pending.popleft().result()
-            expected = size(made)
+            expected = size(made) or expected  # of what could not be read nothing is known
             fill()
             yield made
             del made

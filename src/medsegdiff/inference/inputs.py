@@ -6,8 +6,9 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 ImageLike = str | Path | np.ndarray | Tensor | CaseFiles | Case
 """A file, an array (h w), (h w 3) or (c h w), the files of a case, or a case that was read already."""
+Channels = Callable[[Path, int], Mapping[Path, CaseFiles]]
+"""Finds the cases of a folder whose files are so many channels."""
 NUMBERED = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})")
 """How nnU-Net names the files of the channels of a case."""
 
@@ -46,7 +49,8 @@ def find_inputs(
 
     What is not among them, though it lies in the folders or is in the split, is ``noted`` in a sentence.
     """
-    cases = [case for path in paths for case in _cases(path, like, noted)]
+    channels_in = lru_cache(maxsize=None)(_channels_in)  # of a folder of which many files are listed one by one
+    cases = [case for path in paths for case in _cases(path, like, noted, channels_in)]
     # each channel of a case may have been named by itself
     found = list({case if len(case.images) > 1 else place: case for place, case in enumerate(cases)}.values())
     if split is not None and split_file is not None:
@@ -97,7 +101,9 @@ def _in_split(
     return [case for case in cases if case.name in members]
 
 
-def _cases(path: Path, like: ResolvedConfig | None, noted: Callable[[str], None]) -> list[CaseFiles]:
+def _cases(
+    path: Path, like: ResolvedConfig | None, noted: Callable[[str], None], channels_in: Channels
+) -> list[CaseFiles]:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder.")
     spec = None if like is None else like.spec
@@ -109,7 +115,7 @@ def _cases(path: Path, like: ResolvedConfig | None, noted: Callable[[str], None]
             noted(line)
         return list(listing.cases.values())
     paths = [path] if path.is_file() or is_series(path) else _images_of(path, noted)
-    return _grouped(paths, spec)
+    return _grouped(paths, spec, channels_in)
 
 
 def _images_of(folder: Path, noted: Callable[[str], None]) -> Sequence[Path]:
@@ -133,16 +139,16 @@ def _layout_of(path: Path, spec: DataSpec | None) -> str | None:
     return spec.layout if spec is not None and matches(spec.layout, path, asked=True) else detect(path)
 
 
-def _grouped(paths: Sequence[Path], spec: DataSpec | None) -> list[CaseFiles]:
+def _grouped(paths: Sequence[Path], spec: DataSpec | None, channels_in: Channels) -> list[CaseFiles]:
     """Group files by case: ``CASE_0000``, ``CASE_0001`` … are channels, where the model was trained on such files."""
     if spec is None or (spec.channel_files == 1 and spec.layout != "nnunet"):
         return [CaseFiles(image_name(path), (path,)) for path in paths]
-    channels = {folder: _channels_in(folder, spec.channel_files) for folder in {path.parent for path in paths}}
+    channels = {folder: channels_in(folder, spec.channel_files) for folder in {path.parent for path in paths}}
     cases = (channels[path.parent].get(path, CaseFiles(image_name(path), (path,))) for path in paths)
     return list(dict.fromkeys(cases))
 
 
-def _channels_in(folder: Path, count: int) -> dict[Path, CaseFiles]:
+def _channels_in(folder: Path, count: int) -> Mapping[Path, CaseFiles]:
     """Find cases whose files are numbered 0000 … ``count`` − 1: other numbers are dates, or pictures of a camera."""
     numbered: dict[str, list[Path]] = defaultdict(list)
     for path in list_images(folder).images:
