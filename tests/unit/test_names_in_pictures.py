@@ -44,7 +44,7 @@ def test_letters_that_the_font_lacks_disturb_nobody(tmp_path: Path) -> None:
 def test_a_name_is_drawn_as_it_is(name: str) -> None:
     mask = disc((12, 12), (6, 6), 4)[None]
     figure = case_grid([CaseRow(name, None, [mask], mask)])
-    assert drawn(figure.axes[0].yaxis.label) == name[:18]
+    assert name[:18] in {drawn(text) for text in figure.axes[0].texts}
     curve = Curve(np.array([1, 2]), np.array([0.5, 0.6]), np.array([0.1, 0.0]), 2)
     figure = members_curves({name: curve, "b": curve})
     legend = figure.axes[0].get_legend()
@@ -71,7 +71,7 @@ def test_a_name_that_is_no_text_is_drawn_too(tmp_path: Path) -> None:
     """Of files whose names are not UTF-8."""
     mask = disc((12, 12), (6, 6), 4)[None]
     figure = case_grid([CaseRow("a\udce9b", None, [mask], mask)])
-    assert drawn(figure.axes[0].yaxis.label) == "a?b"
+    assert "a?b" in {drawn(text) for text in figure.axes[0].texts}
     save(figure, tmp_path / "grid.png")
     assert min(header_of(tmp_path / "grid.png")[0]) > 100  # pixels
 

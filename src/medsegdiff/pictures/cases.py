@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles
@@ -29,8 +30,8 @@ from medsegdiff.pictures.text import literal
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 """Colours of the reference beside the prediction, on dark images and on bright ones."""
-EDGE, GAP, BETWEEN = 0.25, 0.06, 0.3
-"""Inches around panels, between two, and between rows, where notes and titles stand."""
+EDGE, GAP, BETWEEN, WORDS = 0.25, 0.06, 0.3, 0.04
+"""Inches around panels, between two, between rows, where notes and titles stand, and from these to their panel."""
 
 
 @dataclass(frozen=True)
@@ -199,23 +200,33 @@ def _grid(
     names: Sequence[str] = (),
     size: tuple[float, float],
 ) -> Figure:
-    """Lay panels out, of a width and height in inches; to have the margins of so many found would take long."""
+    """Lay panels out, of a width and height in inches; on one axis, since each takes as long as drawing a panel."""
     across, (wide, high) = max(map(len, rows)), size
     width, height = wide * across + EDGE, high * len(rows) - BETWEEN + 2 * EDGE
     figure = Figure(figsize=(width, height))
-    around = {"left": EDGE / width, "right": 1 - GAP / width, "bottom": EDGE / height, "top": 1 - EDGE / height}
-    within = {"wspace": GAP / (wide - GAP), "hspace": BETWEEN / (high - BETWEEN)}
-    grid = figure.subplots(len(rows), across, squeeze=False, gridspec_kw={**around, **within})
-    for axis, panel in ((axis, panel) for pair in zip(grid, rows, strict=True) for axis, panel in zip_longest(*pair)):
-        axis.set(xticks=[], yticks=[])
-        if panel is None:
-            axis.set_axis_off()
-            continue
-        axis.imshow(panel.pixels)
-        axis.set_title(literal(panel.title), fontsize=7)
-        axis.set_xlabel(panel.note, fontsize=7)
-    for axis, head in zip(grid[0], heads, strict=False):
-        axis.set_title(head, fontsize=9)
-    for axis, name in zip(grid[:, 0], names, strict=False):
-        axis.set_ylabel(literal(name), fontsize=7)
+    axis = figure.add_axes((0, 0, 1, 1))
+    for down, row in enumerate(rows):
+        for place, panel in enumerate(row):
+            if panel is not None:
+                middle = EDGE + wide * place + (wide - GAP) / 2, height - EDGE - high * down - (high - BETWEEN) / 2
+                _draw(axis, panel, middle, (wide - GAP, high - BETWEEN))
+    for place, head in enumerate(heads):
+        axis.text(EDGE + wide * place + (wide - GAP) / 2, height - EDGE + WORDS, head, ha="center", fontsize=9)
+    for down, name in enumerate(names):
+        middle = height - EDGE - high * down - (high - BETWEEN) / 2
+        axis.text(EDGE - WORDS, middle, literal(name), rotation=90, ha="right", va="center", fontsize=7)
+    axis.set(xlim=(0, width), ylim=(0, height))  # inches
+    axis.set_axis_off()
     return figure
+
+
+def _draw(axis: Axes, panel: Panel, middle: tuple[float, float], room: tuple[float, float]) -> None:
+    """Draw a panel as large as there is room, its title above and its note below."""
+    h, w = panel.pixels.shape[:2]
+    scale = min(room[0] / w, room[1] / h) / 2
+    (x, y), across, down = middle, w * scale, h * scale
+    axis.imshow(panel.pixels, extent=(x - across, x + across, y - down, y + down), aspect="auto")
+    axis.add_patch(Rectangle((x - across, y - down), 2 * across, 2 * down, fill=False, linewidth=0.6))
+    for words, at, side in ((panel.title, y + down + WORDS, "bottom"), (panel.note, y - down - WORDS, "top")):
+        if words:
+            axis.text(x, at, literal(words), ha="center", va=side, fontsize=7)

@@ -170,6 +170,10 @@ def _mean(metric: Overlap, prediction: np.ndarray, reference: np.ndarray, lost: 
     return float(np.mean(np.where(gone, 0.0, [metric(p, r) for p, r in zip(prediction, reference, strict=True)])))
 
 
+REDRAWN = 5.0
+"""Seconds between two drawings of the curves, at least."""
+
+
 class Monitor:
     """Reports on the main process; the others are silent."""
 
@@ -179,6 +183,7 @@ class Monitor:
         self.bar = bar_on(console, "training", stop, done=start)
         self.dice = ""
         self._seen, self._since = 0, time.monotonic()
+        self._drawn, self._undrawn = self._since, False
 
     def __enter__(self) -> Monitor:
         self.bar.__enter__()
@@ -188,6 +193,8 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.close()
+        if self._undrawn:
+            self._draw()
 
     def count(self, images: int) -> None:
         """Count images that were trained on."""
@@ -218,12 +225,14 @@ class Monitor:
             self.console.print(told, highlight=False, markup=False)
 
     def validated(self, step: int, numbers: Mapping[str, float], *, best: bool) -> None:
-        """Report a validation and draw the curves."""
+        """Report a validation; draw the curves, but not again and again within seconds: at the end they are whole."""
         self.dice = f" · Dice {numbers['dice']:.3f}"
         self.accelerator.log({f"val/{key}": value for key, value in numbers.items()}, step=step)
         if self.active:
             self.run.append({"step": step, **numbers})
-            save(training_curves(self.run.lines()), self.run.curves)
+            self._undrawn = True
+            if time.monotonic() - self._drawn >= REDRAWN:
+                self._draw()
             anchor = f", {numbers['dice_anchor']:.4f} anchor" if "dice_anchor" in numbers else ""
             agreement = f" · agreement {numbers['agreement']:.3f}" if "agreement" in numbers else ""
             self.console.print(
@@ -233,3 +242,7 @@ class Monitor:
                 markup=False,
             )
         self._seen, self._since = 0, time.monotonic()  # sampling is not training time
+
+    def _draw(self) -> None:
+        save(training_curves(self.run.lines()), self.run.curves)
+        self._drawn, self._undrawn = time.monotonic(), False
