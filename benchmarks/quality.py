@@ -1,20 +1,24 @@
 """Which cases must a human see? Scores without references, what they predict, and which promises are kept.
 
-python benchmarks/quality.py RUN=DATA RUN=DATA …
+python benchmarks/quality.py RUN=DATA RUN=DATA … --other IMAGES
 
 Every run segments the test part of its data. Scores are compared on all of it; what calibration learns is judged on
-random halves: patients of one half calibrate, those of the other are new.
+random halves: patients of one half calibrate, those of the other are new. Each run leaves a small file in
+``benchmarks/quality/``, and the page is written from those that there are; with ``--other``, images of something else,
+spoilt images are mixed with clean ones too.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from common import HERE, table, write_page
+from quality_spoilt import BLUR, CASES, NOISE, TOLD, spoilt_auroc
 
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
@@ -38,37 +42,96 @@ WORDS = f"""AURC is the mean 1 − Dice of the cases kept, over all numbers of c
 correlation with Dice. *Coverage*: in {SPLITS} random halves by patient, how often a new case has at least the bound
 that calibration on the other half gives it (0.9 is meant). *Promise broken*: in which share of the halves a threshold
 was found and yet more than {RISK:.0%} of the accepted new patients had a bad mask. One in ten may, of patients without
-number; the new half has some, and its own chance counts too. Bad is a Dice that 85 % of the cases exceed."""
+number; the new half has some, and its own chance counts too. Bad is a Dice that 85 % of the cases exceed. *Size within
+interval*: how often the 90 % interval of area that the run states, which validation cases have calibrated, holds that
+of the reference, over images and (in brackets) the patient with the least."""
+SPOILT_WORDS = f"""AUROC: how often a clean test image is trusted more than a spoilt one; at most {CASES} of each. The run
+was calibrated on its validation cases, as `medsegdiff calibrate` does. *Trust* is what `segment` sorts by: it joins
+the score of the mask with how far the image lies from those of training; both alone stand beside it. Blur has a
+standard deviation of 1/{1 / BLUR:.0f} of the side, noise of {NOISE}; the wrong window cuts values below .35 and above
+.6. Upside down is no fault where training turned images too."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A structure of a data set: Dice, scores and patient of each case."""
+    """A structure of a data set: Dice, scores and patient of each case, and whether its interval held the size."""
 
     name: str
     dice: np.ndarray
     scores: dict[str, np.ndarray]
     patients: list[str]
+    covered: np.ndarray
 
 
 def main() -> None:
     """Segment what is missing, and write the page."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("runs", nargs="+", help="RUN=DATA")
+    asked.add_argument("runs", nargs="*", help="RUN=DATA; none: the page alone.")
+    asked.add_argument("--other", type=Path, help="Images of something else, among spoilt ones.")
     asked.add_argument("--out", type=Path, default=Path("runs/quality"), help="Where masks go.")
+    asked.add_argument("--kept", type=Path, default=HERE / "quality", help="Where files of the runs are kept.")
     given = asked.parse_args()
-    known = [of for text in given.runs for of in measured(*map(Path, text.split("=", 1)), given.out)]
-    lines = ["# Which cases must a human see?", "", "Command: `python benchmarks/quality.py RUN=DATA …`", "", WORDS, ""]
-    lines += [
-        "## How well scores rank cases: AURC (ρ)",
-        "",
-        *ranks(known),
-        "",
-        "## What is promised",
-        "",
-        *promises(known),
+    given.kept.mkdir(parents=True, exist_ok=True)
+    for text in given.runs:
+        run, data = map(Path, text.split("=", 1))
+        keep(given.kept / f"{run.name}.json", measured(run, data, given.out))
+        if given.other is not None:
+            found = spoilt_auroc(run, data, given.other, given.out / "calibrated")
+            (given.kept / f"{run.name}_spoilt.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_page("quality", page(given.kept), folder=HERE)
+
+
+def keep(file: Path, known: Sequence[Known]) -> None:
+    """Write what is known of a run."""
+    rounded = [{name: _listed(value) for name, value in asdict(of).items()} for of in known]
+    file.write_text("[\n" + ",\n".join(map(json.dumps, rounded)) + "\n]\n")
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return [None if np.isnan(of) else round(float(of), 5) for of in value]
+    return {name: _listed(of) for name, of in value.items()} if isinstance(value, dict) else value
+
+
+def read(file: Path) -> list[Known]:
+    """Read what `keep` wrote."""
+    return [
+        Known(
+            name=of["name"],
+            dice=np.array(of["dice"], float),
+            scores={name: np.array(values, float) for name, values in of["scores"].items()},
+            patients=of["patients"],
+            covered=np.array(of["covered"], float),
+        )
+        for of in json.loads(file.read_text())
     ]
-    write_page("quality", lines, folder=HERE)
+
+
+def page(kept: Path) -> list[str]:
+    """Write the page of all runs that there are."""
+    spoilt = sorted(kept.glob("*_spoilt.json"))
+    known = [of for file in sorted(set(kept.glob("*.json")) - set(spoilt)) for of in read(file)]
+    lines = ["# Which cases must a human see?", "", "Command: `python benchmarks/quality.py RUN=DATA … --other IMAGES`"]
+    lines += ["", WORDS, "", "## How well scores rank cases: AURC (ρ)", "", *ranks(known)]
+    lines += ["", "## What is promised", "", *promises(known)]
+    if spoilt:
+        found = {file.stem.removesuffix("_spoilt"): json.loads(file.read_text()) for file in spoilt}
+        lines += ["", "## Images that are spoilt: AUROC of trust (of the score alone, of the look alone)", ""]
+        lines += [SPOILT_WORDS, "", *spoilt_table(found)]
+    return lines
+
+
+def spoilt_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Lay out how often clean images are trusted more than spoilt ones."""
+    kinds = list(dict.fromkeys(kind for of in found.values() for kind in of))
+    rows = [(kind, *(_aurocs(of[kind]) for of in found.values())) for kind in kinds]
+    means = [{name: float(np.mean([of[kind][name] for kind in of])) for name in TOLD} for of in found.values()]
+    return table(("", *found), [*rows, ("mean", *map(_aurocs, means))])
+
+
+def _aurocs(of: Mapping[str, float]) -> str:
+    first, *others = (f"{of[name]:.2f}" for name in TOLD)
+    return f"{first} ({', '.join(others)})"
 
 
 def measured(run: Path, data: Path, out: Path) -> list[Known]:
@@ -85,11 +148,12 @@ def measured(run: Path, data: Path, out: Path) -> list[Known]:
 
 
 def _of(run: str, structure: str, found: Scores, images: Mapping[str, ImageRecord], *, alone: bool) -> Known:
-    cases = [name for name in found.groups if not np.isnan(found.value(name, "dice", "" if alone else structure))]
-    dice = np.array([found.value(name, "dice", "" if alone else structure) for name in cases])
+    part = "" if alone else structure
+    cases = [name for name in found.groups if not np.isnan(found.value(name, "dice", part))]
+    dice, covered = (np.array([found.value(name, of, part) for name in cases]) for of in ("dice", "size_covered"))
     told = [images[name].scores[structure] for name in cases]
     scores = {name: np.array([of[name] for of in told]) for name in SCORES if all(name in of for of in told)}
-    return Known(run if alone else f"{run}: {structure}", dice, scores, [found.groups[name] for name in cases])
+    return Known(run if alone else f"{run}: {structure}", dice, scores, [found.groups[name] for name in cases], covered)
 
 
 def ranks(known: Sequence[Known]) -> list[str]:
@@ -111,7 +175,7 @@ def ranks(known: Sequence[Known]) -> list[str]:
 
 def promises(known: Sequence[Known]) -> list[str]:
     """Lay out how often bounds and promises hold for patients that calibration has not seen."""
-    rows = [(of.name, str(len(of.dice)), str(len(set(_units(of)))), *_halves(of)) for of in known]
+    rows = [(of.name, str(len(of.dice)), str(len(set(_units(of)))), *_halves(of), _covered(of)) for of in known]
     head = (
         "data",
         "cases",
@@ -121,8 +185,15 @@ def promises(known: Sequence[Known]) -> list[str]:
         "threshold found",
         "promise broken",
         "accepted",
+        "size within interval",
     )
     return table(head, rows)
+
+
+def _covered(of: Known) -> str:
+    units = np.array(_units(of))
+    least = min(float(np.nanmean(of.covered[units == unit])) for unit in np.unique(units))
+    return f"{np.nanmean(of.covered):.2f}" + (f" ({least:.2f})" if any(of.patients) else "")
 
 
 def _units(of: Known) -> list[str]:

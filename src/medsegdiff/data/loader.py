@@ -7,7 +7,7 @@ import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.config.spec import Orientation, ResolvedConfig
-from medsegdiff.data.augment import Augment
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.dataset import DataSource
 from medsegdiff.data.transforms import Prepared, prepare
 from medsegdiff.errors import TrainingError
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
+
+if TYPE_CHECKING:
+    from medsegdiff.data.augment import Augment
 
 PATIENCE = 600
 """Seconds to wait for a batch from a process that loads."""
@@ -106,8 +108,7 @@ class TrainingStream(Dataset[dict[str, Any]]):
         self.cases, self.names, self.seed, self.raters = cases, list(names), seed, raters
         self.unlabelled = unlabelled
         self.foreground = list(foreground)
-        asked = cases.config.data
-        self.augment = Augment(asked.image_size, asked.augmentation, orientation) if augment else None
+        self.augment = augment_for(cases.config, orientation) if augment else None
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         case = self.cases.kept(self._name(position))
@@ -137,6 +138,13 @@ class TrainingStream(Dataset[dict[str, Any]]):
             return self.foreground[chosen // 2 % len(self.foreground)]
         epoch, place = divmod(position, len(self.names))
         return self.names[shuffled(len(self.names), derive_seed(self.seed, "order", epoch))[place]]
+
+
+def augment_for(config: ResolvedConfig, orientation: Orientation) -> Augment:
+    """Make what changes samples at random; its library takes two seconds to import, and only then is needed."""
+    from medsegdiff.data.augment import Augment
+
+    return Augment(config.data.image_size, config.data.augmentation, orientation)
 
 
 class UnlabelledStream(Dataset[Tensor]):

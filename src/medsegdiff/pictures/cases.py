@@ -213,8 +213,8 @@ def _grid(
     for place, head in enumerate(heads):
         axis.text(EDGE + wide * place + (wide - GAP) / 2, height - EDGE + WORDS, head, ha="center", fontsize=9)
     for down, name in enumerate(names):
-        middle = height - EDGE - high * down - (high - BETWEEN) / 2
-        axis.text(EDGE - WORDS, middle, literal(name), rotation=90, ha="right", va="center", fontsize=7)
+        beside = height - EDGE - high * down - (high - BETWEEN) / 2
+        axis.text(EDGE - WORDS, beside, literal(name), rotation=90, ha="right", va="center", fontsize=7)
     axis.set(xlim=(0, width), ylim=(0, height))  # inches
     axis.set_axis_off()
     return figure
