@@ -45,8 +45,8 @@ was found and yet more than {RISK:.0%} of the accepted new patients had a bad ma
 number; the new half has some, and its own chance counts too. Bad is a Dice that 85 % of the cases exceed. *Size within
 interval*: how often the 90 % interval of area that the run states, which validation cases have calibrated, holds that
 of the reference, over images and (in brackets) the patient with the least."""
-SPOILT_WORDS = f"""AUROC: how often a clean test image is trusted more than a spoilt one; at most {CASES} of each. The run
-was calibrated on its validation cases, as `medsegdiff calibrate` does. *Trust* is what `segment` sorts by: it joins
+SPOILT_WORDS = f"""AUROC: how often a clean test image is trusted more than a spoilt one; at most {CASES} of each. The
+run was calibrated on its validation cases, as `medsegdiff calibrate` does. *Trust* is what `segment` sorts by: it joins
 the score of the mask with how far the image lies from those of training; both alone stand beside it. Blur has a
 standard deviation of 1/{1 / BLUR:.0f} of the side, noise of {NOISE}; the wrong window cuts values below .35 and above
 .6. Upside down is no fault where training turned images too."""
