@@ -185,20 +185,6 @@ def test_dry_run_prints_and_writes_nothing(folder: Path, tmp_path: Path, capsys:
     assert not (tmp_path / "run").exists()
 
 
-def test_info_and_list_speak_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("info", "v2-paper", "--json") == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert set(facts["gmac"]) >= {"condition", "denoiser"}
-    assert 44.6e6 < facts["parameters"] < 47.4e6
-    assert call("info", "v2-tiny", "--size", "64") == 0
-    assert "image_size" in capsys.readouterr().out
-    for kind in ("presets", "models", "datasets", "samplers", "fusers", "metrics"):
-        assert call("list", kind, "--json") == 0
-        assert json.loads(capsys.readouterr().out)[0]["name"]
-    assert call("list") == 0
-    assert "v2-paper" in capsys.readouterr().out
-
-
 def test_data_check(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("data", "check", folder, "--out", tmp_path / "preview.png") == 0
     assert "Ready to train" in capsys.readouterr().out

@@ -43,13 +43,6 @@ def test_paper_to_code_names_what_is_where_it_says() -> None:
         assert name in definitions(ROOT / "src" / "medsegdiff" / file), f"there is no {name} in {file}"
 
 
-def test_the_costs_in_the_document_of_the_networks_are_those_counted() -> None:
-    tables = runpy.run_path(str(ROOT / "docs" / "models.py"))
-    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    assert "| `pp` |" in page
-    assert tables["refreshed"](page) == page, "run 'make docs'"
-
-
 def test_the_house_in_contributing_is_the_one_that_stands() -> None:
     house = runpy.run_path(str(ROOT / "docs" / "house.py"))
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

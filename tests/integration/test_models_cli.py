@@ -1,13 +1,17 @@
-"""What the command line tells of networks and their costs."""
+"""What the command line and the documents tell of networks and their costs, which are counted once for all tests."""
 
 from __future__ import annotations
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
 from medsegdiff.models.base import MODELS
 from tests.program import call
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_models_are_listed_with_paper_kind_and_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,3 +49,24 @@ def test_info_tells_the_memory_of_seven_billion_parameters(capsys: pytest.Captur
     assert memory["weights"] == pytest.approx(7.5967 * 4, abs=0.01)
     assert memory["training"] == pytest.approx(5 * memory["weights"], rel=0.01)
     assert memory["batch"] == pytest.approx(memory["training"] + 64 * memory["per_image"], rel=0.01)
+
+
+def test_info_and_list_speak_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", "v2-paper", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["gmac"]) >= {"condition", "denoiser"}
+    assert 44.6e6 < facts["parameters"] < 47.4e6
+    assert call("info", "v2-tiny", "--size", "64") == 0
+    assert "image_size" in capsys.readouterr().out
+    for kind in ("presets", "models", "datasets", "samplers", "fusers", "metrics"):
+        assert call("list", kind, "--json") == 0
+        assert json.loads(capsys.readouterr().out)[0]["name"]
+    assert call("list") == 0
+    assert "v2-paper" in capsys.readouterr().out
+
+
+def test_the_costs_in_the_document_of_the_networks_are_those_counted() -> None:
+    tables = runpy.run_path(str(ROOT / "docs" / "models.py"))
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert "| `pp` |" in page
+    assert tables["refreshed"](page) == page, "run 'make docs'"
