@@ -74,7 +74,7 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
     ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
     + [
         f"docs/{name}.md"
-        for name in ("guide", "commands", "serve", "deploy", "data", "evaluation", "models", "paper-to-code")
+        for name in ("guide", "commands", "serve", "pacs", "deploy", "data", "evaluation", "models", "paper-to-code")
     ],
 )
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:

@@ -17,6 +17,7 @@ from medsegdiff.cli import (
     console,
     data,
     demo,
+    dicom,
     doctor,
     evaluate,
     export,
@@ -73,6 +74,7 @@ app = typer.Typer(
 command.add(app, "demo", demo.demo, panel=USE)
 command.add(app, "segment", segment.segment, panel=USE)
 command.add(app, "serve", serve.serve, panel=USE, long=False)
+app.add_typer(dicom.app, name="dicom", rich_help_panel=USE)
 command.add(app, "view", view.view, panel=USE, long=False)
 command.add(app, "collect", collect.collect, panel=USE)
 command.add(app, "doctor", doctor.doctor, panel=USE)

@@ -1,0 +1,1 @@
+"""Between this program and a PACS: series come by C-STORE or DICOMweb, results go back the same way."""
