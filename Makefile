@@ -32,9 +32,11 @@ check: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/isic2016.py
 
-docs: $(VENV)/.installed
+docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/models.py
 	$(BIN)/python docs/house.py
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/docs
+	@echo build/docs/index.html
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -50,5 +52,10 @@ $(VENV)/.installed-dev: pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	touch $@ $(VENV)/.installed
+
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .coverage build
+	rm -rf $(VENV) demo docs/api docs/auto_gallery .pytest_cache .mypy_cache .ruff_cache .coverage build

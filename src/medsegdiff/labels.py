@@ -27,8 +27,8 @@ TWO_VALUES = ({0}, {1}, {255}, {0, 1}, {0, 255})
 class Labels:
     """The label space: which channels a mask has, how they relate, and how files code them.
 
-    Label maps are (*s) with class indices for ``binary`` (0 and 1) and ``exclusive``, and (k, *s) with 0 and 1 for
-    ``regions``. Channels are (k, *s); k = 1 for ``binary``; channel 0 of ``exclusive`` classes is the background.
+    Label maps are ``(*s)`` with class indices for ``binary`` (0 and 1) and ``exclusive``, and ``(k, *s)`` with 0 and 1
+    for ``regions``. Channels are ``(k, *s)``; k = 1 for ``binary``; channel 0 of ``exclusive`` classes is background.
     """
 
     task: Task = "binary"

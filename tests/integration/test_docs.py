@@ -21,7 +21,8 @@ from tests.makers import write_png
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+FRONT = ("README.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "benchmarks/README.md", "models/README.md")
+PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if "auto_gallery" not in page.parts)
 
 
 def definitions(file: Path) -> set[str]:
@@ -71,11 +72,7 @@ def test_every_deviation_in_the_code_is_a_row_of_the_document() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
-    + [
-        f"docs/{name}.md"
-        for name in ("guide", "commands", "serve", "pacs", "deploy", "data", "evaluation", "models", "paper-to-code")
-    ],
+    [*FRONT, *(str(page.relative_to(ROOT)) for page in PAGES)],
 )
 def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -85,9 +82,11 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page: str) -> None:
 
 
 def commands() -> list[str]:
-    blocks = re.findall(r"^```bash\n(.*?)^```$", README + GUIDE, flags=re.DOTALL | re.MULTILINE)
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    blocks = re.findall(r"^```bash\n(.*?)^```$", README + pages, flags=re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.split("#")[0][line.index("medsegdiff ") :].strip() for line in lines if "medsegdiff " in line]
+    told = (re.search(r"\bmedsegdiff \w.*", line.split("#")[0]) for line in lines)
+    return sorted({found[0].strip() for found in told if found})
 
 
 def test_commands_under_launchers_are_among_those_tried() -> None:
@@ -95,8 +94,12 @@ def test_commands_under_launchers_are_among_those_tried() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_commands_of_readme_and_guide_are_understood(command: str) -> None:
-    """Every option in the README exists; the commands themselves run in the other integration tests."""
+def test_commands_of_readme_and_pages_are_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every option in them exists; the commands themselves run in the other integration tests."""
+    (tmp_path / "scans").mkdir()  # which an option asks for
+    monkeypatch.chdir(tmp_path)
     words = shlex.split(command.replace("…", ""))[1:]
     group = typer.main.get_command(app)
     context = group.make_context("medsegdiff", words, resilient_parsing=True)
