@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
@@ -14,23 +15,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
+from starlette.testclient import TestClient
 
 from medsegdiff.errors import ConfigError
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_seg import read_segmentation
+from medsegdiff.server.app import make_app
+from medsegdiff.server.dispatch import Dispatch, Model
+from medsegdiff.server.jobs import JobFolder
+from medsegdiff.server.limits import Limits
 from medsegdiff.server.pacs.archive import Archive, read_query
 from medsegdiff.server.pacs.inbox import Inbox
 from medsegdiff.server.pacs.node import Address, run_node
 from medsegdiff.server.pacs.peers import DeliveryError, Peer, Sender
 from medsegdiff.server.pacs.processing import Processing
 from medsegdiff.server.pacs.watch import watch
-from tests import receiving
+from medsegdiff.server.tokens import Tokens
+from tests import receiving, stub_worker
 from tests.dicom_makers import make_slices, write_slices
 from tests.integration.test_volumes import identity
 from tests.orthanc import Orthanc, dcmtk, free_port, needed, orthanc, until
 from tests.program import call
+from tests.shown import EYE, segmentation, shown
 from tests.verified import errors_of
 
 QUIET = 0.6
@@ -286,3 +295,37 @@ def test_wrong_addresses_and_queries_are_refused(tmp_path: Path, capsys: pytest.
         assert told in " ".join(capsys.readouterr().err.split())
     assert call("dicom", "worker", "http://127.0.0.1:9/", "--model", "run", "--query", "Colour=red") == 2
     assert "allowed is KEYWORD=VALUE" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_viewer_names_a_series_of_the_archive(
+    pacs: Orthanc, series: tuple[Path, np.ndarray], trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """As OHIF does: ``image`` is a UID, and the answer a label map in NRRD."""
+    results, _ = shown(tmp_path / "made", segmentation("s", (8, 9, 4), EYE))
+    program = (sys.executable, "-S", stub_worker.__file__, str(results))
+    send(series[0], pacs.dicom, pacs.title)
+    uid = dcmread(next(series[0].iterdir())).SeriesInstanceUID
+    form = {"params": (None, json.dumps({"result_extension": ".nrrd", "result_dtype": "uint16"}))}
+    wrong = {"params": (None, json.dumps({"result_extension": ".nrrd", "result_dtype": "float"}))}
+    for files, url, asked, form_sent, status in (
+        (9, pacs.web, uid, form, 200),
+        (3, pacs.web, uid, form, 413),  # the series has four
+        (9, pacs.web, "1.2.3", form, 404),
+        (9, "http://127.0.0.1:9/dicom-web", uid, form, 502),
+        (9, pacs.web, uid, wrong, 422),
+    ):
+        model, jobs = Model("eyes", (str(trained[0]),)), JobFolder(tmp_path / "jobs")
+        dispatch = Dispatch(jobs, [model], ["cpu"], Limits(files=files), program=program)
+        with TestClient(make_app(dispatch, Tokens(), archive=Archive(url)), base_url="http://127.0.0.1:8000") as client:
+            until(lambda client=client: client.get("/readyz").status_code == 200)
+            answer = client.post("/infer/eyes", params={"image": asked, "output": "image"}, files=form_sent)
+            assert answer.status_code == status, answer.text
+        if status == 200:
+            (tmp_path / "label.nrrd").write_bytes(answer.content)
+    found, expected = (
+        SimpleITK.ReadImage(str(of)) for of in (tmp_path / "label.nrrd", results / "labels" / "s.nii.gz")
+    )
+    assert found.GetPixelIDTypeAsString() == "16-bit unsigned integer"
+    assert np.array_equal(SimpleITK.GetArrayFromImage(found), SimpleITK.GetArrayFromImage(expected))
+    for of in ("GetOrigin", "GetSpacing", "GetDirection"):
+        assert np.allclose(getattr(found, of)(), getattr(expected, of)()), of

@@ -42,6 +42,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    dicomweb: Annotated[
+        str | None,
+        typer.Option(
+            help="Archive whose series OHIF names: http://HOST:PORT/dicom-web, user and password before HOST.",
+            show_default=False,
+        ),
+    ] = None,
     device: options.Device = None,
     allow_origin: Annotated[
         list[str] | None,
@@ -67,6 +74,12 @@ def serve(
     check_host(host, tokens)
     limits = Limits(upload=bytes_of(max_upload), voxels=max_voxels, queue=queue, keep=seconds_of(keep))
 
+    archive = None
+    if dicomweb is not None:
+        from medsegdiff.server.pacs.archive import Archive
+
+        archive = Archive(dicomweb)
+
     def started(address: str) -> None:
         result(address)
         info("Research software, not a medical device. Ctrl-C ends it; jobs go on with the next start.")
@@ -81,5 +94,6 @@ def serve(
         device=device,
         others=allow_origin or [],
         data=data,
+        archive=archive,
         started=started,
     )

@@ -19,6 +19,7 @@ from medsegdiff.server.assets import asset
 from medsegdiff.server.datastore import LABELS, Datastore, Sessions
 from medsegdiff.server.dispatch import Dispatch
 from medsegdiff.server.gate import API, Gate
+from medsegdiff.server.pacs.archive import Archive
 from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.schema import About
 from medsegdiff.server.tokens import Tokens
@@ -31,7 +32,14 @@ NOTICE = (
 )
 
 
-def make_app(dispatch: Dispatch, tokens: Tokens, *, others: Sequence[str] = (), data: Path | None = None) -> Gate:
+def make_app(
+    dispatch: Dispatch,
+    tokens: Tokens,
+    *,
+    others: Sequence[str] = (),
+    data: Path | None = None,
+    archive: Archive | None = None,
+) -> Gate:
     """Make the application around a queue.
 
     Args:
@@ -39,6 +47,7 @@ def make_app(dispatch: Dispatch, tokens: Tokens, *, others: Sequence[str] = (), 
         tokens: Who may ask.
         others: Origins of pages that may ask too.
         data: Folder of images that viewers choose from; labels that come back are kept in it.
+        archive: Where series are that viewers name by their UIDs.
 
     Returns:
         An ASGI application.
@@ -64,6 +73,7 @@ def make_app(dispatch: Dispatch, tokens: Tokens, *, others: Sequence[str] = (), 
     app.include_router(job_routes.router, prefix="/api/v1")
     app.include_router(result_routes.router, prefix="/api/v1/jobs/{job}/results")
     app.state.datastore = Datastore(data, (data or dispatch.jobs.root) / LABELS)
+    app.state.archive = archive
     app.state.sessions = Sessions(dispatch.jobs.root / SESSIONS, dispatch.limits.keep)
     app.include_router(monailabel.router)
     app.include_router(monailabel_store.router)

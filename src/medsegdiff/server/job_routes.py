@@ -22,7 +22,7 @@ from medsegdiff.server.gate import check_room
 from medsegdiff.server.jobs import INPUT, Job, JobOptions, JobRequest
 from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.schema import JobShown, ModelShown
-from medsegdiff.server.uploads import receive, remove
+from medsegdiff.server.uploads import Given, receive, remove
 
 router = APIRouter(tags=["jobs"])
 LOOK = 0.25
@@ -181,7 +181,7 @@ def check_options(model: Model, options: JobOptions) -> None:
         raise Refusal(422, str(error)) from error
 
 
-async def accept(queue: Dispatch, user: str, model: Model, options: JobOptions, files: list) -> Job:  # type: ignore[type-arg]
+async def accept(queue: Dispatch, user: str, model: Model, options: JobOptions, files: Iterable[Given]) -> Job:
     """Make a job of what was sent."""
     name, folder = await asyncio.to_thread(queue.jobs.begin)
     try:

@@ -11,18 +11,23 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 
+from medsegdiff.errors import DataError
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.server.datastore import Sessions
 from medsegdiff.server.dispatch import Dispatch, Model
 from medsegdiff.server.job_routes import LOOK, WHY, Queue, User, accept, check_options, choose
 from medsegdiff.server.jobs import Job, JobOptions
 from medsegdiff.server.monailabel_store import STRATEGIES, ending_of, store_of
+from medsegdiff.server.nrrd import TYPES, nrrd_of
+from medsegdiff.server.pacs.archive import Archive
+from medsegdiff.server.pacs.peers import DeliveryError
 from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.result_routes import results_of
 from medsegdiff.server.results import Results
@@ -127,19 +132,50 @@ async def infer(
     params: Annotated[str, Form(description="JSON: members, steps, seed; what else there is, is passed over.")] = "{}",
     file: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
-    """Segment an image: one that is sent, that of a session, or one of the folder ``--data``."""
-    chosen, options = choose(queue, model), _options(params)
+    """Segment an image: one that is sent, that of a session, one of the folder ``--data``, or a series of an archive.
+
+    Of an archive (``--dicomweb``) ``image`` is the SeriesInstanceUID, as OHIF has it.
+    """
+    chosen, options, nrrd = choose(queue, model), _options(params), _kind(params)
     await asyncio.to_thread(check_options, chosen, options)
+    archive: Archive | None = request.app.state.archive
     if file is not None:
         sent = [(file.filename or "image.nii.gz", file.file)]
         job = await accept(queue, user, chosen, options, sent)
+    elif archive is not None and image and not session_id and image not in store_of(request).cases:
+        job = await _accept_series(archive, image, queue, user, chosen, options)
     else:
         paths = sessions_of(request).images(session_id, user) if session_id else _stored(request, image)
         with _opened(paths) as files:
             job = await accept(queue, user, chosen, options, files)
     async with _followed(job, queue, request):
         results = await asyncio.to_thread(results_of, job)
-        return await asyncio.to_thread(_answer, results, output)
+        return await asyncio.to_thread(_answer, results, output, nrrd)
+
+
+async def _accept_series(
+    archive: Archive, series: str, queue: Dispatch, user: str, model: Model, options: JobOptions
+) -> Job:
+    """Fetch a series as if it had been sent."""
+    try:
+        found = await asyncio.to_thread(archive.find, series)
+        files = ((f"{series}/{image}.dcm", BytesIO(content)) for image, content in archive.images(found))
+        return await accept(queue, user, model, options, files)
+    except DeliveryError as error:
+        raise Refusal(502, str(error)) from error
+    except DataError as error:
+        raise Refusal(404, str(error)) from error
+
+
+def _kind(params: str) -> str:
+    """Tell as which numbers of an NRRD labels are wanted, where they are; the form was looked at before."""
+    given = json.loads(params or "{}")
+    if given.get("result_extension") != ".nrrd":
+        return ""
+    kind = str(given.get("result_dtype") or "uint16")
+    if kind not in TYPES:
+        raise Refusal(422, f"params: result_dtype is {kind}; allowed are {', '.join(TYPES)}.")
+    return kind
 
 
 def _options(params: str) -> JobOptions:
@@ -185,8 +221,8 @@ async def _followed(job: Job, queue: Dispatch, request: Request) -> AsyncIterato
         await queue.remove(job)
 
 
-def _answer(results: Results, output: str | None) -> Response:
-    """Give mask and facts, in one answer of several parts unless one is asked for."""
+def _answer(results: Results, output: str | None, nrrd: str) -> Response:
+    """Give mask and facts, in one answer of several parts unless one is asked for; volumes as NRRD for OHIF."""
     name = results.record.images[0].name
     case, masks = results.case(name), results.places.masks(name)
     facts = case.facts.model_dump(mode="json")
@@ -202,22 +238,24 @@ def _answer(results: Results, output: str | None) -> Response:
     if "" not in masks:
         raise Refusal(422, "The structures of this model overlap, which no label map can hold. Ask with output=json.")
     file = masks[""]
+    as_nrrd = nrrd and ending_of(file).startswith(".nii")
+    content, name = (nrrd_of(file, nrrd), "label.nrrd") if as_nrrd else (file.read_bytes(), f"label{ending_of(file)}")
     if output == "image":
-        kind = {"Content-Disposition": f'attachment; filename="label{ending_of(file)}"'}
-        return Response(file.read_bytes(), media_type="application/octet-stream", headers=kind)
-    return _in_parts(told, file)
+        kind = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type="application/octet-stream", headers=kind)
+    return _in_parts(told, content, name)
 
 
-def _in_parts(told: bytes, file: Path) -> Response:
+def _in_parts(told: bytes, content: bytes, name: str) -> Response:
     mark = secrets.token_hex(16)
-    shown = f'form-data; name="image"; filename="label{ending_of(file)}"'
+    shown = f'form-data; name="image"; filename="{name}"'
     body = b"".join(
         [
             f'--{mark}\r\nContent-Disposition: form-data; name="params"\r\n'.encode(),
             b"Content-Type: application/json\r\n\r\n",
             told,
             f"\r\n--{mark}\r\nContent-Disposition: {shown}\r\nContent-Type: application/octet-stream\r\n\r\n".encode(),
-            file.read_bytes(),
+            content,
             f"\r\n--{mark}--\r\n".encode(),
         ]
     )

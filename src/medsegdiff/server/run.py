@@ -17,6 +17,7 @@ from medsegdiff.server.dispatch import Dispatch, Model
 from medsegdiff.server.gate import Gate
 from medsegdiff.server.jobs import JobFolder
 from medsegdiff.server.limits import Limits
+from medsegdiff.server.pacs.archive import Archive
 from medsegdiff.server.tokens import Tokens
 
 LOCK = ".lock"
@@ -33,6 +34,7 @@ def run_server(
     device: str | None = None,
     others: Sequence[str] = (),
     data: Path | None = None,
+    archive: Archive | None = None,
     started: Callable[[str], None],
 ) -> None:
     """Serve until somebody stops it."""
@@ -41,7 +43,7 @@ def run_server(
     try:
         with FileLock(jobs / LOCK, timeout=0):
             dispatch = Dispatch(JobFolder(jobs.resolve()), models, devices_of(device), limits)
-            app = make_app(dispatch, tokens, others=others, data=data)
+            app = make_app(dispatch, tokens, others=others, data=data, archive=archive)
             asyncio.run(_serve(app, host=host, port=port, started=started))
     except Timeout as error:
         raise ConfigError(f"Another server works in {jobs}. Choose another folder: --jobs FOLDER.") from error

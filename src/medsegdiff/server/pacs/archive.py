@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from medsegdiff.errors import ConfigError
+from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.io.dicom_file import dicom_library
 from medsegdiff.server.pacs.inbox import Inbox, Series
 from medsegdiff.server.pacs.peers import DeliveryError
@@ -66,7 +66,7 @@ class Archive:
         """Find a series by its UID."""
         found = self.search({"SeriesInstanceUID": series})
         if not found:
-            raise ConfigError(f"{self} has no images of the series {series}.")
+            raise DataError(f"{self} has no images of the series {series}.")
         return found[0]
 
     def images(self, found: Found) -> Iterator[tuple[str, bytes]]:
