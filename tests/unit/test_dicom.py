@@ -245,7 +245,10 @@ def no_pixels(slices: list[Dataset]) -> None:
         (placeless, r"IM\d\.dcm \(has no ImagePositionPatient; .*PNG"),
         (coloured, r"IM\d\.dcm \(is in colour"),
         (palette, r"IM\d\.dcm \(is in colour"),
-        (compressed, r"pixels of 1 files can't be read: IM\d\.dcm \(.*may need: pip install pylibjpeg"),
+        (
+            compressed,
+            r"pixels of 1 files can't be read: IM\d\.dcm \(.*need what the extra brings: pip install 'medsegdiff",
+        ),
         (multi_frame, r"IM\d\.dcm \(has 2 frames; convert"),
         (pixels_short, r"pixels of 1 files can't be read: IM\d\.dcm \("),
         (no_pixels, r"pixels of 1 files can't be read: IM\d\.dcm \("),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from medsegdiff.errors import DataError, some
 from medsegdiff.io.dicom_file import BROKEN, NOT_THE_FILE, Dataset, dicom_library, open_dicom
 
 logging.getLogger("pydicom.pixels").setLevel(logging.CRITICAL)  # what it raises is told in our words
+
+AGAIN = "Copy or export them again; compressed ones need what the extra brings: pip install 'medsegdiff[dicom]'"
+"""What may help: a file may be damaged, or its decoder not be there."""
 
 
 def read_values(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> Float[np.ndarray, "1 i j k"]:
@@ -34,13 +38,22 @@ def read_values(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> Fl
         stack[k][outside] = np.nan
         padded |= bool(outside.any())
     if damaged:
-        raise DataError(
-            f"{folder}: the pixels of {len(damaged)} files can't be read: {some(damaged)}. Copy or export them again; "
-            "compressed ones may need: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-        )
+        raise DataError(f"{folder}: the pixels of {len(damaged)} files can't be read: {some(damaged)}. {AGAIN}")
     if padded:
         _fill(stack, folder)
     return stack.transpose(2, 1, 0)[None]
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Say of a file that its pixels can't be read, whatever a decoder raises."""
+    try:
+        yield
+    except NOT_THE_FILE:
+        raise
+    except BROKEN as error:
+        why = " ".join(str(error).split())
+        raise DataError(f"{path}: its pixels can't be read ({why}). {AGAIN}") from error
 
 
 def _room(folder: Path, shape: tuple[int, int, int]) -> Float[np.ndarray, "k j i"]:

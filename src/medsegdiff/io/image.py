@@ -12,13 +12,13 @@ from jaxtyping import Float, Shaped, UInt8
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from medsegdiff.errors import DataError, GeometryError, size
-from medsegdiff.io import dicom, nifti, picture, raster
+from medsegdiff.io import dicom, dicom_single, nifti, picture, raster
 from medsegdiff.types import Geometry
 
 
 def is_volume(path: Path) -> bool:
     """Tell whether an image has three axes of space."""
-    return nifti.is_volume(path) or path.is_dir()
+    return nifti.is_volume(path) or (_is_dicom(path) and dicom_single.is_dicom_volume(path))
 
 
 def modality_of(geometry: Geometry) -> str:
@@ -28,9 +28,17 @@ def modality_of(geometry: Geometry) -> str:
 
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
     """Read an image and where it lies."""
-    if path.is_dir():
-        return dicom.read_series(path)
+    if _is_dicom(path):
+        return dicom_single.read_dicom(path)
     return nifti.read_volume(path) if nifti.is_volume(path) else raster.read_image(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Tell whether an image is DICOM: a folder, or a file that is no picture and no NIfTI by its name."""
+    if path.is_dir():
+        return True
+    named = nifti.is_volume(path) or path.name.lower().endswith(picture.SUFFIXES)
+    return not named and path.is_file() and dicom_single.is_dicom_file(path)
 
 
 def read_channels(paths: Sequence[Path]) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
@@ -88,8 +96,8 @@ def read_map(path: Path) -> Float[np.ndarray, " *s"]:
 
 def read_geometry(path: Path) -> tuple[Geometry, int]:
     """Read where an image lies and how many channels it has; of files, from the header alone."""
-    if path.is_dir():
-        return dicom.read_series_geometry(path), 1
+    if _is_dicom(path):
+        return dicom_single.read_dicom_geometry(path)
     if nifti.is_volume(path):
         return nifti.read_geometry(path)
     shape, channels = picture.header_of(path)

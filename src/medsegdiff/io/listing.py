@@ -13,6 +13,7 @@ from medsegdiff.errors import some
 from medsegdiff.io import picture
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from medsegdiff.io.dicom_file import is_dicom
+from medsegdiff.io.dicom_single import is_whole
 from medsegdiff.io.names import VOLUMES, composed
 
 SUFFIXES = (*picture.SUFFIXES, *VOLUMES)
@@ -89,13 +90,14 @@ def is_image_file(path: Path) -> bool:
 
 
 def is_series(path: Path) -> bool:
-    """Tell whether a folder holds a DICOM series: DICOM files, and not more pictures than these."""
+    """Tell whether a folder holds a DICOM series, or one DICOM file that is a whole image, and not more pictures."""
     if not path.is_dir():
         return False
     files = [inner for inner in path.iterdir() if inner.is_file() and not is_hidden(inner)]
     others = [file for file in files if not is_image_file(file)]
     enough = max(1, len(files) - len(others))
-    return len(list(islice(filter(_holds_dicom, others), enough))) == enough
+    found = list(islice(filter(_holds_dicom, others), max(enough, 2)))
+    return len(found) >= enough and not (len(found) > 1 and all(map(is_whole, found[:2])))
 
 
 def in_words(left_out: Iterable[LeftOut], *, most: int = 3) -> str:
@@ -131,10 +133,12 @@ def _reason(path: Path) -> Reason | None:
         return Reason.LOCKED
 
 
-def _reason_of_file(path: Path) -> Reason:
+def _reason_of_file(path: Path) -> Reason | None:
     if DOCUMENT.fullmatch(path.suffix):
         return Reason.DOCUMENT
-    return Reason.SLICE if _holds_dicom(path) else Reason.FORMAT
+    if not _holds_dicom(path):
+        return Reason.FORMAT
+    return None if is_whole(path) else Reason.SLICE
 
 
 def _holds_dicom(file: Path) -> bool:

@@ -6,7 +6,7 @@ import shutil
 import stat
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from medsegdiff.errors import MedSegDiffError
 from medsegdiff.io.atomic import is_full
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM
 from medsegdiff.io.dicom_file import is_dicom
+from medsegdiff.io.dicom_single import is_whole
 from medsegdiff.io.image import read_geometry
 from medsegdiff.io.listing import SUFFIXES
 from medsegdiff.io.names import file_name
@@ -82,10 +83,10 @@ class _Taking:
         self._write(name, source)
 
     def series(self) -> list[Path]:
-        """Put slices into a folder for each series."""
+        """Put slices into a folder for each series, and files that are whole images into folders of their own."""
         by_place: dict[str, list[Path]] = defaultdict(list)
         for place, path in self.slices:
-            by_place[place].append(path)
+            by_place[_own(path, by_place) if is_whole(path) else place].append(path)
         return [self._together(place, paths) for place, paths in by_place.items()]
 
     def _together(self, place: str, paths: Sequence[Path]) -> Path:
@@ -125,6 +126,12 @@ class _Taking:
             ending = next((end for end in SUFFIXES if name.lower().endswith(end)), "")
             path = self.folder / f"{name[: len(name) - len(ending)]}_{number}{name[len(name) - len(ending) :]}"
         return path
+
+
+def _own(path: Path, taken: Collection[str]) -> str:
+    """Name a place for a file that is a whole image."""
+    name = path.stem if path.suffix.lower() in DICOM else path.name
+    return f"{name}/" if f"{name}/" not in taken else f"{name}_{len(taken) + 1}/"
 
 
 def _unpacked(archive: zipfile.ZipFile) -> Iterator[Given]:
