@@ -12,6 +12,7 @@ import pytest
 import torch.distributed
 
 from medsegdiff import Segmenter
+from medsegdiff.data.dataset import CaseFiles, no_progress
 from medsegdiff.errors import ConfigError
 from medsegdiff.inference import launched
 from medsegdiff.inference.case_record import read_case_record, record_files
@@ -134,9 +135,20 @@ def test_what_a_dead_process_had_taken_is_done_by_the_first(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(launched, "SILENT", 0.1)
+    monkeypatch.setattr(launched, "GREET", 0.01)
     store = torch.distributed.HashStore()
-    store.add("taken", 2)
-    finished, _ = segmented(segmenter, [photos], tmp_path / "out", team=Launched(store, 0, 2))
+    leader, other = Launched(store, 0, 2), Launched(store, 1, 2)
+    agreed = leader.agreed
+
+    def with_another(files: Sequence[CaseFiles], settings: str) -> Sequence[CaseFiles]:
+        found = agreed(files, settings)
+        mine = other.pulled(other.agreed(files, settings), no_progress)
+        assert len([next(mine), next(mine)]) == 2
+        other._ended.set()
+        return found
+
+    monkeypatch.setattr(leader, "agreed", with_another)
+    finished, _ = segmented(segmenter, [photos], tmp_path / "out", team=leader)
     assert finished.made == COUNT
     assert "ended before their work was done" in caplog.text
     assert contents(tmp_path / "out") == whole
@@ -166,6 +178,19 @@ def test_the_largest_files_come_first_and_progress_is_that_of_all(photos: Path) 
         other.agreed(find_inputs([photos / "scan0.png"]), "key")
     for team in (first, other):
         team._ended.set()
+        team._left.set()
+
+
+def test_what_was_counted_before_a_launcher_began_anew_does_not_count(photos: Path) -> None:
+    store, files = torch.distributed.HashStore(), find_inputs([photos])
+    for some in (files, files[:4]):
+        first, other = Launched(store, 0, 2), Launched(store, 1, 2)
+        ordered = first.agreed(some, "key")
+        assert other.agreed(files, "key") == ordered
+        taken = [case for team in (other, first) for case in team.pulled(ordered, no_progress)]
+        assert taken == list(ordered)
+        other.over()
+        first.over()
 
 
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"}

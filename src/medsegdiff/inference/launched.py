@@ -1,7 +1,8 @@
 """Processes that a launcher has started (torchrun, ``accelerate launch``, srun): they pull cases from PyTorch's store.
 
 The store counts, and whoever asks it for the next number does the case of that number. One that dies takes its last
-cases with it; the first process does them in the end.
+cases with it; the first process does them in the end. A launcher that starts all anew may keep the store: what was
+counted before must not count again, so the first process begins a page of its own, on which the others are let.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import secrets
 import threading
 import time
 from collections import deque
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(days=7)
 """How long one waits for the first process to look through a folder, and for a very long case."""
+GREET = 0.5
+"""Seconds after which the first process looks whether another has come."""
 BEAT, SILENT = 5.0, 60.0
 """Seconds between two signs of life, and without one after which a process counts as dead."""
 
@@ -56,7 +60,10 @@ class Launched:
     """Rank on this machine."""
     alone: bool = False
     together: bool = True
+    page: Store = field(init=False)
+    """Of these processes, since they were started; see `agreed`."""
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
+    _left: threading.Event = field(default_factory=threading.Event, init=False)
 
     @property
     def leads(self) -> bool:
@@ -74,10 +81,13 @@ class Launched:
         """Take names from the leader, the largest files first: none of them is begun when all others are done."""
         if self.leads:
             ordered = sorted(files, key=lambda case: -sum(map(bytes_of, case.images)))
-            self.store.set("todo", json.dumps([settings, [case.name for case in ordered]]))
+            called = secrets.token_hex(8)
+            self.page = PrefixStore(called, self.store)
+            self.page.set("todo", json.dumps([settings, [case.name for case in ordered]]))
+            threading.Thread(target=self._greet, args=(called,), daemon=True).start()
             return ordered
-        self.store.wait(["todo"], PATIENCE)
-        theirs, names = json.loads(self.store.get("todo"))
+        self.page = PrefixStore(self._come(), self.store)
+        theirs, names = json.loads(self.page.get("todo"))
         by_name = {case.name: case for case in files}
         if theirs != settings or not set(names) <= set(by_name):
             raise ConfigError(
@@ -90,7 +100,7 @@ class Launched:
         """Give the next file that nobody has taken; the leader shows how far all have come."""
         self._begin_to_beat()
         steps, shown = iter(track(files, "Segmenting") if self.leads else ()), 0
-        while (place := self.store.add("taken", 1) - 1) < len(files):
+        while (place := self.page.add("taken", 1) - 1) < len(files):
             shown += len(list(itertools.islice(steps, place + 1 - shown)))
             yield files[place]
         deque(steps, maxlen=0)
@@ -98,11 +108,16 @@ class Launched:
     def over(self) -> None:
         """Say so; the leader waits until all others have, or are dead."""
         self._ended.set()
-        self.store.add("over", 1)
+        self.page.add("over", 1)
+        if self.leads:
+            self._wait_for_others()
+        self._left.set()
+
+    def _wait_for_others(self) -> None:
         beats, since = dict[int, int](), dict[int, float]()
-        while self.leads and self.store.add("over", 0) < self.world:
+        while self.page.add("over", 0) < self.world:
             for rank in range(1, self.world):
-                beat = self.store.add(f"beat/{rank}", 0)
+                beat = self.page.add(f"beat/{rank}", 0)
                 if beats.get(rank) != beat:
                     beats[rank], since[rank] = beat, time.monotonic()
             if time.monotonic() - max(since.values()) > SILENT:
@@ -114,12 +129,31 @@ class Launched:
         """Leave it to the leader."""
         return "" if self.leads else "The first process tells of all."
 
+    def _come(self) -> str:
+        """Tell the first process that this one is here, and wait to be let on its page."""
+        called = secrets.token_hex(8)
+        self.store.set(f"here/{self.rank}", called)
+        self.store.add("knocks", 1)
+        self.store.wait([f"page/{called}"], PATIENCE)
+        return self.store.get(f"page/{called}").decode()
+
+    def _greet(self, page: str) -> None:
+        """Let others on the page as they come; some that are named may be dead."""
+        knocks = -1
+        while True:
+            before, knocks = knocks, self.store.add("knocks", 0)
+            for rank in range(1, self.world) if knocks != before else ():
+                if self.store.check([f"here/{rank}"]):
+                    self.store.set(f"page/{self.store.get(f'here/{rank}').decode()}", page)
+            if self._left.wait(GREET):
+                return
+
     def _begin_to_beat(self) -> None:
         """Give signs of life until all is over, or the process is."""
 
         def beat() -> None:
             while not self._ended.wait(BEAT):
-                self.store.add(f"beat/{self.rank}", 1)
+                self.page.add(f"beat/{self.rank}", 1)
 
         threading.Thread(target=beat, daemon=True).start()
 
