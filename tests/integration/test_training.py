@@ -26,6 +26,7 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
 from medsegdiff.training import distillation, state, trainer
+from medsegdiff.training import train as training
 from medsegdiff.training.optimizer import parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
@@ -35,6 +36,7 @@ from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
 from medsegdiff.training.trainer import as_good
 from tests.makers import small_config, write_png
+from tests.program import SETS, call
 
 STEPS = ("train.max_steps=6", "train.val_every=3", "train.save_every=3")
 
@@ -227,6 +229,28 @@ def test_resuming_keeps_the_runs_split_though_data_were_added(folder: Path, tmp_
     longer = small_config("train.max_steps=9", "train.val_every=3", "train.save_every=3")
     with pytest.raises(CheckpointError, match="trained on cases that are gone: case03"):
         train(folder, tmp_path / "run", longer, resume=True)
+
+
+def test_one_command_begins_a_run_and_goes_on_with_it(folder: Path, tmp_path: Path) -> None:
+    for steps in (1, 2, 2):
+        asked = ("--auto-resume", "--recipe", "common", *SETS, "--set", f"train.max_steps={steps}", "--device", "cpu")
+        assert call("train", folder, "-o", tmp_path / "run", "--preset", "v2-fast-tiny", *asked) == 0
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert sorted({*steps}) == [1, 2]
+
+
+@pytest.mark.parametrize(("resume", "other"), [(False, (True, (9, 9))), (True, (True, (9, 9))), (True, (False, None))])
+def test_processes_that_see_different_checkpoints_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool, other: object
+) -> None:
+    (tmp_path / STATE).write_text("state")
+    monkeypatch.setattr(training, "gather_object", lambda own: [*own, *own])
+    training.check_alike(Run(tmp_path), processes=2, resume=resume)
+    monkeypatch.setattr(training, "gather_object", lambda own: [*own, other])
+    with pytest.raises(
+        CheckpointError, match=rf"not all .* \(process 0 {'goes on' if resume else 'begins'}, process 1"
+    ):
+        training.check_alike(Run(tmp_path), processes=2, resume=resume)
 
 
 def test_a_resumed_run_goes_on_with_the_next_samples_whatever_the_batch(

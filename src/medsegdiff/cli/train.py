@@ -35,6 +35,13 @@ def train(
             help="Go on with the run in --out, exactly where it stopped; or train on what is imported there.",
         ),
     ] = False,
+    auto_resume: Annotated[
+        bool,
+        typer.Option(
+            "--auto-resume",
+            help="Begin, or go on if there is a checkpoint in --out: for launchers that start a command again.",
+        ),
+    ] = False,
     start: Annotated[
         Path | None,
         typer.Option(help="Begin with the weights of this run, in its network; its other settings are taken too."),
@@ -60,10 +67,13 @@ def train(
     Example: `medsegdiff train data/isic --out runs/isic --minutes 8`
 
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`;
-    `--set train.sharding=true` splits the network over them.
+    `--set train.sharding=true` splits the network over them. On several machines: see docs/cluster.md.
     """
     from medsegdiff.training.plan import config_for
+    from medsegdiff.training.run import Run
 
+    if auto_resume and Run(out).resumable:  # with the network, the recipe and the beginning that it has
+        resume, preset, recipe, start, distill, score = True, None, "own", None, False, False
     config = config_for(
         out,
         preset=preset,

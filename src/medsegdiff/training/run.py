@@ -78,9 +78,14 @@ class Run:
                 f"{self.folder} holds a run already. Add --resume to go on with it, or choose another --out."
             )
 
+    @property
+    def resumable(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.state.exists() or self.imported
+
     def check_resumable(self) -> None:
-        """Make sure that there is something to go on with."""
-        if not (self.state.exists() or self.imported):
+        """Make sure that there is."""
+        if not self.resumable:
             raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
 
     def check_same(self, config: ResolvedConfig) -> None:

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import AutocastKwargs, DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import AutocastKwargs, DataLoaderConfiguration, DistributedDataParallelKwargs, gather_object
 from rich.console import Console
 
 from medsegdiff.config.run import Config
@@ -21,7 +21,7 @@ from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.modality import shown_modalities
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
-from medsegdiff.errors import ConfigError, memory_worded, some
+from medsegdiff.errors import CheckpointError, ConfigError, memory_worded, some
 from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.io.atomic import remove_parts
@@ -82,6 +82,7 @@ def train(
     main = state.is_main_process
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else no_progress
+    check_alike(run, processes=state.num_processes, resume=resume)
     run.check_resumable() if resume else run.check_new()
     if resume and run.imported:
         told = f"{run.folder} was imported: training begins at step 0, with its weights and a fresh optimizer."
@@ -121,6 +122,20 @@ def train(
         return fit(trainer, cases, info, track=track)
     finally:
         accelerator.end_training()
+
+
+def check_alike(run: Run, *, processes: int, resume: bool) -> None:
+    """Make sure that all processes go on from the same checkpoint, or begin: each of them reads it."""
+    if processes == 1:
+        return
+    stat = run.state.stat() if resume and run.state.is_file() else None
+    seen = gather_object([(resume, stat and (stat.st_size, stat.st_mtime_ns))])
+    if len(set(seen)) > 1:
+        told = ", ".join(f"process {number} {'goes on' if one[0] else 'begins'}" for number, one in enumerate(seen))
+        raise CheckpointError(
+            f"{run.folder}: not all processes see the same checkpoint ({told}). Let --out be a folder that all "
+            "machines share, and start them again."
+        )
 
 
 def check_network(config: ResolvedConfig, *, processes: int) -> DiffusionModel:
