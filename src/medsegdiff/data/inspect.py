@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
+from medsegdiff.data.displaced import Contrasts, displaced_in_words
 from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.open import list_cases
@@ -93,19 +94,23 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     found.masks = masks.kind if masks.kind == "flat" else f"{masks.kind}: {', '.join(masks.folders)}"
     _left_out(listing, found)
     found.remarks += _without_mask(listing)
-    thumbnails, vanishing = dict[str, torch.Tensor](), list[str]()
+    thumbnails, vanishing, contrasts = dict[str, torch.Tensor](), list[str](), Contrasts()
 
     def shrink(case: CaseFiles, stored: Stored) -> None:
         image, geometry = read_channels(case.images)
         thumbnails[case.name] = thumbnail(_picture(image, geometry))
         if any(vanishes(values, masks, geometry, config) for _, values in stored):  # masks lie on the same grid
             vanishing.append(case.name)
+        for _, values in stored[:1]:  # of several raters, or structures, the first: all were moved alike, or none
+            picture, mask = _outlined(image, masks.structures(values), geometry)
+            contrasts.add(case.group or "", picture, mask)
 
     read = scan(listing, config, track=track, also=shrink)
     found.problems += _problems(listing, read, config)
     _describe(read, found)
     _understand(read, config, found)
     found.remarks += [lost_in_words(vanishing, len(read.cases), config)] if vanishing else []
+    found.remarks += [displaced_in_words(*of) for of in contrasts.displaced()]
     if split := _split(listing, config, found):
         found.leaks = leaks(listing.cases, split)
         found.near_duplicates = near_duplicates(thumbnails, split)
@@ -173,6 +178,17 @@ def _picture(image: Float[np.ndarray, "c *s"], geometry: Geometry) -> Float[np.n
         return image
     slicing = Slicing.of(geometry)
     return np.ascontiguousarray(slicing.cut(image, slicing.middle))
+
+
+def _outlined(
+    image: Float[np.ndarray, "c *s"], mask: Bool[np.ndarray, " *s"], geometry: Geometry
+) -> tuple[Float[np.ndarray, "c h w"], Bool[np.ndarray, "h w"]]:
+    """Take picture and mask as they are, and of a volume the slice with most of the mask."""
+    if mask.ndim == 2:
+        return image, mask
+    slicing = Slicing.of(geometry)
+    most = slicing.where(mask)
+    return slicing.cut(image, most), slicing.cut(mask, most)
 
 
 def _understand(read: Scan, config: DataConfig, found: Inspection) -> None:
