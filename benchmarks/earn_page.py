@@ -16,6 +16,7 @@ from earn_statistics import Averaged
 
 OVERLAP = {
     "Dice": ("dice", 100, 2),
+    "references in place": ("placed", 100, 2),
     "small structures": ("small", 100, 2),
     "HD95 (px)": ("hd95", 1, 2),
     "expected Dice, one rater": ("expected", 100, 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from earn_plan import DATASETS
 from earn_results import Outcome
 from earn_statistics import Averaged, averaged, common_cases
 
@@ -41,8 +42,8 @@ class Section:
     def rows(self) -> dict[str, Averaged]:
         """Average the trials of every row that there is."""
         found = {row: (title, self.of(system)) for row, (system, title) in ROWS.items()}
-        cases = self.cases
-        return {row: averaged(row, title, trials, cases) for row, (title, trials) in found.items() if trials}
+        cases, displaced = self.cases, DATASETS[self.data].displaced
+        return {row: averaged(row, title, trials, cases, displaced) for row, (title, trials) in found.items() if trials}
 
     def picture(self, kind: str) -> str:
         """Name a picture."""

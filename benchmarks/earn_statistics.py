@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -92,9 +93,15 @@ def common_cases(outcomes: Sequence[Outcome]) -> list[str]:
     return [case for case in first.groups if all(case in other.groups for other in others)]
 
 
-def averaged(row: str, title: str, outcomes: Sequence[Outcome], cases: Sequence[str]) -> Averaged:
-    """Average the trials of a row."""
+def averaged(
+    row: str, title: str, outcomes: Sequence[Outcome], cases: Sequence[str], displaced: Sequence[str] = ()
+) -> Averaged:
+    """Average the trials of a row; references of ``displaced`` patients lie elsewhere."""
     trials = [columns_of(outcome.rows[row].columns, outcome.sizes, cases) for outcome in outcomes]
+    if displaced:
+        groups = outcomes[0].groups
+        for of in trials:
+            of["placed"] = {case: math.nan if groups[case] in displaced else of["dice"][case] for case in cases}
     rows = [outcome.rows[row] for outcome in outcomes]
     return Averaged(
         title=title,
