@@ -47,6 +47,21 @@ def write_slices(folder: Path, slices: Sequence[Dataset], *, suffix: str = ".dcm
     return folder
 
 
+def make_picture(pixels: np.ndarray, *, kind: str = "1.2.840.10008.5.1.4.1.1.1.1", **elements: Any) -> Dataset:
+    """Make a digital X-ray, or something of another class, of stored values (rows, columns, perhaps colours)."""
+    (dataset,) = make_slices(np.zeros((1, *pixels.shape[:2])))
+    for word in ("ImageOrientationPatient", "ImagePositionPatient", "FrameOfReferenceUID", "SliceThickness",
+                 "RescaleSlope", "RescaleIntercept"):  # fmt: skip
+        delattr(dataset, word)
+    dataset.SOPClassUID, dataset.Modality, dataset.PixelRepresentation = kind, "DX", int(pixels.dtype.kind == "i")
+    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelData = pixels.tobytes()
+    for word, value in elements.items():
+        setattr(dataset, word, value)
+    return dataset
+
+
 def make_rtstruct(
     structures: dict[str, list[np.ndarray]], *, frame: str = FRAME, kind: str = "CLOSED_PLANAR", series: str = "1.2.8"
 ) -> Dataset:

@@ -35,7 +35,7 @@ from medsegdiff.server.pacs.processing import Processing
 from medsegdiff.server.pacs.watch import watch
 from medsegdiff.server.tokens import Tokens
 from tests import receiving, stub_worker
-from tests.dicom_makers import make_slices, write_slices
+from tests.dicom_makers import make_picture, make_slices, write_dataset, write_slices
 from tests.integration.test_volumes import identity
 from tests.orthanc import Orthanc, dcmtk, free_port, needed, orthanc, until
 from tests.program import call
@@ -329,3 +329,22 @@ def test_a_viewer_names_a_series_of_the_archive(
     assert np.array_equal(SimpleITK.GetArrayFromImage(found), SimpleITK.GetArrayFromImage(expected))
     for of in ("GetOrigin", "GetSpacing", "GetDirection"):
         assert np.allclose(getattr(found, of)(), getattr(expected, of)()), of
+
+
+def test_each_x_ray_of_a_series_gets_segments_of_its_own(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 60000, (2, 16, 16), dtype=np.uint16)
+    inbox, target = Inbox(tmp_path / "inbox"), Unsteady()
+    pictures = [make_picture(one) for one in pixels]
+    for dataset in pictures:
+        dataset.SeriesInstanceUID = "1.2.3.4"
+        file = write_dataset(tmp_path / "x.dcm", dataset)
+        inbox.take("1.2.3.4", dataset.SOPInstanceUID, file.read_bytes())
+    (one,) = inbox.all()
+    sent: list[str] = []
+    target.send = lambda file: sent.append(file.name)  # type: ignore[method-assign]
+    assert processing(target).do(one)
+    assert sorted(sent) == sorted(f"{dataset.SOPInstanceUID}.dcm" for dataset in pictures)
+    for name in sent:
+        segments = dcmread(one.results / "dicom-seg" / name)
+        (image,) = segments.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        assert f"{image.ReferencedSOPInstanceUID}.dcm" == name

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from pydicom import dcmread
-from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
@@ -25,16 +24,19 @@ from pydicom.uid import (
 )
 
 from medsegdiff.errors import DataError
+from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.dicom import DicomHeader
-from medsegdiff.io.dicom_seg import read_segmentation, write_segmentation
-from medsegdiff.io.image import is_volume, modality_of, read_geometry, read_image
+from medsegdiff.io.dicom_seg import read_segmentation, write_picture_segmentation, write_segmentation
+from medsegdiff.io.dicom_single import DicomPicture
+from medsegdiff.io.image import is_volume, modality_of, read_geometry, read_image, read_mask
 from medsegdiff.io.listing import Reason, list_images
 from medsegdiff.io.rtstruct import read_rtstruct
 from medsegdiff.io.rtstruct_writer import write_rtstruct
 from medsegdiff.server.limits import Limits
 from medsegdiff.server.uploads import receive
-from tests.dicom_makers import AXIAL, OBLIQUE, make_rtstruct, make_slices, write_dataset, write_slices
+from tests.dicom_makers import AXIAL, OBLIQUE, make_picture, make_rtstruct, make_slices, write_dataset, write_slices
+from tests.integration.test_volumes import identity
 from tests.verified import errors_of
 
 HTJ2K = (
@@ -47,21 +49,6 @@ HTJ2K = (
 )
 """`PATTERN` as OpenJPH packs it, without loss."""
 PATTERN = np.add.outer(np.arange(36) ** 2, np.arange(40) * 20).astype(np.uint16)
-
-
-def make_picture(pixels: np.ndarray, *, kind: str = "1.2.840.10008.5.1.4.1.1.1.1", **elements: Any) -> Dataset:
-    """Make a digital X-ray, or something of another class, of stored values (rows, columns, perhaps colours)."""
-    (dataset,) = make_slices(np.zeros((1, *pixels.shape[:2])))
-    for word in ("ImageOrientationPatient", "ImagePositionPatient", "FrameOfReferenceUID", "SliceThickness",
-                 "RescaleSlope", "RescaleIntercept"):  # fmt: skip
-        delattr(dataset, word)
-    dataset.SOPClassUID, dataset.Modality, dataset.PixelRepresentation = kind, "DX", int(pixels.dtype.kind == "i")
-    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelData = pixels.tobytes()
-    for word, value in elements.items():
-        setattr(dataset, word, value)
-    return dataset
 
 
 def enhanced(folder: Path, values: np.ndarray, **options: Any) -> Path:
@@ -254,3 +241,32 @@ def test_pictures_that_are_sent_are_images_of_their_own(tmp_path: Path) -> None:
     images = receive([(name, BytesIO(path.read_bytes())) for name, path in named], tmp_path / "got", Limits())
     assert sorted(len(list(image.iterdir())) for image in images) == [1, 1, 3]
     assert all(read_geometry(image) for image in images)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_segmentation_refers_to_its_picture(tmp_path: Path, colour: bool) -> None:
+    """Of an X-ray, and of ultrasound in colour."""
+    shown = np.stack([PATTERN.astype(np.uint8)] * 3, axis=-1) if colour else PATTERN
+    kind = "1.2.840.10008.5.1.4.1.1.6.1" if colour else "1.2.840.10008.5.1.4.1.1.1.1"
+    elements = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "PhotometricInterpretation": "RGB"}
+    elements["Modality"] = "US"
+    path = write_dataset(tmp_path / "p.dcm", make_picture(shown, kind=kind, **(elements if colour else {})))
+    _, geometry = read_image(path)
+    masks = (np.random.default_rng(0).random((2, 36, 40)) < 0.4).astype(np.uint8)
+    assert isinstance(geometry.header, DicomPicture)
+    source = geometry.header.dataset
+    write_picture_segmentation(tmp_path / "seg.dcm", masks, source=source, labels=("disc", "cup"))
+    oracle = dcmread(tmp_path / "seg.dcm")
+    assert np.array_equal(oracle.pixel_array, masks)
+    assert oracle.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+    assert oracle.StudyInstanceUID == source.StudyInstanceUID
+    assert errors_of(tmp_path / "seg.dcm") == []
+
+
+def test_an_x_ray_is_segmented(tmp_path: Path) -> None:
+    bright = np.zeros((16, 16), np.uint16)
+    bright[4:9, 5:12] = 60000
+    path = write_dataset(tmp_path / "chest.dcm", make_picture(bright))
+    segment_files(identity(), find_inputs([path]), tmp_path / "out", members=1, steps=1)
+    mask = read_mask(tmp_path / "out" / "masks" / "chest.png")
+    assert np.array_equal(dcmread(tmp_path / "out" / "dicom-seg" / "chest.dcm").pixel_array, mask > 0)

@@ -10,7 +10,8 @@ from medsegdiff.io.atomic import release
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_map import write_parametric_map
 from medsegdiff.io.dicom_report import Finding, write_report
-from medsegdiff.io.dicom_seg import write_segmentation
+from medsegdiff.io.dicom_seg import write_picture_segmentation, write_segmentation
+from medsegdiff.io.dicom_single import DicomPicture
 from medsegdiff.io.names import file_name
 from medsegdiff.io.rtstruct_writer import write_rtstruct
 from medsegdiff.labels import Labels
@@ -19,6 +20,12 @@ from medsegdiff.types import Case
 
 DICOM_PARTS = ("dicom-seg", "dicom-fractional", "dicom-pm", "dicom-sr", "rtstruct")
 """Parts of a result that a DICOM series has."""
+
+
+def is_dicom(case: Case) -> bool:
+    """Tell whether DICOM objects can refer to an image."""
+    header = case.geometry.header
+    return is_dicom_volume(case) or (isinstance(header, DicomPicture) and header.single)
 
 
 def is_dicom_volume(case: Case) -> bool:
@@ -36,10 +43,13 @@ def write_dicom(
     findings: Mapping[str, Finding],
     codes: Mapping[str, str],
 ) -> None:
-    """Write the parts that are DICOM; nothing of what is no series. A report brings the segments that it refers to."""
+    """Write the parts that are DICOM: of a picture segments alone. A report brings the segments that it refers to."""
+    names, geometry, file = labels.structures, case.geometry, f"{case.name}.dcm"
+    if isinstance(geometry.header, DicomPicture) and geometry.header.single and "dicom-seg" in parts:
+        masks, source = labels.masks(found.mask), geometry.header.dataset
+        write_picture_segmentation(out / "dicom-seg" / file, masks, source=source, labels=names, codes=codes)
     if not is_dicom_volume(case):
         return
-    names, geometry, file = labels.structures, case.geometry, f"{case.name}.dcm"
     if {"dicom-seg", "dicom-sr"} & {*parts}:
         notes = {name: finding.note for name, finding in findings.items()}
         masks = labels.masks(found.mask)

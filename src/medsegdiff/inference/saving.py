@@ -19,7 +19,7 @@ from medsegdiff.inference.ahead import ahead
 from medsegdiff.inference.attempt import Attempt
 from medsegdiff.inference.case_record import CaseRecord, Failure, InputFile, made_here
 from medsegdiff.inference.collect import collect
-from medsegdiff.inference.dicom_writer import DICOM_PARTS, is_dicom_volume
+from medsegdiff.inference.dicom_writer import DICOM_PARTS, is_dicom
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import check_files, read_case
 from medsegdiff.inference.quality import QualityModel
@@ -202,7 +202,7 @@ class Saving:
     def _warn_of_codes(self, case: Case, structures: Sequence[str], codes: Mapping[str, str]) -> None:
         """Say once which structures DICOM will call tissue."""
         without = [name for name in structures if name not in codes]
-        if self._warned or not without or not is_dicom_volume(case) or not {*DICOM_PARTS} & {*self.parts}:
+        if self._warned or not without or not is_dicom(case) or not {*DICOM_PARTS} & {*self.parts}:
             return
         self._warned = True
         log.warning(

@@ -59,6 +59,38 @@ def write_segmentation(
     return segmentation
 
 
+def write_picture_segmentation(
+    path: Path,
+    masks: UInt8[np.ndarray, "s h w"],
+    *,
+    source: Dataset,
+    labels: Sequence[str],
+    codes: Mapping[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Write the segments of a single picture (CR, DX, US, OP) as DICOM-SEG that refers to it, and give it."""
+    check_labels(labels)
+    described = [
+        _description(number, label, codes or {}, (notes or {}).get(label, ""))
+        for number, label in enumerate(labels, start=1)
+    ]
+    geometry = Geometry(masks.shape[1:], (1.0, 1.0))
+    with encoding("DICOM-SEG"):
+        segmentation = dicom_library("highdicom.seg").Segmentation(
+            source_images=sources(DicomHeader((source,)), geometry),
+            pixel_array=np.ascontiguousarray(masks.transpose(1, 2, 0))[None],
+            segmentation_type="BINARY",
+            segment_descriptions=described,
+            omit_empty_frames=bool(masks.any()),
+            content_label="SEGMENTATION",
+            **identity("SEG", "segmentation"),
+        )
+    segmentation.PatientOrientation = source.get("PatientOrientation")  # asked for, if it is not known
+    with atomic_path(path) as part:
+        segmentation.save_as(part)
+    return segmentation
+
+
 def read_segmentation(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
     """Read the segments of a DICOM-SEG file onto the grid of its series.
 

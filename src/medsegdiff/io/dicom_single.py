@@ -30,6 +30,11 @@ class DicomPicture:
 
     dataset: Dataset
 
+    @property
+    def single(self) -> bool:
+        """Whether it is of a class with one frame a file, to which a segmentation can refer; OP is not."""
+        return "NumberOfFrames" not in self.dataset
+
 
 def kind_of(path: Path) -> Kind:
     """Find out from the header what a DICOM file is."""

@@ -13,6 +13,7 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.errors import MedSegDiffError
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.io.listing import is_series, list_images
 from medsegdiff.server.pacs.inbox import Series
 from medsegdiff.server.pacs.peers import DeliveryError, sendable
 
@@ -79,14 +80,14 @@ class Processing:
         if not series.begin(images):
             self._give_up(series, images, "The program died twice while it segmented this series.")
             return False
-        case = CaseFiles(series.uid, (series.where,))
+        error = ""
         try:
             finished = segment_files(
-                self.segmenter, [case], series.results, parts=self.parts, codes=self.codes, **self.options
+                self.segmenter, _cases(series), series.results, parts=self.parts, codes=self.codes, **self.options
             )
-            error = next(iter(finished.failed.values()), "")
-            if not error and not sendable(series.results, tuple(SENT)):
-                error = "It is no series to which DICOM objects can refer."
+            if not sendable(series.results, tuple(SENT)):
+                reasons = [*finished.failed.values(), "It is no image to which DICOM objects can refer."]
+                error = reasons[0]
         except MedSegDiffError as wrong:
             error = str(wrong)
         except (KeyboardInterrupt, SystemExit):  # somebody stops the program: it did not die of this
@@ -116,3 +117,10 @@ class Processing:
     def _give_up(self, series: Series, images: tuple[str, ...], why: str) -> None:
         series.end("failed", images, why)
         self.noted(f"Series {series.uid}: could not be segmented; the reason is in {series.folder.name}/done.json.")
+
+
+def _cases(series: Series) -> list[CaseFiles]:
+    """Find the images of a series: a volume, or pictures, each by itself."""
+    if is_series(series.where):
+        return [CaseFiles(series.uid, (series.where,))]
+    return [CaseFiles(path.name, (path,)) for path in list_images(series.where).images]
