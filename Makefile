@@ -35,7 +35,7 @@ bench: $(VENV)/.installed
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/models.py
 	$(BIN)/python docs/house.py
-	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs build/docs
+	$(BIN)/sphinx-build -E -W --keep-going --quiet -b html docs build/docs
 	@echo build/docs/index.html
 
 format: $(VENV)/.installed-dev
