@@ -172,6 +172,19 @@ def test_data_stand_in_the_order_of_the_table() -> None:
     assert names == ["REFUGE2", "BraTs2021", "ISIC"]
 
 
+def test_data_that_the_paper_has_not_have_columns_of_ours_behind_the_others() -> None:
+    heart, isic = parse_given(["other:heart=a", "isic=b"], load_table("table1"))[::-1]
+    assert (isic.name, heart.name) == ("ISIC", "heart")
+    fit = fitted(heart, ["ventricle", "atrium"], load_table("table1"))
+    assert named(fit)[:3] == ["heart Dice", "heart IoU", "heart HD95"]
+    assert {column.whose for column in fit.columns} == {"ours"}
+    assert fit.notes == ()
+    with pytest.raises(ConfigError, match="given as other:heart=a"):
+        parse_given(["heart=a"], load_table("table1"))
+    with pytest.raises(ConfigError, match="not of the form other:NAME=FOLDER"):
+        parse_given(["other:heart"], load_table("table1"))
+
+
 def plan(*systems: str, data: str = "phantom", **changed: object) -> ComparisonPlan:
     table = load_table("table1")
     found, _ = find_systems(table, systems, size="tiny")

@@ -31,8 +31,8 @@ Budget = Annotated[
 Data = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME=FOLDER to train on (or NAME=phantom), NAME as the table heads its columns; may be repeated. Tables "
-        "2 and 3 need no name.",
+        help="NAME=FOLDER to train on (or NAME=phantom), NAME as the table heads its columns; other:NAME=FOLDER for "
+        "data that the paper has not. May be repeated. Tables 2 and 3 need no name.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,8 @@ from medsegdiff.paper.given_data import label_of
 from medsegdiff.paper.results import addressed
 from medsegdiff.paper.tables import Column, PaperTable
 
+OTHER = "other:"
+"""Before the name of data that the paper does not have."""
 STEPS, SECONDS = "steps", "seconds"
 """Columns of our own: what a trial took, its segmentation and scores included."""
 
@@ -28,19 +30,27 @@ class Given:
     over: str = ""
     """Heads the columns of our own; empty where the table is of one data set."""
 
+    @property
+    def of_paper(self) -> bool:
+        """Whether the paper has numbers for it."""
+        return any(column.whose != "ours" for column in self.columns)
+
 
 def parse_given(texts: Sequence[str], table: PaperTable) -> tuple[Given, ...]:
-    """Understand ``NAME=FOLDER``, or ``FOLDER`` alone where the table is of one data set."""
+    """Understand ``NAME=FOLDER``, or ``FOLDER`` alone where the table is of one data set; ``other:NAME=FOLDER``."""
     found = tuple(_parsed(text, table) for text in texts)
     for i, given in enumerate(found):
         for other in found[:i]:
             if twice := [column.title for column in given.columns if column in other.columns]:
                 raise ConfigError(f"{some(twice)}: given are {other.where} and {given.where}. Leave one of them out.")
-    return tuple(sorted(found, key=lambda given: table.columns.index(given.columns[0])))
+    of_paper = sorted((of for of in found if of.of_paper), key=lambda given: table.columns.index(given.columns[0]))
+    return (*of_paper, *(given for given in found if not given.of_paper))
 
 
 def _parsed(text: str, table: PaperTable) -> Given:
     name, equals, where = text.partition("=")
+    if name.startswith(OTHER):
+        return _other(name.removeprefix(OTHER), where, text)
     if not table.data and (not equals or Path(text).exists()):
         columns = tuple(column for column in table.columns if addressed(column, ""))
         return Given(label_of(text, DataConfig()), text, columns)
@@ -50,9 +60,21 @@ def _parsed(text: str, table: PaperTable) -> Given:
     columns = tuple(column for column in table.columns if addressed(column, name))
     if not columns:
         close = nearest(name.casefold(), map(str.casefold, known))
-        raise ConfigError(f"{table.name} has no column for '{name}'. Known: {some(known, most=20)}.{close}")
+        raise ConfigError(
+            f"{table.name} has no column for '{name}'. Known: {some(known, most=20)}; data that the paper has not are "
+            f"given as {OTHER}{name}={where}.{close}"
+        )
     called = next(known for known in columns[0].data if known.casefold() == name.casefold())
     return Given(called, where, columns, called if table.data else "")
+
+
+def _other(name: str, where: str, text: str) -> Given:
+    """Make columns of our own for data that the paper does not have."""
+    if not (name and where):
+        raise ConfigError(f"'{text}' is not of the form {OTHER}NAME=FOLDER.")
+    dice = Column("Dice", over=name, metric="dice", data=(name,), scale=100.0, digits=1, whose="ours")
+    iou, hd95 = replace(dice, name="IoU", metric="iou"), replace(dice, name="HD95", metric="hd95", scale=1.0, digits=2)
+    return Given(name, where, (dice, iou, hd95), name)
 
 
 @dataclass(frozen=True)
