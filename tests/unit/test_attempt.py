@@ -195,6 +195,18 @@ def test_what_another_machine_has_begun_is_left_alone_for_an_hour(tmp_path: Path
     assert hidden(tmp_path) == []
 
 
+@pytest.mark.parametrize("when", [1, 4_000_000_000])
+def test_clocks_decide_nothing_of_what_this_machine_has_begun(tmp_path: Path, when: int) -> None:
+    dead, abroad = Attempt(tmp_path).folder, tmp_path / ".attempt-elsewhere-1-00000000"
+    with held(tmp_path) as attempt:
+        for folder in (dead, abroad):
+            folder.mkdir()
+        for path in (dead, abroad, attempt.begin(), attempt.folder / "lock"):
+            os.utime(path, (when, when))
+        assert set(sweep(tmp_path)) == {attempt.folder.name} | ({abroad.name} if when > 1 else set())
+    assert not dead.exists()
+
+
 def test_a_case_that_can_not_be_placed_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         if "overlay" in target.parts:
