@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import errno
 import io
 import json
 import logging
@@ -351,3 +352,33 @@ def test_viewers_with_plug_ins_of_monai_label_are_served(serve: Serve, tmp_path:
         assert client.get("/datastore/label", params={"label": NAME, "tag": "final"}).content == png()
         assert client.delete(f"/session/{opened['session_id']}").status_code == 200
         assert client.get(f"/session/{opened['session_id']}").status_code == 404
+
+
+def test_a_full_disk_is_told_in_words_and_loses_no_job(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it strikes: while files come, while a job is recorded, while its end is."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fails(*_: object, **__: object) -> None:
+        raise full
+
+    with serve() as client:
+        waits = sent(client, seed=WAITS)
+        for target in ("jobs.write_json", "jobs.Path.mkdir", "uploads._Taking._write"):
+            with monkeypatch.context() as struck:
+                struck.setattr(f"medsegdiff.server.{target}", fails)
+                answer = client.post(JOBS, files=[("files", ("a.png", png()))])
+            assert answer.status_code == 503, target
+            assert "disk is full" in answer.json()["error"], target
+            assert int(answer.headers["Retry-After"]) > 0, target
+        assert [one["id"] for one in client.get(JOBS).json()] == [waits]
+        assert client.delete(f"{JOBS}/{waits}").status_code == 204
+        with monkeypatch.context() as struck:
+            struck.setattr("medsegdiff.server.jobs.Job.end", fails)
+            job = sent(client)
+            assert "disk is full" in str(ended(client, job)["error"])
+    with serve() as client:  # when there is room again
+        assert ended(client, job)["state"] == "done"
+    left = {path.name for path in (tmp_path / "jobs").iterdir()}
+    assert left == {job}

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from medsegdiff.errors import DataError, MedSegDiffError
+from medsegdiff.io.atomic import is_full
 from medsegdiff.server import job_routes, monailabel, monailabel_store, result_routes
 from medsegdiff.server.assets import asset
 from medsegdiff.server.datastore import LABELS, Datastore, Sessions
@@ -100,6 +101,12 @@ def _answer_errors(app: FastAPI, dispatch: Dispatch) -> None:
     @app.exception_handler(MedSegDiffError)
     async def ours(_: Request, error: MedSegDiffError) -> JSONResponse:
         return told(404 if isinstance(error, DataError) else 422, dispatch.jobs.without_places(str(error)))
+
+    @app.exception_handler(OSError)
+    async def full(_: Request, error: OSError) -> JSONResponse:
+        if not is_full(error):
+            raise error
+        return told(503, "The server's disk is full. Try again later.", {"Retry-After": "600"})
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

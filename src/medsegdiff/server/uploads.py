@@ -75,12 +75,23 @@ class _Taking:
         """Take a file, or all of an archive."""
         if zipfile.is_zipfile(source):
             source.seek(0)
-            with zipfile.ZipFile(source) as archive:
-                for inner, opened in _unpacked(archive):
-                    self._write(inner, opened)
+            self._unpack(source)
             return
         source.seek(0)
         self._write(name, source)
+
+    def _unpack(self, source: Any) -> None:
+        """Take the files of an archive; what is wrong with one that is damaged may be anything."""
+        try:
+            with zipfile.ZipFile(source) as archive:
+                for inner, opened in _unpacked(archive):
+                    self._write(inner, opened)
+        except (Refusal, MedSegDiffError, MemoryError):
+            raise
+        except Exception as error:
+            if is_full(error):
+                raise
+            raise Refusal(422, f"The archive can't be unpacked ({error}). Pack it anew, without a password.") from error
 
     def series(self) -> list[Path]:
         """Put slices into a folder for each series, and files that are whole images into folders of their own."""
@@ -135,15 +146,12 @@ def _own(path: Path, taken: Collection[str]) -> str:
 
 
 def _unpacked(archive: zipfile.ZipFile) -> Iterator[Given]:
-    try:
-        for entry in archive.infolist():
-            linked = stat.S_ISLNK(entry.external_attr >> 16)
-            if entry.is_dir() or linked or PurePosixPath(entry.filename).name.startswith("."):
-                continue
-            with archive.open(entry) as opened:
-                yield entry.filename, opened
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise Refusal(422, f"The archive can't be unpacked ({error}). Pack it anew, without a password.") from error
+    for entry in archive.infolist():
+        linked = stat.S_ISLNK(entry.external_attr >> 16)
+        if entry.is_dir() or linked or PurePosixPath(entry.filename).name.startswith("."):
+            continue
+        with archive.open(entry) as opened:
+            yield entry.filename, opened
 
 
 def safe_name(name: str) -> str:
