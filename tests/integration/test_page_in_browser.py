@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -237,3 +238,16 @@ def test_an_image_is_dropped_and_its_result_appears(browser: Browser, serving: s
         expect(opened.locator("#jobs li")).to_have_count(0)
         assert opened.evaluate("document.documentElement.scrollWidth") <= 390
         assert [line for line in wrong if "415" not in line] == []
+
+
+def test_the_page_has_no_barriers_that_axe_finds(browser: Browser, served: LocalServer) -> None:
+    """Of a picture and of a volume, in light and dark colours, by the rules of WCAG 2.1 A and AA."""
+    for scheme in ("light", "dark"):
+        with browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme) as context:
+            opened = context.new_page()
+            for case in ("left eye", "scan") if scheme == "light" else ("left eye",):
+                opened.goto(f"{served.address}#{case}")
+                opened.wait_for_selector(READY)
+                rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+                found = Axe().run(opened, options=rules)
+                assert found.violations_count == 0, found.generate_report()

@@ -382,3 +382,18 @@ def test_a_full_disk_is_told_in_words_and_loses_no_job(
         assert ended(client, job)["state"] == "done"
     left = {path.name for path in (tmp_path / "jobs").iterdir()}
     assert left == {job}
+
+
+def test_a_worker_whose_disk_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not where its files lie."""
+    folder, said = JobFolder(tmp_path), list[str]()
+    _, place = folder.begin()
+    job = folder.add(JobRequest(id="a", model="m", images=(), created=0.0), place)
+    worker = Worker(said.append)
+    monkeypatch.setattr(
+        worker, "_segment", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, f"{tmp_path}: full"))
+    )
+    worker._job({"m": None}, job.folder, job.begin().name)
+    (told,) = map(json.loads, said)
+    assert told["event"] == "failed"
+    assert told["error"] == "The server's disk is full. Send the images again later."

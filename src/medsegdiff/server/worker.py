@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from medsegdiff.errors import MedSegDiffError
+from medsegdiff.io.atomic import is_full
 from medsegdiff.server.jobs import INPUT, REQUEST, JobRequest
 
 FURTHER = ("members", "rtstruct", "dicom-sr", "geojson")
@@ -129,7 +130,9 @@ def slices_of(image: Path, segmenter: Any) -> int:
     return len(Slicing.of(geometry, plane)) if len(geometry.shape) == 3 else 1
 
 
-def _worded(error: BaseException) -> str:
+def _worded(error: Exception) -> str:
+    if is_full(error):
+        return "The server's disk is full. Send the images again later."
     return str(error) if isinstance(error, MedSegDiffError) else f"{type(error).__name__}: {error}"
 
 
