@@ -14,7 +14,7 @@ from scipy.stats import mannwhitneyu
 from medsegdiff.cli.console import track
 from medsegdiff.data.split import evenly
 from medsegdiff.inference.inputs import find_inputs, read_case
-from medsegdiff.inference.judging import looks_of
+from medsegdiff.inference.judging import distances, looks_of, share_unlike
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.quality import calibrate_quality
@@ -80,11 +80,11 @@ def told_of(cases: Sequence[Case], segmenter: Segmenter, what: str) -> np.ndarra
     """Segment images, and give for each what is told of the structure that is trusted least."""
     known, rows = segmenter.quality, []
     assert known is not None
-    assert known.likeness is not None
     for case in track(cases, what):
         result = segmenter(case, seed=0)
         quality = min(result.quality.values(), key=lambda of: of.trust)
-        rows.append((quality.trust, quality.score, -known.likeness.distance(looks_of(result))))
+        look = share_unlike(known, distances(known, looks_of(result)))
+        rows.append((quality.trust, quality.score, look))
     return np.array(rows)
 
 

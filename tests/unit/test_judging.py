@@ -25,7 +25,7 @@ from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.labels import Labels
 from medsegdiff.metrics.acceptance import Acceptance, DiceMap
-from medsegdiff.metrics.likeness import fit_likeness
+from medsegdiff.metrics.likeness import Likeness, features_of, fit_likeness
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.types import Geometry
 
@@ -232,12 +232,12 @@ def test_what_must_be_seen_comes_first_then_what_is_worst() -> None:
 def test_a_quality_model_is_written_and_read(tmp_path: Path) -> None:
     seen = np.random.default_rng(0).random((9, 40)).astype(np.float32)
     likeness = fit_likeness(list(seen), list(seen[::-1] + 0.5))
-    model = learned(acceptance=Acceptance(0.9, 60, 1, 0.05, 0.8)).model_copy(update={"likeness": likeness})
+    model = learned(acceptance=Acceptance(0.9, 60, 1, 0.05, 0.8)).model_copy(update={"likeness": {"grey": likeness}})
     read = QualityModel.read(model.save(tmp_path))
-    assert read.model_copy(update={"likeness": None}) == model.model_copy(update={"likeness": None})
-    assert read.likeness.seen == likeness.seen
+    assert read.model_copy(update={"likeness": {}}) == model.model_copy(update={"likeness": {}})
+    assert read.likeness["grey"].seen == likeness.seen
     for of in (seen[0], seen[1] + 2):
-        assert read.likeness.distance(of) == pytest.approx(likeness.distance(of), rel=1e-5)
+        assert read.likeness["grey"].distance(of) == pytest.approx(likeness.distance(of), rel=1e-5)
     assert QualityModel.read(tmp_path / "elsewhere.json") is None
 
 
@@ -262,10 +262,30 @@ def trusted(score: float, seen: float) -> float:
     own = scores_of(found)["lesion"]["agreement"]
     doubts = Tail.of(np.linspace(0, 0.9, 10) + (1 - own) - (1 - score))  # as if the score were that
     near = np.random.default_rng(0).normal(size=(60, 3))
-    model = learned(doubts=doubts).model_copy(update={"likeness": fit_likeness(list(near))})
+    model = learned(doubts=doubts).model_copy(update={"likeness": {"network": fit_likeness(list(near))}})
     quality = judge(found, model).quality["lesion"]
     assert ("unlike those before" in str(quality.reasons)) == (seen > 4)
     return quality.trust
+
+
+def test_an_image_is_strange_if_its_grey_values_are_or_what_the_networks_see() -> None:
+    found = replace(result(), pooled=np.zeros(3))
+    near, grey = np.random.default_rng(0).normal(size=(60, 3)), features_of(found.image)
+    varied = grey + np.random.default_rng(1).normal(size=(60, len(grey)))
+    usual = {"grey": fit_likeness(list(varied)), "network": fit_likeness(list(near))}
+    strange = {"grey": fit_likeness(list(varied + 50)), "network": fit_likeness(list(near + 50))}
+
+    def told(likeness: dict[str, Likeness]) -> Quality:
+        return judge(found, learned().model_copy(update={"likeness": likeness})).quality["lesion"]
+
+    both, one = told(usual), told(usual | {"grey": strange["grey"]})
+    assert not any("unlike" in reason for reason in both.reasons)
+    assert [reason for reason in one.reasons if "unlike those before, by grey values (" in reason]
+    other = told(usual | {"network": strange["network"]})
+    assert [reason for reason in other.reasons if "by what the networks see of it (" in reason]
+    assert max(one.trust, other.trust) < both.trust
+    blind = told({"elsewhere": usual["grey"]})  # it shows nothing of the kind that was learned
+    assert [reason for reason in blind.reasons if "unlike those before" in reason]
 
 
 def test_masks_are_trusted_less_the_lower_their_score_and_the_stranger_their_image() -> None:

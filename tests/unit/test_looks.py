@@ -1,4 +1,4 @@
-"""What images look like to networks: the features of the Condition Model, through mirrors, of runs and of volumes."""
+"""What images look like: grey values, and features of the Condition Model, through mirrors, of runs and volumes."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def picture(seed: int = 0, side: int = 32) -> np.ndarray:
     return np.random.default_rng(seed).random((1, side, side)).astype(np.float32)
 
 
+def seen_of(image: np.ndarray | Case, segmenter: Segmenter) -> np.ndarray:
+    """What the networks see of an image that is only looked at."""
+    return next(iter(looks_of_images([image], segmenter)))["network"]
+
+
 @pytest.mark.parametrize("name", SEEN)
 def test_a_network_shows_mean_and_deviation_of_all_levels_and_nothing_in_training(name: str) -> None:
     model = made(name).model
@@ -46,17 +51,19 @@ def test_a_network_shows_mean_and_deviation_of_all_levels_and_nothing_in_trainin
 def test_images_are_seen_alike_whether_they_are_segmented_or_only_looked_at(name: str) -> None:
     segmenter = made(name, "sampling.views=2", "data.augment=true")
     (alone,) = looks_of_images([picture()], segmenter)
-    assert looks_of(segmenter(picture())) == pytest.approx(alone, rel=1e-5, abs=1e-5)
+    assert set(alone) == {"grey", "network"}
+    for kind, seen in looks_of(segmenter(picture())).items():
+        assert seen == pytest.approx(alone[kind], rel=1e-5, abs=1e-5)
     (other,) = looks_of_images([1 - picture()], segmenter)
-    assert np.abs(other - alone).max() > 1e-3
+    assert np.abs(other["network"] - alone["network"]).max() > 1e-3
 
 
 def test_runs_that_segment_together_show_what_each_sees_one_after_the_other() -> None:
     first, second = made("medsegdiff-v2"), made("medsegdiff-v2", "data.image_size=48")
     others = [Trained(randomised(second.model, 1), second.config, sha256=("x",))]
     both = Segmenter(first.model, first.config, device="cpu", precision="fp32", others=others, sha256=["y"])
-    joined = np.concatenate([next(iter(looks_of_images([picture()], of))) for of in (first, second)])
-    assert next(iter(looks_of_images([picture()], both))) == pytest.approx(joined, rel=1e-5, abs=1e-5)
+    joined = np.concatenate([seen_of(picture(), of) for of in (first, second)])
+    assert seen_of(picture(), both) == pytest.approx(joined, rel=1e-5, abs=1e-5)
     assert both(picture()).pooled == pytest.approx(joined, rel=1e-5, abs=1e-5)
 
 
@@ -65,13 +72,14 @@ def test_of_a_volume_the_mean_over_slices_is_seen() -> None:
     geometry = Geometry((12, 10, 5), (1.0, 1.0, 3.0), np.diag([1.0, 1.0, 3.0, 1.0]))
     volume = Case("v", np.random.default_rng(0).random((1, *geometry.shape)).astype(np.float32), None, geometry)
     result = segmenter(volume)
-    assert result.pooled == pytest.approx(next(iter(looks_of_images([volume], segmenter))), rel=1e-4, abs=1e-4)
+    assert result.pooled == pytest.approx(seen_of(volume, segmenter), rel=1e-4, abs=1e-4)
     darker = segmenter(replace(volume, image=volume.image * np.linspace(0, 1, 5, dtype=np.float32)))
     assert np.abs(darker.pooled - result.pooled).max() > 1e-3
 
 
-def test_networks_that_show_nothing_are_replaced_by_the_grey_values() -> None:
+def test_of_networks_that_show_nothing_there_are_the_grey_values() -> None:
     segmenter = made("nnunet")
     assert segmenter(picture()).pooled is None
-    assert np.array_equal(next(iter(looks_of_images([picture()], segmenter))), features_of(picture()))
-    assert np.array_equal(looks_of(segmenter(picture())), features_of(picture()))
+    for looks in (next(iter(looks_of_images([picture()], segmenter))), looks_of(segmenter(picture()))):
+        assert set(looks) == {"grey"}
+        assert np.array_equal(looks["grey"], features_of(picture()))

@@ -19,8 +19,12 @@ from medsegdiff.metrics.likeness import features_of, values_of
 from medsegdiff.metrics.plausibility import WORDS, appearance_of
 from medsegdiff.metrics.tails import together
 
-Looks = Float[np.ndarray, " f"]
-"""What an image looks like, as some numbers."""
+Looks = Mapping[str, Float[np.ndarray, " f"]]
+"""What an image looks like, as some numbers: by kind, of `SEEN`."""
+GREY, NETWORK = "grey", "network"
+SEEN = {GREY: "grey values", NETWORK: "what the networks see of it"}
+"""Networks miss blur and noise that are gone on their grid, or that they were trained to ignore; grey values tell no
+anatomy."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Colle
         return Judged(scores, {})
     if incomplete is None:
         incomplete = [name for name, of in result.measures().items() if of.incomplete]
-    unlike = math.nan if model.likeness is None else model.likeness.distance(looks_of(result))
+    unlike = distances(model, looks_of(result))
     of_image, found = tuple(_of_image(result, model, unlike)), {}
     for index, name in enumerate(labels.structures):
         known = model.structures.get(name)
@@ -64,17 +68,29 @@ def quality_by(model: QualityModel, result: Segmentation) -> Mapping[str, Qualit
 
 
 def looks_of(result: Segmentation) -> Looks:
-    """Describe an image by what the networks saw of it, or where they do not show that, by its grey values."""
-    return features_of(result.image) if result.pooled is None else result.pooled
+    """Describe an image by its grey values, and by what the networks saw of it, where they show that."""
+    grey = {GREY: features_of(result.image)}
+    return grey if result.pooled is None else grey | {NETWORK: result.pooled}
+
+
+def distances(model: QualityModel, looks: Looks) -> dict[str, float]:
+    """Tell by kind how unlike an image is to those before; infinite where it does not show what they showed."""
+    return {kind: of.distance(looks[kind]) if kind in looks else math.inf for kind, of in model.likeness.items()}
+
+
+def share_unlike(model: QualityModel, unlike: Mapping[str, float]) -> float:
+    """Tell how many images would be as unlike: of the kinds the least share, times their number (Bonferroni)."""
+    shares = [model.likeness[kind].seen.share(of) for kind, of in unlike.items()]
+    return min(1.0, len(shares) * min(shares, default=1.0))
 
 
 def _quality(
-    score: float, known: StructureQuality, model: QualityModel, strange: tuple[str, ...], unlike: float
+    score: float, known: StructureQuality, model: QualityModel, strange: tuple[str, ...], unlike: Mapping[str, float]
 ) -> Quality:
     predicted = None if known.dice is None else float(known.dice(np.array(score)))
     low = None if predicted is None else float(bound_of(np.array(predicted), known.margin))
     doubts = tuple(_of_score(score, predicted, known, model))
-    shares = [known.doubts.share(1 - score), *([] if model.likeness is None else [model.likeness.seen.share(unlike)])]
+    shares = [known.doubts.share(1 - score), *([share_unlike(model, unlike)] if unlike else [])]
     return Quality(
         score=score,
         predicted_dice=predicted,
@@ -108,7 +124,7 @@ def _of_mask(mask: np.ndarray, known: StructureQuality, *, cut: bool) -> Iterato
         yield f"it is {WORDS[suspicion]}"
 
 
-def _of_image(result: Segmentation, model: QualityModel, unlike: float) -> Iterator[str]:
+def _of_image(result: Segmentation, model: QualityModel, unlike: Mapping[str, float]) -> Iterator[str]:
     """Say what is unusual about an image."""
     if told := strange_modality(result.geometry, model.modalities):
         yield told
@@ -120,8 +136,10 @@ def _of_image(result: Segmentation, model: QualityModel, unlike: float) -> Itera
             what = f"{usual.low:g} to {usual.high:g}" if usual.low < usual.high else f"{usual.low:g}"
             yield f"the image has {count} pixels along axis {axis}; calibration cases had {what}"
     yield from _of_values(result, model.values)
-    if model.likeness is not None and unlike > model.likeness.usual:
-        yield f"the image is unlike those before ({unlike:.1f}; most lie within {model.likeness.usual:.1f})"
+    for kind, of in model.likeness.items():
+        if unlike[kind] > of.usual:
+            far = f"{unlike[kind]:.1f}; most lie within {of.usual:.1f}"
+            yield f"the image is unlike those before, by {SEEN.get(kind, kind)} ({far})"
 
 
 def _of_values(result: Segmentation, usual: Range | None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What images look like that are not segmented: to networks, or where these do not show it, by their grey values."""
+"""What images look like that are not segmented: their grey values, and what networks see of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medsegdiff.data.slicing import Slicing, slices_of
 from medsegdiff.data.split import evenly
 from medsegdiff.inference.drawing import Drawing
 from medsegdiff.inference.inputs import ImageLike, read_case
-from medsegdiff.inference.judging import Looks
+from medsegdiff.inference.judging import GREY, NETWORK, Looks
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.likeness import SLICES, features_of
 from medsegdiff.types import Case
@@ -25,7 +25,8 @@ def looks_of_images(images: Iterable[ImageLike], segmenter: Segmenter) -> Iterat
 def _looks(case: Case, drawing: Drawing) -> Looks:
     """Describe an image; a volume by the mean over some slices."""
     seen = [of for picture in _pictures(case, drawing) if (of := drawing.pooled(picture)) is not None]
-    return np.mean(seen, axis=0) if seen else features_of(case.image)
+    grey = {GREY: features_of(case.image)}
+    return grey | {NETWORK: np.mean(seen, axis=0)} if seen else grey
 
 
 def _pictures(case: Case, drawing: Drawing) -> Iterator[Case]:

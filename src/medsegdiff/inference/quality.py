@@ -36,10 +36,12 @@ def file_of(weights: Sequence[str]) -> str:
     return f"quality-{hashlib.sha256(' '.join(weights).encode()).hexdigest()[:12]}.json"
 
 
-def _packed(likeness: Likeness | None) -> dict[str, Any] | None:
+def _packed(likeness: Mapping[str, Likeness]) -> dict[str, Any]:
     """Write arrays as text: base64 of float32, row by row."""
-    if likeness is None:
-        return None
+    return {kind: _text_of(of) for kind, of in likeness.items()}
+
+
+def _text_of(likeness: Likeness) -> dict[str, Any]:
     arrays = {name: np.array(of, "<f4") for name, of in likeness._asdict().items() if name in ARRAYS}
     return likeness._asdict() | {
         name: {"shape": of.shape, "float32": base64.b64encode(of.tobytes()).decode()} for name, of in arrays.items()
@@ -49,6 +51,10 @@ def _packed(likeness: Likeness | None) -> dict[str, Any] | None:
 def _unpacked(stored: Any) -> Any:
     if not isinstance(stored, dict):
         return stored
+    return {kind: _of_text(of) if isinstance(of, dict) else of for kind, of in stored.items()}
+
+
+def _of_text(stored: dict[str, Any]) -> dict[str, Any]:
     arrays = {name: np.frombuffer(base64.b64decode(stored[name]["float32"]), "<f4") for name in ARRAYS}
     return stored | {name: of.reshape(stored[name]["shape"]).tolist() for name, of in arrays.items()}
 
@@ -110,8 +116,9 @@ class QualityModel(Component):
     """From the least to the most grey, as `values_of` reads it."""
     modalities: tuple[Modality, ...] = ()
     """What the values of the runs' images are."""
-    likeness: Annotated[Likeness | None, PlainSerializer(_packed), BeforeValidator(_unpacked)] = None
-    """What images looked like: those of training, where they were at hand, else those cases."""
+    likeness: Annotated[Mapping[str, Likeness], PlainSerializer(_packed), BeforeValidator(_unpacked)] = {}
+    """What images looked like, by kind (`medsegdiff.inference.judging.SEEN`): those of training, where they were at
+    hand, else those cases."""
     volumes: bool = False
     """Whether those cases were volumes: pictures are judged by pictures, and volumes by volumes."""
     sampling: SamplingConfig
@@ -122,7 +129,7 @@ class QualityModel(Component):
     """Of the intervals of sizes of these masks, by structure."""
     weights: tuple[str, ...] = ()
     """SHA-256 of the weights of each run that segmented them, in their order."""
-    version: int = 2
+    version: int = 3
 
     @classmethod
     def read(cls, file: Path) -> QualityModel | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.data.dataset import CaseFiles, Track
@@ -125,7 +125,7 @@ def observe(
     return Observed(evaluation, heard)
 
 
-def training_looks(segmenter: Segmenter, data: Path, split_file: Path, track: Track) -> list[Float[np.ndarray, " f"]]:
+def training_looks(segmenter: Segmenter, data: Path, split_file: Path, track: Track) -> list[Looks]:
     """Look at images that the run was trained on, if they are among the data."""
     try:
         files = find_inputs([data], like=segmenter.config, split_file=split_file, split="train", noted=log.debug)

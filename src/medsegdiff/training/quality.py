@@ -24,7 +24,7 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.acceptance import CONFIDENCE, least_patients
 from medsegdiff.metrics.conformal import fit_stretch
 from medsegdiff.metrics.intervals import Stretch
-from medsegdiff.metrics.likeness import fit_likeness
+from medsegdiff.metrics.likeness import Likeness, fit_likeness
 from medsegdiff.training.cleaning import Gain, learn_cleaning
 from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, training_looks, warn_of_training
 from medsegdiff.training.scored import FEWEST, Seen, learn_structures, range_of
@@ -148,13 +148,23 @@ def _model(
         shape=tuple(map(range_of, np.array([of.shape for of in grids]).T)),
         values=range_of(values),
         modalities=config.spec.modalities,
-        likeness=fit_likeness(trained, looks) if len(trained) >= FEWEST_CASES else fit_likeness(looks, groups=groups),
+        likeness=_likeness(trained, looks, groups),
         volumes=len(grids[0].shape) == 3,
         sampling=request.sampling,
         cleaning=cleaning,
         stretch=_stretches(found, sizes, config.spec.labels.structures),
         weights=tuple(run.sha256[0] for run in segmenter.runs),
     )
+
+
+def _likeness(trained: Sequence[Looks], looks: Sequence[Looks], groups: Sequence[str]) -> dict[str, Likeness]:
+    """Learn by kind what is usual: of images of training, and how far from these others lie; or of the others alone."""
+    found = {}
+    for kind in looks[0]:
+        own, others = [of[kind] for of in trained], [of[kind] for of in looks]
+        enough = len(own) >= FEWEST_CASES
+        found[kind] = fit_likeness(own, others) if enough else fit_likeness(others, groups=groups)
+    return found
 
 
 def _stretches(
