@@ -24,6 +24,18 @@ def test_numbers_beyond_all_keep_their_order() -> None:
     assert shares[-1] == 0
 
 
+def test_beyond_all_an_exponential_tail_goes_on_as_it_is() -> None:
+    tail = Tail.of(np.random.default_rng(0).exponential(3.0, 4000))
+    for value in (30.0, 45.0, 60.0):
+        assert np.log(tail.share(value)) == pytest.approx(-value / 3.0, rel=0.15)
+
+
+@pytest.mark.parametrize("seen", [[0.0, 0.0, 0.0], [5.0], [-2.0, -2.0]])
+def test_numbers_that_are_all_the_same_have_a_tail_too(seen: list[float]) -> None:
+    tail = Tail.of(seen)
+    assert 0 < tail.share(seen[-1] + 0.1) < tail.share(seen[-1]) == 1
+
+
 def test_of_many_numbers_quantiles_do() -> None:
     seen = np.random.default_rng(0).normal(size=5000)
     tail = Tail.of(seen)

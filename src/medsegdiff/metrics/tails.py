@@ -11,8 +11,10 @@ from jaxtyping import Float
 
 MOST = 100
 """Numbers that are kept of those that were seen, evenly spread over their ranks."""
-LEAST = 0.05
-"""Added where a number beyond all that were seen is compared with the largest."""
+UPPER = 0.8
+"""Quantile of what was seen, from which on the tail is taken to be exponential."""
+LEAST_SCALE, LEAST_SHARE = 0.01, 1e-300
+"""Of that tail, as a share of the largest number; and a share that is left to any finite number."""
 
 
 class Tail(NamedTuple):
@@ -50,7 +52,10 @@ class Tail(NamedTuple):
     def share(self, value: float) -> float:
         r"""Tell how many are at least as large: :math:`(1 + |\{v \ge x\}|) / (n + 1)`, as a conformal p-value is.
 
-        Beyond the largest it goes on falling, so that unusual numbers keep their order: as 1 / (x + 0.05).
+        Beyond the largest, where counting ends, it falls as the tail of an exponential distribution whose mean is the
+        mean excess of the upper fifth: what lies far beyond all that were seen stays apart from what was the largest.
+
+        Source: Pickands (1975), Annals of Statistics 3, 119–131, for excesses over a threshold; here of shape 0.
 
         Args:
             value: x.
@@ -61,7 +66,9 @@ class Tail(NamedTuple):
         seen = np.array(self.values)
         least = 1 / (self.total + 1)
         if value > seen[-1]:
-            return float(least * (seen[-1] + LEAST) / (value + LEAST)) if math.isfinite(value) else 0.0
+            upper = seen[seen >= np.quantile(seen, UPPER)]
+            scale = max(float((upper - upper[0]).mean()), LEAST_SCALE * abs(seen[-1]), LEAST_SHARE)
+            return max(least * math.exp((seen[-1] - value) / scale), LEAST_SHARE) if math.isfinite(value) else 0.0
         above = np.count_nonzero(seen >= value) / len(seen)
         return float(least + (1 - least) * above)
 
