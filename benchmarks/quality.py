@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from common import HERE, table, write_page
-from quality_spoilt import BLUR, CASES, NOISE, TOLD, spoilt_auroc
+from quality_spoilt import BLUR, CASES, NOISE, TOLD, TURNED, spoilt_auroc
 
 from medsegdiff.cli import guard
 from medsegdiff.cli.console import track
@@ -125,8 +125,12 @@ def spoilt_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list
     """Lay out how often clean images are trusted more than spoilt ones."""
     kinds = list(dict.fromkeys(kind for of in found.values() for kind in of))
     rows = [(kind, *(_aurocs(of[kind]) for of in found.values())) for kind in kinds]
-    means = [{name: float(np.mean([of[kind][name] for kind in of])) for name in TOLD} for of in found.values()]
-    return table(("", *found), [*rows, ("mean", *map(_aurocs, means))])
+    for what, left_out in (("mean", ()), (f"mean but {TURNED}", (TURNED,))):
+        kept = [[kind for kind in of if kind not in left_out] for of in found.values()]
+        pairs = zip(found.values(), kept, strict=True)
+        means = [{name: float(np.mean([of[kind][name] for kind in own])) for name in TOLD} for of, own in pairs]
+        rows.append((what, *map(_aurocs, means)))
+    return table(("", *found), rows)
 
 
 def _aurocs(of: Mapping[str, float]) -> str:

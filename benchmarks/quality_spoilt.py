@@ -24,10 +24,11 @@ CASES = 40
 """Clean ones at most, evenly spread over the test part."""
 NOISE, BLUR = 0.15, 1 / 64
 """Standard deviation in the unit of the images, which lie in [0, 1]; and of the blur, as a share of the side."""
+TURNED = "upside down"
 SPOILT: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "blurred": lambda image: gaussian_filter(image, (0, *(BLUR * side for side in image.shape[1:]))),
     "inverted": lambda image: 1 - image,
-    "upside down": lambda image: image[:, ::-1].copy(),
+    TURNED: lambda image: image[:, ::-1].copy(),
     "wrong window": lambda image: np.clip(4 * (image - 0.35), 0, 1),
     "noise": lambda image: np.clip(image + NOISE * np.random.default_rng(0).standard_normal(image.shape), 0, 1),
 }
