@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from medsegdiff.data.transforms import Prepared, prepare
 from medsegdiff.errors import TrainingError
 from medsegdiff.seeding import derive_seed
 from medsegdiff.types import Batch
-
-if TYPE_CHECKING:
-    from medsegdiff.data.augment import Augment
 
 PATIENCE = 600
 """Seconds to wait for a batch from a process that loads."""
@@ -140,7 +137,7 @@ class TrainingStream(Dataset[dict[str, Any]]):
         return self.names[shuffled(len(self.names), derive_seed(self.seed, "order", epoch))[place]]
 
 
-def augment_for(config: ResolvedConfig, orientation: Orientation) -> Augment:
+def augment_for(config: ResolvedConfig, orientation: Orientation) -> Callable[..., tuple[Tensor, Tensor]]:
     """Make what changes samples at random; its library takes two seconds to import, and only then is needed."""
     from medsegdiff.data.augment import Augment
 
@@ -153,9 +150,8 @@ class UnlabelledStream(Dataset[Tensor]):
     def __init__(
         self, cases: PreparedCases, names: Sequence[str], *, seed: int, augment: bool, orientation: Orientation
     ) -> None:
-        asked = cases.config.data
         self.cases, self.names, self.seed = cases, list(names), derive_seed(seed, "unlabelled")
-        self.augment = Augment(asked.image_size, asked.augmentation, orientation) if augment else None
+        self.augment = augment_for(cases.config, orientation) if augment else None
 
     def __getitem__(self, position: int) -> Tensor:
         epoch, place = divmod(position, len(self.names))
