@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -73,17 +74,44 @@ def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
         yield
 
 
+class _Switches:
+    """Switches of the whole process: off while anybody needs that, and then as they were before the first did.
+
+    Threads, and generators that are left half-way, don't leave in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.before = Lock(), 0, list[Any]()
+
+    def take(self) -> None:
+        """Turn them off, if nobody has yet."""
+        with self.lock:
+            if not self.users:
+                self.before = [getattr(part, name) for part, name, _ in TF32]
+                for part, name, off in TF32:
+                    setattr(part, name, off)
+            self.users += 1
+
+    def leave(self) -> None:
+        """Turn them back, if nobody else needs them off."""
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                for (part, name, _), value in zip(TF32, self.before, strict=True):
+                    setattr(part, name, value)
+
+
+_switches = _Switches()
+
+
 @contextmanager
 def full_float32() -> Iterator[None]:
     """Let float32 be float32, wherever it is kept: GPUs would take TF32 for convolutions, which has 10 bits."""
-    before = [getattr(part, name) for part, name, _ in TF32]
-    for part, name, off in TF32:
-        setattr(part, name, off)
+    _switches.take()
     try:
         yield
     finally:
-        for (part, name, _), value in zip(TF32, before, strict=True):
-            setattr(part, name, value)
+        _switches.leave()
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

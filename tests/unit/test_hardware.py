@@ -6,7 +6,7 @@ import torch
 from medsegdiff import hardware
 from medsegdiff.config.run import Precision
 from medsegdiff.errors import ConfigError
-from medsegdiff.hardware import TF32, autocast, device_memory, pick_device, pick_precision
+from medsegdiff.hardware import TF32, autocast, device_memory, full_float32, pick_device, pick_precision
 
 CPU = torch.device("cpu")
 
@@ -38,6 +38,18 @@ def test_what_stays_in_float32_is_not_rounded_to_tf32(precision: Precision) -> N
         assert switches() == [off for _, _, off in TF32]
     assert switches() == outside
     assert outside[0] != TF32[0][2]  # of PyTorch's own accord TF32 is on
+
+
+def test_who_leaves_first_does_not_decide_for_those_who_stay() -> None:
+    """Two threads, say, of which the one that began first ends first."""
+    first, second = full_float32(), full_float32()
+    outside = [getattr(part, name) for part, name, _ in TF32]
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert [getattr(part, name) for part, name, _ in TF32] == [off for _, _, off in TF32]
+    second.__exit__(None, None, None)
+    assert [getattr(part, name) for part, name, _ in TF32] == outside
 
 
 @pytest.mark.parametrize(("capability", "precision"), [((6, 1), "fp32"), ((7, 5), "fp16"), ((8, 0), "bf16")])
