@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from highdicom.legacy import LegacyConvertedEnhancedCTImage
-from pydicom import dcmread
+from highdicom.legacy import LegacyConvertedEnhancedCTImage, LegacyConvertedEnhancedMRImage
+from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
     HTJ2KLossless,
     JPEG2000Lossless,
     JPEGLSLossless,
+    MRImageStorage,
     RLELossless,
     generate_uid,
 )
@@ -51,10 +52,22 @@ HTJ2K = (
 PATTERN = np.add.outer(np.arange(36) ** 2, np.arange(40) * 20).astype(np.uint16)
 
 
-def enhanced(folder: Path, values: np.ndarray, **options: Any) -> Path:
+CONVERTED = {"CT": LegacyConvertedEnhancedCTImage, "MR": LegacyConvertedEnhancedMRImage}
+
+
+def slices_of(values: np.ndarray, modality: str, orientation: tuple[float, ...]) -> list[Dataset]:
+    """Make slices of a scanner; those of MR have no units, and no slope that would give them some."""
+    slices = make_slices(values, orientation=orientation)
+    for one in slices if modality == "MR" else ():
+        one.SOPClassUID, one.Modality = MRImageStorage, modality
+        one.ScanningSequence, one.SequenceVariant, one.ScanOptions, one.MRAcquisitionType = "SE", "NONE", "", "2D"
+        del one.RescaleSlope, one.RescaleIntercept
+    return slices
+
+
+def enhanced(folder: Path, slices: list[Dataset]) -> Path:
     """Put a series into one file, as highdicom converts it."""
     folder.mkdir(parents=True)
-    slices = make_slices(values, **options)
     for number, one in enumerate(slices, start=1):
         write_dataset(folder / "slice", one)
         slices[number - 1] = dcmread(folder / "slice")
@@ -62,16 +75,17 @@ def enhanced(folder: Path, values: np.ndarray, **options: Any) -> Path:
         slices[number - 1].Manufacturer = "maker"
     (folder / "slice").unlink()
     shuffled = [slices[k] for k in np.random.default_rng(0).permutation(len(slices))]
-    LegacyConvertedEnhancedCTImage(shuffled, generate_uid(), 1, generate_uid(), 1).save_as(folder / "all.dcm")
+    converted = CONVERTED[slices[0].Modality](shuffled, generate_uid(), 1, generate_uid(), 1)
+    converted.save_as(folder / "all.dcm")
     return folder / "all.dcm"
 
 
-@pytest.fixture(params=[AXIAL, OBLIQUE], ids=["axial", "oblique"])
+@pytest.fixture(params=[(of, lies) for of in CONVERTED for lies in (AXIAL, OBLIQUE)], ids=str)
 def both(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Path]:
     """The same volume as a series and as one file whose frames are shuffled."""
     values = np.random.default_rng(0).integers(0, 900, (4, 7, 5))
-    series = write_slices(tmp_path / "series", make_slices(values, orientation=request.param))
-    return series, enhanced(tmp_path / "enhanced", values, orientation=request.param)
+    series = write_slices(tmp_path / "series", slices_of(values, *request.param))
+    return series, enhanced(tmp_path / "enhanced", slices_of(values, *request.param))
 
 
 def test_frames_are_read_as_a_series_is(both: tuple[Path, Path]) -> None:
@@ -82,7 +96,7 @@ def test_frames_are_read_as_a_series_is(both: tuple[Path, Path]) -> None:
         assert np.array_equal(values, expected)
         assert (geometry.shape, geometry.spacing) == (where.shape, where.spacing)
         assert np.allclose(geometry.affine, where.affine, atol=1e-4)
-        assert modality_of(geometry) == "CT"
+        assert modality_of(geometry) == modality_of(where) == dcmread(file).Modality
         assert read_geometry(path)[0].shape == where.shape
         assert is_volume(path)
 
