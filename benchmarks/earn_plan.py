@@ -20,14 +20,16 @@ UNLIMITED = 1_000_000_000
 """Steps that no trial reaches."""
 RECIPE = (f"train.max_steps={UNLIMITED}", f"train.val_every={UNLIMITED}")
 """Time is the only limit, and validation comes once, at the end, so that no network chooses among its weights."""
-PHANTOM_SIZE, PHANTOM_SEED, PHANTOM_COUNTS = 64, 2027, (400, 40, 400)
+PHANTOM_SIZE, PHANTOM_SEED = 64, 2027
+PHANTOM_TRAIN, PHANTOM_VAL, PHANTOM_TEST = 400, 40, 400
 TILE = 128
 """Side of the tiles that pictures of vessels are cut into."""
 
 
-def phantom_source() -> PhantomSource:
+def phantom_source(tests: int | None = None) -> PhantomSource:
     """Make lesions that no other benchmark has seen; their law is known."""
-    return PhantomSource(DataConfig(image_size=PHANTOM_SIZE, split_seed=PHANTOM_SEED), counts=PHANTOM_COUNTS)
+    counts = (PHANTOM_TRAIN, PHANTOM_VAL, PHANTOM_TEST if tests is None else tests)
+    return PhantomSource(DataConfig(image_size=PHANTOM_SIZE, split_seed=PHANTOM_SEED), counts=counts)
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,8 @@ def test_a_shifted_and_overconfident_probability_is_set_right(scripts: SimpleNam
 def test_a_small_trial_runs_from_data_to_page(
     scripts: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripts.earn_plan, "PHANTOM_COUNTS", (16, 5, 4))
-    monkeypatch.setattr(scripts.earn_plan, "PHANTOM_SIZE", 32)
+    for name, value in {"SIZE": 32, "TRAIN": 16, "VAL": 5, "TEST": 4}.items():
+        monkeypatch.setattr(scripts.earn_plan, f"PHANTOM_{name}", value)
     small = small_config("train.max_steps=2", "train.val_every=2", "train.save_every=2", "data.image_size=32")
     monkeypatch.setattr(scripts.earn, "config_of", lambda *asked, **settings: small)
     given = ["--data", "phantom", "--systems", "v2", "--seeds", "1", "--minutes", "0.01", "--cases", "4"]

@@ -168,7 +168,7 @@ def _header(path: Path) -> Dataset | None:
     with damage_named(path):
         for word in ASKED:  # pydicom reads a value when it is asked for
             header.get(word)
-    kind = f"{header.get('SOPClassUID') or header.file_meta.get('MediaStorageSOPClassUID', '')}."  # DICOMDIR
+        kind = f"{header.get('SOPClassUID') or header.file_meta.get('MediaStorageSOPClassUID', '')}."  # DICOMDIR
     placeless = "ImagePositionPatient" not in header
     if "Rows" not in header and _is_image_class(kind[:-1]):
         raise DataError(f"{path}: the header ends before it says how many rows there are. Copy or export it again.")
