@@ -82,6 +82,8 @@ PATHOLOGY = {
     "HYP": "hypertrophy",
     "N": "healthy",
 }
+FRAMES, PHASES = 20, 2
+"""Of a heartbeat; those that were drawn: the end of diastole and of systole."""
 DISPLACED = "SC-N-06"
 """Patient whose published contours lie about 10 pixels left of his ventricle, as ``medsegdiff data check`` says."""
 DATA = (
@@ -283,20 +285,28 @@ def ranking(found: Evaluation) -> str:
 
 
 def examples(found: Evaluation, data: Path, out: Path) -> None:
-    """Let the slice of median Dice of each test patient ride along, with its reference."""
+    """Let a slice of each test patient ride along, of median Dice, at both its phases, with the references."""
     shutil.rmtree(out, ignore_errors=True)
-    dice, chosen = found.scores.columns[Measure("dice")], {}
-    for patient in sorted(set(found.scores.groups.values()) - {DISPLACED}):
-        own = {case: dice[case] for case, group in found.scores.groups.items() if group == patient and case in dice}
-        middle = median_low(own.values())
-        chosen[patient] = next(case for case, value in own.items() if value == middle)
+    dice, slices = found.scores.columns[Measure("dice")], dict[str, dict[int, list[str]]]()
+    for case, patient in found.scores.groups.items():
+        slices.setdefault(patient, {}).setdefault(slice_of(case), []).append(case)
+    chosen = dict[str, list[str]]()
+    for patient in sorted(slices.keys() - {DISPLACED}):
+        whole = [cases for cases in slices[patient].values() if len(cases) == PHASES]
+        worth = [mean(dice.get(case, 0.0) for case in cases) for cases in whole]
+        chosen[patient] = sorted(whole[worth.index(median_low(worth))]) if whole else []
     for part in ("images", "masks"):
-        for case in chosen.values():
+        for case in (case for cases in chosen.values() for case in cases):
             for path in (data / part).rglob(f"{case}.*"):
                 target = out / path.relative_to(data)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
     (out / "patients.json").write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
+
+
+def slice_of(case: str) -> int:
+    """Tell to which slice a frame belongs: the frames of a patient are numbered slice by slice, from 1."""
+    return (int(case.rpartition("_")[2]) - 1) // FRAMES
 
 
 if __name__ == "__main__":
