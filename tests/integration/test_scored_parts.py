@@ -37,7 +37,7 @@ def test_parts_are_as_one_bit_by_bit(asked: Asked, tmp_path: Path) -> None:
     whole, out = score(asked), tmp_path / "scores"
     whole.save(tmp_path / "whole")
     assert evaluate_part(asked, out, Part(index=2, count=3)) == ["part 1 of 3", "part 3 of 3"]
-    with pytest.raises(DataError, match="part 1 of 3, part 3 of 3 of the scores are not there yet"):
+    with pytest.raises(DataError, match="part 1 of 3, part 3 of 3 of the scores are not there yet, or older"):
         evaluate_parts(out)
     assert evaluate_part(asked, out, Part(index=1, count=3)) == ["part 3 of 3"]
     assert evaluate_part(asked, out, Part(index=3, count=3)) == []
@@ -58,10 +58,24 @@ def test_parts_that_do_not_belong_together_are_refused(asked: Asked, tmp_path: P
         (asked.predictions / folder / "case0.png").rename(asked.predictions / folder / "new.png")
     for rater in ("rater1", "rater2"):
         (asked.references / "masks" / rater / "case0.png").rename(asked.references / "masks" / rater / "new.png")
-    with pytest.raises(DataError, match="have come or gone since"):
+    with pytest.raises(DataError, match="part 1 of 2, part 2 of 2 of the scores are not there yet, or older"):
         evaluate_parts(out)
     with pytest.raises(DataError, match="holds parts of 2, 3"):
         evaluate_part(asked, out, Part(index=1, count=3))
+
+
+def test_a_part_of_masks_that_were_made_anew_is_not_there(asked: Asked, tmp_path: Path) -> None:
+    out, (first, second) = tmp_path / "scores", (Part(index=number, count=2) for number in (1, 2))
+    evaluate_part(asked, out, first)
+    assert evaluate_part(asked, out, second) == []
+    before = evaluate_parts(out).mean("dice").mean
+    for path in (asked.predictions / "masks").iterdir():
+        write_png(path, np.zeros((20, 16), np.uint8))
+    assert evaluate_part(asked, out, first) == ["part 2 of 2"]
+    with pytest.raises(DataError, match="part 2 of 2 of the scores are not there yet, or older"):
+        evaluate_parts(out)
+    assert evaluate_part(asked, out, second) == []
+    assert evaluate_parts(out).mean("dice").mean < before / 2
 
 
 def test_the_command_line_scores_parts_and_joins_them(

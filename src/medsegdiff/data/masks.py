@@ -40,6 +40,10 @@ Kind = Literal["flat", "raters", "structures"]
 class MaskReader:
     """Reads mask files: pictures and volumes. A layout may read others, or parts of files."""
 
+    def files(self, path: MaskFile) -> Sequence[Path]:
+        """List the files that hold a mask."""
+        return (whole(path),)
+
     @property
     def apart(self) -> bool:
         """Whether the instances of a mask lie in files of their own."""
@@ -65,6 +69,10 @@ class ThresholdReader(MaskReader):
     levels: MaskReader
     threshold: int
     """The lowest level that is foreground."""
+
+    def files(self, path: MaskFile) -> Sequence[Path]:
+        """List the files that hold a mask."""
+        return self.levels.files(path)
 
     def values(self, path: MaskFile) -> UInt8[np.ndarray, " *s"]:
         """Read a mask, 0 and 1."""

@@ -71,6 +71,12 @@ class Pairing:
         """The label space."""
         return self.structures.labels
 
+    def files(self, name: str) -> list[Path]:
+        """List the files of masks and maps that a case is scored of."""
+        masks = [self.reference, *self.predictions.folders()]
+        drawn = [path for of in masks for file in of.files(name) for path in of.reader.files(file)]
+        return [*drawn, *self.predictions.map_files(name)]
+
     @property
     def volumes(self) -> bool:
         """Whether masks have three axes of space."""

@@ -1,11 +1,12 @@
 """Parts of an evaluation: what was scored of each case, written by several processes and read in one order.
 
 Sums over pixels are added up case by case in the order of all names, as one process does: so the numbers have the same
-bits.
+bits. A part remembers the state of the files that it was scored of: where these have changed since, it is not there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.asked import Asked
 from medsegdiff.evaluation.case import CaseScores
+from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.evaluation.pool import Pool
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.inference.team import Part
@@ -32,41 +34,53 @@ FOLDER = "parts"
 NAMED = re.compile(r"(\d+)-of-(\d+)\.jsonl")
 
 
-def write_part(out: Path, part: Part, asked: Asked, scored: Iterator[CaseScores]) -> None:
-    """Write what was scored in a part: the question, and a line for each case."""
+def write_part(out: Path, part: Part, asked: Asked, pairing: Pairing, scored: Iterator[CaseScores]) -> None:
+    """Write what was scored in a part: the question, the state of its files, and a line for each case."""
     file = out / FOLDER / f"{part.index}-of-{part.count}.jsonl"
+    first = {"asked": asked.to_dict(), "files": _state_of(pairing, part)}
     with atomic_path(file, durable=True) as whole, whole.open("w", encoding="utf-8") as lines:
-        lines.write(json.dumps(asked.to_dict()) + "\n")
+        lines.write(json.dumps(first) + "\n")
         for case in scored:
             lines.write(json.dumps(_told(case)) + "\n")
 
 
-def missing_parts(out: Path) -> list[str]:
-    """Name the parts that are not there."""
+def missing_parts(out: Path, pairing: Pairing) -> list[str]:
+    """Name the parts that are not there, or were scored of files that have changed since."""
     found = _parts_in(out)
     count = next(iter(found)).count
-    return [str(part) for part in (Part(index=n, count=count) for n in range(1, count + 1)) if part not in found]
+    parts = [Part(index=n, count=count) for n in range(1, count + 1)]
+    return [
+        str(part)
+        for part in parts
+        if part not in found or _first_line(found[part]).get("files") != _state_of(pairing, part)
+    ]
 
 
 def question_of(out: Path) -> Asked:
     """Read what all parts were asked."""
-    found = _parts_in(out)
-    if left := missing_parts(out):
-        raise DataError(f"{out}: {some(left)} of the scores are not there yet. Evaluate them too (--part).")
-    asked = {json.dumps(json.loads(_first_line(file)), sort_keys=True) for file in found.values()}
+    asked = {json.dumps(_first_line(file).get("asked"), sort_keys=True) for file in _parts_in(out).values()}
     if len(asked) > 1:
         raise DataError(f"{out}: its parts were scored with different options. Evaluate all in the same way.")
-    return Asked.of(json.loads(asked.pop()))
+    told = json.loads(asked.pop())
+    if told is None:
+        raise DataError(f"{out}: its parts were scored by an earlier version. Evaluate them again (--part).")
+    return Asked.of(told)
+
+
+def _state_of(pairing: Pairing, part: Part) -> str:
+    """Hash sizes and times of the files of a part."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in filter(part.holds, pairing.names):
+        stats = [path.stat() for path in pairing.files(name)]
+        state.update(json.dumps([name, [(of.st_size, of.st_mtime_ns) for of in stats]]).encode())
+    return state.hexdigest()
 
 
 def read_parts(out: Path, names: Sequence[str]) -> Iterator[CaseScores]:
-    """Read what was scored, in the order of the names."""
+    """Read what was scored, in the order of the names; no part is missing."""
     lines = {part: iter(_lines(file)) for part, file in _parts_in(out).items()}
     for name in names:
-        told = next(next(lines[part] for part in lines if part.holds(name)), None)
-        if told is None or told["name"] != name:
-            raise DataError(f"{out}: '{name}' is not in its part; images have come or gone since. Evaluate all again.")
-        yield _case(told)
+        yield _case(next(next(lines[part] for part in lines if part.holds(name))))
 
 
 def _parts_in(out: Path) -> dict[Part, Path]:
@@ -79,9 +93,10 @@ def _parts_in(out: Path) -> dict[Part, Path]:
     return found
 
 
-def _first_line(file: Path) -> str:
+def _first_line(file: Path) -> dict[str, Any]:
     with file.open(encoding="utf-8") as lines:
-        return lines.readline()
+        told: dict[str, Any] = json.loads(lines.readline())
+        return told
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

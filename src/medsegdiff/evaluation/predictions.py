@@ -147,8 +147,11 @@ class Predictions:
     def grids(self, name: str) -> list[tuple[MaskFile, Geometry]]:
         """Find out where the files of a case lie, from their headers."""
         found = [(path, of.reader.geometry(path)) for of in self.folders() for path in of.files(name)]
-        maps = [path for of in (self.uncertainty, self.maps) if of is not None for path in of.paths(name)]
-        return [*found, *((path, read_geometry(path)[0]) for path in maps)]
+        return [*found, *((path, read_geometry(path)[0]) for path in self.map_files(name))]
+
+    def map_files(self, name: str) -> list[Path]:
+        """List the maps of a case."""
+        return [path for of in (self.uncertainty, self.maps) if of is not None for path in of.paths(name)]
 
     def reader(self, name: str) -> Callable[[int], Predicted]:
         """Read the masks of a case; give what was predicted of a channel."""

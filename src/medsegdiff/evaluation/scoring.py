@@ -13,6 +13,7 @@ import numpy as np
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track, no_progress
+from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.asked import Asked
 from medsegdiff.evaluation.case import CaseScores, score_case, structures_of
 from medsegdiff.evaluation.consensus import Consensus
@@ -117,12 +118,12 @@ def evaluate_part(asked: Asked, out: Path, part: Part, *, track: Track = no_prog
         track: Shows progress.
 
     Returns:
-        The parts that are not there yet.
+        The parts that are not there yet, or were scored of files that have changed since.
     """
     pairing = asked.paired(track)
     names = [name for name in pairing.names if part.holds(name)]
-    write_part(out, part, asked, _scored(pairing, names, asked.tolerance, track))
-    return missing_parts(out)
+    write_part(out, part, asked, pairing, _scored(pairing, names, asked.tolerance, track))
+    return missing_parts(out, pairing)
 
 
 def evaluate_parts(out: Path, *, track: Track = no_progress) -> Evaluation:
@@ -136,10 +137,12 @@ def evaluate_parts(out: Path, *, track: Track = no_progress) -> Evaluation:
         The scores.
 
     Raises:
-        DataError: If a part is missing, or was asked something else, or files have come or gone since.
+        DataError: If a part is missing, or was asked something else, or files have come, gone or changed since.
     """
     asked = question_of(out)
     pairing = asked.paired(track)
+    if left := missing_parts(out, pairing):
+        raise DataError(f"{out}: {some(left)} of the scores are not there yet, or older. Evaluate them too (--part).")
     return _summed(asked, pairing, read_parts(out, pairing.names), track)
 
 
