@@ -16,6 +16,7 @@ from medsegdiff.inference import RECORD
 from medsegdiff.io.raster import read_mask
 from medsegdiff.metrics.failures import failure_scores
 from medsegdiff.report.evaluation import write_page
+from tests.makers import disc, write_png
 from tests.raters import make_rated
 from tests.scored import numbers
 
@@ -112,3 +113,20 @@ def test_a_doubt_that_a_case_lacks_is_left_out(tmp_path: Path) -> None:
     assert evaluate(pred, data).failure == plain.failure
     single = make_rated(tmp_path / "one", members=1)
     assert evaluate(*single).failure == {}
+
+
+def test_what_was_predicted_of_a_structure_is_held_against_that_one(tmp_path: Path) -> None:
+    """Where references hold one of two structures, too."""
+    images = []
+    for name in ("c0", "c1"):
+        first, second = (disc((24, 24), (12, x), 4) for x in (6, 16))
+        write_png(tmp_path / "pred" / "labels" / f"{name}.png", (first + 2 * second).astype(np.uint8))
+        write_png(tmp_path / "data" / "images" / f"{name}.png", np.zeros((24, 24), np.uint8))
+        write_png(tmp_path / "data" / "masks" / f"{name}.png", 2 * second.astype(np.uint8))
+        predicted = {"score": 0.5, "dice_at_least": 0.1, "review": False}
+        quality = {"A": {**predicted, "predicted_dice": 0.2}, "B": {**predicted, "predicted_dice": 0.9}}
+        images.append({"name": name, "quality": quality})
+    record = {"format": 2, "task": "exclusive", "classes": ["background", "A", "B"], "images": images}
+    (tmp_path / "pred" / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    found = evaluate(tmp_path / "pred", tmp_path / "data").predicted
+    assert found["B"].predicted.tolist() == [0.9, 0.9]

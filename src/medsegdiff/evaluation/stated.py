@@ -142,7 +142,7 @@ def predictions_of(
         rows = []
         for case in scores.groups:
             told = stated[case].quality if case in stated else {}
-            known = next(iter(told.values()), None) if len(structures) == 1 else told.get(structure)
+            known = told.get(structure) or (next(iter(told.values())) if len(told) == len(structures) == 1 else None)
             true = scores.value(case, "dice", "" if len(structures) == 1 else structure)
             if known is not None and known.predicted_dice is not None and not np.isnan(true):
                 rows.append((known.predicted_dice, known.dice_at_least or 0.0, true, known.review))
