@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError
@@ -57,8 +59,55 @@ def test_what_is_no_longer_valid_is_made_again_and_it_is_said_why(segmenter: Seg
     record_file(out, "d").write_text("")
     finished, told = segmented(segmenter, [photos], out, resume=True)
     assert finished.made == 3
-    assert "3 of them again (1: the image has changed; 1: files are missing; 1: the record is damaged)" in told
+    assert (
+        "3 of them again (1: the image has changed; 1: files are missing or changed; 1: the record is damaged)" in told
+    )
     assert [path.name for path in sorted((out / "masks").iterdir())] == ["a.png", "b.png", "c.png", "d.png"]
+
+
+def test_a_mask_that_somebody_has_corrected_is_not_lost(
+    segmenter: Segmenter, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = photos.parent / "out"
+    segmented(segmenter, [photos], out)
+    before = (out / "masks" / "c.png").read_bytes()
+    for corner in (3, 5):
+        corrected = np.zeros((24, 20), np.uint8)
+        corrected[:corner, :corner] = 255
+        write_png(out / "masks" / "c.png", corrected)
+        finished, told = segmented(segmenter, [photos], out, resume=True)
+        assert finished.made == 1
+        assert "1 of them again (1: files are missing or changed)" in told
+    assert (out / "masks" / "c.png").read_bytes() == before
+    for name, corner in (("c.png", 3), ("2-c.png", 5)):
+        assert np.asarray(Image.open(out / "changed" / "masks" / name)).sum() == 255 * corner**2
+    assert "1 files had been changed by somebody" in caplog.text
+    assert str(out / "changed") in caplog.text
+
+
+def test_an_image_of_the_same_name_size_and_time_elsewhere_is_another(segmenter: Segmenter, photos: Path) -> None:
+    out, other = photos.parent / "out", photos.parent / "other"
+    segmented(segmenter, [photos], out)
+    shutil.copytree(photos, other)
+    values = np.asarray(Image.open(photos / "a.png"))
+    for path in (photos / "a.png", other / "a.png"):
+        Image.fromarray(values if path.parent == photos else 255 - values).save(path.with_suffix(".tif"))
+        path.unlink()
+        os.utime(path.with_suffix(".tif"), (1, 1))
+    segmented(segmenter, [photos], out, resume=True)
+    finished, told = segmented(segmenter, [other], out, resume=True)
+    assert finished.made == 1
+    assert "1 of them again (1: the image has changed)" in told
+
+
+def test_a_run_that_reads_images_otherwise_makes_all_again(segmenter: Segmenter, photos: Path) -> None:
+    out = photos.parent / "out"
+    segmented(segmenter, [photos], out)
+    spec = segmenter.config.spec.model_copy(update={"window": (0.2, 0.7)})
+    otherwise = Segmenter(segmenter.model, segmenter.config.model_copy(update={"spec": spec}))
+    finished, told = segmented(otherwise, [photos], out, resume=True)
+    assert finished.made == 4
+    assert "4 of them again (4: configuration" in told
 
 
 def test_other_options_make_all_again_and_drop_what_is_not_asked_any_more(segmenter: Segmenter, photos: Path) -> None:
@@ -189,8 +238,8 @@ def test_what_is_missing_is_told(segmenter: Segmenter, photos: Path) -> None:
     tally = collect(out)
     assert tally.count == 1
     assert tally.rest() == (
-        "1 are left out (with damaged records); 1 are left out (with missing files); 1 have no record yet; "
-        "'medsegdiff segment --resume' does them."
+        "1 are left out (with damaged records); 1 are left out (with missing or changed files); "
+        "1 have no record yet; 'medsegdiff segment --resume' does them."
     )
     assert call("collect", out) == 3
 

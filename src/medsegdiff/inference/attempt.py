@@ -18,6 +18,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,8 @@ UNLOCKED = ".making-"
 """How a folder begins whose lock is not held yet."""
 ASIDE, BEFORE = "earlier", "before"
 """For results that are to be replaced: some cases, or all that a folder held."""
+CHANGED = "changed"
+"""Folder in that of the results for files that somebody has changed and a new result replaces: never removed."""
 
 
 class Attempt:
@@ -119,13 +122,23 @@ class Attempt:
         for file in list(_files_in(self.folder)):
             file.unlink(missing_ok=True)
 
-    def set_aside(self, names: Iterable[str]) -> None:
-        """Take results out that are to be replaced: each with its record, which goes last."""
+    def set_aside(self, names: Iterable[str]) -> list[str]:
+        """Take results out that are to be replaced, each with its record, which goes last; name changed files.
+
+        Where somebody has corrected a mask, say: these lie in ``changed/``.
+        """
+        changed = []
         for name in names:
             file = record_file(self.root, name)
             record = read_case_record(file)
-            for path in (*(() if record is None else record.outputs), file.relative_to(self.root).as_posix()):
-                move(self.root / path, self.begin() / ASIDE / path)
+            for path, written_as in ({} if record is None else record.outputs).items():
+                if _is_changed(self.root / path, written_as):
+                    move(self.root / path, free_name(self.root / CHANGED / path))
+                    changed.append(path)
+                else:
+                    move(self.root / path, self.begin() / ASIDE / path)
+            move(file, self.begin() / ASIDE / file.relative_to(self.root))
+        return changed
 
     def put_back(self) -> None:
         """Undo that, of cases that have no other record by now."""
@@ -215,6 +228,21 @@ def _files_in(folder: Path) -> Iterator[Path]:
             folders[:] = [name for name in folders if name not in (ASIDE, BEFORE, SHARED)]
         else:
             yield from (Path(place, name) for name in files)
+
+
+def _is_changed(path: Path, written_as: OutputFile) -> bool:
+    """Tell whether a file that is there, and not empty, is another than was written."""
+    try:
+        size = path.stat().st_size
+        return size > 0 and (size != written_as.size or sha256_of(path) != written_as.sha256)
+    except OSError:
+        return False
+
+
+def free_name(path: Path) -> Path:
+    """Give a path that nothing has yet."""
+    others = (path.with_name(f"{number}-{path.name}") for number in count(2))
+    return next(one for one in chain([path], others) if not one.exists())
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -54,10 +54,11 @@ class InputFile(Told):
         return cls(**found)
 
     def is_still(self, path: Path) -> bool:
-        """Tell whether a file holds the same: it is read again only where its time is another."""
+        """Tell whether a file holds the same: it is read again only where its place or its time is another."""
         try:
             now = _stated(path)
-            return now["size"] == self.size and (now["modified"] == self.modified or sha256_of(path) == self.sha256)
+            untouched = now["modified"] == self.modified and str(path) == self.path
+            return now["size"] == self.size and (untouched or sha256_of(path) == self.sha256)
         except OSError:
             return self.size < 0
 

@@ -23,7 +23,7 @@ from medsegdiff.inference.sweeping import sweep
 from medsegdiff.inference.tally import Tally
 from medsegdiff.io.atomic import to_json
 
-LEFT_OUT = ("made otherwise", "with damaged records", "with missing files")
+LEFT_OUT = ("made otherwise", "with damaged records", "with missing or changed files")
 """Why cases of a folder are not collected."""
 
 

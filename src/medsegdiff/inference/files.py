@@ -160,7 +160,9 @@ def settings_of(
     }
     weights = [sha for run in segmenter.runs for sha in run.sha256 or (hash_of(run.model),)]
     learned = [run.calibration.model_dump(mode="json") for run in segmenter.runs]
-    return Settings.of(weights, [learned, quality and quality.model_dump(mode="json")], options)
+    reads = {"data", "spec", "model", "diffusion"}
+    configured = [run.config.model_dump(mode="json", include=reads) for run in segmenter.runs]
+    return Settings.of(weights, [learned, quality and quality.model_dump(mode="json")], configured, options)
 
 
 def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:

@@ -93,6 +93,10 @@ class RunRecord(Told):
     """Validation cases that it was fitted on; 0: it is not calibrated."""
 
 
+PARTS = ("weights", "calibration", "configuration")
+"""Of the settings, that are told by hashes."""
+
+
 class Settings(Told):
     """What results follow from, beside the image: equal settings make equal results, but for rounding."""
 
@@ -100,15 +104,19 @@ class Settings(Told):
     """SHA-256 of all files of weights, run by run."""
     calibration: str = ""
     """Hash of what validation cases have taught."""
+    configuration: str = ""
+    """Hash of how the runs read images and what their networks are."""
     options: Mapping[str, Any] = {}
     """What was asked, completed with the defaults of the runs, and which parts are written."""
 
     @classmethod
-    def of(cls, weights: Sequence[str], learned: Any, options: Mapping[str, Any]) -> Settings:
+    def of(cls, weights: Sequence[str], learned: Any, configured: Any, options: Mapping[str, Any]) -> Settings:
         """Take settings as a file will tell them."""
         told = json.loads(to_json(dict(options), indent=None))
-        digest = hashlib.sha256(to_json(learned, indent=None).encode()).hexdigest()
-        return cls(weights=tuple(weights), calibration=digest[:16], options=told)
+        calibration, configuration = (
+            hashlib.sha256(to_json(values, indent=None).encode()).hexdigest()[:16] for values in (learned, configured)
+        )
+        return cls(weights=tuple(weights), calibration=calibration, configuration=configuration, options=told)
 
     @property
     def key(self) -> str:
@@ -117,7 +125,7 @@ class Settings(Told):
 
     def differences(self, other: Settings) -> list[str]:
         """Name what is not the same in others, with their values."""
-        found = [name for name in ("weights", "calibration") if getattr(self, name) != getattr(other, name)]
+        found = [name for name in PARTS if getattr(self, name) != getattr(other, name)]
         for name in {**self.options, **other.options}:
             before, now = self.options.get(name), other.options.get(name)
             if before != now:

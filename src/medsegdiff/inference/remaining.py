@@ -13,7 +13,7 @@ from medsegdiff.inference.attempt import is_whole
 from medsegdiff.inference.case_record import CaseRecord, InputFile, read_case_record, record_file, record_files
 from medsegdiff.inference.record import Settings
 
-CHANGED, DAMAGED, MISSING = "the image has changed", "the record is damaged", "files are missing"
+CHANGED, DAMAGED, MISSING = "the image has changed", "the record is damaged", "files are missing or changed"
 SHOWN = 3
 """Reasons that are told, the commonest first."""
 

@@ -16,7 +16,7 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.intensity import check_channels
 from medsegdiff.errors import MedSegDiffError, memory_worded, some
 from medsegdiff.inference.ahead import ahead
-from medsegdiff.inference.attempt import Attempt
+from medsegdiff.inference.attempt import CHANGED, Attempt
 from medsegdiff.inference.case_record import CaseRecord, Failure, InputFile, made_here
 from medsegdiff.inference.collect import collect
 from medsegdiff.inference.dicom_writer import DICOM_PARTS, is_dicom
@@ -116,7 +116,7 @@ class Saving:
     def prepare(self, team: Team) -> None:
         """Make room for what several processes make; where they share all cases, the leader takes out what goes."""
         if team.leads and (team.together or not self.folder.exists):
-            self.attempt.set_aside(self.left.replaced if team.together else ())
+            self._set_aside(self.left.replaced if team.together else ())
             self.folder.begin(self.record, self.split_file, self.attempt)
         self._begun = team.together
 
@@ -228,6 +228,15 @@ class Saving:
                 self.attempt.commit(record)
         self._begun, self._kept = True, []
 
+    def _set_aside(self, names: Iterable[str]) -> None:
+        if changed := self.attempt.set_aside(names):
+            log.warning(
+                "%d files had been changed by somebody, and are made anew. As they were they lie in %s: %s.",
+                len(changed),
+                self.folder.root / CHANGED,
+                some(changed),
+            )
+
     @contextmanager
     def _replacing(self) -> Iterator[None]:
         if not self.joins:
@@ -237,7 +246,7 @@ class Saving:
         if not self.folder.exists:  # nothing goes: somebody else may have begun in the meantime
             self.folder.begin(self.record, self.split_file, self.attempt)
         try:
-            self.attempt.set_aside(self.left.replaced)
+            self._set_aside(self.left.replaced)
             yield
         except BaseException:
             self.attempt.put_back()
