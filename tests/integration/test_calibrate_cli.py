@@ -9,13 +9,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.inference.quality import FILE, QualityModel
 from medsegdiff.training.cleaning import Gain, Learned
-from tests.makers import make_folder
+from tests.exported import TINY, config_of, write_run
+from tests.makers import make_folder, write_png
 from tests.program import call
 
 
@@ -212,6 +215,24 @@ def test_few_patients_are_ranked_without_numbers(quick: tuple[Path, Path], tmp_p
     assert sum(row["flag"] == "review" for row in found) >= 6
 
 
+def test_of_structures_that_references_do_not_hold_nothing_is_learned_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_of(*TINY, "data.task=exclusive", "data.classes=[background,a,b]")
+    run = tmp_path / "run"
+    run.mkdir()
+    write_run(run, config)
+    told = json.loads((run / "config.json").read_text())
+    told["config"]["data"] |= {"task": None, "classes": None}  # the data said so, not the user
+    (run / "config.json").write_text(json.dumps(told))
+    data = make_folder(tmp_path / "data", count=6)
+    for mask in (data / "masks").iterdir():
+        write_png(mask, 2 * (np.asarray(Image.open(mask)) > 0).astype(np.uint8))
+    assert call("calibrate", run, data, "--split", "all") == 0
+    assert list(QualityModel.read(run / FILE).structures) == ["b"]
+    assert "Of a there are too few references" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [(("--good", "1.5"), "good is 1.5"), (("--risk", "0"), "risk 0"), (("--split", "nothing"), "the split 'nothing'")],
@@ -237,5 +258,6 @@ def test_a_broken_file_is_refused_with_what_to_do_which_helps(
     assert call("segment", data, "--model", run, "--out", tmp_path / "out") == 1
     assert "Write it anew with 'medsegdiff calibrate'" in " ".join(capsys.readouterr().err.split())
     assert call("calibrate", run, data, "--split", "all") == 0
-    assert QualityModel.read(run / FILE) is not None
-    assert "was trained on" in caplog.text
+    model = QualityModel.read(run / FILE)
+    assert 0 < model.trained <= model.cases
+    assert "that training has seen" in caplog.text

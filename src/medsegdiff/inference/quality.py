@@ -76,6 +76,8 @@ class Range(Component):
 class StructureQuality(Component):
     """What the score of a structure says."""
 
+    patients: int = 0
+    """Of whom there are references of it."""
     score: str
     """Entry of `SCORES` that ranks best on the calibration cases."""
     dice: DiceMap | None = None
@@ -101,6 +103,8 @@ class QualityModel(Component):
 
     cases: int
     patients: int
+    trained: int = 0
+    """Cases that have names of cases or patients that training has seen."""
     good: float = Field(ge=0, le=1)
     """Dice from which a mask is good."""
     risk: float = Field(gt=0, lt=1)

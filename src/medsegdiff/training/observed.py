@@ -134,17 +134,27 @@ def training_looks(segmenter: Segmenter, data: Path, split_file: Path, track: Tr
     return list(looks_of_images(track(evenly(files, IMAGES), "Looking at training"), segmenter))
 
 
-def warn_of_training(run: Path, files: Sequence[CaseFiles]) -> None:
-    """Say so if cases were trained on: of these masks are better than of new ones."""
-    if not (run / SPLIT).is_file():
-        return
-    trained = sorted({file.name for file in files} & names_in(run / SPLIT, "train"))
+def trained_on(runs: Sequence[Path], groups: Mapping[str, str]) -> list[str]:
+    """Name the cases that runs were trained on, or whose patients were, as far as names tell; say so if there are some.
+
+    Args:
+        runs: Their folders.
+        groups: Case → patient; empty: each case by itself.
+
+    Returns:
+        The cases.
+    """
+    files = [run / SPLIT for run in runs if (run / SPLIT).is_file()]
+    names = set(groups) & set[str]().union(*(names_in(file, "train") for file in files))
+    patients = {groups[name] for name in names} - {""}
+    trained = sorted(name for name, patient in groups.items() if name in names or patient in patients)
     if trained:
         log.warning(
-            "%d of %d cases have names of cases that %s was trained on: %s. If they are those, masks of new cases are "
-            "worse, and what is predicted and promised of them does not hold. Take cases that training has not seen.",
+            "%d of %d cases have names of cases or patients that training has seen: %s. If they are those, masks of "
+            "new cases are worse, and what is predicted and promised of them does not hold. Take cases that training "
+            "has not seen.",
             len(trained),
-            len(files),
-            run,
+            len(groups),
             some(trained),
         )
+    return trained

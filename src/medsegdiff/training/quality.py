@@ -26,7 +26,7 @@ from medsegdiff.metrics.conformal import fit_stretch
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness, fit_likeness
 from medsegdiff.training.cleaning import Gain, learn_cleaning
-from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, training_looks, warn_of_training
+from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, trained_on, training_looks
 from medsegdiff.training.scored import FEWEST, Seen, learn_structures, range_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Trust:
     @property
     def ranks_only(self) -> bool:
         """Whether there were too few patients for numbers."""
-        return self.model.patients < FEWEST
+        return all(of.dice is None for of in self.model.structures.values())
 
 
 def calibrate_quality(
@@ -94,8 +94,6 @@ def calibrate_quality(
     segmenter = Segmenter.from_runs(runs, device=device, calibrated=False)
     split_file = None if split == "all" else common_split(runs, split)
     files = find_inputs([data], like=segmenter.config, split_file=split_file, split=None if split == "all" else split)
-    for run in runs:
-        warn_of_training(run, files)
     with TemporaryDirectory() as temporary:
         seen = partial(
             observe, segmenter, files, out or Path(temporary), data, split=split, split_file=split_file, track=track
@@ -107,9 +105,11 @@ def calibrate_quality(
             noted("Cleaning helps; the cases are segmented again, to be judged as they will be: clean.")
             found = seen(cleaning=learned.cleaning, again=True)
         sizes = found.true_sizes()
-    trained = [] if split_file is None else training_looks(segmenter, data, split_file, track)
+    usual = [] if split_file is None else training_looks(segmenter, data, split_file, track)
     structures = learn_structures(found, segmenter.config, good=good, risk=risk)
-    model = _model(found, segmenter, structures, trained, sizes, learned.cleaning, good=good, risk=risk)
+    model = _model(found, segmenter, structures, usual, sizes, learned.cleaning, good=good, risk=risk)
+    groups = found.evaluation.scores.groups
+    model = model.model_copy(update={"trained": len(trained_on(runs, {name: groups[name] for name in found.cases}))})
     return Trust(model, structures, found.evaluation, model.save(runs[0]), learned.gains)
 
 
@@ -190,16 +190,21 @@ def _stretches(
 def promise(model: QualityModel, structure: StructureQuality) -> str:
     """Say in a sentence what may be promised of accepted masks, or why nothing is."""
     least = least_patients(model.risk, confidence=model.confidence)
-    if model.patients < FEWEST:
-        return f"{model.patients} patients: cases are ranked, and nothing is predicted; numbers take {FEWEST}."
+    if structure.dice is None:
+        known = structure.patients or model.patients
+        return f"{known} patients: cases are ranked, and nothing is predicted; numbers take {FEWEST}."
     if structure.acceptance is None:
         return (
             f"Nothing is promised of accepted masks: that at most {100 * model.risk:g} % of patients have one with a "
-            f"Dice below {model.good:g} takes {least} accepted patients of whom none has, or more of whom few have."
+            f"Dice below {model.good:g} takes {least} patients at least, of whom those with the best scores have none."
         )
     found = structure.acceptance
+    seen = (
+        f" {model.trained} of the {model.cases} cases have names of cases or patients that training has seen: if they "
+        "are those, this does not hold."
+    )
     return (
         f"With {100 * model.confidence:g} % confidence, of patients like these whose mask is accepted (a score from "
         f"{found.threshold:.3f} on: {100 * found.share:.0f} % of the cases) at most {100 * model.risk:g} % have one "
         f"with a Dice below {model.good:g}: {found.failed} of {found.patients} had."
-    )
+    ) + (seen if model.trained else "")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.evaluation.scores import Scores
+from medsegdiff.errors import DataError, some
 from medsegdiff.inference.quality import Range, StructureQuality
-from medsegdiff.inference.record import ImageRecord
 from medsegdiff.inference.scores import SCORES
 from medsegdiff.metrics.acceptance import accept, cross_fitted, fit_dice_map, fit_margin
 from medsegdiff.metrics.failures import aurc_of_cases, by_chance
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.training.observed import FEWEST_CASES, Observed
+
+log = logging.getLogger(__name__)
 
 FEWEST = 30
 """Patients of whom fewer give an order of cases, and no numbers."""
@@ -34,35 +35,35 @@ class Seen:
 
 
 def learn_structures(found: Observed, config: ResolvedConfig, *, good: float, risk: float) -> dict[str, Seen]:
-    """Learn structure by structure."""
-    names, patients = found.cases, found.patients
-    scores, stated = found.evaluation.scores, found.pairing.stated
-    return {
+    """Learn structure by structure, of those that the references hold."""
+    drawn, known = found.pairing.structures.names, config.spec.labels.structures
+    same = len(drawn) == len(known) == 1
+    learned = {
         name: seen
-        for name in config.spec.labels.structures
-        if (seen := _of_structure(name, names, scores, stated, config, good=good, risk=risk, patients=patients))
+        for name in known
+        if (same or name in drawn)
+        and (seen := _of_structure(name, "" if len(drawn) == 1 else name, found, good=good, risk=risk))
     }
+    if not learned:
+        raise DataError(
+            f"The references hold {some(drawn)}, the run segments {some(known)}: of no structure there are "
+            f"{FEWEST_CASES} references, of which quality could be learned. Take data with the run's structures."
+        )
+    if left := [name for name in known if name not in learned]:
+        log.warning("Of %s there are too few references: of its masks nothing is said.", some(left))
+    return learned
 
 
-def _of_structure(
-    structure: str,
-    names: Sequence[str],
-    scores: Scores,
-    stated: Mapping[str, ImageRecord],
-    config: ResolvedConfig,
-    *,
-    good: float,
-    risk: float,
-    patients: int,
-) -> Seen | None:
-    """Choose the score that ranks best, and learn what it says; nothing of a structure that has no Dice."""
-    alone = len(config.spec.labels.structures) == 1
-    dice = np.array([scores.value(name, "dice", "" if alone else structure) for name in names])
+def _of_structure(structure: str, part: str, found: Observed, *, good: float, risk: float) -> Seen | None:
+    """Choose the score that ranks best, and learn what it says; nothing of a structure that has too few references."""
+    names, scores, stated = found.cases, found.evaluation.scores, found.pairing.stated
+    dice = np.array([scores.value(name, "dice", part) for name in names])
     known = ~np.isnan(dice)
     if known.sum() < FEWEST_CASES:
         return None
     dice, kept = dice[known], [name for name, one in zip(names, known, strict=True) if one]
     groups = [scores.groups[name] for name in kept]
+    patients = len({scores.cluster(name) for name in kept})
     told = [stated[name].scores[structure] for name in kept]
     values = {name: np.array([of[name] for of in told]) for name in SCORES if all(name in of for of in told)}
     areas = {name: aurc_of_cases(1 - value, 1 - dice) for name, value in values.items()}
@@ -72,6 +73,7 @@ def _of_structure(
     predicted = cross_fitted(score, dice, groups) if enough else None
     shares = np.array([stated[name].foreground[structure] for name in kept])
     quality = StructureQuality(
+        patients=patients,
         score=best,
         dice=fit_dice_map(score, dice, groups) if enough else None,
         margin=0.0 if predicted is None else fit_margin(predicted, dice, groups),
