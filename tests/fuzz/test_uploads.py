@@ -82,9 +82,11 @@ def archives(draw: st.DrawFn) -> File:
                 content = b"/etc/passwd"
             archive.writestr(entry, content)
         if draw(st.integers(0, 9)) == 0:
-            archive.writestr("bomb.nii", bytes(4 << 20))  # 4 kB packed
+            archive.writestr(zipfile.ZipInfo("bomb.nii"), bytes(4 << 20), zipfile.ZIP_DEFLATED)  # 4 kB packed
         if draw(st.integers(0, 9)) == 0:
-            archive.writestr("inner.zip", draw(archives())[1])
+            archive.writestr(
+                zipfile.ZipInfo("inner.zip"), draw(archives())[1]
+            )  # a name alone would take the time of day
     content = packed.getvalue()
     return "all.zip", draw(edited(content)) if draw(st.booleans()) else content
 
