@@ -18,7 +18,7 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.inference.certainty import Certainty
 from medsegdiff.inference.judging import judge, quality_by
 from medsegdiff.inference.quality import QualityModel, Range, StructureQuality, file_of
-from medsegdiff.inference.review import Quality, Review, reviewed, worst_first
+from medsegdiff.inference.review import Quality, Review, flagged, order_of, rank_of, worst_of
 from medsegdiff.inference.scores import SCORES, scores_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
@@ -200,6 +200,11 @@ def test_volumes_are_not_judged_by_what_pictures_taught() -> None:
     assert found.quality == {}
 
 
+def reviewed(judged: list[dict[str, Quality]], review: Review) -> list[dict[str, Quality]]:
+    chosen = worst_of([rank_of(image) for image in judged], review)
+    return [flagged(image, review, among_worst=place in chosen) for place, image in enumerate(judged)]
+
+
 def test_a_share_of_whole_images_is_not_rounded_up() -> None:
     judged = [{"a": of(number / 200)} for number in range(100)]
     marked = reviewed(judged, Review(share=0.07))  # 0.07 · 100 is a little more than 7
@@ -225,8 +230,8 @@ def test_an_image_is_as_bad_as_its_worst_structure() -> None:
 
 
 def test_what_must_be_seen_comes_first_then_what_is_worst() -> None:
-    judged = [{"a": of(0.2)}, {"a": of(0.9, review=True)}, {"a": of(0.1)}]
-    assert [name for name, *_ in worst_first(["x", "y", "z"], judged)] == ["y", "z", "x"]
+    judged = {"x": of(0.2), "y": of(0.9, review=True), "z": of(0.1)}
+    assert sorted(judged, key=lambda name: order_of(judged[name])) == ["y", "z", "x"]
 
 
 def test_a_quality_model_is_written_and_read(tmp_path: Path) -> None:

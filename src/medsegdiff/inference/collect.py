@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -71,15 +71,6 @@ def _collected(root: Path, run: Record, track: Track) -> Tally:
         tables.end(tally)
     tally.missing = _missing(run, len(files))
     return tally
-
-
-def records_of(root: Path) -> Iterator[CaseRecord]:
-    """Read the records of a folder in the order of their names, as far as they are of its latest run."""
-    run = read_record(root / CASES / RUN)
-    for file in sorted(record_files(root), key=lambda path: path.name):
-        record = _whole(root, file, run.settings, Counter())
-        if record is not None:
-            yield record
 
 
 def _whole(root: Path, file: Path, settings: Settings | None, left_out: Counter[str]) -> CaseRecord | None:

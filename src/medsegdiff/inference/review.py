@@ -57,20 +57,6 @@ class Review:
     """This share of the images, the worst first."""
 
 
-def reviewed(judged: Sequence[Mapping[str, Quality]], review: Review) -> list[dict[str, Quality]]:
-    """Flag what was asked for beside what calibration flags.
-
-    Args:
-        judged: By image, its structures.
-        review: What is asked for.
-
-    Returns:
-        By image.
-    """
-    chosen = worst_of([rank_of(image) for image in judged], review)
-    return [flagged(image, review, among_worst=place in chosen) for place, image in enumerate(judged)]
-
-
 def rank_of(image: Mapping[str, Quality]) -> float:
     """Rank an image by its worst structure; the lower, the worse."""
     return min(map(_rank, image.values()), default=math.inf)
@@ -103,12 +89,6 @@ def _asked(quality: Quality, review: Review, *, among_worst: bool) -> Quality:
         if told
         else quality
     )
-
-
-def worst_first(names: Sequence[str], judged: Sequence[Mapping[str, Quality]]) -> list[tuple[str, str, Quality]]:
-    """Sort masks: those to be looked at first, then those that are trusted least."""
-    rows = [(name, structure, of) for name, image in zip(names, judged, strict=True) for structure, of in image.items()]
-    return sorted(rows, key=lambda row: order_of(row[2]))
 
 
 def order_of(quality: Quality) -> tuple[bool, float]:
