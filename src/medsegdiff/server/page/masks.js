@@ -46,6 +46,11 @@ export class Masks {
     else if (this.index[pixel] === structure + 1) this.index[pixel] = 0;
   }
 
+  /** Draw a structure, or erase it, where its painted map was changed: below a region others may lie, which stay. */
+  drawn(structure, before, after, erase) {
+    for (let i = 0; i < after.length; i++) if (after[i] !== before[i]) this.put(structure, i, erase);
+  }
+
   /** Replace a structure by where its probability is at least so much. */
   withThreshold(structure, probability, least) {
     const changed = this.copy();

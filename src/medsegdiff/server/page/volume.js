@@ -102,8 +102,8 @@ export class VolumeView {
   paint(masks, state) {
     const { nv } = this;
     if (!nv.drawBitmap) nv.createEmptyDrawing();
-    const map = masks ? masks.painted(state.visible) : new Uint8Array(nv.drawBitmap.length);
-    nv.drawBitmap.set(this.toScreen(map));
+    this.painted = masks ? masks.painted(state.visible) : new Uint8Array(nv.drawBitmap.length);
+    nv.drawBitmap.set(this.toScreen(this.painted));
     nv.refreshDrawing(true);
   }
 
@@ -116,10 +116,10 @@ export class VolumeView {
 
   /** Take what was drawn into the masks that are being corrected. */
   taken() {
-    const map = this.fromScreen(this.nv.drawBitmap), { edited, visible } = this.state;
+    const { edited, brush } = this.state;
     if (!edited) return;
-    for (let s = 0; s < edited.count; s++)
-      if (visible[s]) for (let i = 0; i < map.length; i++) if (edited.has(s, i) !== (map[i] === s + 1)) edited.put(s, i, map[i] !== s + 1);
+    edited.drawn(brush.structure, this.painted, this.fromScreen(this.nv.drawBitmap), brush.erase);
+    this.changed();
     this.drawn();
   }
 
