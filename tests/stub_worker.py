@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-DIES_ONCE, DIES, WAITS, FAILS = 101, 102, 103, 104
+DIES_ONCE, DIES, WAITS, FAILS, TALKS = 101, 102, 103, 104, 105
 """Seeds of jobs on which it does so."""
 
 
@@ -34,6 +34,9 @@ def work(results: Path) -> None:
             continue
         if seed == FAILS:
             say(event="failed", error="The image is not to my liking.")
+            continue
+        if seed == TALKS:
+            say(event="failed", error="x" * (3 << 20))
             continue
         time.sleep(0.02)
         shutil.copytree(results, job / order["attempt"], dirs_exist_ok=True)

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from starlette.testclient import TestClient
 from medsegdiff.server import dispatch as dispatching
 from medsegdiff.server.app import make_app
 from medsegdiff.server.dispatch import Dispatch, Model
-from medsegdiff.server.jobs import Ended, JobFolder, JobOptions, JobRequest
+from medsegdiff.server.jobs import Ended, Job, JobFolder, JobOptions, JobRequest
 from medsegdiff.server.limits import Limits
 from medsegdiff.server.results import Results
 from medsegdiff.server.tokens import Tokens
@@ -30,7 +31,7 @@ from medsegdiff.server.worker import Worker
 from tests import stub_worker
 from tests.program import call
 from tests.shown import EYE, segmentation, shown
-from tests.stub_worker import DIES, DIES_ONCE, FAILS, WAITS
+from tests.stub_worker import DIES, DIES_ONCE, FAILS, TALKS, WAITS
 
 NAME = "Meier, Anna"
 """Names of files are names of patients."""
@@ -39,9 +40,9 @@ LOCAL = "http://127.0.0.1:8000"
 Serve = Callable[..., TestClient]
 
 
-def png(shape: tuple[int, int] = (24, 30)) -> bytes:
+def png(shape: tuple[int, int] = (24, 30), *, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(file, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(file, kind)
     return file.getvalue()
 
 
@@ -71,7 +72,7 @@ def serve(
         tokens: Tokens = Tokens(),  # noqa: B008
         ready: bool = True,
         data: Path | None = None,
-        **limits: int,
+        **limits: float,
     ) -> Iterator[TestClient]:
         model = Model("eyes", (str(trained[0]),))
         made = Dispatch(JobFolder(tmp_path / "jobs"), [model], ["cpu"], Limits(**limits), program=program)
@@ -235,6 +236,50 @@ def test_jobs_outlast_the_death_of_their_worker_once(serve: Serve, tmp_path: Pat
         assert left == ["attempt-2"]
 
 
+def test_a_worker_that_cannot_be_understood_costs_its_job_alone(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    with serve() as client:
+        talks, after = sent(client, seed=TALKS), sent(client)
+        assert "could not understand its worker" in str(ended(client, talks)["error"])
+        assert ended(client, after)["state"] == "done"
+        assert client.get("/readyz").status_code == 200
+    assert "The worker at cpu is lost (ValueError) and is started anew." in caplog.messages
+
+
+def test_old_jobs_are_removed_even_if_that_has_failed_before(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatching, "SWEEP", 0.01)
+    swept, failed = JobFolder.sweep, list[float]()
+
+    def sweep(folder: JobFolder, keep: float) -> None:
+        if not failed:
+            failed.append(keep)
+            raise RuntimeError("dictionary changed size during iteration")
+        swept(folder, keep)
+
+    monkeypatch.setattr(JobFolder, "sweep", sweep)
+    with serve(keep=0.0) as client:
+        sent(client)
+        until(lambda: client.get(JOBS).json() == [])
+    assert failed
+
+
+def test_jobs_may_be_added_while_old_ones_are_removed(tmp_path: Path) -> None:
+    """By another thread: here in the midst of the look for old ones."""
+    folder = JobFolder(tmp_path)
+
+    def add(name: str) -> Job:
+        return folder.add(JobRequest(id=name, model="m", images=(), created=0.0), folder.begin()[1])
+
+    class Adds(Job):
+        @property
+        def state(self) -> Any:
+            add("b")
+            return "queued"
+
+    folder.jobs["a"] = Adds(JobRequest(id="a", model="m", images=(), created=0.0), tmp_path / "a")
+    assert [job.request.id for job in folder.waiting()] == ["a"]
+    assert [job.request.id for job in folder.all] == ["a", "b"]
+
+
 def test_jobs_outlast_the_death_of_the_server(serve: Serve, tmp_path: Path) -> None:
     """What a kill leaves behind: a job that nobody had begun, one begun, one ended, and one half sent."""
     folder = JobFolder(tmp_path / "jobs")
@@ -286,6 +331,25 @@ def test_a_worker_segments_and_tells_how_far_it_is(trained: tuple[Path, Path], t
     case = Results(tmp_path / "1" / "attempt-1").case("a")
     assert len(case.members) == 2
     assert case.image == "image/a"  # its record tells where it lies
+
+
+def test_a_worker_tells_the_first_reasons_of_many(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of pictures whose headers are whole."""
+    folder, names = JobFolder(tmp_path), tuple(f"{number:02d}.jpg" for number in range(8))
+    _, place = folder.begin()
+    for name in names:
+        (place / "input" / name).write_bytes(png(kind="JPEG")[:600])
+    job = folder.add(JobRequest(id="a", model="m", images=names, created=0.0), place)
+    said: list[str] = []
+    worker = Worker(said.append)
+    worker.orders.put({"job": str(job.folder), "attempt": job.begin().name})
+    worker.orders.put({"end": True})
+    worker.run([("m", [str(trained[0])])], "cpu")
+    told = json.loads(said[-1])
+    assert told["event"] == "failed"
+    assert all(name in told["error"] for name in names[:5])
+    assert "05.jpg" not in told["error"]
+    assert told["error"].endswith("And 3 more images failed.")
 
 
 def test_the_server_refuses_to_be_seen_without_tokens(

@@ -122,7 +122,7 @@ def _answer_errors(app: FastAPI, dispatch: Dispatch) -> None:
 def _tell_state(app: FastAPI, dispatch: Dispatch) -> None:
     measured = dispatch.measured
     measured.follow("waiting", "Jobs that wait", lambda: len(dispatch.jobs.waiting()))
-    measured.follow("running", "Jobs that are done now", lambda: sum(j.running for j in dispatch.jobs.jobs.values()))
+    measured.follow("running", "Jobs that are done now", lambda: sum(job.running for job in dispatch.jobs.all))
     measured.follow("workers", "Workers that are ready", lambda: len(dispatch.ready))
 
     @app.get("/api/v1/about", tags=["server"])

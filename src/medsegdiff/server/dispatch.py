@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from medsegdiff.io.atomic import is_full
 from medsegdiff.server.jobs import MOST_ATTEMPTS, Ended, Job, JobFolder
 from medsegdiff.server.limits import Limits
 from medsegdiff.server.measured import Measured
@@ -30,6 +31,7 @@ LONGEST = 1 << 20
 """Bytes of a line of a worker."""
 GUESS = 30.0
 """Seconds that a job is thought to take before one has ended."""
+GARBLED = "The server could not understand its worker. Send the images one by one to find the one that does this."
 DIED = "The worker died twice while doing this, perhaps for want of memory. Send a smaller image, or fewer members."
 
 
@@ -110,22 +112,30 @@ class Dispatch:
         await asyncio.to_thread(self.jobs.remove, job)
 
     async def _attend(self, device: str) -> None:
-        """Keep a worker at a device alive."""
+        """Keep a worker at a device alive, whatever goes wrong."""
         while True:
-            process = await asyncio.create_subprocess_exec(
-                *self.program, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=LONGEST
-            )
-            self._processes[device] = process
-            _tell(process, {"models": [(model.name, model.runs) for model in self.models], "device": device})
             try:
-                await self._work(process, device)
-            finally:
-                self.ready.discard(device)
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
-            log.warning("The worker at %s has ended and is started anew.", device or "the best device")
+                await self._employ(device)
+                why = "has ended"
+            except Exception as error:  # noqa: BLE001 - the next job is not to suffer; the words may hold names
+                why = f"is lost ({type(error).__name__})"
+            log.warning("The worker at %s %s and is started anew.", device or "the best device", why)
             await asyncio.sleep(LONG_PAUSE if self.error else PAUSE)
+
+    async def _employ(self, device: str) -> None:
+        """Start a worker, and give it jobs as long as it lives."""
+        process = await asyncio.create_subprocess_exec(
+            *self.program, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, limit=LONGEST
+        )
+        self._processes[device] = process
+        _tell(process, {"models": [(model.name, model.runs) for model in self.models], "device": device})
+        try:
+            await self._work(process, device)
+        finally:
+            self.ready.discard(device)
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def _work(self, process: Process, device: str) -> None:
         """Give jobs to a worker, until it dies."""
@@ -137,8 +147,12 @@ class Dispatch:
         self.ready.add(device)
         while process.returncode is None:
             job = await self._next()
-            if not await self._do(job, process, device):
-                return
+            try:
+                if not await self._do(job, process, device):
+                    return
+            except Exception:  # a line that is too long, or no JSON
+                self._end(job, Ended(state="failed", error=GARBLED, at=time.time()))
+                raise
 
     async def _next(self) -> Job:
         async with self._new:
@@ -188,15 +202,21 @@ class Dispatch:
             return
         try:
             job.end(ended)
-        except OSError as error:  # its folder is gone, or the disk is full: it will be done again
-            log.warning("Job %s could not be recorded (%s).", job.request.id, error.strerror)
-            job.ended = ended.model_copy(update={"state": "failed", "folder": "", "error": "The disk is full."})
+        except Exception as error:  # noqa: BLE001 - its folder is gone, the disk is full: it will be done again
+            why = getattr(error, "strerror", None) or type(error).__name__
+            log.warning("Job %s could not be recorded (%s).", job.request.id, why)
+            told = "The disk is full." if is_full(error) else f"How it ended could not be recorded ({why})."
+            job.ended = ended.model_copy(update={"state": "failed", "folder": "", "error": told})
         self.measured.ended(ended.state, ended.seconds)
 
     async def _sweep(self) -> None:
+        """Remove again and again what is kept no longer, even if that has failed before."""
         while True:
             await asyncio.sleep(SWEEP)
-            await asyncio.to_thread(self.jobs.sweep, self.limits.keep)
+            try:
+                await asyncio.to_thread(self.jobs.sweep, self.limits.keep)
+            except Exception as error:  # noqa: BLE001 - the words may hold names
+                log.warning("Old jobs could not be removed (%s).", type(error).__name__)
 
 
 def _tell(process: Process, order: dict[str, Any]) -> None:

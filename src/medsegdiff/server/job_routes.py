@@ -116,7 +116,7 @@ def _model(model: Model, queue: Dispatch) -> ModelShown:
 @router.get("/jobs")
 async def jobs(queue: Queue, user: User) -> list[JobShown]:
     """List the jobs of the user, the newest first."""
-    mine = [job for job in queue.jobs.jobs.values() if job.request.user == user]
+    mine = [job for job in queue.jobs.all if job.request.user == user]
     return all_shown(reversed(mine), queue)
 
 

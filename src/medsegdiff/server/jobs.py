@@ -151,9 +151,14 @@ class JobFolder:
         self.jobs[request.id] = Job(request, whole)
         return self.jobs[request.id]
 
+    @property
+    def all(self) -> list[Job]:
+        """The jobs in the order in which they came; a list of its own, since other threads remove some meanwhile."""
+        return list(self.jobs.values())
+
     def waiting(self) -> list[Job]:
         """List jobs that are to be done, in the order in which they came."""
-        return [job for job in self.jobs.values() if job.state == "queued" and not job.cancelled]
+        return [job for job in self.all if job.state == "queued" and not job.cancelled]
 
     def remove(self, job: Job) -> None:
         """Remove a job and all of its files."""
@@ -173,7 +178,7 @@ class JobFolder:
     def sweep(self, keep: float) -> None:
         """Remove jobs that ended long ago."""
         now = time.time()
-        for job in [job for job in self.jobs.values() if job.ended and now - job.ended.at > keep]:
+        for job in [job for job in self.all if job.ended and now - job.ended.at > keep]:
             self.remove(job)
 
     def _stored(self) -> Iterator[Job]:

@@ -26,6 +26,10 @@ FURTHER = ("members", "rtstruct", "dicom-sr", "geojson")
 """What is written beside what ``segment`` writes unasked; maps as DICOM would take much room."""
 EVERY = 0.2
 """Seconds between two words of progress."""
+MOST_REASONS = 5
+"""Of images that failed, that are told; an archive may hold thousands."""
+LONGEST = 4000
+"""Letters of an error that are told."""
 
 
 class Cancelled(BaseException):
@@ -87,7 +91,7 @@ class Worker:
         if cases:
             self.say(event="done", cases=cases, seconds=seconds)
         else:
-            self.say(event="failed", error=" ".join(failed), seconds=seconds)
+            self.say(event="failed", error=_together(failed), seconds=seconds)
 
     def _segment(self, segmenter: Any, request: JobRequest, folder: Path, out: Path) -> tuple[int, Sequence[str]]:
         from medsegdiff.inference.files import segment_files
@@ -133,7 +137,17 @@ def slices_of(image: Path, segmenter: Any) -> int:
 def _worded(error: Exception) -> str:
     if is_full(error):
         return "The server's disk is full. Send the images again later."
-    return str(error) if isinstance(error, MedSegDiffError) else f"{type(error).__name__}: {error}"
+    return _cut(str(error) if isinstance(error, MedSegDiffError) else f"{type(error).__name__}: {error}")
+
+
+def _together(failed: Sequence[str]) -> str:
+    """Say why images failed: the first few reasons, and how many more there are."""
+    told, left = " ".join(failed[:MOST_REASONS]), len(failed) - MOST_REASONS
+    return f"{_cut(told)} And {left} more images failed." if left > 0 else _cut(told)
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]} …"
 
 
 def _unheard(_: str) -> None:
