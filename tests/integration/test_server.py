@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from starlette.testclient import TestClient
 
 from medsegdiff.server import dispatch as dispatching
@@ -29,6 +31,7 @@ from medsegdiff.server.results import Results
 from medsegdiff.server.tokens import Tokens
 from medsegdiff.server.worker import Worker
 from tests import stub_worker
+from tests.dicom_makers import make_slices, write_dataset
 from tests.program import call
 from tests.shown import EYE, segmentation, shown
 from tests.stub_worker import DIES, DIES_ONCE, FAILS, TALKS, WAITS
@@ -52,6 +55,14 @@ def zipped(files: dict[str, bytes]) -> bytes:
         for name, content in files.items():
             archive.writestr(name, content)
     return file.getvalue()
+
+
+def deflated(path: Path) -> bytes:
+    """A slice of zeros, which are few bytes until they are unpacked."""
+    (dataset,) = make_slices(np.zeros((1, 1000, 1000), np.int16))
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return write_dataset(path, dataset).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +152,7 @@ def test_a_job_goes_from_the_sending_to_its_results(serve: Serve, caplog: pytest
     assert not any("Meier" in record.getMessage() for record in caplog.records if record.name.startswith("medsegdiff"))
 
 
-def test_what_is_refused_is_refused_in_words(serve: Serve) -> None:
+def test_what_is_refused_is_refused_in_words(serve: Serve, tmp_path: Path) -> None:
     with serve(upload=200_000, voxels=1000, files=20) as client:
 
         def refused(content: bytes, name: str, **data: str) -> tuple[int, str]:
@@ -155,6 +166,7 @@ def test_what_is_refused_is_refused_in_words(serve: Serve) -> None:
             (413, "1200 voxels", refused(png((30, 40)), "a.png")),
             (413, "larger than 0.2 MB", refused(bytes(2_000_000), "a.png")),
             (413, "larger than 0.2 MB", refused(bomb, "a.zip")),
+            (413, "larger than 0.2 MB", refused(deflated(tmp_path / "a.dcm"), "a.dcm")),
             (413, "More than 20 files", refused(many, "a.zip")),
             (415, "no image", refused(b"hello", "letter.txt")),
             (415, "no image", refused(zipped({"a.txt": b"hello"}), "a.zip")),

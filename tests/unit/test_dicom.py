@@ -10,10 +10,17 @@ import pytest
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless, MediaStorageDirectoryStorage, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MediaStorageDirectoryStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from medsegdiff.errors import ConfigError, DataError
+from medsegdiff.io import dicom_file
 from medsegdiff.io.dicom import DicomHeader, read_series
+from medsegdiff.io.dicom_file import open_dicom
 from tests.dicom_makers import AXIAL, OBLIQUE, ORIGIN, make_rtstruct, make_slices, write_dataset, write_slices
 
 VALUES = np.random.default_rng(0).integers(-500, 500, (4, 7, 5))
@@ -281,6 +288,18 @@ def test_a_file_cut_off_anywhere_is_named(tmp_path: Path, share: float, name: st
     (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(DataError, match=rf"{name}\b"):
         read_series(tmp_path)
+
+
+def test_a_deflated_file_is_unpacked_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (dataset,) = make_slices(np.arange(10_000, dtype=np.int16).reshape(1, 100, 100))
+    plain = write_dataset(tmp_path / "plain.dcm", dataset)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    deflated = write_dataset(tmp_path / "deflated.dcm", dataset)
+    assert open_dicom(deflated).PixelData == open_dicom(plain).PixelData
+    monkeypatch.setattr(dicom_file, "MOST_INFLATED", 10_000)
+    assert open_dicom(plain, pixels=False).Rows == 100
+    with pytest.raises(DataError, match="is deflated, and has more than 0.01 MB unpacked"):
+        open_dicom(deflated, pixels=False)
 
 
 def test_junk_that_is_called_dicom_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 
 from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.io import nifti
 from medsegdiff.io.nifti import read_labels, read_volume, write_labels
 from medsegdiff.types import Geometry
 from tests.volumes import LABELS, VOXELS, patched, save
@@ -66,6 +67,16 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "nan": ("a.nii", lambda path: save(path, np.array([[[1, np.nan, np.inf]]], "f4")), "2 of 3 voxels are NaN or inf"),
     "too large": ("a.nii", lambda path: save(path, np.array([[[1, 1e300]]])), "1 of 2 voxels are NaN or infinite"),
 }
+
+
+def test_what_lies_far_behind_the_voxels_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to its end, at least, which here is damaged: a small file may hold zeros for hours."""
+    long = gzip.compress(save(tmp_path / "a.nii", VOXELS).read_bytes() + bytes(1 << 20))
+    (tmp_path / "b.nii.gz").write_bytes(long[:-8])
+    with pytest.raises(DataError, match="can't be read to its end"):
+        read_volume(tmp_path / "b.nii.gz")
+    monkeypatch.setattr(nifti, "MOST_BEHIND", 1 << 10)
+    assert (read_volume(tmp_path / "b.nii.gz")[0] == VOXELS).all()
 
 
 @pytest.mark.parametrize("case", BROKEN)

@@ -24,7 +24,7 @@ const nv = {  // what the page asks of NiiVue, of a row of five voxels that it t
   setPenValue: (value) => { nv.pen = value; },
 };
 const NVImage = { new: async () => ({ hdr: { dims: [3, 5, 1, 1] }, permRAS: [-1, 2, 3] }) };
-const rest = { get: (of, name) => (name in of ? of[name] : () => {}), };
+const rest = { get: (of, name) => (name in of ? of[name] : () => {}) };
 const edited = %s;
 const state = {
   edited, visible: [true, true], window: { width: 1, level: 0 }, planes: "all", fill: true,
@@ -41,7 +41,8 @@ for (const [structure, erase, voxel] of %s) {
   view.draw(state, edited);
   if (voxel !== null) nv.drawBitmap[4 - voxel] = nv.pen;
   view.taken();
-  after.push({ regions: [0, 1].map((of) => edited.plane(of).join("")), painted: [...nv.drawBitmap].reverse().join("") });
+  const painted = [...nv.drawBitmap].reverse().join("");
+  after.push({ regions: [0, 1].map((of) => edited.plane(of).join("")), painted });
 }
 console.log(JSON.stringify(after));
 """

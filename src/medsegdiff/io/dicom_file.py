@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +23,9 @@ BROKEN = Exception
 """What pydicom and its decoders raise, now or when a value is first asked for, on a file that is damaged: anything."""
 NOT_THE_FILE = (MemoryError, NameError)
 """What is never the fault of a file."""
+MOST_INFLATED = 1 << 31
+"""Bytes that a deflated file may have unpacked: pydicom unpacks it all at once, even if its header alone is read."""
+CHUNK = 1 << 20
 Dataset: TypeAlias = Any
 """A ``pydicom.Dataset``; pydicom is optional, so the type is not known here."""
 
@@ -48,8 +54,50 @@ def open_dicom(path: Path, *, pixels: bool = True) -> Dataset:
         raise DataError(f"{path}: there is no such file.")
     with damage_named(path):
         if is_dicom(path):
-            return pydicom.dcmread(path, stop_before_pixels=not pixels)
+            with _Bounded(path, MOST_INFLATED) as file:
+                return pydicom.dcmread(file, stop_before_pixels=not pixels)
     raise DataError(f"{path}: is not a DICOM file (no 'DICM' behind the preamble). Export it again.")
+
+
+def inflated_size(path: Path, *, most: int) -> int:
+    """Count the bytes of a deflated file, unpacked, no further than beyond ``most``; 0 of a file that is not."""
+    with damage_named(path), _Bounded(path, most) as file:
+        with suppress(_InflatedError):
+            dicom_library("pydicom.filereader").read_partial(file, stop_when=lambda *_: True)
+        return file.inflated
+
+
+class _InflatedError(DataError):
+    """A file unpacks to more than is allowed."""
+
+
+class _Bounded(io.BufferedReader):
+    """Looks at how much it is that pydicom will unpack: of a deflated file, and of no other, it reads all the rest."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(io.FileIO(os.fspath(path)))
+        self.most, self.inflated = most, 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read some bytes, or all that are left."""
+        if size is not None and size >= 0:
+            return super().read(size)
+        start = self.tell()
+        self._count()
+        if self.inflated > self.most:
+            raise _InflatedError(
+                f"{self.name}: is deflated, and has more than {self.most / 1e6:.4g} MB unpacked, which are allowed. "
+                "Export it in another transfer syntax."
+            )
+        self.seek(start)
+        return super().read()
+
+    def _count(self) -> None:
+        unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+        packed = super().read(CHUNK)
+        while packed and not unpacking.eof and self.inflated <= self.most:
+            self.inflated += len(unpacking.decompress(packed, CHUNK))
+            packed = unpacking.unconsumed_tail or super().read(CHUNK)
 
 
 @contextmanager
@@ -57,7 +105,7 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong while reading a damaged file into one kind of error that names the file."""
     try:
         yield
-    except NOT_THE_FILE:
+    except (*NOT_THE_FILE, _InflatedError):
         raise
     except BROKEN as error:
         raise DataError(f"{path}: the file is damaged ({error}). Copy or export it again.") from error

@@ -35,6 +35,8 @@ FINE_SLOPE = 0.5
 
 MOST_PACKED = 1032
 """Bytes that DEFLATE packs into one, at most."""
+MOST_BEHIND = 1 << 26
+"""Bytes that are read behind the voxels, in search of the end."""
 
 
 def read_volume(path: Path) -> tuple[Float[np.ndarray, "c i j k"], Geometry]:
@@ -87,10 +89,16 @@ def _read(path: Path) -> tuple[Shaped[np.ndarray, "i j k c"], Geometry, float]:
         _check_voxels(volume, path)
         _check_room(volume, file)
         voxels = np.asanyarray(volume.dataobj)
-        while file.read(1 << 20):  # to the end, where gzip checks its sum
-            pass
+        _finish(file)
         slope = abs(float(cast(ArrayProxy, volume.dataobj).slope))
         return voxels.reshape(shape), geometry_from(volume.header, shape[:3], str(path)), slope
+
+
+def _finish(file: BufferedIOBase) -> None:
+    """Read to the end, where gzip checks its sum, unless that is far: what lies behind the voxels is no image."""
+    left = MOST_BEHIND
+    while left > 0 and (rest := file.read(min(left, 1 << 20))):
+        left -= len(rest)
 
 
 @contextmanager

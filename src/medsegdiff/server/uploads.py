@@ -7,13 +7,14 @@ import stat
 import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
-from medsegdiff.errors import MedSegDiffError
+from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.io.atomic import is_full
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM
-from medsegdiff.io.dicom_file import is_dicom
+from medsegdiff.io.dicom_file import inflated_size, is_dicom
 from medsegdiff.io.dicom_single import is_whole
 from medsegdiff.io.image import read_geometry
 from medsegdiff.io.listing import SUFFIXES
@@ -125,9 +126,17 @@ class _Taking:
         if path.name.lower().endswith(SUFFIXES):
             self.pictures.append(path)
         elif path.name.lower().endswith(DICOM) or is_dicom(path):
+            self._count_inflated(path)
             self.slices.append((str(PurePosixPath(name.replace("\\", "/")).parent).strip("./"), path))
         else:
             path.unlink()
+
+    def _count_inflated(self, path: Path) -> None:
+        """Count what a DICOM file unpacks to, before anybody does that to read its header."""
+        with suppress(DataError):  # of one that is damaged is told later
+            self.bytes += inflated_size(path, most=self.limits.upload - self.bytes) if is_dicom(path) else 0
+        if self.bytes > self.limits.upload:
+            raise Refusal(413, too_large(self.limits))
 
     def _free(self, name: str) -> Path:
         """Find a name that is not taken."""
