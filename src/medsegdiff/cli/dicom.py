@@ -14,7 +14,8 @@ from medsegdiff.cli.console import info, result
 from medsegdiff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medsegdiff.server.pacs.processing import Processing, Target
+    from medsegdiff.server.pacs.delivery import Target
+    from medsegdiff.server.pacs.processing import Processing
 
 app = typer.Typer(help="Work with a PACS: series come, are segmented, and results go back.", no_args_is_help=True)
 
@@ -149,8 +150,9 @@ def _processing(
 ) -> Processing:
     """Load the model."""
     from medsegdiff.inference.segmenter import Segmenter
+    from medsegdiff.server.pacs.delivery import SENT
     from medsegdiff.server.pacs.peers import silence
-    from medsegdiff.server.pacs.processing import SENT, USUAL, Processing
+    from medsegdiff.server.pacs.processing import USUAL, Processing
 
     parts = parts_of(write or [], USUAL, tuple(SENT))
     if wrong := [part for part in parts if part not in SENT]:

@@ -138,6 +138,16 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def flush_names(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk, where the system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 def make_room(shape: tuple[int, ...], dtype: np.dtype[np.generic], *, outer: int = 0) -> Shaped[np.ndarray, "..."]:
     """Make an array of zeros in a file that is gone when nobody uses it any more."""
     stored = (shape[outer], *shape[:outer], *shape[outer + 1 :])

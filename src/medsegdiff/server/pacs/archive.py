@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.io.dicom_file import dicom_library
 from medsegdiff.server.pacs.inbox import Inbox, Series
-from medsegdiff.server.pacs.peers import DeliveryError
+from medsegdiff.server.pacs.peers import DeliveryError, UnreachableError
 
 IMAGES = ("CT", "MR", "PT", "NM", "CR", "DX", "MG", "US", "OP", "OPT", "XA", "RF", "XC", "GM", "ES", "SM", "OT")
 """DICOM's words for what makes images; the others are reports, masks and plans."""
@@ -91,7 +91,8 @@ class Archive:
         try:
             answer = self._client.store_instances([dataset])
         except Exception as error:
-            raise DeliveryError(f"{self} did not store a file ({type(error).__name__}).") from error
+            kind = UnreachableError if _nobody_there(error) else DeliveryError
+            raise kind(f"{self} did not store a file ({type(error).__name__}).") from error
         if answer.get("FailedSOPSequence"):
             reason = int(answer.FailedSOPSequence[0].get("FailureReason", 0))
             raise DeliveryError(f"{self} did not store a file of the modality {dataset.Modality} (0x{reason:04X}).")
@@ -107,6 +108,13 @@ def read_query(texts: list[str]) -> dict[str, str]:
             raise ConfigError(f"--query is {text}; allowed is KEYWORD=VALUE of DICOM, such as Modality=CT.")
         query[key] = value
     return query
+
+
+def _nobody_there(error: Exception) -> bool:
+    """Tell whether a connection was not even made; one that breaks may be the fault of what is sent."""
+    urllib3 = dicom_library("urllib3.exceptions")
+    reason = getattr(next(iter(error.args), None), "reason", None)
+    return isinstance(reason, (urllib3.ConnectTimeoutError, urllib3.NewConnectionError))
 
 
 def _found(answer: Any) -> Found:

@@ -11,14 +11,16 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medsegdiff.io.atomic import atomic_path, remove_parts, write_json
+from medsegdiff.io.atomic import atomic_path, flush, flush_names, remove_parts, write_json
+from medsegdiff.io.hashes import sha256_of
 
 IMAGES, RESULTS, MADE, DONE, TRIED = "images", "results", "made.json", "done.json", "tried.json"
 UID = re.compile(r"[0-9.]{1,64}")
@@ -37,8 +39,16 @@ class Made(_Stored):
     """What was made, and where it is by now."""
 
     images: tuple[str, ...]
+    files: Mapping[str, str]
+    """What is sent, in this order: its place among the results, and its SHA-256."""
+    failed: Mapping[str, str] = {}
+    """Image of which nothing was made → why."""
     delivered: tuple[str, ...] = ()
     """``FILE to WHOM``."""
+
+    def left(self, whom: str) -> dict[str, str]:
+        """Tell which files somebody has not got yet."""
+        return {file: sha256 for file, sha256 in self.files.items() if _delivery(file, whom) not in self.delivered}
 
 
 class Done(_Stored):
@@ -48,6 +58,10 @@ class Done(_Stored):
     images: tuple[str, ...]
     at: float
     error: str = ""
+    failed: Mapping[str, str] = {}
+    """Image that could not be segmented, of a series of which others could → why."""
+    came: float = 0.0
+    """When the last image had come that was there."""
 
 
 class _Tried(_Stored):
@@ -83,6 +97,20 @@ class Series:
         return tuple(sorted(path.name for path in found if not path.name.startswith(".")))
 
     @property
+    def came(self) -> float:
+        """When the last image came, whether it was here before or not."""
+        try:
+            return self.where.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
+    def missing(self) -> int:
+        """How many images were here when it ended, and are no more."""
+        ended = self.done
+        return 0 if ended is None else len({*ended.images} - {*self.images})
+
+    @property
     def made(self) -> Made | None:
         """What was made; nothing of other images than those that are there."""
         found = _read(self.folder / MADE, Made)
@@ -95,9 +123,11 @@ class Series:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is to be done: all that is there was there when it ended."""
+        """Whether nothing is to be done: all that is there was there when it ended; if it failed, none came again."""
         ended = self.done
-        return ended is not None and set(self.images) <= set(ended.images)
+        if ended is None or not set(self.images) <= set(ended.images):
+            return False
+        return ended.state == "delivered" or not self.images or self.came == ended.came
 
     def begin(self, images: tuple[str, ...]) -> bool:
         """Count an attempt before it is made; ``False``: it took the program with it too often."""
@@ -110,23 +140,52 @@ class Series:
         return True
 
     def forget_attempt(self) -> None:
-        """Do not count the last attempt."""
+        """Count attempts anew: the program has not died of the last one."""
         (self.folder / TRIED).unlink(missing_ok=True)
 
-    def finish(self, images: tuple[str, ...]) -> None:
-        """Record that results are whole."""
-        write_json(self.folder / MADE, Made(images=images).model_dump())
+    def finish(self, images: tuple[str, ...], files: Sequence[Path], failed: Mapping[str, str]) -> None:
+        """Record that results are whole, once they are on the disk."""
+        for file in files:
+            flush(file)
+        for folder in {self.folder, self.results, *(file.parent for file in files)}:
+            flush_names(folder)
+        sent = {file.relative_to(self.results).as_posix(): sha256_of(file) for file in files}
+        write_json(self.folder / MADE, Made(images=images, files=sent, failed=failed).model_dump())
+        self.forget_attempt()
 
-    def deliver(self, what: str) -> None:
-        """Record that something has arrived."""
+    def result(self, file: str, sha256: str) -> Path | None:
+        """Find a file that was made; nothing if it is no longer what it was."""
+        path = self.results / file
+        try:
+            return path if sha256_of(path) == sha256 else None
+        except FileNotFoundError:
+            return None
+
+    def discard(self) -> None:
+        """Forget that results were made: they are to be made again."""
+        (self.folder / MADE).unlink(missing_ok=True)
+
+    def deliver(self, file: str, whom: str) -> None:
+        """Record that a file has arrived."""
         if (made := self.made) is not None:
-            write_json(self.folder / MADE, Made(images=made.images, delivered=(*made.delivered, what)).model_dump())
+            delivered = (*made.delivered, _delivery(file, whom))
+            write_json(self.folder / MADE, made.model_copy(update={"delivered": delivered}).model_dump())
 
-    def end(self, state: Literal["delivered", "failed"], images: tuple[str, ...], error: str = "") -> None:
-        """Record how it ended."""
+    def end(
+        self,
+        state: Literal["delivered", "failed"],
+        images: tuple[str, ...],
+        error: str = "",
+        *,
+        failed: Mapping[str, str] | None = None,
+        came: float = 0.0,
+    ) -> None:
+        """Record how it ended; attempts are counted anew."""
         known = set(self.done.images) if self.done else set()
-        ended = Done(state=state, images=tuple(sorted(known | set(images))), at=time.time(), error=error)
+        every = tuple(sorted(known | set(images)))
+        ended = Done(state=state, images=every, at=time.time(), error=error, failed=failed or {}, came=came)
         write_json(self.folder / DONE, ended.model_dump())
+        self.forget_attempt()
 
     def clear(self) -> None:
         """Remove images and results; what remains tells that they were here."""
@@ -138,14 +197,18 @@ class Inbox:
     """All series."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._lock = root, Lock()  # nothing comes into a series while it is removed
         root.mkdir(parents=True, exist_ok=True)
         remove_parts(*(path / IMAGES for path in root.iterdir() if path.is_dir()))
 
     def take(self, series: str, image: str, content: bytes) -> None:
-        """Keep an image; one that is there already is replaced."""
-        with atomic_path(self.series(series).where / _named(image)) as part:
-            part.write_bytes(content)
+        """Keep an image, on the disk; one that is there already is replaced."""
+        taken = self.series(series)
+        with self._lock:
+            with atomic_path(taken.where / _named(image), durable=True) as part:
+                part.write_bytes(content)
+            for folder in (taken.where, taken.folder, self.root):
+                flush_names(folder)
 
     def series(self, uid: str) -> Series:
         """Give a series, which may have no images yet."""
@@ -168,10 +231,15 @@ class Inbox:
                 yield series
 
     def sweep(self, keep: float) -> None:
-        """Remove images and results of series that ended long ago."""
+        """Remove images and results of series that ended long ago, and to which nothing has come for as long."""
         for series in self.all():
-            if (ended := series.done) and series.settled and time.time() - ended.at > keep:
-                series.clear()
+            with self._lock:
+                if (ended := series.done) and series.settled and time.time() - max(ended.at, series.came) > keep:
+                    series.clear()
+
+
+def _delivery(file: str, whom: str) -> str:
+    return f"{file} to {whom}"
 
 
 def _named(uid: str) -> str:

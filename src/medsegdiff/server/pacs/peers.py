@@ -25,6 +25,10 @@ class DeliveryError(MedSegDiffError, ConnectionError):
     """Results could not be delivered now; later they may."""
 
 
+class UnreachableError(DeliveryError):
+    """Nobody is there who takes anything."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """Who is reached by DICOM: ``AE@host:port``."""
@@ -82,11 +86,13 @@ class Sender:
         try:
             socket.create_connection((self.peer.host, self.peer.port), PATIENCE).close()
         except OSError as error:
-            raise DeliveryError(f"{self.peer} can't be reached ({error.strerror or error}).") from error
+            raise UnreachableError(f"{self.peer} can't be reached ({error.strerror or error}).") from error
         association = entity.associate(self.peer.host, self.peer.port, ae_title=self.peer.title)
         if not association.is_established:
-            reason = "refuses us" if association.is_rejected else f"takes no files of the modality {dataset.Modality}"
-            raise DeliveryError(f"{self.peer} {reason}. Does it know {self.title}, and its own name?")
+            kind, reason = DeliveryError, f"takes no files of the modality {dataset.Modality}"
+            if association.is_rejected:
+                kind, reason = UnreachableError, "refuses us"
+            raise kind(f"{self.peer} {reason}. Does it know {self.title}, and its own name?")
         return association
 
 
