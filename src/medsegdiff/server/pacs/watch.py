@@ -43,7 +43,7 @@ def watch(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        inbox, before = Inbox(folder), dict[str, int]()
+        inbox, before, taken = Inbox(folder), dict[str, int](), dict[str, int]()
         while True:
             left, found = 0, list[Found]()
             try:
@@ -53,9 +53,12 @@ def watch(
                 left = 1
             for one in found:
                 growing = every is not None and before.get(one.series) != one.count
-                if stop.is_set() or growing or _is_settled(inbox, one):
+                if stop.is_set() or growing or taken.get(one.series) == one.count or _is_settled(inbox, one):
                     continue
-                left += not _done(archive, inbox, one, processing, noted)
+                if _done(archive, inbox, one, processing, noted):
+                    taken[one.series] = one.count  # an archive may count more than it gives
+                else:
+                    left += 1
             inbox.sweep(keep)
             before = {one.series: one.count for one in found}
             if every is None or stop.wait(every):
@@ -63,17 +66,20 @@ def watch(
 
 
 def _is_settled(inbox: Inbox, found: Found) -> bool:
-    """Tell whether a series was done, with as many images as there are now."""
+    """Tell whether a series was done, with as many images as there are now, or more that there once were."""
     ended = inbox.series(found.series).done
-    return ended is not None and (not found.count or len(ended.images) == found.count)
+    return ended is not None and found.count <= len(ended.images)
 
 
 def _done(archive: Archive, inbox: Inbox, found: Found, processing: Processing, noted: Callable[[str], None]) -> bool:
     series = inbox.series(found.series)
-    if series.made is None:
+    if found.count > len(series.images) or (series.made is None and not found.count):
         try:
             series = archive.fetch(found, inbox)
         except DeliveryError as error:
             noted(str(error))
+            return False
+        except OSError as error:
+            noted(f"Series {found.series}: can't be kept ({error.strerror or type(error).__name__}).")
             return False
     return series.settled or processing.do(series)
