@@ -100,6 +100,17 @@ def test_an_image_of_the_same_name_size_and_time_elsewhere_is_another(segmenter:
     assert "1 of them again (1: the image has changed)" in told
 
 
+def test_an_image_does_not_count_twice_where_a_second_folder_gives_it_another_name(
+    segmenter: Segmenter, photos: Path
+) -> None:
+    out, more = photos.parent / "out", photos.parent / "more"
+    segmented(segmenter, [photos], out)
+    shutil.copytree(photos, more)
+    with pytest.raises(ConfigError, match="results of 4 of these images by other names .*a is photos-a now"):
+        segmented(segmenter, [photos, more], out, resume=True)
+    assert json.loads((out / "segment.json").read_text())["images"][0]["name"] == "a"
+
+
 def test_a_run_that_reads_images_otherwise_makes_all_again(segmenter: Segmenter, photos: Path) -> None:
     out = photos.parent / "out"
     segmented(segmenter, [photos], out)

@@ -65,9 +65,9 @@ def remaining(
         What is left, in the order of the files.
 
     Raises:
-        ConfigError: If there are results of other images and other settings.
+        ConfigError: If there are results of other images and other settings, or of these images by other names.
     """
-    found = Remaining(others=_others(root, {*known, *(case.name for case in files)}, settings))
+    found = Remaining(others=_others(root, files, {*known, *(case.name for case in files)}, settings))
     for case in files:
         file = record_file(root, case.name)
         record = read_case_record(file)
@@ -103,9 +103,13 @@ def _invalid(record: CaseRecord, case: CaseFiles, settings: Settings, root: Path
     return "" if is_whole(root, record) else MISSING
 
 
-def _others(root: Path, names: set[str], settings: Settings) -> int:
-    """Count results of other images; refuse those that were made otherwise: the two would lie mixed."""
+def _others(root: Path, files: Sequence[CaseFiles], names: set[str], settings: Settings) -> int:
+    """Count results of other images; refuse those that were made otherwise: the two would lie mixed.
+
+    Images get longer names where more folders are given, and names repeat in them: then one image would count twice.
+    """
     expected, count, mixed, how = {record_file(root, name) for name in names}, 0, list[str](), ""
+    called, renamed = {str(path): case.name for case in files for path in case.images}, list[str]()
     for file in record_files(root):
         if file in expected:
             continue
@@ -114,6 +118,14 @@ def _others(root: Path, names: set[str], settings: Settings) -> int:
         if record is not None and record.settings != settings:
             mixed.append(record.name)
             how = how or ", ".join(record.settings.differences(settings))
+        if record is not None and (now := next((called[of.path] for of in record.inputs if of.path in called), None)):
+            renamed.append(f"{record.name} is {now} now")
+    if renamed:
+        raise ConfigError(
+            f"{root} holds results of {len(renamed)} of these images by other names ({some(sorted(renamed))}): names "
+            "follow from all folders that are given. Give the same folders as before, choose another --out, or add "
+            "--overwrite instead of --resume."
+        )
     if mixed:
         raise ConfigError(
             f"{root} holds results of {len(mixed)} other images ({some(sorted(mixed))}) that were made otherwise "
