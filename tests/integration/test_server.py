@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import logging
+import os
 import sys
 import time
 import zipfile
@@ -235,6 +236,32 @@ def test_users_see_their_own_jobs_alone(serve: Serve, tmp_path: Path) -> None:
         assert client.get(f"{JOBS}/{job}/results/mask", headers=anna).status_code == 200
     stored = "".join(path.read_text() for path in (tmp_path / "jobs").rglob("request.json"))
     assert "aaaa" not in stored
+
+
+def test_labels_of_images_that_were_sent_are_each_user_s_own_and_expire(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatching, "SWEEP", 0.01)
+    file = tmp_path / "tokens"
+    file.write_text("anna aaaaaaaaaaaaaaaaaaaa\nbert bbbbbbbbbbbbbbbbbbbb\n", encoding="utf-8")
+    anna, bert = ({"authorization": f"Bearer {letter * 20}"} for letter in "ab")
+    long = "sub-" + "x" * 80
+    label = "/datastore/label"
+    with serve(tokens=Tokens.read(file), keep=3600.0) as client:
+        for user, content, name in ((anna, b"1", f"{long}_ses-1"), (bert, b"2", f"{long}_ses-1")):
+            kept = client.put(label, params={"image": name}, files={"label": ("a.png", content)}, headers=user)
+            assert kept.status_code == 200
+        for user, content in ((anna, b"1"), (bert, b"2")):
+            assert client.get(label, params={"label": f"{long}_ses-1"}, headers=user).content == content
+            assert client.get(label, params={"label": f"{long}_ses-2"}, headers=user).status_code == 404
+        opened = client.put("/session/", files=[("files", ("a.png", png()))], headers=anna)
+        assert opened.status_code == 200
+        left = [path for path in (tmp_path / "jobs").rglob("*.png") if path.is_file()]
+        assert len(left) == 3
+        for path in left:
+            os.utime(path, (0, 0))
+        client.app.app.state.sessions.keep = 0.0  # type: ignore[attr-defined]
+        until(lambda: not any(path.is_file() for path in (tmp_path / "jobs").rglob("*.png")))
 
 
 def test_jobs_outlast_the_death_of_their_worker_once(serve: Serve, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,10 @@ def make_app(
     _answer_errors(app, dispatch)
     app.include_router(job_routes.router, prefix="/api/v1")
     app.include_router(result_routes.router, prefix="/api/v1/jobs/{job}/results")
-    app.state.datastore = Datastore(data, (data or dispatch.jobs.root) / LABELS)
+    app.state.datastore = store = Datastore(data, (data or dispatch.jobs.root) / LABELS)
     app.state.archive = archive
-    app.state.sessions = Sessions(dispatch.jobs.root / SESSIONS, dispatch.limits.keep)
+    app.state.sessions = sessions = Sessions(dispatch.jobs.root / SESSIONS, dispatch.limits.keep)
+    dispatch.swept += [sessions.sweep, partial(store.sweep, dispatch.limits.keep)]
     app.include_router(monailabel.router)
     app.include_router(monailabel_store.router)
     _tell_state(app, dispatch)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,12 @@ class Datastore:
     """``None``: there are none; viewers send theirs."""
     labels: Path
     """Where labels are kept."""
+
+    def of(self, user: str) -> Datastore:
+        """Take what a user sees: labels of common images are common too, of sent ones they are each user's own."""
+        if self.images is not None or not user:
+            return self
+        return replace(self, labels=self.labels / hashlib.sha256(user.encode()).hexdigest()[:16])
 
     @cached_property
     def cases(self) -> dict[str, CaseFiles]:
@@ -88,6 +96,16 @@ class Datastore:
         counts = {tag: tags.count(tag) for tag in tags}
         return {"total": len(self.cases), "completed": counts.get(FINAL, 0), "label_tags": counts, "train": []}
 
+    def sweep(self, keep: float) -> None:
+        """Remove labels of images that were sent, if they are older; those of common images stay."""
+        if self.images is not None:
+            return
+        now = time.time()
+        for path in self.labels.rglob("*"):
+            with suppress(FileNotFoundError):  # it is being replaced
+                if path.is_file() and now - path.stat().st_mtime > keep:
+                    path.unlink()
+
     def _among(self, folder: Path, name: str) -> Iterator[Path]:
         return (path for end in SUFFIXES if (path := folder / f"{safe_name(name)}{end}").is_file())
 
@@ -102,7 +120,7 @@ class Sessions:
 
     def begin(self) -> tuple[str, Path]:
         """Make a folder: its name, and where."""
-        self._sweep()
+        self.sweep()
         name = secrets.token_hex(16)
         (self.root / name).mkdir(parents=True)
         return name, self.root / name
@@ -113,7 +131,7 @@ class Sessions:
 
     def images(self, name: str, user: str) -> Sequence[Path]:
         """Give the images of a session of a user."""
-        self._sweep()
+        self.sweep()
         owner, _, images = self._open.get(name, (None, 0.0, ()))
         if owner != user:
             raise DataError("There is no such session. It may have expired: send the image anew.")
@@ -124,7 +142,8 @@ class Sessions:
         if self._open.pop(name, None) is not None:
             remove(self.root / name)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """End those that began long ago."""
         now = time.time()
-        for name in [name for name, (_, since, _) in self._open.items() if now - since > self.keep]:
+        for name in [name for name, (_, since, _) in list(self._open.items()) if now - since > self.keep]:
             self.remove(name)

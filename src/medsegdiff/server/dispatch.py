@@ -9,8 +9,9 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from medsegdiff.io.atomic import is_full
@@ -54,6 +55,8 @@ class Dispatch:
     limits: Limits
     measured: Measured = field(default_factory=Measured)
     program: Sequence[str] = PROGRAM
+    swept: list[Callable[[], object]] = field(default_factory=list)
+    """Removes what lies beside jobs and is kept as long."""
     error: str = ""
     """Why there is no worker, if models can't be loaded."""
 
@@ -211,12 +214,14 @@ class Dispatch:
 
     async def _sweep(self) -> None:
         """Remove again and again what is kept no longer, even if that has failed before."""
+        sweeps: list[Callable[[], object]] = [partial(self.jobs.sweep, self.limits.keep), *self.swept]
         while True:
             await asyncio.sleep(SWEEP)
-            try:
-                await asyncio.to_thread(self.jobs.sweep, self.limits.keep)
-            except Exception as error:  # noqa: BLE001 - the words may hold names
-                log.warning("Old jobs could not be removed (%s).", type(error).__name__)
+            for sweep in sweeps:
+                try:
+                    await asyncio.to_thread(sweep)
+                except Exception as error:  # noqa: BLE001 - the words may hold names
+                    log.warning("What is old could not be removed (%s).", type(error).__name__)
 
 
 def _tell(process: Process, order: dict[str, Any]) -> None:

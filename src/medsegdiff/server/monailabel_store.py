@@ -19,9 +19,9 @@ STRATEGIES = {"first": "The first image without a final label", "random": "Any i
 
 
 def store_of(request: Request) -> Datastore:
-    """Find the images and labels."""
+    """Find the images, and the labels that the user may see."""
     found: Datastore = request.app.state.datastore
-    return found
+    return found.of(request.state.user)
 
 
 def ending_of(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import zipfile
@@ -167,8 +168,16 @@ def safe_name(name: str) -> str:
     """Make a name of a file that is that of nothing else on any system."""
     cleaned = file_name(name).strip().strip(".").replace("..", ".") or "image"
     ending = next((end for end in SUFFIXES if cleaned.lower().endswith(end)), "")
-    stem = cleaned[: len(cleaned) - len(ending)].encode("utf-8", "ignore").decode()[:LONGEST].strip(". ") or "image"
+    stem = _cut(cleaned[: len(cleaned) - len(ending)].encode("utf-8", "ignore").decode()).strip(". ") or "image"
     return f"{stem}_{ending}" if stem.lower() in RESERVED else f"{stem}{cleaned[len(cleaned) - len(ending) :]}"
+
+
+def _cut(stem: str) -> str:
+    """Cut a long name, so that it is still another one than others that begin like it."""
+    if len(stem) <= LONGEST:
+        return stem
+    mark = hashlib.sha256(stem.encode()).hexdigest()[:8]
+    return f"{stem[: LONGEST - 1 - len(mark)]}-{mark}"
 
 
 def too_large(limits: Limits) -> str:
