@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import resource
 import sys
 import time
 import zipfile
@@ -32,7 +33,7 @@ from medsegdiff.server.results import Results
 from medsegdiff.server.tokens import Tokens
 from medsegdiff.server.worker import Worker
 from tests import stub_worker
-from tests.dicom_makers import make_slices, write_dataset
+from tests.dicom_makers import make_slices, write_dataset, write_slices
 from tests.program import call
 from tests.shown import EYE, segmentation, shown
 from tests.stub_worker import DIES, DIES_ONCE, FAILS, TALKS, WAITS
@@ -334,6 +335,45 @@ def test_jobs_outlast_the_death_of_the_server(serve: Serve, tmp_path: Path) -> N
         assert [ended(client, str(number))["state"] for number in range(3)] == ["done", "done", "failed"]
         assert len(client.get(JOBS).json()) == 3
     assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["0", "1", "2"]
+
+
+def test_jobs_end_on_file_systems_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what a kill leaves there, an empty record, is none."""
+    monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links")))
+    folder = JobFolder(tmp_path)
+    for name in "ab":
+        folder.add(JobRequest(id=name, model="m", images=(), created=0.0), folder.begin()[1])
+    folder.jobs["a"].end(Ended(state="done", at=1.0))
+    folder.jobs["a"].end(Ended(state="failed", at=2.0))
+    assert folder.jobs["a"].state == "done"
+    (folder.jobs["b"].folder / "done.json").touch()
+    again = JobFolder(tmp_path).jobs
+    assert [again[name].state for name in "ab"] == ["done", "queued"]
+    again["b"].end(Ended(state="done", at=3.0))
+    assert JobFolder(tmp_path).jobs["b"].state == "done"
+
+
+def test_as_many_files_are_taken_as_the_server_allows(serve: Serve) -> None:
+    """FastAPI by itself takes a thousand."""
+    with serve(files=1010) as client:
+        for count, status in ((1010, 415), (1011, 413)):
+            files = [("files", ("a.txt", b"x"))] * count
+            assert client.post(JOBS, files=files).status_code == status
+            assert client.put("/session/", files=files).status_code == status
+
+
+def test_long_series_need_few_open_files(serve: Serve, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_slices(data / "series", make_slices(np.zeros((120, 2, 2), np.int16)))
+    with serve(data=data) as client:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        now = len(list(Path("/dev/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now + 40, hard))
+        try:
+            answer = client.post("/infer/eyes", params={"image": "series", "output": "json"})
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert answer.status_code == 200, answer.text
 
 
 def test_the_first_end_of_a_job_counts(tmp_path: Path) -> None:

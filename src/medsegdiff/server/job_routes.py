@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -24,7 +25,30 @@ from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.schema import JobShown, ModelShown
 from medsegdiff.server.uploads import Given, receive, remove
 
-router = APIRouter(tags=["jobs"])
+
+class ManyFiles(Request):
+    """A request whose form may hold as many files as the server takes, and one more, so that it is told in words."""
+
+    def form(self, *, max_files: float = 0, **limits: Any) -> Any:
+        """Read the form."""
+        most = max(max_files, self.app.state.dispatch.limits.files + 1)
+        return super().form(max_files=most, **limits)
+
+
+class FormRoute(APIRoute):
+    """An address to which many files may be sent at once."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Read forms as `ManyFiles` does."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            return await handle(ManyFiles(request.scope, request.receive))
+
+        return answer
+
+
+router = APIRouter(tags=["jobs"], route_class=FormRoute)
 LOOK = 0.25
 """Seconds between two looks at a job that somebody watches."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
@@ -20,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medsegdiff.io.atomic import write_json
+from medsegdiff.io.atomic import claim, write_json
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +112,8 @@ class Job:
         part = self.folder / f".{DONE}-{secrets.token_hex(4)}"
         try:
             write_json(part, ended.model_dump())
-            os.link(part, self.folder / DONE)
-        except FileExistsError:
-            ended = Ended.model_validate_json((self.folder / DONE).read_text(encoding="utf-8"))
+            if not claim(part, self.folder / DONE):
+                ended = Ended.model_validate_json((self.folder / DONE).read_text(encoding="utf-8"))
         finally:
             part.unlink(missing_ok=True)
         self.ended, self.running = ended, False
@@ -187,9 +185,18 @@ class JobFolder:
                 continue
             try:
                 request = JobRequest.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
-                done = folder / DONE
-                ended = Ended.model_validate_json(done.read_text(encoding="utf-8")) if done.is_file() else None
+                ended = _record_of(folder / DONE)
             except (ValidationError, json.JSONDecodeError, OSError):
                 log.warning("The job in %s can't be read and is left alone.", folder.name)
                 continue
             yield Job(request, folder, ended)
+
+
+def _record_of(done: Path) -> Ended | None:
+    """Read how a job ended; an empty record is of a server that was killed while it wrote: see `claim`."""
+    if not done.is_file():
+        return None
+    if text := done.read_text(encoding="utf-8"):
+        return Ended.model_validate_json(text)
+    done.unlink()
+    return None

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -22,7 +22,7 @@ from medsegdiff.errors import DataError
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.server.datastore import Sessions
 from medsegdiff.server.dispatch import Dispatch, Model
-from medsegdiff.server.job_routes import LOOK, WHY, Queue, User, accept, check_options, choose
+from medsegdiff.server.job_routes import LOOK, WHY, FormRoute, Queue, User, accept, check_options, choose
 from medsegdiff.server.jobs import Job, JobOptions
 from medsegdiff.server.monailabel_store import STRATEGIES, ending_of, store_of
 from medsegdiff.server.nrrd import TYPES, nrrd_of
@@ -31,9 +31,9 @@ from medsegdiff.server.pacs.peers import DeliveryError
 from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.result_routes import results_of
 from medsegdiff.server.results import Results
-from medsegdiff.server.uploads import receive, remove
+from medsegdiff.server.uploads import Given, receive, remove
 
-router = APIRouter(tags=["MONAI Label"], responses={404: {"model": Problem}})
+router = APIRouter(route_class=FormRoute, tags=["MONAI Label"], responses={404: {"model": Problem}})
 GUARDED = ("/info", "/session", "/infer", "/activelearning", "/datastore")
 """Beginnings of the addresses below."""
 
@@ -146,8 +146,7 @@ async def infer(
         job = await _accept_series(archive, image, queue, user, chosen, options)
     else:
         paths = sessions_of(request).images(session_id, user) if session_id else _stored(request, image)
-        with _opened(paths) as files:
-            job = await accept(queue, user, chosen, options, files)
+        job = await accept(queue, user, chosen, options, _opened(paths))
     async with _followed(job, queue, request):
         results = await asyncio.to_thread(results_of, job)
         return await asyncio.to_thread(_answer, results, output, nrrd)
@@ -194,16 +193,13 @@ def _stored(request: Request, image: str) -> Sequence[Path]:
     return store_of(request).image(image).images
 
 
-@contextmanager
-def _opened(paths: Sequence[Path]) -> Iterator[list[tuple[str, Any]]]:
-    """Open files, and the slices of series, as if they had been sent."""
-    with ExitStack() as stack:
-        files = []
-        for path in paths:
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                name = f"{path.name}/{file.name}" if path.is_dir() else file.name
-                files.append((name, stack.enter_context(file.open("rb"))))
-        yield files
+def _opened(paths: Sequence[Path]) -> Iterator[Given]:
+    """Open files, and the slices of series, as if they had been sent: one after the other, as there may be many."""
+    for path in paths:
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            name = f"{path.name}/{file.name}" if path.is_dir() else file.name
+            with file.open("rb") as source:
+                yield name, source
 
 
 @asynccontextmanager
