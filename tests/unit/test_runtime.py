@@ -18,11 +18,17 @@ from PIL import Image
 from torch.nn import functional as F
 
 from medsegdiff import Segmenter, runtime
+from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.data.placement import Placement
 from medsegdiff.data.transforms import to_grid
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, MedSegDiffError
+from medsegdiff.export.telling import facts_of
+from medsegdiff.inference.quality import QualityModel, Range, StructureQuality
+from medsegdiff.inference.runs import Trained
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.io.graphs import Graph
+from medsegdiff.metrics.intervals import Stretch
+from medsegdiff.metrics.tails import Tail
 from medsegdiff.runtime import Exported, Result
 from medsegdiff.runtime.__main__ import main
 from medsegdiff.runtime.facts import Facts
@@ -104,6 +110,59 @@ def test_the_runtime_gives_what_pytorch_gives(
 @pytest.mark.parametrize("fusion", ["dice", "staple", "mean"])
 def test_volumes_too(fusion: str, run: Segmenter, exported: Exported, volume: Path) -> None:
     assert_same(exported.segment(volume, fusion=fusion, members=3), run(volume, fusion=fusion, members=3))
+
+
+@pytest.mark.parametrize("asked", [{}, {"mode": "mean"}], ids=str)
+def test_pairs_with_opposite_noise_are_drawn_where_members_are(
+    asked: dict[str, Any], picture: np.ndarray, tmp_path: Path
+) -> None:
+    """The mean asks each look once, as nothing is drawn there."""
+    settings = (*SETTINGS, "sampling.antithetic=true", "sampling.views=4")
+    folder = write_run(tmp_path / "run", config_of(*settings))
+    run = Trained.load(folder)
+    told = facts_of(run, run.config.sampling, grid=(24, 24)).told()
+    changed_section(copied(tmp_path), lambda section: section.update(sampling=told["sampling"]))
+    found = runtime.load(tmp_path / "copy", threads=1).segment(picture, **asked)
+    assert_same(found, Segmenter.from_pretrained(folder, device="cpu", precision="fp32")(picture, **asked))
+
+
+def calibrated(run: Trained, cleaning: dict[str, Cleaning]) -> QualityModel:
+    """What ``medsegdiff calibrate`` might have found of a run."""
+    whole = Range(low=0.0, high=1.0)
+    structure = StructureQuality(score="agreement", usual=whole, size=whole, doubts=Tail.of([0.0, 0.1, 0.2]))
+    return QualityModel(
+        cases=40,
+        patients=40,
+        good=0.8,
+        risk=0.1,
+        confidence=0.9,
+        structures=dict.fromkeys(("left", "right"), structure),
+        sampling=run.config.sampling,
+        cleaning=cleaning,
+        stretch={"left": Stretch(0.9, 1.5, 0.02)},
+        weights=run.sha256,
+    )
+
+
+def test_sizes_have_the_intervals_that_calibrate_has_found(picture: np.ndarray, tmp_path: Path) -> None:
+    """Of masks that are fused so and not cleaned; else those of training."""
+    folder = write_run(tmp_path / "run", config_of(*SETTINGS))
+    known = Trained.load(folder)
+    seen = []
+    for number, cleaning in enumerate(({}, {"left": Cleaning(fill_holes=True)})):
+        calibrated(known, cleaning).save(folder)
+        run = Segmenter.from_pretrained(folder, device="cpu", precision="fp32")
+        told = json.loads(json.dumps(facts_of(Trained.load(folder), known.config.sampling, grid=(24, 24)).told()))
+        place = copied(tmp_path / str(number))
+        changed_section(place, lambda section, told=told: section.update(told | {"sha256": section["sha256"]}))
+        graphs = runtime.load(place, threads=1)
+        for fusion in ("dice", "majority"):
+            found = graphs.segment(picture, fusion=fusion).sizes()
+            expected = run(picture, fusion=fusion, cleaning={}).sizes()
+            assert json.dumps(found, default=vars) == json.dumps(expected, default=vars)
+            seen.append(json.dumps(found["left"], default=vars))
+    assert len({*seen[1:]}) == 1
+    assert seen[0] not in seen[1:]
 
 
 def test_large_pictures_are_the_same_strip_by_strip(

@@ -18,11 +18,11 @@ from medsegdiff.errors import CheckpointError, ConfigError, MedSegDiffError, som
 from medsegdiff.export.onnx import check_library, write_onnx
 from medsegdiff.export.programs import Program, programs_of
 from medsegdiff.export.sample import Sample, write_trial
-from medsegdiff.export.telling import facts_of, grid_of
+from medsegdiff.export.telling import facts_of, grid_of, judged_of
 from medsegdiff.fusion.whole import WHOLE
 from medsegdiff.inference import calibration, quality
 from medsegdiff.inference.request import Request
-from medsegdiff.inference.runs import Trained
+from medsegdiff.inference.runs import Trained, quality_of
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.io.graphs import Graph
 from medsegdiff.io.hashes import sha256_of
@@ -92,6 +92,11 @@ def export_run(
         with _worded(run.config.model.name):
             for program in programs_of(run, facts, sample):
                 _write(program, out / f"{program.name}{suffix}", to)
+        if quality_of([run]) is not None and judged_of(run, sampling) is None:
+            noted(
+                f"The runtime's intervals of sizes are those that training fitted: {quality.FILE} is of masks that are "
+                "cleaned, or drawn or fused in another way."
+            )
         if not facts.once:
             noted(f"There is no {MEAN}{suffix}: the network predicts noise, from which one step tells no mask.")
         return _finish(run, sampling, facts, sample, folder, out, suffix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
@@ -12,8 +12,10 @@ from medsegdiff.diffusion.samplers import Table
 from medsegdiff.diffusion.schedule import Level
 from medsegdiff.diffusion.spacing import make_table, table_of, tells_nothing
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.runs import Trained
+from medsegdiff.inference.quality import QualityModel
+from medsegdiff.inference.runs import Trained, quality_of
 from medsegdiff.inference.walk import mirrors_of, telling_times
+from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.runtime.facts import Facts, Images, Probability, Row, Sampling
 
 
@@ -22,6 +24,7 @@ def facts_of(run: Trained, sampling: SamplingConfig, *, grid: tuple[int, int]) -
     config, process = run.config, Process.of(run.config)
     table = table_of(sampling, process.schedule)
     spec, fitted = config.spec, run.calibration.as_for(sampling, volumes=bool(config.spec.plane))
+    judged = judged_of(run, sampling)
     return Facts(
         network=config.model.name,
         image=_images(config, stride=run.model.stride, grid=grid),
@@ -40,10 +43,22 @@ def facts_of(run: Trained, sampling: SamplingConfig, *, grid: tuple[int, int]) -
             batch_size=sampling.batch_size,
         ),
         probability=_probability(run, telling_times(table, process)),
-        sizes={name: (of.below, of.above, of.least) for name, of in fitted.stretch.items()},
+        sizes=_sizes(fitted.stretch),
+        judged=_sizes(judged.stretch) if judged is not None else {},
+        judged_volumes=judged is not None and judged.volumes,
         raters=sampling.raters or spec.raters,
         dependence=run.calibration.dependence,
     )
+
+
+def judged_of(run: Trained, sampling: SamplingConfig) -> QualityModel | None:
+    """Take what ``medsegdiff calibrate`` has taught, if that holds of masks that are not cleaned."""
+    known = quality_of([run])
+    return known if known is not None and known.fits(sampling, {}) else None
+
+
+def _sizes(stretch: Mapping[str, Stretch]) -> dict[str, tuple[float, float, float]]:
+    return {name: (of.below, of.above, of.least) for name, of in stretch.items()}
 
 
 def _images(config: ResolvedConfig, *, stride: int, grid: tuple[int, int]) -> Images:

@@ -39,6 +39,8 @@ class Plan:
     """Time whose expectation counts."""
     seed: int
     batch_size: int
+    antithetic: bool = False
+    """Whether every other member has the opposite noise of the one before."""
 
 
 class Sampler:
@@ -51,7 +53,7 @@ class Sampler:
     def draw(self, image: Float[np.ndarray, "c gh gw"], key: str, plan: Plan) -> Drawn:
         """Draw the members of an image; ``key`` is what its noise follows from, beside the seed."""
         facts, mirrors = self.facts, self.facts.sampling.mirrors
-        looks, pair = min(len(mirrors), plan.members), facts.sampling.pair
+        looks, pair = min(len(mirrors), plan.members), 1 + plan.antithetic
         members = np.empty((plan.members, len(facts.labels.classes), *facts.image.grid), np.float32)
         expected, anchors, pooled = np.zeros(members.shape[1:]), list[np.ndarray](), list[np.ndarray]()
         for number in range(looks):
@@ -76,9 +78,8 @@ class Sampler:
 
     def noise(self, plan: Plan, key: str, numbers: Sequence[int], *, draw: int) -> Float[np.ndarray, "m k gh gw"]:
         """Draw the noise of members: that of `medsegdiff.diffusion.noise.MemberNoise`."""
-        antithetic = self.facts.sampling.antithetic
         address = derive_seed(plan.seed, "member", key)
-        turned = [antithetic and number % 2 == 1 for number in numbers]
+        turned = [plan.antithetic and number % 2 == 1 for number in numbers]
         addresses = [(address, number - of) for number, of in zip(numbers, turned, strict=True)]
         shape = (len(self.facts.labels.classes), *self.facts.image.grid)
         drawn = self._first(addresses, shape) if draw == 0 else randn(addresses, shape, draw=draw)

@@ -82,14 +82,10 @@ class Sampling:
     mirrors: tuple[tuple[int, ...], ...]
     """Axes that looks at the image turn around, −1 for left and right; members share them out."""
     antithetic: bool
+    """Whether every other member has the opposite noise of the one before; they see the same, one after the other."""
     shared_noise: bool
     batch_size: int
     """Members in one call of the step."""
-
-    @property
-    def pair(self) -> int:
-        """Members that see the same, one after the other: two where they have opposite noise."""
-        return 1 + self.antithetic
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,11 @@ class Facts:
     sampling: Sampling
     probability: Probability
     sizes: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
-    """By structure: what calibrates the interval of its size, below, above and least."""
+    """By structure: what calibrates the interval of its size, below, above and least; as training fitted it."""
+    judged: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """The same as ``medsegdiff calibrate`` has found it, of masks that are fused as by default and not cleaned."""
+    judged_volumes: bool = False
+    """Whether that was of volumes."""
     raters: int = 1
     """Whose majority the mask of fusion dice shall match."""
     dependence: float = 0.0

@@ -136,7 +136,7 @@ class Exported:
                 f"candidates is {drawn}, members {kept}: members are chosen among candidates. Ask for as many "
                 "candidates at least."
             )
-        plan = Plan(self.facts.table, drawn, self.facts.probability.at, seed, batch)
+        plan = Plan(self.facts.table, drawn, self.facts.probability.at, seed, batch, own.antithetic)
         return _Asked(plan, kept, fusion or own.fusion, mean=False)
 
     def _picture(self, case: Case, asked: _Asked, *, fusion: str = "") -> Part:
@@ -178,8 +178,11 @@ class Exported:
         if asked.mean:
             return None
         alike = (asked.kept, asked.plan.members) == (own.members, own.candidates or own.members)
-        of_kind = (case.image.ndim == 4) == self.facts.image.volumes
-        return {name: Stretch(*of) for name, of in self.facts.sizes.items()} if alike and of_kind else {}
+        fitted, volumes = self.facts.sizes, self.facts.image.volumes
+        if self.facts.judged and asked.fusion == own.fusion:
+            fitted, volumes = self.facts.judged, self.facts.judged_volumes
+        of_kind = (case.image.ndim == 4) == volumes
+        return {name: Stretch(*of) for name, of in fitted.items()} if alike and of_kind else {}
 
 
 def read_case(image: str | Path | Shaped[np.ndarray, "..."] | Case) -> Case:
