@@ -527,6 +527,21 @@ def test_a_full_disk_is_told_in_words_and_loses_no_job(
     assert left == {job}
 
 
+def test_a_damaged_file_brings_no_name_of_a_patient_into_a_log(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A wrong length lets pydicom take what follows for a UID, and complain of that."""
+    caplog.set_level(logging.DEBUG)
+    (dataset,) = make_slices(np.zeros((1, 4, 4), np.int16))
+    dataset.PatientName, dataset.PatientID = "Meier^Anna", "x"
+    content = bytearray(write_dataset(tmp_path / "a.dcm", dataset).read_bytes())
+    place = content.index(b"\x08\x00\x16\x00UI") + 6
+    content[place : place + 2] = (content.index(b"Anna") + 4 - place - 2).to_bytes(2, "little")
+    with serve() as client:
+        answer = client.post(JOBS, files=[("files", ("a.dcm", bytes(content)))])
+    assert "Meier" not in caplog.text + answer.text
+
+
 def test_a_worker_whose_disk_is_full_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not where its files lie."""
     folder, said = JobFolder(tmp_path), list[str]()

@@ -151,8 +151,8 @@ def _processing(
     """Load the model."""
     from medsegdiff.inference.segmenter import Segmenter
     from medsegdiff.server.pacs.delivery import SENT
-    from medsegdiff.server.pacs.peers import silence
     from medsegdiff.server.pacs.processing import USUAL, Processing
+    from medsegdiff.server.silence import silence
 
     parts = parts_of(write or [], USUAL, tuple(SENT))
     if wrong := [part for part in parts if part not in SENT]:

@@ -24,6 +24,7 @@ from medsegdiff.server.gate import API, Gate
 from medsegdiff.server.pacs.archive import Archive
 from medsegdiff.server.problems import Problem, Refusal
 from medsegdiff.server.schema import About
+from medsegdiff.server.silence import silenced
 from medsegdiff.server.tokens import Tokens
 
 SESSIONS = ".sessions"
@@ -57,8 +58,9 @@ def make_app(
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        async with dispatch:
-            yield
+        with silenced():
+            async with dispatch:
+                yield
 
     app = FastAPI(
         title="medsegdiff",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import socket
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,14 +92,6 @@ class Sender:
                 kind, reason = UnreachableError, "refuses us"
             raise kind(f"{self.peer} {reason}. Does it know {self.title}, and its own name?")
         return association
-
-
-def silence() -> None:
-    """Keep libraries from writing logs: what they say of a file may hold the name of its patient."""
-    for name in ("pynetdicom", "pydicom", "highdicom", "medsegdiff.inference", "medsegdiff.io"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    for module in ("pydicom", "pynetdicom", "highdicom"):
-        warnings.filterwarnings("ignore", module=module)
 
 
 def sendable(results: Path, folders: Sequence[str]) -> list[Path]:
