@@ -197,7 +197,7 @@ def ship(job: Job, run: Path, name: str) -> None:
     """Round the weights of a run; calibrate, segment and score with these; pack them with what was found."""
     about = About(name, "CC0-1.0", data=DATA, data_license="CC0 1.0, including its derivatives", use=USE)
     rounded, licence = job.work / name, HERE / "LICENSE"
-    options = {"precision": "fp16", "license_file": licence, "with_split": True, "overwrite": True}
+    options = {"precision": "int8", "license_file": licence, "with_split": True, "overwrite": True}
     pack(run, rounded, about, **options)
     calibrate_quality([rounded], job.data, split="val", device="cpu", track=track, noted=people.print)
     segmenter = Segmenter.from_pretrained(rounded, device="cpu")

@@ -66,6 +66,26 @@ def test_rounded_weights_take_half_and_differ_by_rounding_alone(run: Path, tmp_p
     assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
+def test_weights_of_eight_bits_are_off_by_half_a_scale_at_most(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medsegdiff.models.quantization.LARGE", 64)  # the network is tiny
+    packed = pack(run, tmp_path / "bits", ABOUT, precision="int8").folder
+    before = load_file(run / "model.safetensors")
+    after = load_model(packed)[0].state_dict()
+    stored = load_file(packed / "model.safetensors")
+    large = [name for name, value in stored.items() if value.dtype == torch.int8]
+    assert len(large) > 5
+    for name in large:
+        largest = before[name].flatten(1).abs().amax(dim=1)
+        off = (after[name] - before[name]).flatten(1).abs().amax(dim=1)
+        assert (off <= largest * (0.5 / 127 + 2**-10)).all(), name
+    again = pack(packed, tmp_path / "again", ABOUT, precision="int8").folder
+    assert (again / "model.safetensors").read_bytes() == (packed / "model.safetensors").read_bytes()
+    half = pack(packed, tmp_path / "half", ABOUT, precision="fp16").folder
+    assert all(torch.equal(value, after[name].half()) for name, value in load_file(half / "model.safetensors").items())
+
+
 def test_weights_that_half_precision_can_not_hold_are_refused(run: Path, tmp_path: Path) -> None:
     state = load_file(run / "model.safetensors")
     name = next(iter(state))

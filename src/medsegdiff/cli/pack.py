@@ -32,7 +32,8 @@ def pack(
         Path | None, typer.Option(help="Markdown file with further sections of the card.", show_default=False)
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the weights in the file; fp16 and bf16 take half.")
+        Literal["fp32", "fp16", "bf16", "int8"],
+        typer.Option(help="Of the weights in the file; fp16 and bf16 take half, int8 little more than a quarter."),
     ] = "fp32",
     with_split: Annotated[
         bool, typer.Option("--with-split", help="Take split.csv along: names of cases may tell of patients.")

@@ -23,6 +23,7 @@ from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.base import DiffusionModel, build_model
 from medsegdiff.models.exported import ExportedNetwork, graphs_in, is_exported
 from medsegdiff.models.packed import check_packed
+from medsegdiff.models.quantization import dequantized
 from medsegdiff.registry import require, used
 
 FORMAT = 2
@@ -110,7 +111,7 @@ def load_weights(file: Path, model: torch.nn.Module) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: there are no weights. Train the run first, or resume it.")
     try:
-        state = load_file(file)
+        state = dequantized(load_file(file))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
     problems = _differences(model.state_dict(), state)

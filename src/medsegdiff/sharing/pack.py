@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
@@ -26,10 +26,17 @@ from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import BEST, CONFIG, FILES, Weights, load_config, load_model, save_weights
 from medsegdiff.models.exported import is_exported
 from medsegdiff.models.packed import check_packed, packed_facts, write_packed
+from medsegdiff.models.quantization import dequantized, is_quantized, quantized
 from medsegdiff.sharing.card import About, Shown, card_of
 
-Precision = Literal["fp32", "fp16", "bf16"]
-DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""Of the weights in the file; ``int8``: large matrices have 8 bits and a scale for each output channel, the rest fp16."""
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float16,
+}
 LICENSE = "LICENSE"
 RECORD = "run.json"
 
@@ -173,30 +180,29 @@ def _write_weights(run: Path, out: Path, precision: Precision, weights: Weights)
     """Write the weights, as they are or rounded."""
     source, target = run / FILES[weights], out / BEST
     state = load_file(source)
-    stored = {str(value.dtype).removeprefix("torch.") for value in state.values() if value.is_floating_point()}
-    wanted = DTYPES[precision]
-    if stored <= {str(wanted).removeprefix("torch.")}:
+    stored = {value.dtype for value in state.values() if value.is_floating_point()}
+    if stored <= {DTYPES[precision]} and is_quantized(state) == (precision == "int8"):
         shutil.copyfile(source, target)
         return {"precision": precision}
     with safe_open(source, "pt") as file:
         header = {key: value for key, value in (file.metadata() or {}).items() if key != "format"}
-    save_weights(target, {name: _rounded(name, value, wanted) for name, value in state.items()}, header)
+    save_weights(target, _rounded(state, precision), header)
     return {"precision": precision, "rounded_from": sha256_of(source)}
 
 
-def _rounded(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    if not value.is_floating_point():
-        return value
-    rounded = value.to(dtype)
-    if not torch.isfinite(rounded).all():
-        raise CheckpointError(f"{name} has values that {dtype} can't hold. Take another precision: bf16 or fp32.")
-    return rounded
+def _rounded(state: Mapping[str, Tensor], precision: Precision) -> dict[str, Tensor]:
+    """Round weights, and refuse those that can't be."""
+    state, dtype = dequantized(state), DTYPES[precision]
+    rounded = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    if large := [name for name, value in rounded.items() if not torch.isfinite(value).all()]:
+        raise CheckpointError(f"{large[0]} has values that {dtype} can't hold. Take another precision: bf16 or fp32.")
+    return quantized(state, dtype) if precision == "int8" else rounded
 
 
 def _snapshots(run: Path, out: Path, precision: Precision) -> list[str]:
     """Write the further weights of a run."""
     for source in sorted(run.glob("snapshot-*.safetensors")):
-        save_weights(out / source.name, {n: _rounded(n, v, DTYPES[precision]) for n, v in load_file(source).items()})
+        save_weights(out / source.name, _rounded(load_file(source), precision))
     return sorted(path.name for path in out.glob("snapshot-*.safetensors"))
 
 
