@@ -34,9 +34,9 @@ for row, cases in zip(rows, patients.values(), strict=True):
             place.imshow(picture, cmap="gray")
             place.set_axis_off()
         for member in result.members:
-            places[0].contour(member[0], levels=[0.5], colors="tab:orange", linewidths=0.4)
-        places[0].contour(result.mask[0], levels=[0.5], colors="tab:red", linewidths=1)
-        places[1].imshow(result.uncertainty[0], alpha=0.6)
+            places[0].contour(member, levels=[0.5], colors="tab:orange", linewidths=0.4)
+        places[0].contour(result.mask, levels=[0.5], colors="tab:red", linewidths=1)
+        places[1].imshow(result.members.mean(axis=0), alpha=0.6)
         places[0].set_title(f"{case}: {size.mean:.0f} [{size.low:.0f}, {size.high:.0f}] px", fontsize=7)
 figure.tight_layout()
 
