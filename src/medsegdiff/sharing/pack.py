@@ -30,7 +30,7 @@ from medsegdiff.models.quantization import dequantized, is_quantized, quantized
 from medsegdiff.sharing.card import About, Shown, card_of
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-"""Of the weights in the file; ``int8``: large matrices have 8 bits and a scale for each output channel, the rest fp16."""
+"""Of the weights in the file; ``int8``: large matrices have 8 bits and a scale for each channel, the rest fp16."""
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
