@@ -22,6 +22,7 @@ from tests.makers import PLAIN, SMALL, disc
 @pytest.mark.slow
 def test_the_demonstration_leads_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "RECIPE", (*PLAIN, *SMALL, "train.max_steps=3", "train.val_every=3"))
+    monkeypatch.setattr(demo, "installed_models", list)  # trained ones are shown first
     source = demo.PhantomSource
     monkeypatch.setattr(demo, "PhantomSource", lambda config: source(config, counts=(8, 2, 3)))
     result = demo.run_demo(tmp_path / "demo")

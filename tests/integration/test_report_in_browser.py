@@ -127,6 +127,7 @@ def test_the_report_of_the_demonstration_opens_too(
     page: tuple[Page, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "RECIPE", (*SMALL, "train.max_steps=3", "train.val_every=3"))
+    monkeypatch.setattr(demo, "installed_models", list)  # trained ones are shown first
     source = demo.PhantomSource
     monkeypatch.setattr(demo, "PhantomSource", lambda config: source(config, counts=(8, 2, 3)))
     assert seen(*page, demo.run_demo(tmp_path / "demo").report) == ([2, 2], [])
