@@ -70,8 +70,11 @@ def test_weights_of_eight_bits_are_off_by_half_a_scale_at_most(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medsegdiff.models.quantization.LARGE", 64)  # the network is tiny
-    packed = pack(run, tmp_path / "bits", ABOUT, precision="int8").folder
     before = load_file(run / "model.safetensors")
+    name = next(name for name, value in before.items() if value.ndim > 1 and value.numel() >= 64)
+    before[name][0] *= 1e-7  # a channel of small weights keeps its digits
+    save_weights(run / "model.safetensors", before)
+    packed = pack(run, tmp_path / "bits", ABOUT, precision="int8").folder
     after = load_model(packed)[0].state_dict()
     stored = load_file(packed / "model.safetensors")
     large = [name for name, value in stored.items() if value.dtype == torch.int8]
@@ -79,7 +82,7 @@ def test_weights_of_eight_bits_are_off_by_half_a_scale_at_most(
     for name in large:
         largest = before[name].flatten(1).abs().amax(dim=1)
         off = (after[name] - before[name]).flatten(1).abs().amax(dim=1)
-        assert (off <= largest * (0.5 / 127 + 2**-10)).all(), name
+        assert (off <= largest * (0.5 / 127 + 1e-6)).all(), name
     again = pack(packed, tmp_path / "again", ABOUT, precision="int8").folder
     assert (again / "model.safetensors").read_bytes() == (packed / "model.safetensors").read_bytes()
     half = pack(packed, tmp_path / "half", ABOUT, precision="fp16").folder

@@ -133,7 +133,7 @@ class Attempt:
             record = read_case_record(file)
             for path, written_as in ({} if record is None else record.outputs).items():
                 if _is_changed(self.root / path, written_as):
-                    move(self.root / path, free_name(self.root / CHANGED / path))
+                    move(self.root / path, _free_name(self.root / CHANGED / path))
                     changed.append(path)
                 else:
                     move(self.root / path, self.begin() / ASIDE / path)
@@ -239,7 +239,7 @@ def _is_changed(path: Path, written_as: OutputFile) -> bool:
         return False
 
 
-def free_name(path: Path) -> Path:
+def _free_name(path: Path) -> Path:
     """Give a path that nothing has yet."""
     others = (path.with_name(f"{number}-{path.name}") for number in count(2))
     return next(one for one in chain([path], others) if not one.exists())

@@ -19,19 +19,18 @@ def quantized(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -
 
     Args:
         state: Weights by name.
-        dtype: Of scales, and of what is not large.
+        dtype: Of what is not large.
 
     Returns:
-        Weights and scales by name. A weight is off by half a scale at most.
+        Weights and scales (float32) by name. A weight is off by half a scale at most.
     """
     found = dict[str, Tensor]()
     for name, value in state.items():
         if not value.is_floating_point() or value.ndim < 2 or value.numel() < LARGE:
             found[name] = value.to(dtype) if value.is_floating_point() else value
             continue
-        largest = value.flatten(1).abs().amax(dim=1)
-        scale = (largest / MOST).clamp_min(torch.finfo(dtype).tiny).to(dtype)
-        along = scale.float().view(-1, *[1] * (value.ndim - 1))
+        scale = (value.float().flatten(1).abs().amax(dim=1) / MOST).clamp_min(torch.finfo(torch.float32).tiny)
+        along = scale.view(-1, *[1] * (value.ndim - 1))
         found[name] = (value.float() / along).round().clamp(-MOST, MOST).to(torch.int8)
         found[name + SCALE] = scale
     return found
@@ -43,7 +42,7 @@ def dequantized(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {name: value for name, value in state.items() if not name.endswith(SCALE)}
     for name, scale in scales.items():
         value = found[name]
-        found[name] = value.float() * scale.float().view(-1, *[1] * (value.ndim - 1))
+        found[name] = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
     return found
 
 

@@ -181,7 +181,7 @@ def _write_weights(run: Path, out: Path, precision: Precision, weights: Weights)
     source, target = run / FILES[weights], out / BEST
     state = load_file(source)
     stored = {value.dtype for value in state.values() if value.is_floating_point()}
-    if stored <= {DTYPES[precision]} and is_quantized(state) == (precision == "int8"):
+    if is_quantized(state) if precision == "int8" else stored <= {DTYPES[precision]} and not is_quantized(state):
         shutil.copyfile(source, target)
         return {"precision": precision}
     with safe_open(source, "pt") as file:
