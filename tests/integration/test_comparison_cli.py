@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.errors import TrainingError
@@ -124,6 +127,39 @@ def test_a_system_that_fails_is_told_at_the_end_and_the_others_are_made(
     assert ("nnUNet", "ours") not in found
     assert found["Anchor", "ours"]["ISIC Dice"]
     assert call(*ask, "--systems", "nnunet") == 1
+
+
+def test_budgets_are_measured_with_the_clock_that_is_asked_for(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By a clock that is a second further at each look a step takes a second: twelve make a fifth of a minute."""
+    monkeypatch.setitem(trials.CLOCKS, "processor", itertools.count(step=1.0).__next__)  # type: ignore[arg-type]
+    ask = ["paper", "table1", "--data", f"isic={made / 'lesions'}", "--out", tmp_path / "out", *ASK, "--cases", "2"]
+    ask[ask.index("--budget") + 1] = "0.2"
+    assert call(*ask, "--systems", "nnunet", "--clock", "processor") == 0
+    found = rows_of(tmp_path / "out" / "table1.csv")["nnUNet", "ours"]
+    assert found["ISIC steps"] == "12"
+    facts = json.loads((tmp_path / "out" / "runs" / "ISIC" / "nnUNet" / "seed-0" / "done.json").read_text("utf-8"))
+    assert facts["seconds"] > 4
+    assert float(facts["seconds"]).is_integer()
+    assert "0.2 minutes (processor time" in (tmp_path / "out" / "table1.md").read_text(encoding="utf-8")
+    assert call(*ask, "--systems", "nnunet") == 2
+
+
+def test_runs_that_another_process_has_in_hand_are_left_to_it(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out" / "runs" / "ISIC" / "nnUNet" / "seed-0"
+    folder.mkdir(parents=True)
+    shutil.copy(made / "out" / "plan.json", tmp_path / "out")
+    ask = ["paper", "table1", "--data", f"isic={made / 'lesions'}", "--out", tmp_path / "out", "--cases", "2", *ASK]
+    with FileLock(folder / "lock"):
+        assert call(*ask, "--systems", "nnunet,anchor") == 0
+    assert "nnUNet on ISIC, seed 0: another process makes it now." in capsys.readouterr().err
+    assert not (folder / "done.json").exists()
+    assert (folder.parents[1] / "Anchor" / "seed-0" / "done.json").is_file()
+    assert call(*ask, "--systems", "nnunet,anchor") == 0
+    assert (folder / "done.json").is_file()
 
 
 def test_organs_find_their_columns_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

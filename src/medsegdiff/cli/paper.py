@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from medsegdiff.cli import command, options
 from medsegdiff.cli.console import info, out, people, result, track
-from medsegdiff.cli.paper_tables import TEXT, Budget, Results, comparison, lay_out_results, show
+from medsegdiff.cli.paper_tables import TEXT, Budget, Clock, Results, comparison, lay_out_results, show
 from medsegdiff.errors import ConfigError, nearest, some
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def table4(
         str | None, typer.Option(help="Data folder to train on, or phantom: built-in lesions.", show_default=False)
     ] = None,
     budget: Budget = None,
+    clock: Clock = "wall",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row.")] = 3,
     place: Annotated[
         Path | None,
@@ -79,7 +80,7 @@ def table4(
 
     folder = place or Path("table4")
     rows = find_variants(row or ())
-    plan = AblationPlan(data, budget, seeds, preset or "v2-tiny", tuple(set_ or ()), members, steps)
+    plan = AblationPlan(data, budget, seeds, preset or "v2-tiny", tuple(set_ or ()), members, steps, clock)
     failed = ablate(plan, rows, folder, device=device, console=people, track=track)
     found = collect(plan, rows, folder, notes=[f"{run}: {why}" for run, why in failed.items()])
     info(f"Results: {some(list(map(str, found.save(folder))))}")

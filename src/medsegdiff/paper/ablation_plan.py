@@ -12,7 +12,7 @@ from medsegdiff.config.load import load_preset
 from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.paper.given_data import SMALL, folder_of, is_made, label_of, resolved_name
-from medsegdiff.paper.trials import RECIPE, Trial, claim
+from medsegdiff.paper.trials import RECIPE, Clock, Trial, claim
 
 NO_LIMIT = "train.max_steps=1000000000"
 """Time is the only limit."""
@@ -81,6 +81,8 @@ class AblationPlan:
     """Of each test image; ``None``: the preset's, here and below."""
     steps: int | None = None
     """Of the sampler."""
+    clock: Clock = "wall"
+    """What the minutes are measured with."""
 
     def config(self, variant: Variant, seed: int = 0) -> Config:
         """Make the configuration of a trial."""
@@ -120,6 +122,7 @@ class AblationPlan:
                 members=self.members,
                 steps=self.steps,
                 ensemble=True,
+                clock=self.clock,
             )
             for seed in range(self.seeds)
             for variant in variants

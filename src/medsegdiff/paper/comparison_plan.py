@@ -16,7 +16,7 @@ from medsegdiff.paper.given import Given
 from medsegdiff.paper.given_data import SMALL, check_there, folder_of, is_made, resolved_name
 from medsegdiff.paper.systems import Size, System
 from medsegdiff.paper.tables import PaperTable
-from medsegdiff.paper.trials import RECIPE, Trial, claim
+from medsegdiff.paper.trials import RECIPE, Clock, Trial, claim
 from medsegdiff.training.plan import Recipe, config_for
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class ComparisonPlan:
     """Of the sampler."""
     cases: int | None = None
     """Most that are scored of a data set, evenly spread."""
+    clock: Clock = "wall"
+    """What the minutes are measured with."""
 
     def config(self, system: System, given: Given, seed: int = 0) -> Config:
         """Make the configuration of a trial."""
@@ -91,7 +93,7 @@ class ComparisonPlan:
 
     def told(self) -> dict[str, Any]:
         """Give the plan as plain values."""
-        plain = ("minutes", "seeds", "size", "recipe", "changes", "members", "steps", "cases")
+        plain = ("minutes", "seeds", "size", "recipe", "changes", "members", "steps", "cases", "clock")
         return {
             "table": self.table.name,
             "data": {given.name: given.where for given in self.given},
@@ -117,6 +119,7 @@ class ComparisonPlan:
                 members=self.members,
                 steps=self.steps,
                 cases=self.cases,
+                clock=self.clock,
             )
             for seed in range(self.seeds)
             for given in self.given

@@ -6,12 +6,14 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from medsegdiff.config.diffusion import SamplingOptions
@@ -37,11 +39,16 @@ RECIPE = ("train.val_every=1000000000", "train.val_cases=8")
 PLAN = "plan.json"
 DONE, SPENT = "done.json", "spent.json"
 """In the folder of a trial: steps, seconds and the part that was scored, once it is finished; seconds so far."""
-RUN, MASKS, SCORES, ANCHOR = "run", "masks", "scores", "anchor"
+RUN, MASKS, SCORES, ANCHOR, LOCK = "run", "masks", "scores", "anchor", "lock"
 SEEN = ("masks", "labels", "overlay")
 """What is written of segmentations whose masks alone are scored: maps of many organs are large."""
 SCORED = ("test", "val")
 """Parts of a split, of which the first that holds masks is scored."""
+
+Clock = Literal["wall", "processor"]
+CLOCKS: Mapping[Clock, Callable[[], float]] = {"wall": time.monotonic, "processor": time.process_time}
+"""What budgets are measured with. Other work does not disturb the processor's time, of all threads together."""
+CLOCK_IN_WORDS: Mapping[Clock, str] = {"wall": "", "processor": " (processor time, of all threads together)"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Trial:
     """Most that are segmented and scored, evenly spread."""
     ensemble: bool = False
     """Whether members and anchor are scored too."""
+    clock: Clock = "wall"
 
     @property
     def name(self) -> str:
@@ -93,11 +101,11 @@ class Trial:
 
 def claim(out: Path, values: Mapping[str, Any], *, may_grow: tuple[str, ...] = ()) -> None:
     """Make a folder a plan's own, or find that it is already; keys that begin with ``may_grow`` may be added later."""
-    own, before = json.loads(json.dumps(dict(values))), dict[str, Any]()
+    own, before = json.loads(json.dumps(dict(values))), dict[str, Any](clock="wall")  # there was no other once
     if out.exists() and any(out.iterdir()):
         if not (out / PLAN).is_file():
             raise ConfigError(f"{out} holds something that is not a reproduction. Choose another --out.")
-        before = json.loads((out / PLAN).read_text(encoding="utf-8"))
+        before |= json.loads((out / PLAN).read_text(encoding="utf-8"))
         new = {key for key in own if key not in before and key.startswith(may_grow)}
         if changed := sorted(key for key in own if key not in new and own[key] != before.get(key)):
             raise ConfigError(
@@ -115,19 +123,45 @@ def run_trials(
     console: Console | None = None,
     track: Track = no_progress,
 ) -> dict[str, str]:
-    """Make all that are not finished; called again, it goes on where it stopped. Tell what failed, and why."""
+    """Make all that are not finished; called again, it goes on where it stopped. Tell what failed, and why.
+
+    Several processes may share them out: each makes those that no other has in hand.
+    """
     console, failed = console or Console(quiet=True), dict[str, str]()
     for number, trial in enumerate(trials, start=1):
-        if trial.done:
-            continue
-        left = f"about {minutes_left(trials, minutes, failed):.0f} min left"
-        console.print(f"Run {number} of {len(trials)}: {trial.name}; {left}", highlight=False, markup=False)
-        try:
-            perform(trial, device=device, console=console, track=track)
-        except (MedSegDiffError, RuntimeError) as error:  # one that can't go on is no reason to lose the others
-            log.warning("%s: %s", trial.name, error)
-            failed[trial.name] = " ".join(str(error).split())
+        with in_hand(trial) as mine:
+            if trial.done:
+                continue
+            if not mine:
+                console.print(f"{trial.name}: another process makes it now.", highlight=False, markup=False)
+                continue
+            left = f"about {minutes_left(trials, minutes, failed):.0f} min left"
+            console.print(f"Run {number} of {len(trials)}: {trial.name}; {left}", highlight=False, markup=False)
+            try:
+                perform(trial, device=device, console=console, track=track)
+            except (MedSegDiffError, RuntimeError) as error:  # one that can't go on is no reason to lose the others
+                log.warning("%s: %s", trial.name, error)
+                failed[trial.name] = " ".join(str(error).split())
     return failed
+
+
+@contextmanager
+def in_hand(trial: Trial) -> Iterator[bool]:
+    """Take a trial in hand, if no other process has it; tell whether it is ours."""
+    if trial.done:
+        yield False
+        return
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(trial.folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def minutes_left(trials: Sequence[Trial], minutes: float, failed: Mapping[str, str] | None = None) -> float:
@@ -143,12 +177,13 @@ def minutes_left(trials: Sequence[Trial], minutes: float, failed: Mapping[str, s
 
 def perform(trial: Trial, *, device: str | None, console: Console, track: Track = no_progress) -> None:
     """Train, segment, score, and write down that this is done, in which time."""
-    start, spent = time.monotonic(), _seconds(trial.folder / SPENT)
+    clock = CLOCKS[trial.clock]
+    start, spent = clock(), _seconds(trial.folder / SPENT)
     try:
         steps = _trained(trial, device=device, console=console, track=track)
         scored = _scored(trial, device=device, track=track)
     finally:
-        seconds = spent + time.monotonic() - start
+        seconds = spent + clock() - start
         write_json(trial.folder / SPENT, {"seconds": seconds})
     write_json(trial.folder / DONE, {"steps": steps, "seconds": seconds, "scored": scored})
 
@@ -161,7 +196,16 @@ def _trained(trial: Trial, *, device: str | None, console: Console, track: Track
     """Train, or go on with it, and count the steps."""
     run = Run(trial.folder / RUN)
     resume = run.state.is_file()
-    outcome = train(trial.data, run.folder, trial.config, resume=resume, device=device, console=console, track=track)
+    outcome = train(
+        trial.data,
+        run.folder,
+        trial.config,
+        resume=resume,
+        device=device,
+        console=console,
+        track=track,
+        clock=CLOCKS[trial.clock],
+    )
     if outcome.reason == "interrupted":
         raise KeyboardInterrupt
     return outcome.step
