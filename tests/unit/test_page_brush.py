@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pytest
 
@@ -15,7 +16,11 @@ NODE = shutil.which("node")
 PAGE = Path(server.__file__).parent / "page"
 DRAWS = """
 import { Masks } from "./masks.js";
-import { VolumeView } from "./volume.js";
+
+globalThis.document = { baseURI: "http://localhost/", getElementById: () => ({}) };
+const { correcting } = await import("./correct.js");
+const { set, state, whenever } = await import("./store.js");
+const { VolumeView } = await import("./volume.js");
 
 const nv = {  // what the page asks of NiiVue, of a row of five voxels that it turns round
   volumes: [], opts: {}, drawBitmap: null,
@@ -25,24 +30,25 @@ const nv = {  // what the page asks of NiiVue, of a row of five voxels that it t
 };
 const NVImage = { new: async () => ({ hdr: { dims: [3, 5, 1, 1] }, permRAS: [-1, 2, 3] }) };
 const rest = { get: (of, name) => (name in of ? of[name] : () => {}) };
-const edited = %s;
-const state = {
-  edited, visible: [true, true], window: { width: 1, level: 0 }, planes: "all", fill: true,
-  brush: { on: true, structure: 0, erase: false, size: 4 },
-};
+set({ edited: %s, visible: [true, true], brush: { ...state.brush, on: true } });
 const structures = ["#ff0000", "#00ff00"].map((colour, i) => ({ colour, name: `${i}` }));
-const view = new VolumeView({ clientHeight: 1 }, { drawn: () => view.draw(state, edited) });
+const drawing = correcting({ view: () => view });
+const view = new VolumeView({ clientHeight: 1 }, drawing);
 Object.assign(view, { nv: new Proxy(nv, rest), library: { NVImage, SLICE_TYPE: {} } });
 await view.open({ told: { shape: [5, 1, 1], image: "image" }, image: async () => new ArrayBuffer(1), structures }, 0);
-view.draw(state, edited);
-const after = [];
+whenever(() => view.draw(state, state.edited));
+const after = [], seen = () => Promise.resolve();
 for (const [structure, erase, voxel] of %s) {
-  state.brush = { ...state.brush, structure, erase };
-  view.draw(state, edited);
-  if (voxel !== null) nv.drawBitmap[4 - voxel] = nv.pen;
-  view.taken();
+  set({ brush: { ...state.brush, structure, erase } });
+  await seen();
+  if (voxel === "undo") drawing.undo();
+  else {
+    if (voxel !== null) nv.drawBitmap[4 - voxel] = nv.pen;
+    view.taken();
+  }
+  await seen();
   const painted = [...nv.drawBitmap].reverse().join("");
-  after.push({ regions: [0, 1].map((of) => edited.plane(of).join("")), painted });
+  after.push({ regions: [0, 1].map((of) => state.edited.plane(of).join("")), painted });
 }
 console.log(JSON.stringify(after));
 """
@@ -50,8 +56,12 @@ NESTED = "Masks.ofPlanes([[1, 1, 1, 1, 0], [0, 1, 1, 0, 0]])"
 EXCLUSIVE = "new Masks({ count: 2, index: Uint8Array.from([1, 2, 2, 1, 0]) })"
 
 
-def drawn(tmp_path: Path, masks: str, strokes: list[tuple[int, bool, int | None]]) -> list[tuple[str, str, str]]:
-    """Draw a voxel of a structure, erase one, or nothing: both structures after each stroke, and what is seen."""
+Stroke: TypeAlias = tuple[int, bool, int | Literal["undo"] | None]
+"""Of a structure; whether it erases; the voxel, or none; or what was drawn is undone."""
+
+
+def drawn(tmp_path: Path, masks: str, strokes: list[Stroke]) -> list[tuple[str, str, str]]:
+    """Make strokes: both structures after each, and what is seen."""
     if NODE is None:
         pytest.skip("node is not installed")
     for file in PAGE.glob("*.js"):
@@ -65,7 +75,7 @@ def drawn(tmp_path: Path, masks: str, strokes: list[tuple[int, bool, int | None]
 
 def test_regions_below_others_outlast_the_brush(tmp_path: Path) -> None:
     """A mouse button that is let go with nothing drawn once took away all that lay under another region."""
-    strokes: list[tuple[int, bool, int | None]] = [(0, False, None), (1, False, 0), (1, True, 1), (0, True, 2)]
+    strokes: list[Stroke] = [(0, False, None), (1, False, 0), (1, True, 1), (0, True, 2)]
     assert drawn(tmp_path, NESTED, strokes) == [
         ("11110", "01100", "12210"),
         ("11110", "11100", "22210"),  # drawn over another
@@ -75,10 +85,23 @@ def test_regions_below_others_outlast_the_brush(tmp_path: Path) -> None:
 
 
 def test_classes_take_voxels_from_each_other_and_are_erased_one_by_one(tmp_path: Path) -> None:
-    strokes: list[tuple[int, bool, int | None]] = [(1, False, 0), (0, False, 4), (1, True, 1), (1, True, 3)]
+    strokes: list[Stroke] = [(1, False, 0), (0, False, 4), (1, True, 1), (1, True, 3)]
     assert drawn(tmp_path, EXCLUSIVE, strokes) == [
         ("00010", "11100", "22210"),
         ("00011", "11100", "22211"),
         ("00011", "10100", "20211"),
         ("00011", "10100", "20211"),  # of the other class: it stays, and is seen again
+    ]
+
+
+def test_strokes_are_undone_from_the_last_to_the_first(tmp_path: Path) -> None:
+    """A button that was let go with nothing drawn is no stroke."""
+    strokes: list[Stroke] = [(1, False, 4), (0, True, 1), (0, True, None), *((0, False, "undo"),) * 3]  # type: ignore[list-item]
+    assert drawn(tmp_path, EXCLUSIVE, strokes) == [
+        ("10010", "01101", "12212"),
+        ("10010", "01101", "12212"),
+        ("10010", "01101", "12212"),
+        ("10010", "01101", "12212"),
+        ("10010", "01100", "12210"),
+        ("10010", "01100", "12210"),
     ]

@@ -64,5 +64,5 @@ export function correcting({ view, reopen }) {
   $("brush-on").onchange = toggle;
   $("undo").onclick = undo;
   $("save").onclick = guarded(keep);
-  return { toggle, undo, stroked, drawn: () => set({}) };
+  return { toggle, undo, stroked, remember, drawn: () => set({}) };
 }

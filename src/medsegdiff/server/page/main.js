@@ -22,7 +22,7 @@ const windowed = (dx, dy) => {
 };
 const drawing = correcting({ view: () => view(), reopen: () => open(state.current.told.name) });
 const picture = new PictureView($("picture"), { pointed, stroked: drawing.stroked, windowed });
-const volume = new VolumeView($("volume"), { pointed, drawn: drawing.drawn, windowed });
+const volume = new VolumeView($("volume"), { pointed, remember: drawing.remember, drawn: drawing.drawn, windowed });
 const view = () => (state.current?.volume ? volume : picture);
 
 /** Open a folder of results. */

@@ -7,8 +7,8 @@ const CT = { "Soft tissue": [400, 40], Lung: [1500, -600], Bone: [1800, 400], Br
 const RIM = 0.95; // opacity of outlines
 
 export class VolumeView {
-  constructor(canvas, { pointed, drawn, windowed }) {
-    Object.assign(this, { canvas, pointed, drawn, windowed });
+  constructor(canvas, { pointed, remember, drawn, windowed }) {
+    Object.assign(this, { canvas, pointed, remember, drawn, windowed });
   }
 
   /** NiiVue is large: it is loaded with the first volume. */
@@ -114,11 +114,15 @@ export class VolumeView {
     this.nv.setPenValue(erase ? 0 : structure + 1, false);
   }
 
-  /** Take what was drawn into the masks that are being corrected. */
+  /** Take what was drawn into the masks that are being corrected, which are remembered as they were. */
   taken() {
     const { edited, brush } = this.state;
     if (!edited) return;
-    edited.drawn(brush.structure, this.painted, this.fromScreen(this.nv.drawBitmap), brush.erase);
+    const after = this.fromScreen(this.nv.drawBitmap);
+    if (after.some((value, i) => value !== this.painted[i])) {
+      this.remember(edited);
+      edited.drawn(brush.structure, this.painted, after, brush.erase);
+    }
     this.changed();
     this.drawn();
   }
