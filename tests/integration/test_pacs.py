@@ -18,6 +18,8 @@ import pytest
 import SimpleITK
 from dicomweb_client.api import DICOMwebClient
 from pydicom import dcmread
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pynetdicom import AE
 from starlette.testclient import TestClient
 
 from medsegdiff.errors import ConfigError
@@ -238,6 +240,19 @@ def test_each_file_is_delivered_once_however_often_it_is_tried(
     assert not one.where.exists()
     received(series[0], tmp_path / "inbox")  # again, after all was removed
     assert list(inbox.quiet(0.0)) == []
+
+
+def test_deflated_objects_are_not_taken(node: Node) -> None:
+    """A hundred kilobytes of them unpack to gigabytes, and did so before anybody had looked at them."""
+    caller = AE("SCANNER")
+    for encoding in (DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless):
+        caller.add_requested_context(CTImageStorage, encoding)
+    with node():
+        association = caller.associate("127.0.0.1", NODE_PORT, ae_title="NODE")
+        assert association.is_established
+        taken = {str(context.transfer_syntax[0]) for context in association.accepted_contexts}
+        association.release()
+    assert taken == {ImplicitVRLittleEndian, JPEG2000Lossless}
 
 
 def test_images_that_come_late_make_a_new_result_of_all(series: tuple[Path, np.ndarray], tmp_path: Path) -> None:

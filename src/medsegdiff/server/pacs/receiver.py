@@ -16,11 +16,11 @@ STORED, FULL, WRONG = 0x0000, 0xA700, 0xC000
 MOST = 50
 """Associations at a time."""
 ENCODINGS = (
-    "ImplicitVRLittleEndian", "ExplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian", "ExplicitVRBigEndian",
-    "RLELossless", "JPEGBaseline8Bit", "JPEGExtended12Bit", "JPEGLossless", "JPEGLosslessSV1", "JPEGLSLossless",
+    "ImplicitVRLittleEndian", "ExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless",
+    "JPEGBaseline8Bit", "JPEGExtended12Bit", "JPEGLossless", "JPEGLosslessSV1", "JPEGLSLossless",
     "JPEGLSNearLossless", "JPEG2000Lossless", "JPEG2000", "HTJ2KLossless", "HTJ2KLosslessRPCL", "HTJ2K",
 )  # fmt: skip
-"""That we can read, in pydicom's words."""
+"""That we can read, in pydicom's words. Deflated objects are not taken: a small one may unpack to gigabytes at once."""
 
 
 class Receiver:
