@@ -244,6 +244,13 @@ def test_what_can_not_be_read_is_passed_over_and_results_are_not_overwritten(
     assert program(GOLDEN, tmp_path / "a.png", *out) == 2
     assert "Add --overwrite" in capsys.readouterr().err
     assert program(GOLDEN, tmp_path / "a.png", *out, "--overwrite") == 0
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        shutil.copy(tmp_path / "a.png", tmp_path / side)
+    apart = ("--out", tmp_path / "apart", "--overwrite")
+    assert program(GOLDEN, tmp_path / "left" / "a.png", tmp_path / "right" / "a.png", *apart) == 2
+    assert "have one name, and so would their results" in capsys.readouterr().err
+    assert not (tmp_path / "apart").exists()
     (tmp_path / "out" / "images").mkdir()
     assert program(GOLDEN, tmp_path / "a.png", *out, "--overwrite") == 2
     assert program(GOLDEN, tmp_path / "a.png") == 2

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.errors import ConfigError, MedSegDiffError
+from medsegdiff.errors import ConfigError, MedSegDiffError, some
+from medsegdiff.io.names import image_name
 from medsegdiff.runtime import Exported, Result, load
 from medsegdiff.runtime.files import write_files
 from medsegdiff.runtime.native import FUSIONS
@@ -30,9 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("There is no image to segment. Give one at least, or --check.")
         if asked.out is None:
             raise ConfigError("There is no folder for the masks. Give one: --out masks")
+        _check_names(asked.images)
         return _segment(model, asked)
     except (MedSegDiffError, OSError) as error:
         return _failed(error)
+
+
+def _check_names(images: Sequence[Path]) -> None:
+    """Refuse images whose results would be files of one name."""
+    names = [image_name(path) for path in images]
+    if twice := [str(path) for path, name in zip(images, names, strict=True) if names.count(name) > 1]:
+        raise ConfigError(f"{some(twice)} have one name, and so would their results. Segment them into folders apart.")
 
 
 def _segment(model: Exported, asked: argparse.Namespace) -> int:
