@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -194,6 +195,24 @@ def test_only_an_export_may_be_replaced(paper: Path, exported: Path, tmp_path: P
     assert call("export", paper, tmp_path / "out", "--size", "wide") == 2
 
 
+def test_an_export_that_fails_leaves_the_one_before(
+    paper: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(exported, tmp_path / "out"))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("medsegdiff.export.folder.write_trial", full)
+        with pytest.raises(OSError, match="What was there before is unchanged"):
+            export_run(paper, out, size=(16, 24), steps=2, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    export_run(paper, out, size=(16, 24), steps=2, overwrite=True)
+    assert len(runtime.load(out).facts.table) == 2
+
+
 def test_a_network_that_no_library_writes_is_named(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,4 +222,4 @@ def test_a_network_that_no_library_writes_is_named(
     monkeypatch.setattr(torch.export, "export", fails)
     with pytest.raises(CheckpointError, match="medsegdiff-v2 can't be written as a graph: no such operator Networks"):
         export_run(small, tmp_path / "out", to="torch-export")
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()

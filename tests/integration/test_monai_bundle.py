@@ -69,3 +69,20 @@ def test_the_command_writes_it_and_leaves_other_folders_alone(
     assert call("export", model, tmp_path / "out", "--to", "monai", "--overwrite") == 0
     with pytest.raises(ConfigError, match="holds something that is no bundle"):
         write_bundle(model, model)
+
+
+def test_folders_of_those_names_that_are_no_bundle_are_left_alone(tmp_path: Path) -> None:
+    """Many a project has models/ and docs/."""
+    run = packed(tmp_path / "project" / "models", "mine")
+    (tmp_path / "project" / "docs").mkdir()
+    (tmp_path / "project" / "docs" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="no bundle of medsegdiff's"):
+        write_bundle(run, tmp_path / "project", overwrite=True)
+    write_bundle(run, tmp_path / "bundle")
+    with pytest.raises(ConfigError, match="which would be replaced"):
+        write_bundle(tmp_path / "bundle" / "models", tmp_path / "bundle", overwrite=True)
+    with pytest.raises(ConfigError, match="Leave it out"):
+        write_bundle(run, tmp_path / "bundle", size=(8, 8), overwrite=True)
+    assert (tmp_path / "bundle" / "models" / "model.safetensors").is_file()
+    assert (tmp_path / "project" / "docs" / "notes.txt").read_text() == "mine"
+    assert (run / "model.safetensors").is_file()

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from medsegdiff import registry
 from medsegdiff.errors import CheckpointError, ConfigError
 from medsegdiff.evaluation.results import Results, Setup
 from medsegdiff.evaluation.scores import Mean, Measure, Scores
@@ -20,6 +21,8 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import load_model, save_weights
 from medsegdiff.sharing.pack import pack
+from tests.exported import write_run
+from tests.makers import configured
 from tests.packages import ABOUT, tiny_run
 from tests.program import call
 
@@ -123,18 +126,35 @@ def test_what_nobody_told_is_named_as_such(run: Path, tmp_path: Path) -> None:
     assert "None was given when this was packed." in text
 
 
-def test_nothing_of_the_machine_and_no_name_of_a_case_comes_along(run: Path, tmp_path: Path) -> None:
+def test_nothing_of_the_machine_and_no_name_of_a_case_comes_along(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
     told = json.loads((run / "config.json").read_text())
     told["config"]["train"]["teacher"] = str(tmp_path / "secret" / "teacher")
     told["config"]["data"]["cache_dir"] = str(tmp_path / "secret")
+    plain = tmp_path / "secret" / "plain.py"
+    plain.parent.mkdir()
+    plain.write_text("")
+    registry.load_plugin(plain)
+    told["plugins"] = [{"file": str(plain), "sha256": sha256_of(plain)}]
     (run / "config.json").write_text(json.dumps(told))
     pack(run, tmp_path / "packed", ABOUT)
     text = "".join(path.read_text() for path in (tmp_path / "packed").iterdir() if path.suffix in (".json", ".md"))
     assert str(tmp_path) not in text
     assert "Meier" not in text
     assert '"teacher": "teacher"' in text
+    assert '"file": "plain.py"' in text
     pack(run, tmp_path / "packed", ABOUT, with_split=True, overwrite=True)
     assert "Meier" in (tmp_path / "packed" / "split.csv").read_text()
+
+
+def test_files_that_training_began_with_keep_their_last_names(tmp_path: Path) -> None:
+    file = tmp_path / "secret" / "resnet.pth"
+    run = write_run(tmp_path / "run", configured("beal", "binary", f"model.weights={file}"))
+    text = (pack(run, tmp_path / "packed", ABOUT).folder / "config.json").read_text()
+    assert str(tmp_path) not in text
+    assert '"weights": "resnet.pth"' in text
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "calibration.json"])
@@ -166,6 +186,24 @@ def test_other_folders_are_left_alone(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="text of the licence cc-by-4.0 is not at hand"):
         pack(run, tmp_path / "new", replace(ABOUT, license="cc-by-4.0"))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_packed_model_is_packed_into_its_own_folder_as_it_is(run: Path, tmp_path: Path) -> None:
+    """That needs no licence: it has one. What is refused on the way takes nothing with it."""
+    licence, mine = tmp_path / "text", tmp_path / "mine"
+    licence.write_text("Do as you like.")
+    pack(run, mine, replace(ABOUT, license="cc0-1.0"), precision="int8", license_file=licence)
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    assert call("pack", mine, mine) == 2
+    assert call("pack", mine, mine, "--overwrite", "--with-split") == 2
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+    assert call("pack", mine, mine, "--overwrite", "--name", "disc") == 0
+    after = {path.name: path.read_bytes() for path in mine.iterdir()}
+    assert after.keys() == before.keys()
+    assert all(after[name] == before[name] for name in ("LICENSE", "model.safetensors", "calibration.json"))
+    assert "int8" in after["README.md"].decode()
+    load_model(mine)
+    assert call("pack", run, tmp_path / "new") == 2
 
 
 def test_the_command_packs(run: Path, scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

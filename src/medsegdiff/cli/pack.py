@@ -16,10 +16,16 @@ def pack(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or name of a model.")],
     out: Annotated[Path, typer.Argument(help="Folder to write, with all that others need.")],
     license_: Annotated[
-        str, typer.Option("--license", help="SPDX name of the licence of the weights: apache-2.0, cc0-1.0, cc-by-4.0 …")
-    ],
+        str | None,
+        typer.Option(
+            "--license",
+            help="SPDX name of the licence of the weights: apache-2.0, cc0-1.0, cc-by-4.0 …; default: a packed one's.",
+            show_default=False,
+        ),
+    ] = None,
     license_file: Annotated[
-        Path | None, typer.Option(help="Its text; that of apache-2.0 is at hand.", show_default=False)
+        Path | None,
+        typer.Option(help="Its text; at hand is that of apache-2.0, and of a packed model.", show_default=False),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Default: that of the folder.", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="What it was trained on, for the card.", show_default=False)] = "",
@@ -32,9 +38,13 @@ def pack(
         Path | None, typer.Option(help="Markdown file with further sections of the card.", show_default=False)
     ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "bf16", "int8"],
-        typer.Option(help="Of the weights in the file; fp16 and bf16 take half, int8 little more than a quarter."),
-    ] = "fp32",
+        Literal["fp32", "fp16", "bf16", "int8"] | None,
+        typer.Option(
+            help="Of the weights in the file; fp16 and bf16 take half, int8 little more than a quarter. "
+            "Default: fp32, of a packed model its own.",
+            show_default=False,
+        ),
+    ] = None,
     with_split: Annotated[
         bool, typer.Option("--with-split", help="Take split.csv along: names of cases may tell of patients.")
     ] = False,
@@ -52,22 +62,26 @@ def pack(
     from medsegdiff.hub.place import place_of
     from medsegdiff.io.atomic import to_json
     from medsegdiff.sharing.card import About
+    from medsegdiff.sharing.pack import license_of
     from medsegdiff.sharing.pack import pack as packed
 
+    folder = place_of(run)
+    if not (given := license_ or license_of(folder)):
+        raise ConfigError("Under which licence others may use the weights is not told. Add --license apache-2.0, …")
     try:
         further = "" if notes is None else notes.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--notes {notes}: can't be read ({error}).") from error
     told = About(
         name=name or out.resolve().name,
-        license=license_,
+        license=given,
         data=data,
         data_license=data_license,
         use=use,
         notes=further,
     )
     done = packed(
-        place_of(run),
+        folder,
         out,
         told,
         precision=precision,

@@ -23,7 +23,7 @@ from medsegdiff.fusion.whole import WHOLE
 from medsegdiff.inference import calibration, quality
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained, quality_of
-from medsegdiff.io.atomic import atomic_path, write_json
+from medsegdiff.io.atomic import atomic_path, content_replaced, names_in, write_json
 from medsegdiff.io.graphs import Graph
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import CONFIG, Weights, save_config
@@ -86,12 +86,10 @@ def export_run(
     sampling = _sampling(run, options)
     facts = facts_of(run, sampling, grid=grid_of(run.config, run.model.stride, size))
     sample, suffix = Sample.of(facts), SUFFIXES[to]
-    _clear(out)
-    out.mkdir(parents=True, exist_ok=True)
-    try:
+    with content_replaced(out, lambda: _files(out)) as new:
         with _worded(run.config.model.name):
             for program in programs_of(run, facts, sample):
-                _write(program, out / f"{program.name}{suffix}", to)
+                _write(program, new / f"{program.name}{suffix}", to)
         if quality_of([run]) is not None and judged_of(run, sampling) is None:
             noted(
                 f"The runtime's intervals of sizes are those that training fitted: {quality.FILE} is of masks that are "
@@ -99,10 +97,8 @@ def export_run(
             )
         if not facts.once:
             noted(f"There is no {MEAN}{suffix}: the network predicts noise, from which one step tells no mask.")
-        return _finish(run, sampling, facts, sample, folder, out, suffix)
-    except BaseException:
-        _clear(out)
-        raise
+        written = _finish(run, sampling, facts, sample, folder, new, suffix)
+    return replace(written, folder=out)
 
 
 def _sampling(run: Trained, options: SamplingOptions) -> SamplingConfig:
@@ -159,7 +155,7 @@ def _check_room(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder with anything else than an export, and that too unless it may go."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; give a folder.")
-    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    there = names_in(out)
     if not there:
         return
     known = {path.name for path in _files(out)}
@@ -171,11 +167,6 @@ def _check_room(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(
             f"{out} holds an exported run already. Add --overwrite to replace it, or choose another folder."
         )
-
-
-def _clear(out: Path) -> None:
-    for path in _files(out):
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def own_folder(model: str | Path) -> Path:
     if not Path(model).is_dir():
         raise ConfigError(
             f"{model} is a model that came along ({folder}), which is not written to. Make a folder of your own of "
-            f"it first: medsegdiff pack {model} my-model"
+            f"it first, with its weights and licence as they are: medsegdiff pack {model} my-model"
         )
     return folder
 

@@ -9,8 +9,9 @@ import mmap
 import os
 import re
 import secrets
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,45 @@ FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 def is_full(error: Exception) -> bool:
     """Tell whether a disk is full, or a quota used up; libraries that are not Python's say so in words alone."""
     return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+
+
+NEW = ".new-"
+"""How a folder begins in which a folder's content is made anew; one that was killed may have left it."""
+
+
+def names_in(folder: Path) -> list[str]:
+    """Name what a folder holds, without what was left of a content that never became whole."""
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in there if not path.name.startswith(NEW))
+
+
+@contextmanager
+def content_replaced(folder: Path, old: Callable[[], Iterable[Path]]) -> Iterator[Path]:
+    """Make the content of a folder anew in a folder within it; the old one goes when the new one is whole.
+
+    Args:
+        folder: Whose content it is; made if it is not there. Nobody else may be writing there.
+        old: Lists what goes: files, or whole folders. On any error nothing of it has gone.
+
+    Yields:
+        Where to write.
+    """
+    made, part = not folder.exists(), folder / f"{NEW}{secrets.token_hex(4)}"
+    for left in folder.glob(f"{NEW}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        with full_worded(folder):
+            yield part
+        for path in old():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        for path in sorted(part.iterdir()):
+            path.rename(folder / path.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # it is not empty, as all went well
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

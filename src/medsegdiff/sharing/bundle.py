@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.runs import Trained
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.io.atomic import write_json
+from medsegdiff.io.atomic import content_replaced, names_in, write_json
 from medsegdiff.models.checkpoint import Weights
 from medsegdiff.models.exported import is_exported
 from medsegdiff.models.packed import check_packed, write_packed
@@ -31,6 +32,7 @@ SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/downlo
 """Names the form of the metadata; nothing is fetched from it here."""
 HERE = __name__
 CONFIGS, MODELS, DOCS = "configs", "models", "docs"
+METADATA = Path(CONFIGS, "metadata.json")
 
 
 def write_bundle(
@@ -61,26 +63,26 @@ def write_bundle(
     check_packed(run)
     if is_exported(run):
         raise ConfigError(f"{run} is an exported run. Give the folder that 'medsegdiff train --out' wrote.")
-    _check_room(out, overwrite=overwrite)
+    _check_room(run, out, overwrite=overwrite)
     trained = Trained.load(run, weights=weights)
-    for part in (CONFIGS, MODELS, DOCS):
-        shutil.rmtree(out / part, ignore_errors=True)
-        (out / part).mkdir(parents=True)
-    facts, files = write_model(run, out / MODELS, precision="fp32", weights=weights)
-    write_packed(out / MODELS, {"name": run.resolve().name, **facts}, files)
     grid = grid_of(trained.config, trained.model.stride, size)
-    write_json(out / CONFIGS / "metadata.json", _metadata(trained, grid))
-    once = trained.config.diffusion.target != "eps"
-    write_json(out / CONFIGS / "inference.json", _inference(once=once, grid=size))
-    if not once:
-        noted("The bundle names no network of its own: this one predicts noise, and tells no mask in one step.")
-    for source, target in ((CARD, out / DOCS / CARD), (LICENSE, out / LICENSE)):
-        if (run / source).is_file():
-            shutil.copyfile(run / source, target)
-        else:
-            noted(f"The run has no {source}; 'medsegdiff pack' writes one.")
-    paths = (path for path in sorted(out.rglob("*")) if path.is_file())
-    return {str(path.relative_to(out)): path.stat().st_size for path in paths}
+    with content_replaced(out, lambda: [out / part for part in (CONFIGS, MODELS, DOCS, LICENSE)]) as new:
+        for part in (CONFIGS, MODELS, DOCS):
+            (new / part).mkdir()
+        facts, files = write_model(run, new / MODELS, precision="fp32", weights=weights)
+        write_packed(new / MODELS, {"name": run.resolve().name, **facts}, files)
+        write_json(new / METADATA, _metadata(trained, grid))
+        once = trained.config.diffusion.target != "eps"
+        write_json(new / CONFIGS / "inference.json", _inference(once=once, grid=size))
+        if not once:
+            noted("The bundle names no network of its own: this one predicts noise, and tells no mask in one step.")
+        for source, target in ((CARD, new / DOCS / CARD), (LICENSE, new / LICENSE)):
+            if (run / source).is_file():
+                shutil.copyfile(run / source, target)
+            else:
+                noted(f"The run has no {source}; 'medsegdiff pack' writes one.")
+    paths = (path for part in (CONFIGS, MODELS, DOCS, LICENSE) for path in (out / part, *(out / part).rglob("*")))
+    return {str(path.relative_to(out)): path.stat().st_size for path in sorted(paths) if path.is_file()}
 
 
 def network(folder: str, height: int = 0, width: int = 0) -> nn.Module:
@@ -207,10 +209,22 @@ def _channels(run: Trained, count: int) -> Iterator[str]:
     return (names[number % len(names)] for number in range(count))
 
 
-def _check_room(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder with anything else than a bundle, and that too unless it may go."""
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if out.is_file() or there - {CONFIGS, MODELS, DOCS, LICENSE, "eval"}:
-        raise ConfigError(f"{out} holds something that is no bundle. Choose another folder.")
+def _check_room(run: Path, out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with anything else than a bundle of ours, and that too unless it may go."""
+    there = names_in(out)
+    strange = [name for name in there if name not in (CONFIGS, MODELS, DOCS, LICENSE, "eval")]
+    if out.is_file() or strange or (there and not _is_bundle(out)):
+        raise ConfigError(f"{out} holds something that is no bundle of medsegdiff's. Choose another folder.")
     if there and not overwrite:
         raise ConfigError(f"{out} holds a bundle already. Add --overwrite to replace it, or choose another folder.")
+    if there and run.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"{run} lies in {out}, which would be replaced. Choose another folder.")
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Tell whether we have written it, by its metadata."""
+    try:
+        told = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        return "medsegdiff" in told["required_packages_version"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -18,10 +18,11 @@ from torch import Tensor
 from medsegdiff.errors import CheckpointError, ConfigError, some
 from medsegdiff.evaluation.results import Results, read_results
 from medsegdiff.hub.card import FILE as CARD
+from medsegdiff.hub.card import Card
 from medsegdiff.inference import calibration, quality
 from medsegdiff.inference.folder import SPLIT
 from medsegdiff.inference.quality import QualityModel
-from medsegdiff.io.atomic import write_json, write_text
+from medsegdiff.io.atomic import content_replaced, names_in, write_json, write_text
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import BEST, CONFIG, FILES, Weights, load_config, load_model, save_weights
 from medsegdiff.models.exported import is_exported
@@ -55,7 +56,7 @@ def pack(
     out: Path,
     about: About,
     *,
-    precision: Precision = "fp32",
+    precision: Precision | None = None,
     weights: Weights = "best",
     scores: Path | None = None,
     license_file: Path | None = None,
@@ -72,10 +73,10 @@ def pack(
         run: Folder of a run, or of a packed model.
         out: The folder to write.
         about: What only its maker can tell: name, licences, what it is for.
-        precision: Of the weights in the file.
+        precision: Of the weights in the file; ``None``: fp32, or as they were packed.
         weights: Which weights of the run.
         scores: What ``medsegdiff evaluate --out`` wrote, for the card.
-        license_file: Text of the licence; ``None``: that of Apache-2.0, if it is that.
+        license_file: Text of the licence; ``None``: that of Apache-2.0, or the one that was packed, if it is that.
         with_split: Whether the names of the cases come along, which may tell of patients.
         overwrite: Whether what was packed there before may go.
         noted: Told what a person should know.
@@ -87,19 +88,15 @@ def pack(
         ConfigError: If the folder is not free, the licence has no text, or the run is an exported one.
         CheckpointError: If weights can't be written in this precision.
     """
-    text, numbers = _license(about, license_file), None if scores is None else read_results(scores)
+    text, numbers = _license(about, license_file, run), None if scores is None else read_results(scores)
     check_packed(run)
     if is_exported(run):
         raise ConfigError(f"{run} is an exported run, which has graphs for weights. Pack the run it was made of.")
     _check_room(out, overwrite=overwrite)
     load_model(run, weights=weights)  # what can't be opened should not be given away
-    _clear(out)
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        _write(run, out, about, text, numbers, precision=precision, weights=weights, with_split=with_split, noted=noted)
-    except BaseException:
-        _clear(out)
-        raise
+    given = precision or packed_facts(run).get("precision", "fp32")
+    with content_replaced(out, lambda: _packed_files(out)) as new:  # it may be packed into its own folder
+        _write(run, new, about, text, numbers, precision=given, weights=weights, with_split=with_split, noted=noted)
     return Packed(out, {path.name: path.stat().st_size for path in sorted(out.iterdir())})
 
 
@@ -133,13 +130,20 @@ def write_model(run: Path, out: Path, *, precision: Precision, weights: Weights)
     return facts, [BEST, *_snapshots(run, out, precision), *_learned(run, out, weights)]
 
 
-def _license(about: About, file: Path | None) -> str:
+def license_of(run: Path) -> str:
+    """Tell under which licence a model was packed; empty of a run that was not."""
+    return str(Card.read(run).head.get("license", "")) if packed_facts(run) else ""
+
+
+def _license(about: About, file: Path | None, run: Path) -> str:
     """Find the text of the licence."""
     if file is not None:
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise ConfigError(f"--license-file {file}: can't be read ({error}).") from error
+    if about.license.lower() == license_of(run).lower() and (run / LICENSE).is_file():
+        return (run / LICENSE).read_text(encoding="utf-8")
     if about.license.lower() != "apache-2.0":
         raise ConfigError(
             f"The text of the licence {about.license} is not at hand, only that of apache-2.0. Give it: "
@@ -153,7 +157,7 @@ def _check_room(out: Path, *, overwrite: bool) -> None:
     """Refuse a folder with anything else than a packed model, and that too unless it may go."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; give a folder.")
-    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    there = names_in(out)
     if there and not _is_packed(out):
         raise ConfigError(f"{out} holds {some(there)}, which 'medsegdiff pack' did not write. Choose another folder.")
     if there and not overwrite:
@@ -167,13 +171,10 @@ def _is_packed(folder: Path) -> bool:
         return False
 
 
-def _clear(out: Path) -> None:
-    """Remove what was packed there before."""
-    if out.is_dir():
-        for path in (*out.glob("*.safetensors"), *out.glob("quality*.json")):
-            path.unlink()
-        for name in (CONFIG, calibration.FILE, CARD, LICENSE, SPLIT):
-            (out / name).unlink(missing_ok=True)
+def _packed_files(out: Path) -> list[Path]:
+    """List what was packed there before."""
+    named = (out / name for name in (CONFIG, calibration.FILE, CARD, LICENSE, SPLIT))
+    return [*out.glob("*.safetensors"), *out.glob("quality*.json"), *named]
 
 
 def _write_weights(run: Path, out: Path, precision: Precision, weights: Weights) -> dict[str, Any]:
@@ -207,13 +208,16 @@ def _snapshots(run: Path, out: Path, precision: Precision) -> list[str]:
 
 
 def _write_config(run: Path, out: Path) -> None:
-    """Write the configuration without paths of the machine: a teacher and other folders keep their last names."""
+    """Write the configuration without paths of the machine: a teacher and other files keep their last names."""
     told = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     told.pop("packed", None)
-    train, data = told["config"].get("train", {}), told["config"].get("data", {})
-    for section, key in ((train, "teacher"), (train, "unlabelled"), (data, "cache_dir")):
+    train, data, model = (told["config"].get(section, {}) for section in ("train", "data", "model"))
+    named = ((train, "teacher"), (train, "unlabelled"), (data, "cache_dir"), (model, "weights"))
+    for section, key in (*named, *((plugin, "file") for plugin in told.get("plugins", ()))):
         if isinstance(section.get(key), str):
             section[key] = Path(section[key]).name
+        elif isinstance(section.get(key), list):
+            section[key] = [Path(file).name for file in section[key]]
     write_json(out / CONFIG, told)
 
 
