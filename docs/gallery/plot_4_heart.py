@@ -1,9 +1,10 @@
 """A heart at two phases, with a model that came along
 ====================================================
 
-``pip install medsegdiff-models`` brings ``heart-lv``, which segments the blood pool of the left ventricle in short-axis
-cine MR, and some slices to try it on, of patients that it has not learned from. Of each there is the end of systole
-and the end of diastole: two areas, each with an interval, from which the change of area follows, with an interval too.
+``pip install ./models``, in a checkout, brings ``heart-lv``, which segments the blood pool of the left ventricle in
+short-axis cine MR, and some slices to try it on, of patients that it has not learned from. Of each there is the end of
+systole and the end of diastole: two areas, each with an interval, from which the change of area follows, with an
+interval too.
 """
 
 import json

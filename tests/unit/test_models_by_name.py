@@ -173,7 +173,7 @@ def test_without_models_the_list_says_where_some_are(
 ) -> None:
     monkeypatch.setattr("medsegdiff.hub.installed._entries", tuple)
     assert call("models", "list") == 0
-    assert "pip install medsegdiff-models" in capsys.readouterr().err
+    assert "the package medsegdiff-models brings some" in capsys.readouterr().err
 
 
 def test_a_card_that_is_none_is_told(tmp_path: Path) -> None:

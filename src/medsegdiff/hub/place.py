@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 PREFIX = "hf:"
 """Says that a name is one of the hub, whatever lies in the working folder."""
 REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
-MODELS = "pip install medsegdiff-models brings some, 'medsegdiff models list' tells which there are"
+MODELS = (
+    "the package medsegdiff-models brings some (pip install ./models in a checkout), 'medsegdiff models list' tells "
+    "which there are"
+)
 
 
 def place_of(model: str | Path, *, revision: str | None = None) -> Path:
