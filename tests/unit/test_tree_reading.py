@@ -308,6 +308,47 @@ def test_numbered_sub_folders_are_groups_and_others_kinds() -> None:
     assert any("image_folders=groups" in line for line in read(flat(TREES["side_by_side"]())).understood)
 
 
+PATIENTS = ("patient_01", "patient_02", "patient_03")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [f"{p}/2024-0{v}/ct.nii.gz" for p in PATIENTS for v in (1, 2)],
+        [f"{p}/2024-0{v}/{i}.png" for p in PATIENTS for v in (1, 2) for i in "ab"],
+        [f"{plane}/{p}/{i}.png" for plane in ("axial", "coronal") for p in PATIENTS for i in "ab"],
+        [f"site{s}/{p}/{i}.png" for s, p in enumerate(PATIENTS) for i in "ab"],
+        [f"{2024 + v}/{p}/{i}.png" for p in PATIENTS for v in (1, 2) for i in "ab"],
+    ],
+    ids=["visits", "pictures of visits", "planes", "sites", "years around"],
+)
+def test_all_images_of_a_patient_are_one_group_however_deep_they_lie(images: list[str]) -> None:
+    for asked in ("auto", "groups"):
+        found = read([*images, *(path.replace(".", "_mask.", 1) for path in images)], image_folders=asked)
+        groups = {case.image: case.group for case in found.cases}
+        assert groups == {path: next(name for name in path.split("/") if name in PATIENTS) for path in images}
+        assert any("patient_01, patient_02, patient_03 are taken for groups" in line for line in found.understood)
+
+
+def test_folders_called_as_patients_are_groups_without_a_number() -> None:
+    for word in ("patient_A", "subjectA", "sub-a", "Case A", "pt_a"):
+        images = [f"images/{word[:-1]}{p}/{i}.png" for p in "ABC" for i in (1, 2)]
+        found = read([*images, *(path.replace("images", "masks") for path in images)])
+        assert {case.group for case in found.cases} == {f"{word[:-1]}{p}" for p in "ABC"}
+    kinds = [f"images/{kind}/{i}.png" for kind in ("case", "control") for i in (1, 2)]
+    assert {case.group for case in read([*kinds, *(path.replace("images", "masks") for path in kinds)]).cases} == {""}
+
+
+def test_patients_of_any_name_are_groups_above_numbered_visits_and_where_they_are_asked_for() -> None:
+    images = [f"images/{p}/v{v}/{i}.png" for p in ("ng", "omar", "ruiz") for v in (1, 2) for i in "ab"]
+    found = read([*images, *(path.replace("images", "masks") for path in images)])
+    assert {case.group for case in found.cases} == {"ng", "omar", "ruiz"}
+    images = [f"images/{p}/{v}/{i}.png" for p in ("ng", "omar") for v in ("before", "after") for i in "ab"]
+    files = [*images, *(path.replace("images", "masks") for path in images)]
+    assert {case.group for case in read(files).cases} == {""}
+    assert {case.group for case in read(files, image_folders="groups").cases} == {"ng", "omar"}
+
+
 def test_one_sub_folder_around_all_images_is_neither_a_group_nor_a_kind() -> None:
     for folder in ("archive (1)", "Kvasir"):
         found = read([f"{folder}/{i}{mark}.png" for i in "abc" for mark in ("", "_mask")])

@@ -43,7 +43,7 @@ class DataConfig(Component):
     ``structures``, or ``instances`` of one structure, which are united; ``auto`` goes by names."""
     image_folders: ImageFolders = "auto"
     """What sub-folders of images are: ``groups`` (patients), which stay together in one part of the split, or
-    ``kinds``, which do not; ``auto`` goes by their names: those with numbers are groups."""
+    ``kinds``, which do not; ``auto`` goes by their names: those with numbers, or called as patients, are groups."""
     codes: Mapping[str, Annotated[str, Field(pattern=CODE)]] | None = None
     """What DICOM calls structures, by their names: ``{liver: SCT:10200004}``, SNOMED's code of the liver; a meaning may
     follow, ``SCT:10200004:Liver``. Those that have none are called tissue."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medsegdiff.config.data import ImageFolders
-from medsegdiff.data.layouts.trees.places import Place
-from medsegdiff.data.layouts.trees.words import KIND, bare_image, key_of, words_of
+from medsegdiff.data.layouts.trees.places import Folder, Place
+from medsegdiff.data.layouts.trees.words import KIND, PATIENT, bare_image, key_of, words_of
 from medsegdiff.io.names import file_name
 
 
@@ -29,8 +29,8 @@ def named(images: Sequence[Place], asked: ImageFolders) -> Mapping[Place, Named]
     short, whole = ({image: _joined(image, of[image]) for image in images} for of in (inner, folders))
     ways = (short, _in_part(short), whole, _in_part(whole))
     names = next((way for way in ways if len(set(way.values())) == len(images)), short)
-    grouped = are_groups(images) if asked == "auto" else asked == "groups"
-    return {image: Named(name, "/".join(folders[image]) if grouped else "") for image, name in names.items()}
+    groups = {} if asked == "kinds" else _groups(folders, asked=asked == "groups")
+    return {image: Named(name, groups.get(image, "")) for image, name in names.items()}
 
 
 def _shared(images: Sequence[Place]) -> int:
@@ -56,16 +56,28 @@ def begins(stem: str, folder: str) -> bool:
     return key_of(stem).startswith(key_of(folder)) and not key_of(stem)[len(key_of(folder)) :][:1].isalnum()
 
 
-def are_groups(images: Sequence[Place]) -> bool:
-    """Tell groups (patients) from kinds by the names of sub-folders: numbered, and not by a word for a kind.
+def _groups(folders: Mapping[Place, Folder], *, asked: bool) -> Mapping[Place, str]:
+    """Find the sub-folder of each patient: below kinds, and above those of visits and series.
 
-    Where each image has a folder of its own there is nothing to keep together, in one folder nothing to tell apart.
+    Where each has one image there is nothing to keep together, in one folder nothing to tell apart.
     """
-    count = Counter(image.within for image in images)
-    folders = {within[-1] for within in count if within}
-    numbered = all(any(map(str.isdigit, words_of(folder))) for folder in folders)
-    return max(count.values(), default=1) > 1 and len(count) > 1 and bool(folders) and numbered and not _kinds(folders)
+    called = {image: next(filter(_is_patient, names), "") for image, names in folders.items() if names}
+    numbered = {image: next(filter(_is_numbered, folders[image]), "") for image, name in called.items() if not name}
+    above = {folders[image][: folders[image].index(name)] for image, name in numbered.items() if name}
+    named = len(above) > len({*numbered.values()} - {""})  # kinds are few: these are patients, the numbers of visits
+    if asked or named:
+        numbered = {image: folders[image][0] if named or not name else name for image, name in numbered.items()}
+    found = called | numbered
+    count = Counter(found.values())
+    return found if asked or (len(count) > 1 and max(count.values()) > 1 and "" not in count) else {}
 
 
-def _kinds(folders: set[str]) -> bool:
-    return any(any(map(KIND.fullmatch, words_of(folder))) for folder in folders)
+def _is_patient(folder: str) -> bool:
+    words = words_of(folder)
+    return len(words) > 1 and PATIENT.fullmatch(words[0]) is not None
+
+
+def _is_numbered(folder: str) -> bool:
+    """Tell the name of a group, which is numbered, and not by a word for a kind."""
+    words = words_of(folder)
+    return any(map(str.isdigit, words)) and not any(map(KIND.fullmatch, words))

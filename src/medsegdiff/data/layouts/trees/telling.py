@@ -47,11 +47,12 @@ def parts_told(images: Sequence[Place]) -> str:
 
 def _folders(images: Sequence[Place], names: Mapping[Place, Named]) -> Iterator[str]:
     """Say what sub-folders are, where they hold several images."""
+    groups = {name.group for name in names.values()} - {""}
     count = Counter("/".join(image.within) for image in images if image.within)
-    if len(count) < 2 or max(count.values()) == 1:
+    if not groups and (len(count) < 2 or max(count.values()) == 1):
         return
-    if any(name.group for name in names.values()):
+    if groups:
         meaning = "groups (patients, say), each in one part; if they are not, set data.image_folders=kinds"
     else:
         meaning = "kinds of images, which are no labels; if they are patients, set data.image_folders=groups"
-    yield f"the sub-folders {some(sorted(count), most=4)} are taken for {meaning}"
+    yield f"the sub-folders {some(sorted(groups or count), most=4)} are taken for {meaning}"

@@ -23,8 +23,12 @@ PART_WORDS = {
 }
 FILLER = re.compile(r"data|dataset|sets?|all|the|of|and|part|stage|phase|task|split|ground|public|png|jpg|tif|.|\d+")
 """What names of folders have beside the words for a part."""
-KIND = re.compile(r"class|category|grade|type|kind|stage|level|score|birads|fold|batch")
+KIND = re.compile(
+    r"class|category|grade|type|kind|stage|level|score|birads|fold|batch|site|cent(?:er|re)|hospital|scanner|vendor"
+)
 """Before the number of a kind of cases; other numbers are those of patients."""
+PATIENT = re.compile(r"patient|subject|subj|sub|case|pt")
+"""Before what tells one patient from another, be it a number or not."""
 
 GAP = " _.-"
 """Between the words of a name."""
