@@ -9,10 +9,14 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.masks import Stored
-from medsegdiff.data.open import list_cases
+from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.errors import DataError, MedSegDiffError
+from medsegdiff.io.dicom import read_series_geometry
+from medsegdiff.io.nifti import write_labels
+from tests.dicom_makers import make_picture, make_slices, write_dataset, write_slices
 from tests.makers import write_png
 from tests.volumes import save
 
@@ -88,3 +92,42 @@ def test_images_without_a_mask_are_listed_but_for_those_of_a_test_set(folder: Pa
     rows = [f"case{i:02d},{part}" for i, part in enumerate(parts)]
     (folder / "split.csv").write_text("\n".join(["id,split", *rows]))
     assert unlabelled(list_cases(folder, DataConfig())) == ["case01"]
+
+
+def write_series(root: Path, patients: dict[str, str]) -> None:
+    """Write a series and a mask for each case of a patient."""
+    for case, patient in patients.items():
+        slices = make_slices(np.random.default_rng(0).integers(0, 900, (3, 8, 6)))
+        for one in slices:
+            one.PatientID = patient
+        geometry = read_series_geometry(write_slices(root / "images" / case, slices))
+        (root / "masks").mkdir(exist_ok=True)
+        write_labels(root / "masks" / f"{case}.nii.gz", np.eye(6, 8, dtype=np.uint8)[..., None].repeat(3, 2), geometry)
+
+
+def test_series_of_one_patient_stay_in_one_part_and_nobody_s_number_is_told(tmp_path: Path) -> None:
+    patients = {f"scan{i:02d}": f"MRN-{i // 2}" for i in range(16)} | {"alone": "MRN-9", "nobody": ""}
+    write_series(tmp_path, patients)
+    for seed in range(3):
+        info = open_source(tmp_path, DataConfig(split_seed=seed)).info
+        assert all(info.split[f"scan{i:02d}"] == info.split[f"scan{i + 1:02d}"] for i in range(0, 16, 2))
+    assert dict(info.groups) == {f"scan{i:02d}": f"scan{i // 2 * 2:02d}" for i in range(16)}
+    parts = [f"{case},{'test' if case == 'scan03' else 'train'}" for case in patients]
+    (tmp_path / "split.csv").write_text("\n".join(["id,split", *parts]))
+    assert inspect_folder(tmp_path, DataConfig()).leaks == ["scan02 (test, train)"]
+    (tmp_path / "split.csv").write_text("\n".join(["id,patient", *(f"{case},{case[:5]}" for case in patients)]))
+    assert open_source(tmp_path, DataConfig()).info.groups["scan15"] == "scan1"
+
+
+def test_a_number_that_all_patients_have_is_nobody_s(tmp_path: Path) -> None:
+    write_series(tmp_path, {f"scan{i}": "ANON" for i in range(4)})
+    assert open_source(tmp_path, DataConfig()).info.groups == {}
+
+
+def test_pictures_of_one_patient_are_a_group_too(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        picture = make_picture(np.full((8, 6), 40 * i, np.uint8), PatientID=f"{i // 2} ")
+        write_dataset(tmp_path / "images" / f"x{i}.dcm", picture)
+        write_png(tmp_path / "masks" / f"x{i}.png", np.eye(8, 6, dtype=np.uint8))
+    assert set(open_source(tmp_path, DataConfig()).info.groups.values()) == {"x0", "x2", "x4"}

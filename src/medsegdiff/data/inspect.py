@@ -111,8 +111,8 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
     _understand(read, config, found)
     found.remarks += [lost_in_words(vanishing, len(read.cases), config)] if vanishing else []
     found.remarks += [displaced_in_words(*of) for of in contrasts.displaced()]
-    if split := _split(listing, config, found):
-        found.leaks = leaks(listing.cases, split)
+    if split := _split(read.listing, config, found):
+        found.leaks = leaks(read.listing.cases, split)
         found.near_duplicates = near_duplicates(thumbnails, split)
         if len(found.near_duplicates) >= MOST:
             found.remarks.append(f"There are {MOST} near-duplicates or more: the most alike are listed.")

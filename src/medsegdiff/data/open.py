@@ -101,6 +101,7 @@ class ListedSource:
         self.labelled = {name: case for name, case in listing.cases.items() if name in known}
         self._check_pairs()
         self.scan = scan(listing, config, self.scanned, track=track, strict=True)
+        self.listing = listing = self.scan.listing
         if self.scan.values == {0}:
             raise DataError(f"{self.masks.root}: every mask is empty (all values are 0). There is nothing to learn.")
         files = {len(case.images) for case in self.labelled.values()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +16,7 @@ from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.data.modality import common_modalities
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
-from medsegdiff.io.image import check_same_grid, modality_of, read_geometry
+from medsegdiff.io.image import check_same_grid, modality_of, patient_of, read_geometry
 from medsegdiff.io.listing import SUFFIXES, LeftOut, Reason, in_words, list_images
 from medsegdiff.io.names import class_folders, image_name
 from medsegdiff.labels import Labels
@@ -45,6 +45,7 @@ class Scan:
     """What the files of a data set say, case by case."""
 
     listing: Listing
+    """The cases, in groups by patient where the data set or DICOM files tell."""
     cases: Mapping[str, CaseScan]
     plane: Plane | Literal[""]
     """How volumes are cut, all alike; empty for pictures."""
@@ -113,6 +114,7 @@ def scan(
     that is sound so far, while its masks are in memory; what it raises is a problem of the case, too.
     """
     heads = {name: _head(listing.cases[name]) for name in sorted(listing.cases if names is None else names)}
+    listing = replace(listing, cases={**listing.cases, **_of_patients(listing.cases, heads)})
     result = Scan(listing, heads, "")
     volumes = [grid for grid in result.grids.values() if grid.affine is not None]
     if volumes:
@@ -137,6 +139,20 @@ def _head(case: CaseFiles) -> CaseScan:
         return CaseScan(problem=error)
     made_by = [modality_of(geometry) for geometry, channels in found.values() for _ in range(channels)]
     return CaseScan(grids[0][1], len(made_by), tuple(made_by))
+
+
+def _of_patients(cases: Mapping[str, CaseFiles], heads: Mapping[str, CaseScan]) -> dict[str, CaseFiles]:
+    """Group cases by the patient that DICOM files name, where the data set tells no group.
+
+    A group is called after its first case, so that nobody's ID is written. One that all cases have is that of no
+    patient: it was put in place of theirs.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, head in heads.items():
+        if head.geometry and not cases[name].group and (patient := patient_of(head.geometry)):
+            found[patient].append(name)
+    several = [names for names in found.values() if 1 < len(names) < len(heads)]
+    return {name: replace(cases[name], group=names[0]) for names in several for name in names}
 
 
 def _with_masks(

@@ -63,7 +63,8 @@ def _counted(entries: Sequence[Entry]) -> str:
         return f"{told}. Add cases, or name more in split.csv."
     return (
         f"{told}, in groups (patients, say) that stay together, of which there are {groups}. Add cases, or name more "
-        "in split.csv; if sub-folders are no groups, set data.image_folders=kinds."
+        "in split.csv, with a column patient if the groups are wrong; if sub-folders are none, set "
+        "data.image_folders=kinds."
     )
 
 

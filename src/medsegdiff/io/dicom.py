@@ -35,7 +35,7 @@ NO_SLICES = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}." for kind in ("66", "481", "
 """Classes with rows and columns that are not images of the patient: segmentations, RT objects, parametric maps."""
 ASKED = (
     "SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "FrameOfReferenceUID", "Modality", "Rows", "Columns",
-    "ImagePositionPatient", "SpacingBetweenSlices", "SliceThickness",
+    "ImagePositionPatient", "SpacingBetweenSlices", "SliceThickness", "PatientID",
 )  # fmt: skip
 """What is asked of every header, outside of what `_plane` reads."""
 
@@ -58,6 +58,11 @@ class DicomHeader:
     def modality(self) -> str:
         """What made the images: ``CT``, ``MR``, ``PT`` …; empty where they do not say."""
         return str(self.slices[0].get("Modality") or "")
+
+    @property
+    def patient(self) -> str:
+        """Number or name by which a hospital knows the patient; empty where it was taken out."""
+        return str(self.slices[0].get("PatientID") or "").strip()
 
     @property
     def series(self) -> str:

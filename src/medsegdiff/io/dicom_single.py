@@ -35,6 +35,11 @@ class DicomPicture:
         """Whether it is of a class with one frame a file, to which a segmentation can refer; OP is not."""
         return "NumberOfFrames" not in self.dataset
 
+    @property
+    def patient(self) -> str:
+        """Number or name by which a hospital knows the patient; empty where it was taken out."""
+        return str(self.dataset.get("PatientID") or "").strip()
+
 
 def kind_of(path: Path) -> Kind:
     """Find out from the header what a DICOM file is."""

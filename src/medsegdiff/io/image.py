@@ -26,6 +26,12 @@ def modality_of(geometry: Geometry) -> str:
     return geometry.header.modality if isinstance(geometry.header, dicom.DicomHeader) else ""
 
 
+def patient_of(geometry: Geometry) -> str:
+    """Tell of which patient an image is, as its DICOM file says; empty where it does not. It is never written."""
+    header = geometry.header
+    return header.patient if isinstance(header, dicom.DicomHeader | dicom_single.DicomPicture) else ""
+
+
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
     """Read an image and where it lies."""
     if _is_dicom(path):
