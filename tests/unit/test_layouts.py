@@ -332,6 +332,30 @@ def test_a_manifest_names_images_masks_groups_and_parts(table: Path) -> None:
     assert listed(table.parent).cases == found.cases
 
 
+def test_columns_of_a_manifest_are_known_however_they_are_spelt(table: Path) -> None:
+    rows(table, "ID,Image,Mask,Patient_ID, Split", "k{i:02d},pictures/{n},drawn/{n},p{i} ,{part}")
+    found = listed(table)
+    assert (found.cases["k04"].part, found.cases["k04"].group, len(found.masks.names)) == ("val", "p4", 12)
+    file, entry = table.with_suffix(".json"), {"Id": "k", "Image": "pictures/case00.png", "MASK": "drawn/case00.png"}
+    file.write_text(json.dumps([entry | {"Split": "test", "patientId": 0}]))
+    read = listed(file)
+    assert (read.cases["k"].part, read.cases["k"].group, read.masks.names) == ("test", "0", ["k"])
+
+
+@pytest.mark.parametrize("column", ["set", "Fold", "PART", "partition", "subset", "Labels"])
+def test_columns_that_may_tell_of_parts_or_masks_and_are_not_read_are_refused(table: Path, column: str) -> None:
+    rows(table, f"id,image,mask,{column}", "k{i:02d},pictures/{n},drawn/{n},{part}")
+    with pytest.raises(DataError, match=f"the column {column} has no meaning"):
+        listed(table)
+    file = table.with_suffix(".json")
+    file.write_text(json.dumps([{"id": "k", "image": "pictures/case00.png", column: "test"}]))
+    with pytest.raises(DataError, match=f"entry 1: the column {column} has no meaning"):
+        listed(file)
+    rows(table, f"id,image,split,{column}", "k{i:02d},pictures/{n},{part},1")
+    if column != "Labels":  # beside a column of parts, nobody waits for another
+        assert listed(table).cases["k01"].part == "val"
+
+
 def test_columns_of_channels_keep_their_order_and_names(table: Path) -> None:
     rows(table, "case,image_t2,mask,image_flair", "k{i:02d},pictures/{n},drawn/{n},drawn/{n}")
     assert listed(table).channels == ("t2", "flair")

@@ -42,8 +42,22 @@ def test_groups_are_not_torn_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "head", ["ID,Split,Patient", "Id,SPLIT ,patient_id", "image,split,Subject ID", "id,split,patientId"]
+)
+def test_columns_are_known_however_they_are_spelt(tmp_path: Path, head: str) -> None:
+    lines = [f"{n},{'Test' if i < 8 else 'train'},p{i // 4}{' ' * (i % 2)}" for i, n in enumerate(NAMES)]
+    found = assign(
+        {n: CaseFiles(n, (Path(n),)) for n in NAMES}, rows(tmp_path / "split.csv", "\n".join([head, *lines]))
+    )
+    assert [case.part for case in found.values()].count("test") == 8
+    assert {case.group for case in found.values()} == {f"p{i}" for i in range(5)}
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("id,patient,Fold\n", "the column Fold has no meaning. Parts .* are in split, patients in patient"),
+        ("id,subset\n", "the column subset has no meaning"),
         ("name;part\n", "expected the columns 'id' and 'split', separated by commas; found: name;part"),
         ("id,split\nn1\n", "unknown split ''"),
         ("id,split\nnobody,train\n", "1 cases have no image: nobody"),

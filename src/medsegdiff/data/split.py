@@ -6,11 +6,12 @@ import csv
 import hashlib
 import io
 import random
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,7 +26,9 @@ from medsegdiff.seeding import derive_seed
 Item = TypeVar("Item")
 
 NAME_COLUMNS = ("id", "name", "case", "image")
-GROUP_COLUMNS = ("group", "patient", "subject")
+GROUP_COLUMNS = tuple(word + end for word in ("group", "patient", "subject", "participant") for end in ("", "id"))
+LIKE_SPLIT = ("set", "fold", "part", "partition", "subset", "splits")
+"""Columns that may tell of parts, and are not read."""
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -37,6 +40,36 @@ class Entry:
     part: str
     group: str
     """Cases of one group (a patient, say) stay together; empty where the file does not say."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table of cases, as they are spelt there; empty where there is none."""
+
+    name: str
+    part: str
+    group: str
+
+    def read(self, row: Mapping[str, Any]) -> Entry:
+        """Read a row, without blanks around what it says."""
+        cells = (row.get(column) if column else None for column in (self.name, self.part, self.group))
+        return Entry(*("" if cell is None else composed(str(cell).strip()) for cell in cells))
+
+
+def columns_of(given: Iterable[str], names: Sequence[str], where: object) -> Columns:
+    """Find the columns of name, part and group, whatever their capital letters and gaps (``Patient ID``)."""
+    spelt: dict[str, str] = {}
+    for column in given:
+        spelt.setdefault(re.sub(r"[\W_]+", "", column.casefold()), column)
+    name, part, group = (
+        next((spelt[word] for word in words if word in spelt), "") for words in (names, ("split",), GROUP_COLUMNS)
+    )
+    if not part and (strange := next((spelt[word] for word in LIKE_SPLIT if word in spelt), "")):
+        raise DataError(
+            f"{where}: the column {strange} has no meaning. Parts (train, val, test) are in split, patients in patient "
+            "(subject, group): rename it, or remove it."
+        )
+    return Columns(name, part, group)
 
 
 def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, str]:
@@ -94,20 +127,13 @@ def read_split(file: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
     reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
-    columns = list(reader.fieldnames or [])
-    name_column = next((c for c in NAME_COLUMNS if c in columns), None)
-    if name_column is None or not {"split", *GROUP_COLUMNS} & {*columns}:
-        raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(columns)}.")
-    group_column = next((c for c in GROUP_COLUMNS if c in columns), None)
-    rows = list(reader)
-    if "split" not in columns:
-        return [Entry(row[name_column].strip(), "", row[group_column]) for row in rows]
-    strange = sorted({row["split"] for row in rows} - {row["split"] for row in rows if _part(row["split"])})
-    if strange:
+    found = columns_of(given := [str(column) for column in reader.fieldnames or []], NAME_COLUMNS, file)
+    if not found.name or not (found.part or found.group):
+        raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(given)}.")
+    entries = [found.read(row) for row in reader]
+    if found.part and (strange := sorted({entry.part for entry in entries if not _part(entry.part)})):
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")
-    return [
-        Entry(row[name_column].strip(), _part(row["split"]), row[group_column] if group_column else "") for row in rows
-    ]
+    return [replace(entry, part=_part(entry.part)) for entry in entries]
 
 
 def resolve(name: str, known: Collection[str]) -> str:

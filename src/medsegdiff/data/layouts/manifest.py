@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from medsegdiff.data.instances import united
 from medsegdiff.data.layouts.msd import read_json
 from medsegdiff.data.mask_folder import kind_of
 from medsegdiff.data.masks import Masks
-from medsegdiff.data.split import GROUP_COLUMNS, SPLIT_WORDS
+from medsegdiff.data.split import SPLIT_WORDS, columns_of
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.listing import SUFFIXES
 from medsegdiff.io.names import case_name, file_name
@@ -87,38 +87,48 @@ def _rows_of_csv(file: Path) -> Iterator[Row]:
         raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
     reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
     columns = [str(column) for column in reader.fieldnames or []]
-    name = next((column for column in ID_COLUMNS if column in columns), None)
+    told = columns_of(columns, ID_COLUMNS, file)
     images, masks = _columns(columns, "image"), _columns(columns, "mask")
-    if name is None or not images:
+    if not told.name or not images:
         raise DataError(
             f"{file}: expected the columns id, image (or image_0, image_1, …), mask (or mask_NAME, …) and maybe group "
             f"and split, separated by commas; found: {some(columns, most=12)}."
-            f"{nearest('image', columns) if name else ''}"
+            f"{nearest('image', columns) if told.name else ''}"
         )
-    if wrong := sorted({"masks", "label", "labels", "images", "segmentation"} & {*columns}):
-        raise DataError(f"{file}: the column {wrong[0]} has no meaning; masks are in mask, or mask_NAME for several.")
-    group = next((column for column in GROUP_COLUMNS if column in columns), "")
+    _check_columns(columns, file)
     for entry in reader:
         where = f"{file}, row {reader.line_num}"
         if "beyond" in entry:
             raise DataError(f"{where}: has more cells than the {len(columns)} columns. Quote cells that hold commas.")
         cells = {column: value.strip() for column, value in entry.items()}
+        case = told.read(cells)
         yield Row(
             where,
-            file_name(cells[name]),
+            file_name(case.name),
             {channel: cells[column] for channel, column in images.items()},
             {folder: cells[column] for folder, column in masks.items() if cells[column]},
-            cells.get(group, ""),
-            cells.get("split", ""),
+            case.group,
+            case.part,
         )
 
 
 def _columns(columns: Sequence[str], word: str) -> dict[str, str]:
     """Find the columns ``image`` or ``image_NAME`` by name, in their order."""
-    found = {column[len(word) + 1 :]: column for column in columns if column == word or column.startswith(f"{word}_")}
+    spelt = {column: column.strip().casefold() for column in columns}
+    chosen = [column for column, plain in spelt.items() if plain == word or plain.startswith(f"{word}_")]
+    found = {column.strip()[len(word) + 1 :]: column for column in chosen}
     if len(found) > 1 and "" in found:
         raise DataError(f"The columns {some(list(found.values()))} contradict each other: keep {word}, or {word}_NAME.")
     return found
+
+
+def _check_columns(columns: Iterable[str], where: object) -> None:
+    """Refuse columns that look as if they held masks or images, and are not read."""
+    spelt = {column.strip().casefold(): column for column in columns}
+    if wrong := sorted({"masks", "label", "labels", "images", "segmentation"} & {*spelt}):
+        raise DataError(
+            f"{where}: the column {spelt[wrong[0]]} has no meaning; masks are in mask, or mask_NAME for several."
+        )
 
 
 def _rows_of_json(file: Path) -> Iterator[Row]:
@@ -130,15 +140,18 @@ def _rows_of_json(file: Path) -> Iterator[Row]:
         )
     for number, entry in enumerate(entries, start=1):
         where = f"{file}, entry {number}"
-        if not isinstance(entry, dict) or "image" not in entry:
+        spelt = {key.strip().casefold(): value for key, value in entry.items()} if isinstance(entry, dict) else {}
+        if "image" not in spelt:
             raise DataError(f'{where}: is {entry}; expected {{"id": name, "image": path, "mask": path}}.')
+        _check_columns(entry, where)
+        case = columns_of(entry, ID_COLUMNS, where).read(entry)
         yield Row(
             where,
-            file_name(next((str(entry[key]) for key in ID_COLUMNS if key in entry), "")),
-            _named(entry["image"], where, "image"),
-            {folder: path for folder, path in _named(entry.get("mask"), where, "mask").items() if path},
-            next((str(entry[key]) for key in GROUP_COLUMNS if entry.get(key) is not None), ""),
-            str(entry.get("split") or ""),
+            file_name(case.name),
+            _named(spelt["image"], where, "image"),
+            {folder: path for folder, path in _named(spelt.get("mask"), where, "mask").items() if path},
+            case.group,
+            case.part,
         )
 
 
