@@ -15,7 +15,9 @@ from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.open import detect, list_cases, open_source
 from medsegdiff.errors import DataError
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.io.listing import Reason
 from medsegdiff.pictures.cases import preview
+from tests.dicom_makers import make_slices, write_slices
 from tests.makers import make_folder, write_png
 from tests.trees import TREES, a_folder_each, in_parts, other_words, write_tree
 from tests.volumes import oblique, save
@@ -139,6 +141,31 @@ def test_a_split_file_is_told_instead_of_the_parts_that_folders_name(tmp_path: P
     assert list_cases(tmp_path, DataConfig()).understood[-1].startswith("parts by folder: 2 train, 2 test; val")
     (tmp_path / "split.csv").write_text("id,split\nTraina,train\nTesta,val\n")
     assert list_cases(tmp_path, DataConfig()).understood[-1] == "parts by split.csv, which goes before folders"
+
+
+def test_folders_are_read_once_whatever_links_lead_there(tmp_path: Path) -> None:
+    write_tree(tmp_path, {f"scans/x{i}.png": [f"scans/x{i}_mask.png"] for i in range(6)})
+    alone = list_cases(tmp_path, DataConfig())
+    (tmp_path / "latest").symlink_to("scans")
+    (tmp_path / "scans" / "self").symlink_to(".")
+    (tmp_path / "scans" / "up").symlink_to("..")
+    found = list_cases(tmp_path, DataConfig())
+    assert found.cases == alone.cases
+    assert {entry.path.name: entry.reason for entry in found.left_out} == dict.fromkeys(
+        ("latest", "self", "up"), Reason.AGAIN
+    )
+    told = open_source(tmp_path, DataConfig()).info.passed_over[0]
+    assert "latest, self, up (a folder that is read already, by another name)" in told
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "linked").symlink_to(tmp_path / "scans")
+    assert len(list_cases(tmp_path / "elsewhere", DataConfig(layout="tree")).cases) == 6
+
+
+def test_a_series_is_read_once_whatever_links_lead_there(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        write_slices(tmp_path / "img" / name, make_slices(np.zeros((2, 4, 4))))
+    (tmp_path / "img" / "newest").symlink_to("p2")
+    assert set(list_cases(tmp_path, DataConfig(layout="tree")).cases) == {"p1", "p2"}
 
 
 def test_groups_that_are_too_few_to_split_are_told(tmp_path: Path) -> None:

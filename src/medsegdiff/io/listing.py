@@ -34,6 +34,7 @@ class Reason(StrEnum):
     FORMAT = "of a format that is not read"
     SLICE = "DICOM, whose series need a folder each"
     FOLDER = "a folder, which is not searched"
+    AGAIN = "a folder that is read already, by another name"
     LOCKED = "may not be opened"
     SPECIAL = "neither file nor folder"
     ASIDE = "in no folder that data.image_dir or data.mask_dir names"

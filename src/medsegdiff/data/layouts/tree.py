@@ -101,17 +101,32 @@ class Files:
 
 
 def _files(root: Path) -> Files:
-    """Look through a folder and those in it."""
-    found, folders = Files(), [root]
+    """Look through a folder and those in it, each once: a link to one of them would double its images."""
+    found, folders, seen = Files(), [root], {_identity(root)}
     for folder in folders:
         inside = list_images(folder)
-        found.images += [path.relative_to(root).as_posix() + "/" * path.is_dir() for path in inside.images]
-        for entry in inside.left_out:
-            if entry.reason == Reason.FOLDER and len(entry.path.relative_to(root).parts) <= DEEPEST:
+        series = {path for path in inside.images if path.is_dir()}
+        below = {entry.path for entry in inside.left_out if entry.reason is Reason.FOLDER}
+        again = set()
+        for path in sorted(series | below, key=lambda path: (path.is_symlink(), path)):
+            again |= {path} if _identity(path) in seen else set()
+            seen.add(_identity(path))
+        found.images += [
+            path.relative_to(root).as_posix() + "/" * (path in series) for path in inside.images if path not in again
+        ]
+        found.left_out += [LeftOut(path, Reason.AGAIN) for path in sorted(again)]
+        for entry in (entry for entry in inside.left_out if entry.path not in again):
+            if entry.path in below and len(entry.path.relative_to(root).parts) <= DEEPEST:
                 folders.append(entry.path)
             else:
                 found.left_out.append(entry)
     return found
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Tell one folder from another, whatever links lead there."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 DATASETS.register(
