@@ -13,7 +13,7 @@ from medsegdiff.diffusion.samplers import sample
 from medsegdiff.diffusion.schedule import Level, schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError
-from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler
+from medsegdiff.inference.ensemble import Ensemble, EnsembleSampler, Turn
 from medsegdiff.inference.request import Request
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.inference.walk import in_chunks
@@ -258,6 +258,29 @@ def test_members_share_out_weights_and_mirrors_and_the_anchor_is_the_mean_of_all
     assert torch.allclose(drawn.expected[0].float(), drawn.probability.mean(dim=0), atol=1e-6)
     assert [len(network.shown) for network in networks] == [2, 2, 2]
     assert all(torch.equal(network.shown[0].flip(-1), network.shown[1]) for network in networks[::2])
+
+
+@pytest.mark.parametrize("antithetic", [False, True])
+@pytest.mark.parametrize("views", [1, 2])
+def test_all_weights_and_mirrors_of_a_run_draw_whatever_its_turn(views: int, antithetic: bool) -> None:
+    """Two runs with a snapshot each share twelve members out: member by member, or pair by pair."""
+    update = {"members": 12, "views": views, "antithetic": antithetic}
+    for number in range(2):
+        networks = [Pixelwise(1.0), Pixelwise(-2.0)]
+        sampler = EnsembleSampler(
+            networks[0],
+            CONFIG,
+            CONFIG.sampling.model_copy(update=update),
+            snapshots=networks[1:],
+            precision="fp32",
+            turn=Turn(number, 2),
+        )
+        drawn = sampler.draw(images(), KEYS, seed=0)
+        own = [of for of in range(12) if of // (1 + antithetic) % 2 == number]
+        assert drawn.numbers == tuple(own)
+        for place, member in enumerate(drawn.probability):
+            network = networks[place // (1 + antithetic) % 2]
+            assert torch.allclose(member, (network.gain * images()).sigmoid(), atol=1e-6)
 
 
 def test_other_numbers_of_views_are_refused_with_what_is_allowed() -> None:

@@ -69,6 +69,10 @@ class Turn:
         """Choose its members; two that have opposite noise are drawn by one run."""
         return [number for number in numbers if number // pair(sampling) % self.of == self.number]
 
+    def place(self, number: int, sampling: SamplingConfig) -> int:
+        """Count what the run draws before one of its members; two that have opposite noise are one."""
+        return number // (pair(sampling) * self.of)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -85,10 +89,10 @@ class Seen:
 class EnsembleSampler:
     """Draws members with fixed settings: looks at each image once through each network and mirror, at each time once.
 
-    Member m has weights m mod K and mirror m mod V (``sampling.views``), where m counts pairs if these have opposite
-    noise. Members that share weights and view have one estimate of :math:`E[x_0 | I]` in common; those that do not
-    average its error out. Of several runs, each is a sampler of its own; they take turns, and each draws members m as
-    it would draw them alone, so that no two have the same noise.
+    The run's n-th member has weights n mod K and mirror n mod V (``sampling.views``), where n counts pairs if these
+    have opposite noise. Members that share weights and view have one estimate of :math:`E[x_0 | I]` in common; those
+    that do not average its error out. Of several runs, each is a sampler of its own; they take turns, and each draws
+    member m with the noise that it has alone, so that no two have the same.
     """
 
     def __init__(
@@ -166,7 +170,7 @@ class EnsembleSampler:
         seed: int,
     ) -> Iterator[tuple[int, Float[Tensor, "b k h w"]]]:
         """Draw the members of all images that have one look."""
-        own = Turn(look, len(self.walkers)).own(numbers, self.sampling)
+        own = [of for of in numbers if self.turn.place(of, self.sampling) % len(self.walkers) == look]
         (h, w), b = next(iter(expected.sums.values())).shape[-2:], len(keys)
         shape = (self.mask_channels, h, w)
         chunks = [
