@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.metrics.acceptance import accept, bound_of, cross_fitted, fit_dice_map, fit_margin, least_patients
@@ -123,7 +125,47 @@ def test_a_patient_with_many_failures_counts_once_and_the_rest_is_exact() -> Non
     assert found.bound == pytest.approx(beta.ppf(0.9, 2, 60))
 
 
+def accepted_one_by_one(score: np.ndarray, failed: np.ndarray, groups: list[str], risk: float) -> tuple | None:
+    """Threshold by threshold, with SciPy's exact binomial test."""
+    found = None
+    for threshold in sorted(set(score), reverse=True):
+        kept = score >= threshold
+        patients = {group for group, one in zip(groups, kept, strict=True) if one}
+        lost = {group for group, one in zip(groups, kept & failed, strict=True) if one}
+        if len(patients) < least_patients(risk):
+            continue
+        test = binomtest(len(lost), len(patients), alternative="less")
+        bound = test.proportion_ci(0.9, method="exact").high
+        if bound > risk:
+            break
+        found = (threshold, len(patients), len(lost), bound, kept.mean())
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_running_counts_of_patients_are_those_of_each_threshold_by_itself(seed: int) -> None:
+    """With scores that are alike, patients of several cases, and such that fail more than once."""
+    rng = np.random.default_rng(seed)
+    score = rng.random(120).round(2 + seed % 2)
+    failed = rng.random(120) < 0.3 * (1 - score) ** 2 + (0.1 if seed < 4 else 0.0)
+    groups = [f"p{number}" for number in rng.integers(0, 70, 120)]
+    found = accept(score, failed, groups, risk=(0.1, 0.2, 0.3)[seed % 3])
+    expected = accepted_one_by_one(score, failed, groups, (0.1, 0.2, 0.3)[seed % 3])
+    assert (found is None) == (expected is None)
+    if found is not None:
+        assert tuple(found) == pytest.approx(expected, rel=1e-9)
+
+
+def test_thirty_thousand_cases_take_no_longer_than_sorting_them() -> None:
+    rng, started = np.random.default_rng(0), process_time()
+    found = accept(rng.random(30_000), np.zeros(30_000, bool), [""] * 30_000, risk=0.05)
+    assert found.patients == 30_000
+    assert process_time() - started < 5
+
+
 def test_nothing_is_promised_of_too_few() -> None:
+    assert accept(np.empty(0), np.empty(0, bool), [], risk=0.05) is None
+    assert accept(np.linspace(0, 1, 60), np.ones(60, bool), [""] * 60, risk=0.9) is None
     assert accept(np.linspace(0, 1, 44), np.zeros(44, bool), [""] * 44, risk=0.05) is None
     assert accept(np.linspace(0, 1, 45), np.zeros(45, bool), [""] * 45, risk=0.05).patients == 45
     assert accept(np.linspace(0, 1, 200), np.ones(200, bool), [""] * 200, risk=0.05) is None

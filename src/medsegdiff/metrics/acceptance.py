@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import isotonic_regression
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.metrics.conformal import conformal_quantile, weights_of
@@ -213,15 +213,32 @@ def accept(
     Returns:
         The threshold and what it rests on; ``None`` where nothing can be promised.
     """
-    units = np.array([group or f"\0{number}" for number, group in enumerate(groups)])
-    least, found = least_patients(risk, confidence=confidence), None
-    for threshold in np.unique(score)[::-1]:
-        kept = score >= threshold
-        patients, lost = len(set(units[kept])), len(set(units[kept & failed]))
-        if patients < least:
-            continue
-        exact = binomtest(lost, patients, alternative="less").proportion_ci(confidence, method="exact")
-        if exact.high > risk:
-            break
-        found = Acceptance(float(threshold), patients, lost, float(exact.high), float(kept.mean()))
-    return found
+    order = np.argsort(-score, kind="stable")
+    score, failed = score[order], failed[order]
+    units = np.array([group or f"\0{number}" for number, group in enumerate(groups)])[order]
+    patients, lost = np.cumsum(_first_of(units)), np.zeros(len(units), int)
+    lost[failed] = _first_of(units[failed])
+    lost = np.cumsum(lost)
+    ends = np.flatnonzero(np.r_[np.diff(score) != 0, True][: len(score)])  # the last case of each score
+    ends = ends[patients[ends] >= least_patients(risk, confidence=confidence)]
+    bounds = _highest_shares(lost[ends], patients[ends], confidence)
+    if not (held := int(np.logical_and.accumulate(bounds <= risk).sum())):
+        return None
+    last = ends[held - 1]
+    share = (last + 1) / len(score)
+    return Acceptance(float(score[last]), int(patients[last]), int(lost[last]), float(bounds[held - 1]), float(share))
+
+
+def _first_of(units: np.ndarray) -> Bool[np.ndarray, " n"]:
+    """Tell which cases are the first of their patients."""
+    first = np.zeros(len(units), bool)
+    first[np.unique(units, return_index=True)[1]] = True
+    return first
+
+
+def _highest_shares(
+    lost: Int[np.ndarray, " n"], patients: Int[np.ndarray, " n"], confidence: float
+) -> Float[np.ndarray, " n"]:
+    """Bound shares of patients from above, as Clopper and Pearson do: where all have failed, by 1."""
+    kept = patients - lost
+    return np.where(kept > 0, beta.ppf(confidence, lost + 1, np.maximum(kept, 1)), 1.0)
