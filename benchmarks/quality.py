@@ -35,7 +35,7 @@ from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.record import ImageRecord, read_record
 from medsegdiff.inference.scores import SCORES
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.acceptance import accept, bound_of, cross_fitted, fit_dice_map, fit_margin
+from medsegdiff.metrics.acceptance import bound_of, choose, cross_fitted, fit_dice_map, fit_margin
 from medsegdiff.metrics.failures import aurc_of_cases, by_chance
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.models.checkpoint import load_config
@@ -236,14 +236,14 @@ def _halves(of: Known) -> list[str]:
         half = np.random.default_rng(seed).permutation(names)[: min(len(names) // 2, MOST)]
         old = np.isin(units, half)
         groups = units[old].tolist()
-        best = min(of.scores, key=lambda name: aurc_of_cases(1 - of.scores[name][old], 1 - of.dice[old]))
+        known = {name: values[old] for name, values in of.scores.items()}
+        best, accepted = choose(known, of.dice[old], groups, good=good, risk=RISK)
         score, dice = of.scores[best], of.dice
         learned = fit_dice_map(score[old], dice[old], groups)
         margin = fit_margin(cross_fitted(score[old], dice[old], groups), dice[old], groups)
         predicted = learned(score[~old])
         errors.append(np.abs(predicted - dice[~old]).mean())
         held.append((dice[~old] >= bound_of(predicted, margin)).mean())
-        accepted = accept(score[old], dice[old] < good, groups, risk=RISK)
         if accepted is not None:
             passed = ~old & (score >= accepted.threshold)
             found += 1

@@ -10,7 +10,18 @@ from scipy.optimize import lsq_linear
 from scipy.stats import beta, binomtest
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.metrics.acceptance import accept, bound_of, cross_fitted, fit_dice_map, fit_margin, least_patients
+from medsegdiff.metrics.acceptance import (
+    accept,
+    best_score,
+    bound_of,
+    choose,
+    cross_fitted,
+    dealt,
+    fit_dice_map,
+    fit_margin,
+    least_patients,
+    least_to_choose,
+)
 from medsegdiff.metrics.conformal import conformal_quantile
 
 
@@ -115,6 +126,64 @@ def test_a_promise_is_broken_in_a_tenth_of_the_calibrations_at_most() -> None:
         broken += found is not None and true_risk(found.threshold) > 0.05
     assert made > 100
     assert 0 < broken <= 20
+
+
+def eight_scores(rng: np.random.Generator, count: int, *, alike: float) -> dict[str, np.ndarray]:
+    """Scores that tell nothing of a mask, more or less alike."""
+    common = alike * rng.standard_normal(count)
+    own = [common + np.sqrt(1 - alike**2) * rng.standard_normal(count) for _ in range(8)]
+    return {f"score {number}": 1 / (1 + np.exp(-of)) for number, of in enumerate(own)}
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.6])
+@pytest.mark.parametrize("patients", [80, 200])
+def test_the_best_of_eight_scores_that_say_nothing_breaks_no_more_promises_than_one(
+    patients: int, alike: float
+) -> None:
+    """5.5 % of the masks are bad whatever the score, so that each promise of 5 % is broken."""
+    broken = 0
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        dice = np.where(rng.random(patients) < 0.055, 0.5, 0.9)
+        scores = eight_scores(rng, patients, alike=alike)
+        broken += choose(scores, dice, [""] * patients, good=0.8, risk=0.05)[1] is not None
+    assert 0 < broken <= 30
+
+
+def test_of_scores_the_one_that_tells_is_chosen_and_its_promises_are_kept() -> None:
+    broken, made = 0, 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        score = rng.beta(4, 2, 200)
+        dice = np.where(rng.random(200) < chance_of_failing(score), 0.5, 0.9)
+        scores = eight_scores(rng, 200, alike=0.6) | {"tells": score}
+        best, found = choose(scores, dice, [""] * 200, good=0.8, risk=0.05)
+        made += found is not None
+        if found is not None and best == "tells":
+            broken += true_risk(found.threshold) > 0.05
+        elif found is not None:
+            broken += 1  # 8.6 % of all are bad
+    assert made > 30
+    assert broken <= 10
+
+
+def test_where_nothing_can_be_promised_all_choose_the_score() -> None:
+    """The quarter of the patients that might have chosen alone prefers another than all."""
+    groups = [f"p{number}" for number in range(59)]
+    choosing = dealt(groups, folds=4) == 0
+    dice = np.linspace(0.9, 1.0, 59)
+    scores = {"by few": np.where(choosing, dice, 1 - dice), "by all": np.where(choosing, 1 - dice, dice)}
+    assert best_score({name: of[choosing] for name, of in scores.items()}, dice[choosing]) == "by few"
+    assert choose(scores, dice, groups, good=0.8, risk=0.05) == ("by all", None)
+
+
+def test_sixty_patients_are_enough_to_choose_a_score_and_to_promise() -> None:
+    assert least_to_choose(0.05) == 60
+    for risk in (0.05, 0.1, 0.2, 0.37):
+        enough = least_to_choose(risk)
+        for patients, promised in ((enough - 1, False), (enough, True)):
+            scores, groups = {"a": np.linspace(0, 1, patients)}, [""] * patients
+            assert (choose(scores, np.ones(patients), groups, good=0.8, risk=risk)[1] is not None) == promised
 
 
 def test_a_patient_with_many_failures_counts_once_and_the_rest_is_exact() -> None:

@@ -299,3 +299,14 @@ def test_masks_are_trusted_less_the_lower_their_score_and_the_stranger_their_ima
     low, strange, both = trusted(0.05, 0.5), trusted(0.95, 6.0), trusted(0.05, 6.0)
     assert both < min(low, strange) < max(low, strange) < usual
     assert trusted(0.95, 60.0) < strange  # beyond all that was seen too
+
+
+def test_promises_of_earlier_versions_are_left_out_and_the_rest_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = learned(acceptance=Acceptance(0.9, 60, 1, 0.05, 0.8))
+    assert QualityModel.read(model.save(tmp_path)) == model
+    file = model.model_copy(update={"version": 3}).save(tmp_path)
+    found = QualityModel.read(file)
+    assert found.structures["lesion"] == learned().structures["lesion"]
+    assert "Run 'medsegdiff calibrate' again" in caplog.text

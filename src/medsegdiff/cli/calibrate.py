@@ -67,9 +67,8 @@ def _table(found: Trust) -> Table:
     from medsegdiff.inference.scores import SCORES
 
     model = found.model
-    table = Table(
-        title=f"Which score ranks {model.cases} cases of {model.patients} patients best? AURC, lower is better"
-    )
+    whose = f"{model.cases} cases of {model.patients} patients"
+    table = Table(title=f"Which score ranks {whose} best? AURC, lower is better; ← is taken")
     table.add_column("score")
     for name in model.structures:
         table.add_column(name, justify="right")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,8 +26,14 @@ from medsegdiff.metrics.likeness import Likeness
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.models.packed import repacked
 
+log = logging.getLogger(__name__)
+
 FILE = "quality.json"
 """In the folder of a run; of several that segment together see `file_of`."""
+
+
+PROMISING = 4
+"""Version of the file from which on promises are kept."""
 
 
 def file_of(weights: Sequence[str]) -> str:
@@ -79,7 +86,8 @@ class StructureQuality(Component):
     patients: int = 0
     """Of whom there are references of it."""
     score: str
-    """Entry of `SCORES` that ranks best on the calibration cases."""
+    """Entry of `SCORES` that ranks best on the calibration cases, or, where something is promised, on those that chose
+    it: see `medsegdiff.metrics.acceptance.choose`."""
     dice: DiceMap | None = None
     """Score → Dice; ``None`` where there were too few patients for numbers."""
     margin: float = 0.0
@@ -133,7 +141,7 @@ class QualityModel(Component):
     """Of the intervals of sizes of these masks, by structure."""
     weights: tuple[str, ...] = ()
     """SHA-256 of the weights of each run that segmented them, in their order."""
-    version: int = 3
+    version: int = 4
 
     @classmethod
     def read(cls, file: Path) -> QualityModel | None:
@@ -141,11 +149,24 @@ class QualityModel(Component):
         if not file.is_file():
             return None
         try:
-            return cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
+            known = cls.model_validate(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             raise CheckpointError(
                 f"{file}: can't be read ({error}). Write it anew with 'medsegdiff calibrate', or remove it."
             ) from error
+        return known if known.version >= PROMISING else known._without_promises(file)
+
+    def _without_promises(self, file: Path) -> QualityModel:
+        """Leave out what was promised by the same cases that had chosen the score."""
+        if not any(of.acceptance for of in self.structures.values()):
+            return self
+        log.warning(
+            "%s is of an earlier version, which promised more than holds: no mask passes unseen by it. Run 'medsegdiff "
+            "calibrate' again.",
+            file,
+        )
+        kept = {name: of.model_copy(update={"acceptance": None}) for name, of in self.structures.items()}
+        return self.model_copy(update={"structures": kept})
 
     def fits(self, sampling: SamplingConfig, cleaning: Mapping[str, Cleaning]) -> bool:
         """Tell whether masks are made as those of the calibration were: fusion counts too, as masks are judged."""

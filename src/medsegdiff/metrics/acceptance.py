@@ -6,7 +6,7 @@ better the mask, as far as it tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +16,14 @@ from scipy.stats import beta
 
 from medsegdiff.errors import ShapeError
 from medsegdiff.metrics.conformal import conformal_quantile, weights_of
+from medsegdiff.metrics.failures import aurc_of_cases
 
 CONFIDENCE = 0.9
 """With which bounds hold, and promises are kept."""
 FOLDS = 10
 """Parts by patient, of which each is predicted from the others."""
+CHOOSING = 4
+"""Parts by patient, of which one chooses the score that the others promise something of."""
 LEAST = 0.05
 """Added to 1 − Dice where errors are relative to it: a mask that seems perfect may be wrong too."""
 
@@ -169,7 +172,7 @@ class Acceptance(NamedTuple):
     bound: float
     """On the share of such patients."""
     share: float
-    """Of the calibration cases, accepted."""
+    """Of the cases that it rests on, accepted."""
 
 
 def least_patients(risk: float, *, confidence: float = CONFIDENCE) -> int:
@@ -183,6 +186,19 @@ def least_patients(risk: float, *, confidence: float = CONFIDENCE) -> int:
         n; 45 for 5 % at 90 %.
     """
     return int(np.ceil(np.log1p(-confidence) / np.log1p(-risk)))
+
+
+def least_to_choose(risk: float, *, confidence: float = CONFIDENCE) -> int:
+    """Tell of how many patients a promise can be made where a part of them chooses the score: see `choose`.
+
+    Args:
+        risk: That is promised.
+        confidence: With which.
+
+    Returns:
+        A number of patients; 60 for 5 % at 90 %.
+    """
+    return -(-least_patients(risk, confidence=confidence) * CHOOSING // (CHOOSING - 1))
 
 
 def accept(
@@ -242,3 +258,50 @@ def _highest_shares(
     """Bound shares of patients from above, as Clopper and Pearson do: where all have failed, by 1."""
     kept = patients - lost
     return np.where(kept > 0, beta.ppf(confidence, lost + 1, np.maximum(kept, 1)), 1.0)
+
+
+def best_score(scores: Mapping[str, Float[np.ndarray, " n"]], dice: Float[np.ndarray, " n"]) -> str:
+    """Find the score that ranks the cases best, by `aurc_of_cases`.
+
+    Args:
+        scores: By name and case.
+        dice: By case.
+
+    Returns:
+        Its name; of scores that rank alike, the first.
+    """
+    return min(scores, key=lambda name: aurc_of_cases(1 - scores[name], 1 - dice))
+
+
+def choose(
+    scores: Mapping[str, Float[np.ndarray, " n"]],
+    dice: Float[np.ndarray, " n"],
+    groups: Sequence[str],
+    *,
+    good: float,
+    risk: float,
+    confidence: float = CONFIDENCE,
+) -> tuple[str, Acceptance | None]:
+    """Choose the score that ranks the cases best, and find what may be promised of it.
+
+    The best of several seems better than it is on the cases that it was chosen by. So a quarter of the patients
+    chooses, and the others, who have not, say from which score on failures are rare (`accept`). Where they allow no
+    promise, all choose: that takes nothing back.
+
+    Args:
+        scores: By name and case.
+        dice: By case.
+        groups: By case, the patient; empty names: each case is one.
+        good: Dice from which a mask is good.
+        risk: Share of accepted patients with a bad mask that is allowed.
+        confidence: With which it is promised.
+
+    Returns:
+        The name of the score, and the promise, if there is one.
+    """
+    choosing = dealt(groups, folds=CHOOSING) == 0
+    best = best_score({name: of[choosing] for name, of in scores.items()}, dice[choosing])
+    trying = np.logical_not(choosing)
+    patients = [group for group, one in zip(groups, trying, strict=True) if one]
+    found = accept(scores[best][trying], dice[trying] < good, patients, risk=risk, confidence=confidence)
+    return (best, found) if found is not None else (best_score(scores, dice), None)

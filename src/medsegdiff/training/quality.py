@@ -21,7 +21,7 @@ from medsegdiff.inference.judging import Looks
 from medsegdiff.inference.quality import QualityModel, StructureQuality
 from medsegdiff.inference.runs import common_split
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.acceptance import CONFIDENCE, least_patients
+from medsegdiff.metrics.acceptance import CONFIDENCE, least_to_choose
 from medsegdiff.metrics.conformal import fit_stretch
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness, fit_likeness
@@ -189,7 +189,7 @@ def _stretches(
 
 def promise(model: QualityModel, structure: StructureQuality) -> str:
     """Say in a sentence what may be promised of accepted masks, or why nothing is."""
-    least = least_patients(model.risk, confidence=model.confidence)
+    least = least_to_choose(model.risk, confidence=model.confidence)
     if structure.dice is None:
         known = structure.patients or model.patients
         return f"{known} patients: cases are ranked, and nothing is predicted; numbers take {FEWEST}."

@@ -12,7 +12,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import DataError, some
 from medsegdiff.inference.quality import Range, StructureQuality
 from medsegdiff.inference.scores import SCORES
-from medsegdiff.metrics.acceptance import accept, cross_fitted, fit_dice_map, fit_margin
+from medsegdiff.metrics.acceptance import best_score, choose, cross_fitted, fit_dice_map, fit_margin
 from medsegdiff.metrics.failures import aurc_of_cases, by_chance
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.training.observed import FEWEST_CASES, Observed
@@ -55,7 +55,7 @@ def learn_structures(found: Observed, config: ResolvedConfig, *, good: float, ri
 
 
 def _of_structure(structure: str, part: str, found: Observed, *, good: float, risk: float) -> Seen | None:
-    """Choose the score that ranks best, and learn what it says; nothing of a structure that has too few references."""
+    """Choose a score that ranks well, and learn what it says; nothing of a structure that has too few references."""
     names, scores, stated = found.cases, found.evaluation.scores, found.pairing.stated
     dice = np.array([scores.value(name, "dice", part) for name in names])
     known = ~np.isnan(dice)
@@ -67,9 +67,10 @@ def _of_structure(structure: str, part: str, found: Observed, *, good: float, ri
     told = [stated[name].scores[structure] for name in kept]
     values = {name: np.array([of[name] for of in told]) for name in SCORES if all(name in of for of in told)}
     areas = {name: aurc_of_cases(1 - value, 1 - dice) for name, value in values.items()}
-    best = min(areas, key=lambda name: areas[name])
     areas |= {"random": by_chance(1 - dice)["aurc"], "oracle": aurc_of_cases(1 - dice, 1 - dice)}
-    score, enough = values[best], patients >= FEWEST
+    enough = patients >= FEWEST
+    best, promised = choose(values, dice, groups, good=good, risk=risk) if enough else (best_score(values, dice), None)
+    score = values[best]
     predicted = cross_fitted(score, dice, groups) if enough else None
     shares = np.array([stated[name].foreground[structure] for name in kept])
     quality = StructureQuality(
@@ -77,7 +78,7 @@ def _of_structure(structure: str, part: str, found: Observed, *, good: float, ri
         score=best,
         dice=fit_dice_map(score, dice, groups) if enough else None,
         margin=0.0 if predicted is None else fit_margin(predicted, dice, groups),
-        acceptance=accept(score, dice < good, groups, risk=risk) if enough else None,
+        acceptance=promised,
         usual=Range(low=float(np.quantile(score, 0.05)), high=float(np.quantile(score, 0.95))),
         doubts=Tail.of(1 - score),
         size=range_of(shares),
