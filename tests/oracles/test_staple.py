@@ -203,6 +203,32 @@ def test_multi_label_of_one_class_alone_is_finite() -> None:
     assert (fused.probability.argmax(dim=1) == 0).all()
 
 
+@pytest.mark.parametrize(("members", "spurious"), [(2, 0), (5, 0), (5, 1)])
+def test_of_a_label_that_is_not_there_nothing_is_learned_as_in_the_binary_case(members: int, spurious: int) -> None:
+    """Nobody draws the third, or one member of five does, whom none believes; the members differ in the second."""
+    labels = blob().expand(members, 1, 64, 64).long().clone()
+    labels[0, :, 20:24] = 1
+    labels[:spurious, :, 2:5, 2:5] = 2
+    multi = staple(one_hot(labels, 3), exclusive=True)
+    binary = staple((labels == 2).float()[:, :, None])
+    assert multi.sensitivity[:, 0, 2] == pytest.approx(binary.sensitivity[:, 0, 0], abs=1e-6)
+    assert multi.specificity[:, 0, 2] == pytest.approx(binary.specificity[:, 0, 0], abs=1e-6)
+    assert multi.sensitivity[:, 0, 2].min() > 0.999
+
+
+def test_of_a_large_volume_no_voxel_is_of_a_label_that_nobody_draws() -> None:
+    votes, voxels = np.array([[0, 1, 1], [0, 1, 0]]), np.array([1e9, 1e8, 50.0])
+    estimate = multi_label_staple(votes, 3, weight=voxels)
+    assert estimate.held[2] == 0
+    assert estimate.sensitivity[:, 2] == pytest.approx(0.99999)
+
+
+def test_of_what_is_beside_a_label_that_is_everywhere_nothing_is_learned() -> None:
+    fused = staple(one_hot(torch.ones(4, 1, 8, 8).long(), 2), exclusive=True)
+    assert fused.specificity[:, 0, 1].tolist() == pytest.approx([0.99999] * 4)
+    assert fused.sensitivity[:, 0, 0].tolist() == pytest.approx([0.99999] * 4)
+
+
 def test_two_labels_agree_with_the_binary_case() -> None:
     votes = raters(blob(), [0.9, 0.8, 0.85], [0.9, 0.95, 0.9])
     binary = (staple(votes).probability[0, 0] >= 0.5).long()

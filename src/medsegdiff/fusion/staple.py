@@ -14,6 +14,8 @@ from medsegdiff.fusion.votes import Votes
 
 LIMIT = 1e-7
 """Distance that probabilities keep from 0 and 1, so that no logarithm is infinite."""
+NEVER = 1e-300
+"""Prior of a label that nobody votes for: so little that no pixel is of it, whatever the number of pixels."""
 LARGEST = 700.0
 """Log-odds against a foreground whose exponential is still a number."""
 START = 0.99999
@@ -138,7 +140,7 @@ def multi_label_staple(
     m, n = len(votes), packed.count.sum()
     own = np.eye(num_labels)
     tally = packed.sums(np.repeat(own[:, None], m, axis=1))  # (K, p): votes for each label
-    prior = (tally @ packed.count / (m * n)).clip(min=LIMIT)
+    prior = (tally @ packed.count / (m * n)).clip(min=NEVER)
     w = own[:, tally.argmax(axis=0)]
     theta, converged, steps = _confusion(packed, w), False, 0
     while not converged and steps < max_iterations:
@@ -146,7 +148,7 @@ def multi_label_staple(
         next_theta = _confusion(packed, w)
         moved = np.abs(next_theta - theta).max()
         theta, converged, steps = next_theta, bool(moved <= tolerance), steps + 1
-    return Estimate(w.astype(np.float32), packed, *_rates(theta, w @ packed.count / n), converged, steps)
+    return Estimate(w.astype(np.float32), packed, *_rates(theta, w @ packed.count, n), converged, steps)
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
@@ -161,8 +163,12 @@ def _confusion(packed: Votes, w: np.ndarray) -> np.ndarray:
     return np.asarray(packed.totals(weight) / total).clip(LIMIT, 1 - LIMIT)
 
 
-def _rates(theta: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Read sensitivity and specificity of each label from the confusion matrices and the labels' shares."""
+def _rates(theta: np.ndarray, held: np.ndarray, n: float) -> tuple[np.ndarray, np.ndarray]:
+    """Read sensitivity and specificity of each label from the confusion matrices and the pixels that it holds of n.
+
+    Where it holds none, or all, one of them stays what it was before the first step, as in the binary case.
+    """
     sensitivity = theta.diagonal(axis1=0, axis2=2)  # (m, K)
-    said_though_other = np.einsum("smr,s->mr", theta, share) - sensitivity * share
-    return sensitivity, 1 - said_though_other / (1 - share).clip(min=LIMIT)
+    said_though_other = np.einsum("smr,s->mr", theta, held) - sensitivity * held
+    specificity = 1 - said_though_other / (n - held).clip(min=LIMIT)
+    return np.where(held < LIMIT, START, sensitivity), np.where(n - held < LIMIT, START, specificity)
