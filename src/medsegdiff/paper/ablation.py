@@ -18,7 +18,7 @@ from medsegdiff.paper.ablation_plan import NOTES, AblationPlan, Variant
 from medsegdiff.paper.reproduction import Reproduction
 from medsegdiff.paper.results import Ours, Result, Score, gather
 from medsegdiff.paper.tables import Column, PaperTable, load_table
-from medsegdiff.paper.trials import ANCHOR, CLOCK_IN_WORDS, SCORES, Trial, run_trials
+from medsegdiff.paper.trials import ANCHOR, SCORES, Trial, budget_in_words, run_trials
 
 FUSED, ANCHORED, STEPS = "Dice", "Dice of the anchor", "steps"
 OWN = {"GED": "ged", "agreement": "agreement"}
@@ -59,9 +59,8 @@ def collect(plan: AblationPlan, variants: Sequence[Variant], out: Path, *, notes
 def _told(plan: AblationPlan, label: str) -> tuple[str, ...]:
     """Say how our numbers were made."""
     changed = f" with {', '.join(plan.changes)}" if plan.changes else ""
-    minutes = f"{plan.minutes:g} minutes{CLOCK_IN_WORDS[plan.clock]}"
     return (
-        f"Ours: data {label}, preset {plan.preset}{changed}, {minutes} of training steps for each run, "
+        f"Ours: data {label}, preset {plan.preset}{changed}, {budget_in_words(plan.minutes, plan.clock)} for each run, "
         f"seeds 0 to {plan.seeds - 1} on one split; the mean over seeds, and Student's 95 % interval of that mean, "
         "which tells nothing of other data.",
     )

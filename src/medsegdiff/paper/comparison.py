@@ -20,7 +20,7 @@ from medsegdiff.paper.reproduction import Reproduction
 from medsegdiff.paper.results import Ours, Score, scores_of
 from medsegdiff.paper.systems import System
 from medsegdiff.paper.tables import Column, PaperTable
-from medsegdiff.paper.trials import CLOCK_IN_WORDS, Trial, run_trials
+from medsegdiff.paper.trials import Trial, budget_in_words, run_trials
 
 
 def compare_systems(
@@ -120,10 +120,9 @@ def _facts(made: Mapping[str, Sequence[Trial]]) -> dict[str, dict[str, Any]]:
 def _about(plan: ComparisonPlan, made: Mapping[str, Sequence[Trial]], fits: Mapping[str, Fitted]) -> list[str]:
     """Say how our numbers were made, and what is left out."""
     changed = f", with {', '.join(plan.changes)}" if plan.changes else ""
-    minutes = f"{plan.minutes:g} minutes{CLOCK_IN_WORDS[plan.clock]}"
     recipe = "each with its own recipe" if plan.recipe == "own" else "all with the recipe of V2"
     said = [
-        f"Ours: {minutes} of training steps for each trial, {recipe}{changed}; "
+        f"Ours: {budget_in_words(plan.minutes, plan.clock)} for each trial, {recipe}{changed}; "
         f"{_seeds(range(plan.seeds))} on one split. A case's number is the mean over "
         "seeds; the interval is the 95 % bootstrap interval of the mean over cases, or patients where they are told "
         "(2000 resamples), and tells nothing of other seeds.",

@@ -48,7 +48,6 @@ SCORED = ("test", "val")
 Clock = Literal["wall", "processor"]
 CLOCKS: Mapping[Clock, Callable[[], float]] = {"wall": time.monotonic, "processor": time.process_time}
 """What budgets are measured with. Other work does not disturb the processor's time, of all threads together."""
-CLOCK_IN_WORDS: Mapping[Clock, str] = {"wall": "", "processor": " (processor time, of all threads together)"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,12 @@ class Trial:
         if self.config.sampling.mode == "mean":
             return {"seed": self.seed}
         return {"members": self.members, "steps": self.steps, "seed": self.seed}
+
+
+def budget_in_words(minutes: float, clock: Clock) -> str:
+    """Say how long a trial is trained."""
+    told = "" if clock == "wall" else " (processor time, of all threads together)"
+    return f"{minutes:g} minute{'' if minutes == 1 else 's'}{told} of training steps"
 
 
 def claim(out: Path, values: Mapping[str, Any], *, may_grow: tuple[str, ...] = ()) -> None:
