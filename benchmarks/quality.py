@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,6 +48,9 @@ FRESH = 3000
 """Lesions of the phantom to segment."""
 GOOD_QUANTILE = 0.15
 """Dice below that of so many cases counts as bad: data sets differ in how hard they are."""
+COMMAND = """Command: `python benchmarks/quality.py RUN=DATA … --other IMAGES`, once for each data set, with runs of V2
+as `earn.py` leaves them in `runs/earn` (vessels and CT: seed 2; left ventricle: seed 9; skin lesions: 8 minutes,
+seed 0) and images of another organ; and `--phantom 5`. Without runs it writes this page anew from `quality/*.json`."""
 WORDS = f"""AURC is the mean 1 − Dice of the cases kept, over all numbers of cases kept, the surest first; ρ is the rank
 correlation with Dice. {SPLITS} times patients are drawn at random to calibrate, half of them and at most {MOST}.
 *Coverage*: how often a new case has at least the bound that calibration gives it (0.9 is meant). *Promise broken*: how
@@ -135,7 +139,7 @@ def page(kept: Path) -> list[str]:
     """Write the page of all runs that there are."""
     spoilt = sorted(kept.glob("*_spoilt.json"))
     known = [of for file in sorted(set(kept.glob("*.json")) - set(spoilt)) for of in read(file)]
-    lines = ["# Which cases must a human see?", "", "Command: `python benchmarks/quality.py RUN=DATA … --other IMAGES`"]
+    lines = ["# Which cases must a human see?", "", COMMAND]
     lines += ["", WORDS, "", "## How well scores rank cases: AURC (ρ)", "", *ranks(known)]
     lines += ["", "## What is promised", "", *promises(known)]
     if spoilt:
@@ -154,7 +158,7 @@ def spoilt_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list
         pairs = zip(found.values(), kept, strict=True)
         means = [{name: float(np.mean([of[kind][name] for kind in own])) for name in TOLD} for of, own in pairs]
         rows.append((what, *map(_aurocs, means)))
-    return table(("", *found), rows)
+    return table(("", *map(_called, found)), rows)
 
 
 def _aurocs(of: Mapping[str, float]) -> str:
@@ -198,12 +202,19 @@ def ranks(known: Sequence[Known]) -> list[str]:
         rows.append((f"{name}: {SCORES[name]}", *cells))
     rows.append(("any order", *(f"{by_chance(1 - of.dice)['aurc']:.4f}" for of in known)))
     rows.append(("the best order", *(f"{aurc_of_cases(1 - of.dice, 1 - of.dice):.4f}" for of in known)))
-    return table(("score", *(of.name for of in known)), rows)
+    return table(("score", *(_called(of.name) for of in known)), rows)
+
+
+def _called(name: str) -> str:
+    """Name a column after its data and structure, not after the run."""
+    return re.sub(r"(_v2)?_[\d.]+min(_\d+)?", "", name)
 
 
 def promises(known: Sequence[Known]) -> list[str]:
     """Lay out how often bounds and promises hold for patients that calibration has not seen."""
-    rows = [(of.name, str(len(of.dice)), str(len(set(_units(of)))), *_halves(of), _covered(of)) for of in known]
+    rows = [
+        (_called(of.name), str(len(of.dice)), str(len(set(_units(of)))), *_halves(of), _covered(of)) for of in known
+    ]
     head = (
         "data",
         "cases",
