@@ -112,6 +112,13 @@ def test_contours_between_slices_go_to_the_nearest(tmp_path: Path, geometry: Geo
     assert read_back(tmp_path, geometry, contours).sum(axis=(0, 1)).tolist() == [100, 100, 0, 100]
 
 
+def test_contours_halfway_between_slices_fill_a_slice_each(tmp_path: Path, geometry: Geometry) -> None:
+    contours = [world(geometry, box(9.5, 19.5), k + 0.5) for k in range(3)]
+    assert read_back(tmp_path, geometry, contours).sum(axis=(0, 1)).tolist() == [0, 100, 100, 100]
+    contours = [world(geometry, box(9.5, 19.5), k - 0.5) for k in range(4)]
+    assert read_back(tmp_path, geometry, contours).sum(axis=(0, 1)).tolist() == [100, 100, 100, 100]
+
+
 def test_of_planes_that_meet_in_a_slice_the_nearest_counts(tmp_path: Path, geometry: Geometry) -> None:
     contours = [world(geometry, box(9.5, 9.5 + size), k) for size, k in ((5, 1.7), (10, 2.1), (20, 2.4))]
     assert read_back(tmp_path, geometry, contours).sum(axis=(0, 1)).tolist() == [0, 0, 100, 0]

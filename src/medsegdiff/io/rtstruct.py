@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,8 +31,8 @@ def read_rtstruct(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt
     """Read the structures of an RTSTRUCT file as masks on the grid of its series.
 
     A voxel belongs to a structure if its centre lies inside. Contours of one plane count even-odd: a contour
-    within another is a hole. Contours between slices go to the nearest slice; where several planes meet in one
-    slice, the plane nearest to it counts.
+    within another is a hole. Contours between slices go to the nearest slice, those halfway to the one above; where
+    several planes meet in one slice, the plane nearest to it counts.
     """
     affine, header = dicom_grid(geometry)
     dataset = open_object(path, "RTSTRUCT")
@@ -123,7 +124,7 @@ def _fill_slices(mask: UInt8[np.ndarray, "i j k"], contours: Sequence[Contour]) 
     """Fill, slice by slice, the plane of contours that is nearest."""
     nearest: dict[int, list[Contour]] = {}
     for plane in _planes(contours):
-        k = min(int(np.round(_depth(plane[0]))), mask.shape[2] - 1)
+        k = min(math.floor(_depth(plane[0]) + 0.5), mask.shape[2] - 1)
         if k not in nearest or abs(_depth(plane[0]) - k) < abs(_depth(nearest[k][0]) - k):
             nearest[k] = plane
     for k, plane in nearest.items():
@@ -142,4 +143,5 @@ def _planes(contours: Sequence[Contour]) -> list[list[Contour]]:
 
 
 def _depth(contour: Contour) -> float:
-    return float(contour[:, 2].mean())
+    """Tell the slice of a contour, rounded far above the noise of the world matrix."""
+    return round(float(contour[:, 2].mean()), 3)
