@@ -65,6 +65,18 @@ def test_a_contour_within_another_is_a_hole(tmp_path: Path, geometry: Geometry) 
     assert mask[17, 17, 0] == 0
 
 
+def test_a_contour_that_is_there_twice_counts_once(
+    tmp_path: Path, geometry: Geometry, caplog: pytest.LogCaptureFixture
+) -> None:
+    outer, inner = box(9.5, 29.5), box(14.5, 19.5)
+    contours = [outer, inner, outer, [*inner[2:], *inner[:2]], outer[::-1]]  # from another corner, the other way round
+    assert read_back(tmp_path, geometry, [world(geometry, contour, 1) for contour in contours]).sum() == 20**2 - 5**2
+    assert "structure 'organ': 3 contours are there twice; counted once" in caplog.text
+    caplog.clear()
+    read_back(tmp_path, geometry, [world(geometry, outer, k) for k in (1, 2)])
+    assert not caplog.text
+
+
 def test_a_keyhole_is_a_hole(tmp_path: Path, geometry: Geometry) -> None:
     """One contour: the outer box, along a cut of no width to the inner box, around it and back."""
     outer, inner = box(9.5, 29.5), box(14.5, 19.5)

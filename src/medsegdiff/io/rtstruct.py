@@ -31,8 +31,8 @@ def read_rtstruct(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt
     """Read the structures of an RTSTRUCT file as masks on the grid of its series.
 
     A voxel belongs to a structure if its centre lies inside. Contours of one plane count even-odd: a contour
-    within another is a hole. Contours between slices go to the nearest slice, those halfway to the one above; where
-    several planes meet in one slice, the plane nearest to it counts.
+    within another is a hole; one that is there twice counts once. Contours between slices go to the nearest slice,
+    those halfway to the one above; where several planes meet in one slice, the plane nearest to it counts.
     """
     affine, header = dicom_grid(geometry)
     dataset = open_object(path, "RTSTRUCT")
@@ -45,7 +45,7 @@ def read_rtstruct(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt
         where = f"{path}: structure '{names[number]}'"
         _check_frame_of_reference(dataset, regions[number], header, where)
         _check_planes(contours[number], geometry.shape[2], where)
-        _fill_slices(mask, contours[number])
+        _fill_slices(mask, _once(contours[number], where))
     return tuple(names.values()), masks
 
 
@@ -118,6 +118,16 @@ def _check_planes(contours: Sequence[Contour], count: int, where: str) -> None:
             f"{where}: {len(beyond)} of {len(contours)} contours lie outside the series, at slice {some(beyond)}; "
             f"it has the slices 0 … {count - 1}, half a slice more is allowed. Give the whole series."
         )
+
+
+def _once(contours: Sequence[Contour], where: str) -> list[Contour]:
+    """Leave out contours that are there already: with the first they would enclose nothing."""
+    found = {
+        (_depth(contour), np.unique(contour[:, :2].round(3) + 0.0, axis=0).tobytes()): contour for contour in contours
+    }
+    if len(found) < len(contours):
+        log.warning("%s: %d contours are there twice; counted once", where, len(contours) - len(found))
+    return list(found.values())
 
 
 def _fill_slices(mask: UInt8[np.ndarray, "i j k"], contours: Sequence[Contour]) -> None:
