@@ -81,10 +81,13 @@ def enhanced(folder: Path, slices: list[Dataset]) -> Path:
 
 @pytest.fixture(params=[(of, lies) for of in CONVERTED for lies in (AXIAL, OBLIQUE)], ids=str)
 def both(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Path]:
-    """The same volume as a series and as one file whose frames are shuffled."""
+    """The same volume, with padding around it, as a series and as one file whose frames are shuffled."""
     values = np.random.default_rng(0).integers(0, 900, (4, 7, 5))
-    series = write_slices(tmp_path / "series", slices_of(values, *request.param))
-    return series, enhanced(tmp_path / "enhanced", slices_of(values, *request.param))
+    values[:, :2] = -2000
+    slices = slices_of(values, *request.param)
+    for one in slices:
+        one.PixelPaddingValue = -2000
+    return write_slices(tmp_path / "series", slices), enhanced(tmp_path / "enhanced", slices)
 
 
 def test_frames_are_read_as_a_series_is(both: tuple[Path, Path]) -> None:

@@ -40,7 +40,7 @@ def read_values(folder: Path, names: Sequence[str], size: tuple[int, ...]) -> Fl
     if damaged:
         raise DataError(f"{folder}: the pixels of {len(damaged)} files can't be read: {some(damaged)}. {AGAIN}")
     if padded:
-        _fill(stack, folder)
+        fill_padding(stack, folder)
     return stack.transpose(2, 1, 0)[None]
 
 
@@ -68,7 +68,7 @@ def _values(dataset: Dataset) -> tuple[Float[np.ndarray, "j i"], Bool[np.ndarray
     stored = dataset.pixel_array
     outside = np.zeros(stored.shape, bool)
     if dataset.get("Modality") != "CT":  # Hounsfield units are what they are, however they are shown
-        outside = _padding(dataset, stored)
+        outside = padding_in(stored, dataset)
         stored = _inverted(dataset, stored) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else stored
     if ("RescaleSlope" in dataset) != ("RescaleIntercept" in dataset):  # pydicom would leave the slice as it is stored
         raise DataError("has one of RescaleSlope and RescaleIntercept without the other")
@@ -80,7 +80,7 @@ def _values(dataset: Dataset) -> tuple[Float[np.ndarray, "j i"], Bool[np.ndarray
     return values, outside
 
 
-def _padding(dataset: Dataset, stored: Integer[np.ndarray, "j i"]) -> Bool[np.ndarray, "j i"]:
+def padding_in(stored: Integer[np.ndarray, "*s"], dataset: Dataset) -> Bool[np.ndarray, "*s"]:
     """Find the pixels that were put around the image; stored values, whichever sign the header gives them."""
     if dataset.get("PixelPaddingValue") is None:
         return np.zeros(stored.shape, bool)
@@ -98,9 +98,9 @@ def _inverted(dataset: Dataset, stored: Integer[np.ndarray, "j i"]) -> Integer[n
     return turned
 
 
-def _fill(stack: Float[np.ndarray, "k j i"], folder: Path) -> None:
+def fill_padding(stack: Float[np.ndarray, "k j i"], path: Path) -> None:
     """Give padding, which is NaN so far, the lowest value of all others."""
     outside = np.isnan(stack)
     if outside.all():
-        raise DataError(f"{folder}: holds nothing but padding (PixelPaddingValue). Export the series again.")
+        raise DataError(f"{path}: holds nothing but padding (PixelPaddingValue). Export the series again.")
     stack[outside] = stack[~outside].min()

@@ -14,7 +14,7 @@ from medsegdiff.io.arrays import check_image, scale_by_type
 from medsegdiff.io.dicom import NO_SLICES, DicomHeader, read_series, read_series_geometry
 from medsegdiff.io.dicom_file import SUFFIXES, Dataset, damage_named, dicom_library, frame_planes, is_dicom, open_dicom
 from medsegdiff.io.dicom_grid import sort_planes, step_between
-from medsegdiff.io.dicom_pixels import unreadable
+from medsegdiff.io.dicom_pixels import fill_padding, padding_in, unreadable
 from medsegdiff.types import Geometry
 
 Kind = Literal["slice", "frames", "picture", "other"]
@@ -154,15 +154,19 @@ def _thickness(header: Dataset) -> float:
 
 
 def _read_frames(path: Path) -> tuple[Float[np.ndarray, "1 i j k"], Geometry]:
-    """Read a volume in the units of the modality."""
+    """Read a volume in the units of the modality; padding is as low as the lowest of the rest, as of a series."""
     geometry = _frames_geometry(path)
     assert isinstance(geometry.header, DicomHeader)
-    values = _transformed(
-        path, list(geometry.header.frames), apply_voi_transform=False, apply_presentation_lut=False
-    ).transpose(2, 1, 0)[None]
+    (header,), frames = geometry.header.slices, list(geometry.header.frames)
+    values = _transformed(path, frames, apply_voi_transform=False, apply_presentation_lut=False)
     if bad := int((~np.isfinite(values)).sum()):
         raise DataError(f"{path}: {bad} of {values.size} values are NaN or infinite. Export it again.")
-    return values, geometry
+    if "PixelPaddingValue" in header and header.get("Modality") != "CT":
+        with unreadable(path):
+            stored = dicom_library("highdicom").imread(path).get_stored_frames(frames)
+        values[padding_in(stored, header)] = np.nan
+        fill_padding(values, path)
+    return values.transpose(2, 1, 0)[None], geometry
 
 
 def _read_picture(path: Path) -> tuple[Float[np.ndarray, "c h w"], Geometry]:
