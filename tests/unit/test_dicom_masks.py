@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.layouts.dicom_masks import read_masks
 from medsegdiff.data.open import list_cases, open_source
-from medsegdiff.errors import DataError
+from medsegdiff.errors import DataError, GeometryError
+from medsegdiff.io import rtstruct
 from medsegdiff.io.dicom import read_series
-from medsegdiff.io.dicom_seg import write_segmentation
-from tests.dicom_makers import make_slices, write_slices
+from medsegdiff.io.dicom_seg import read_segmentation, write_segmentation
+from medsegdiff.types import Geometry
+from tests.dicom_makers import make_rtstruct, make_slices, write_dataset, write_slices
 
 pytest.importorskip("highdicom")
 
@@ -54,6 +57,70 @@ def test_one_structure_may_be_chosen(series: Path) -> None:
     assert open_source(series, DataConfig(classes=("lesion",))).load("p0/0001").mask.shape[:2] == (1, 1)
     with pytest.raises(DataError, match="no file holds spleen; there are lesion, liver"):
         list_cases(series, DataConfig(classes=("spleen",)))
+
+
+def square(geometry: Geometry, k: float) -> np.ndarray:
+    """A contour in slice k, which holds four pixels."""
+    assert geometry.affine is not None
+    index = np.array([[i, j, k, 1] for i, j in ((0.5, 0.5), (2.5, 0.5), (2.5, 2.5), (0.5, 2.5))])
+    return (index @ geometry.affine.T)[:, :3] * (-1, -1, 1)
+
+
+def draw(series: Path, case: str, structures: dict[str, float]) -> None:
+    """Write a square of each structure in its slice, in place of what there was."""
+    geometry = read_series(series / "images" / case)[1]
+    contours = {name: [square(geometry, k)] for name, k in structures.items()}
+    dataset = make_rtstruct(contours, series=geometry.header.series)
+    for number, region in enumerate(dataset.StructureSetROISequence):
+        region.ROIName = [*structures][number].rstrip("*")  # two of one name
+    write_dataset(series / "masks" / f"{case}.dcm", dataset)
+
+
+def test_structures_that_nobody_asks_for_are_not_looked_at(series: Path) -> None:
+    for case, others in (("p0", {"couch": 9}), ("p1", {"PTV 1": 1, "PTV-1": 1}), ("p2", {"x": 1, "x*": 1})):
+        draw(series, case, {"liver": 1, **others})
+    for classes in (None, ("x",), ("PTV-1", "liver")):
+        with pytest.raises(DataError, match="structures share a name"):
+            list_cases(series, DataConfig(classes=classes))
+    source = open_source(series, DataConfig(classes=("liver",)))
+    assert [int(source.load(f"p{i}/0001").mask.sum()) for i in range(3)] == [4, 4, 4]
+    assert source.info.understood == ()
+
+
+def test_of_a_file_of_many_structures_those_asked_for_alone_are_filled(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(series, "p0", {f"organ {i}": 1 for i in range(40)} | {"liver": 1})
+    filled = []
+    monkeypatch.setattr(rtstruct, "_fill_slices", lambda mask, contours: filled.append(mask))
+    list_cases(series, DataConfig(classes=("liver",))).masks.stored("p0")
+    assert len(filled) == 1
+    assert filled[0].base.nbytes == filled[0].nbytes
+
+
+def test_segments_that_nobody_asks_for_may_lie_elsewhere(series: Path) -> None:
+    geometry = read_series(series / "images" / "p0")[1]
+    file = series / "masks" / "p0.dcm"
+    dataset = dcmread(file)
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        if frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 2:
+            frame.PlanePositionSequence[0].ImagePositionPatient[2] += 100
+    dataset.save_as(file)
+    with pytest.raises(GeometryError, match="1 of 2 frames do not lie on slices"):
+        read_segmentation(file, geometry)
+    names, masks = read_segmentation(file, geometry, wanted=("liver",))
+    assert (names, masks.shape[0], masks.sum()) == (("liver",), 1, 9)
+
+
+def test_a_structure_of_data_classes_is_empty_where_a_file_lacks_it(series: Path) -> None:
+    draw(series, "p0", {"liver": 1})
+    with pytest.raises(DataError, match=r"p0 \(no lesion\)\. Save an empty mask .* name those that are meant in data"):
+        open_source(series, DataConfig())
+    for classes in (("liver", "lesion"), ("lesion",)):
+        source = open_source(series, DataConfig(classes=classes))
+        assert "1 of 3 files hold no lesion, which is taken for empty there: p0.dcm" in source.info.understood
+        assert [bool(source.load(f"p{i}/0001").mask[0, -1].any()) for i in range(3)] == [False, True, True]
+    assert any("hold no lesion" in line for line in inspect_folder(series, DataConfig(classes=("lesion",))).understood)
 
 
 def test_a_folder_per_case_will_do_but_not_with_two_files(series: Path) -> None:

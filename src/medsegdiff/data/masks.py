@@ -24,7 +24,7 @@ class MaskRef:
 
     file: Path
     item: str
-    """Its name or number in the file."""
+    """Its name or number in the file; empty where the file lacks it."""
 
     def __str__(self) -> str:
         return f"{self.file}#{self.item}"

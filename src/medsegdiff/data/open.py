@@ -155,8 +155,9 @@ class ListedSource:
             )
         if incomplete := missing_structures(self.masks.incomplete(self.labelled)):
             raise DataError(
-                f"{self.masks.root}: structures are missing: {some(incomplete)}. Save an empty mask for each; "
-                "if the sub-folders are raters, set data.mask_folders=raters."
+                f"{self.masks.root}: structures are missing: {some(incomplete)}. Save an empty mask for each, or "
+                "(of DICOM files) name those that are meant in data.classes; if the sub-folders are raters, set "
+                "data.mask_folders=raters."
             )
 
 

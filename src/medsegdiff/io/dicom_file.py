@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -124,24 +124,35 @@ OFF_GRID = 0.1
 """How far, in voxels, the corner of a frame may lie from a voxel of the series."""
 
 
-def frame_planes(dataset: Dataset) -> list[Plane]:
-    """Read where the frames lie."""
-    return [_plane(dataset, frame) for frame in dataset.PerFrameFunctionalGroupsSequence]
+def frame_planes(dataset: Dataset) -> dict[int, Plane]:
+    """Read where the frames lie, which are numbered from 1."""
+    frames = enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1)
+    return {number: _plane(dataset, frame) for number, frame in frames}
+
+
+def frame_segments(dataset: Dataset) -> dict[int, int | None]:
+    """Read the number of the segment of each frame; ``None`` of a label map, whose frames may hold all."""
+    found: dict[int, int | None] = {}
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        where = frame if "SegmentIdentificationSequence" in frame else dataset.SharedFunctionalGroupsSequence[0]
+        of_one = dataset.SegmentationType != "LABELMAP"
+        found[number] = int(where.SegmentIdentificationSequence[0].ReferencedSegmentNumber) if of_one else None
+    return found
 
 
 def frame_slices(
-    planes: Sequence[Plane], affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], *, name: str
-) -> list[int]:
+    planes: Mapping[int, Plane], affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], *, name: str
+) -> dict[int, int]:
     """Find the slice of the series on which each frame lies."""
-    found, off = [], []
-    for number, plane in enumerate(planes, start=1):
+    found, off = {}, []
+    for number, plane in planes.items():
         corners = to_index(_corners(plane), affine)
         k = int(np.round(corners[0, 2]))
         expected = [[0, 0, k], [shape[0] - 1, 0, k], [0, shape[1] - 1, k]]
         if plane.size != shape[:2] or not 0 <= k < shape[2] or np.abs(corners - expected).max() > OFF_GRID:
             index = ", ".join(f"{value:g}" for value in np.round(corners[0], 2) + 0.0)
             off.append(f"frame {number} with {plane}, whose first pixel lies at ({index})")
-        found.append(k)
+        found[number] = k
     if off:
         raise GeometryError(
             f"{name}: {len(off)} of {len(planes)} frames do not lie on slices of the series, which has the shape "
@@ -151,18 +162,14 @@ def frame_slices(
 
 
 def frame_masks(dataset: Dataset) -> Iterator[tuple[int, int, UInt8[np.ndarray, "j i"]]]:
-    """Read the masks of the frames, one after the other, so that they are never in memory all at once."""
+    """Read number, segment and mask of frame after frame, so that they are never in memory all at once."""
     half = float(dataset.MaximumFractionalValue) / 2 if dataset.SegmentationType == "FRACTIONAL" else 0.5
-    for index, (values, frame) in enumerate(
-        zip(_frames(dataset), dataset.PerFrameFunctionalGroupsSequence, strict=True)
-    ):
-        if dataset.SegmentationType == "LABELMAP":
-            for number in np.unique(values):
-                yield index, int(number), (values == number).astype(np.uint8)
+    for values, (number, segment) in zip(_frames(dataset), frame_segments(dataset).items(), strict=True):
+        if segment is None:
+            for value in np.unique(values):
+                yield number, int(value), (values == value).astype(np.uint8)
         else:
-            where = frame if "SegmentIdentificationSequence" in frame else dataset.SharedFunctionalGroupsSequence[0]
-            number = int(where.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-            yield index, number, (values >= half).astype(np.uint8)
+            yield number, segment, (values >= half).astype(np.uint8)
 
 
 def _corners(plane: Plane) -> Float[np.ndarray, "3 3"]:

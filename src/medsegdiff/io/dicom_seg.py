@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from medsegdiff.io.dicom_file import (
     dicom_library,
     frame_masks,
     frame_planes,
+    frame_segments,
     frame_slices,
     open_object,
 )
@@ -91,8 +92,10 @@ def write_picture_segmentation(
     return segmentation
 
 
-def read_segmentation(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
-    """Read the segments of a DICOM-SEG file onto the grid of its series.
+def read_segmentation(
+    path: Path, geometry: Geometry, *, wanted: Collection[str] | None = None
+) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
+    """Read the segments of a DICOM-SEG file, or those ``wanted`` of them, onto the grid of its series.
 
     Slices without a frame are empty. Of fractional segments, what is at least half is in the mask.
     """
@@ -100,8 +103,11 @@ def read_segmentation(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], 
     dataset = open_object(path, "SEG")
     header.check_frame_of_reference(str(dataset.get("FrameOfReferenceUID", "none")), str(path))
     with damage_named(path):
-        names = segment_names(dataset)
-        planes = frame_planes(dataset)
+        names = {n: name for n, name in segment_names(dataset).items() if wanted is None or name in wanted}
+        segments = frame_segments(dataset)
+        planes = {
+            number: plane for number, plane in frame_planes(dataset).items() if segments[number] in (None, *names)
+        }
     slices = frame_slices(planes, affine, geometry.shape, name=str(path))
     order = {number: s for s, number in enumerate(names)}
     masks = np.zeros((len(order), *geometry.shape), np.uint8)

@@ -132,7 +132,7 @@ def _frames_geometry(path: Path) -> Geometry:
         raise DataError(f"{path}: is a volume in colour. Convert it to grey.")
     try:
         with damage_named(path):
-            planes = {f"frame {number}": plane for number, plane in enumerate(frame_planes(header), start=1)}
+            planes = {f"frame {number}": plane for number, plane in frame_planes(header).items()}
             thickness = _thickness(header)
         names = sort_planes(planes)
     except DataError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,10 @@ Contour = Float[np.ndarray, "_ 3"]
 """Corners of a polygon as index (i, j, k)."""
 
 
-def read_rtstruct(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
-    """Read the structures of an RTSTRUCT file as masks on the grid of its series.
+def read_rtstruct(
+    path: Path, geometry: Geometry, *, wanted: Collection[str] | None = None
+) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
+    """Read the structures of an RTSTRUCT file, or those ``wanted`` of them, as masks on the grid of its series.
 
     A voxel belongs to a structure if its centre lies inside. Contours of one plane count even-odd: a contour
     within another is a hole; one that is there twice counts once. Contours between slices go to the nearest slice,
@@ -37,7 +39,11 @@ def read_rtstruct(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt
     affine, header = dicom_grid(geometry)
     dataset = open_object(path, "RTSTRUCT")
     with damage_named(path):
-        regions = {int(region.ROINumber): region for region in dataset.StructureSetROISequence}
+        regions = {
+            int(region.ROINumber): region
+            for region in dataset.StructureSetROISequence
+            if wanted is None or str(region.ROIName) in wanted
+        }
         contours = {number: _contours(dataset, number, affine) for number in regions}
         names = {number: str(region.ROIName) for number, region in regions.items()}
     masks = np.zeros((len(regions), *geometry.shape), np.uint8)

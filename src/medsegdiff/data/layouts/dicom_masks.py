@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -50,37 +51,62 @@ def dicom_mask_files(folder: Path) -> dict[str, Path]:
 def dicom_masks(
     files: Mapping[str, Path], cases: Mapping[str, CaseFiles], *, where: Path, classes: tuple[str, ...] | None = None
 ) -> Masks:
-    """Take the structures of DICOM files as masks."""
-    structures: dict[str, dict[str, MaskRef]] = defaultdict(dict)
-    for case, file in files.items():
-        names = folder_names(structures_in(file))
-        if len(set(names)) < len(names):
-            raise DataError(f"{file}: structures share a name: {some(names)}. Rename them.")
-        for name in names:
-            structures[name][case] = MaskRef(file, name)
-    wanted = classes or tuple(sorted(structures))
-    if unknown := sorted(set(wanted) - set(structures)):
-        raise DataError(f"{where}: no file holds {some(unknown)}; there are {some(sorted(structures), most=20)}.")
+    """Take the structures of DICOM files as masks, or those of ``classes``, which are empty where a file lacks them."""
+    held = {case: _by_folder(structures_in(file)) for case, file in files.items()}
+    known = sorted({name for names in held.values() for name in names})
+    structures: dict[str, dict[str, MaskRef]] = {name: {} for name in classes or known}
+    for (case, file), name in product(files.items(), structures):
+        found = held[case].get(name, [])
+        if len(found) > 1:
+            raise DataError(
+                f"{file}: structures share a name: {some(found)}. Rename them, or set data.classes to others."
+            )
+        if found or classes:
+            structures[name][case] = MaskRef(file, *(found or [""]))
+    if unknown := sorted(name for name, of in structures.items() if not any(ref.item for ref in of.values())):
+        raise DataError(f"{where}: no file holds {some(unknown)}; there are {some(known, most=20)}.")
     if strange := [name for name in files if name in cases and not cases[name].images[0].is_dir()]:
         raise DataError(f"{where}: DICOM masks need the series on which they were drawn; {some(strange)} are none.")
-    reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases}, wanted)
-    if len(wanted) == 1:
-        coding = Labels("binary", wanted)
-        return Masks({"": structures[wanted[0]]}, kind="flat", where=where, declared=coding, reader=reader)
-    chosen = {name: structures[name] for name in wanted}
-    return Masks(chosen, kind="structures", where=where, declared=Labels("regions", wanted), reader=reader)
+    items = {ref for of in structures.values() for ref in of.values()}
+    reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases}, items)
+    if len(structures) == 1:
+        coding = Labels("binary", tuple(structures))
+        return Masks({"": next(iter(structures.values()))}, kind="flat", where=where, declared=coding, reader=reader)
+    coding = Labels("regions", tuple(structures))
+    return Masks(structures, kind="structures", where=where, declared=coding, reader=reader)
+
+
+def _by_folder(names: Iterable[str]) -> dict[str, list[str]]:
+    """Index structures by the names that their folders have."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[folder_names([name])[0]].append(name)
+    return found
+
+
+def lacking(masks: Masks) -> Iterator[str]:
+    """Say which files hold no structure of a class."""
+    assert masks.declared is not None
+    for folder, name in zip(masks.folders, masks.declared.classes, strict=True):
+        found = [part_of(of[folder]) for of in map(masks.by_folder, masks.names) if folder in of]
+        if files := [file.name for file, item in found if not item]:
+            yield f"{len(files)} of {len(found)} files hold no {name}, which is taken for empty there: {some(files)}"
 
 
 class SeriesReader(MaskReader):
     """Reads structures onto the grids of their series, a file once for all of its structures."""
 
-    def __init__(self, series: Mapping[Path, Path], structures: Collection[str]) -> None:
-        """Remember what was drawn on what."""
-        self.series, self.structures = dict(series), frozenset(structures)
+    def __init__(self, series: Mapping[Path, Path], structures: Iterable[MaskRef]) -> None:
+        """Remember what was drawn on what, and which structures are read."""
+        self.series, self.structures = dict(series), defaultdict[Path, set[str]](set)
+        for ref in structures:
+            self.structures[ref.file].add(ref.item)
 
     def values(self, path: MaskFile) -> UInt8[np.ndarray, "i j k"]:
-        """Read a structure."""
+        """Read a structure; one that the file lacks is empty."""
         file, name = part_of(path)
+        if not name:
+            return np.zeros(self._grid(file).shape, np.uint8)
         names, drawn = self._drawn(file)
         return drawn[names.index(name)]
 
@@ -93,10 +119,8 @@ class SeriesReader(MaskReader):
         return read_geometry(self.series[file])[0]
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
-    def _drawn(self, file: Path) -> tuple[list[str], UInt8[np.ndarray, "s i j k"]]:
-        names, masks = read_masks(file, self._grid(file))
-        wanted = [index for index, name in enumerate(folder_names(names)) if name in self.structures]
-        return [folder_names(names)[index] for index in wanted], masks[wanted]
+    def _drawn(self, file: Path) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
+        return read_masks(file, self._grid(file), wanted=self.structures[file])
 
 
 READERS = {"SEG": read_segmentation, "RTSTRUCT": read_rtstruct}
@@ -116,12 +140,14 @@ def structures_in(path: Path) -> tuple[str, ...]:
                 raise DataError(f"{path}: has the modality {other}; allowed are {', '.join(READERS)}.")
 
 
-def read_masks(path: Path, geometry: Geometry) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
-    """Read the structures of a DICOM-SEG or RTSTRUCT file onto the grid of its series."""
+def read_masks(
+    path: Path, geometry: Geometry, *, wanted: Collection[str] | None = None
+) -> tuple[tuple[str, ...], UInt8[np.ndarray, "s i j k"]]:
+    """Read the structures of a DICOM-SEG or RTSTRUCT file, or those ``wanted``, onto the grid of its series."""
     modality = str(open_dicom(path, pixels=False).get("Modality", "none"))
     if modality not in READERS:
         raise DataError(f"{path}: has the modality {modality}; allowed are {', '.join(READERS)}.")
-    return READERS[modality](path, geometry)
+    return READERS[modality](path, geometry, wanted=wanted)
 
 
 def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, CaseFiles, Layout, Listing, indexed
-from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
+from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks, lacking
 from medsegdiff.data.layouts.trees.words import folder_name
 from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
@@ -41,8 +41,8 @@ def _list(root: Path, config: DataConfig) -> Listing:
     masks = _masks(where, cases, config)
     listed = assign(cases, root / "split.csv")
     unlisted = tuple(name for name in cases if name not in listed)
-    beside = tuple(_beside(root, config))
-    return Listing(root, "folder", listed, masks, unlisted=unlisted, left_out=held.left_out, understood=beside)
+    told = (*_beside(root, config), *(lacking(masks) if masks.declared else ()))
+    return Listing(root, "folder", listed, masks, unlisted=unlisted, left_out=held.left_out, understood=told)
 
 
 def _beside(root: Path, config: DataConfig) -> Iterator[str]:
