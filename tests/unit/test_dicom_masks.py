@@ -13,14 +13,16 @@ from pydicom import dcmread
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.layouts.dicom_masks import read_masks
+from medsegdiff.data.layouts.dicom_masks import convert_masks, read_masks
 from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.io import rtstruct
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_seg import read_segmentation, write_segmentation
+from medsegdiff.io.image import read_image, read_mask
 from medsegdiff.types import Geometry
-from tests.dicom_makers import make_rtstruct, make_slices, write_dataset, write_slices
+from tests.dicom_makers import make_picture, make_rtstruct, make_slices, write_dataset, write_slices
+from tests.unit.test_dicom_single import enhanced
 
 pytest.importorskip("highdicom")
 
@@ -121,6 +123,33 @@ def test_a_structure_of_data_classes_is_empty_where_a_file_lacks_it(series: Path
         assert "1 of 3 files hold no lesion, which is taken for empty there: p0.dcm" in source.info.understood
         assert [bool(source.load(f"p{i}/0001").mask[0, -1].any()) for i in range(3)] == [False, True, True]
     assert any("hold no lesion" in line for line in inspect_folder(series, DataConfig(classes=("lesion",))).understood)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_masks_may_be_drawn_on_files_of_many_frames(tmp_path: Path, inside: bool) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    for case in ("p0", "p1", "p2"):
+        file = enhanced(tmp_path / "made" / case, make_slices(np.random.default_rng(0).integers(0, 900, (3, 8, 6))))
+        image = tmp_path / "images" / (case if inside else f"{case}.dcm")
+        shutil.move(file.parent if inside else file, image)
+        geometry = read_image(image)[1]
+        mask = np.zeros((1, *geometry.shape), np.uint8)
+        mask[0, 1:4, 2:5, 1] = 1
+        write_segmentation(tmp_path / "masks" / f"{case}.dcm", mask, geometry=geometry, labels=("liver",))
+    source = open_source(tmp_path, DataConfig())
+    assert source.load("p1/0001").mask.sum() == 9
+    (path,) = convert_masks(image, tmp_path / "masks" / "p2.dcm", tmp_path / "out")
+    assert (path.name, read_mask(path).sum()) == ("p2.nii.gz", 9)
+
+
+def test_pictures_have_no_masks_in_dicom(series: Path) -> None:
+    shutil.rmtree(series / "images" / "p0")
+    write_dataset(series / "images" / "p0.dcm", make_picture(np.zeros((8, 6), np.uint8)))
+    with pytest.raises(DataError, match="DICOM masks need the series on which they were drawn; p0 are none"):
+        list_cases(series, DataConfig())
+    with pytest.raises(GeometryError, match="does not come from a DICOM series"):
+        convert_masks(series / "images" / "p0.dcm", series / "masks" / "p0.dcm", series / "out")
 
 
 def test_a_folder_per_case_will_do_but_not_with_two_files(series: Path) -> None:

@@ -102,7 +102,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def masks(
-    series: Annotated[Path, typer.Argument(help="Folder with the slices of a DICOM series.")],
+    series: Annotated[Path, typer.Argument(help="Folder with the slices of a DICOM series, or a file of many frames.")],
     file: Annotated[Path, typer.Argument(help="DICOM-SEG or RTSTRUCT that was drawn on it.")],
     out: Annotated[Path, options.out_folder("Folder for the masks, a sub-folder per structure.")],
 ) -> None:

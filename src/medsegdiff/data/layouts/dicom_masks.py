@@ -18,9 +18,9 @@ from jaxtyping import UInt8
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef, Masks, part_of
 from medsegdiff.errors import ConfigError, DataError, some
-from medsegdiff.io.dicom import read_series_geometry
 from medsegdiff.io.dicom_file import SUFFIXES, damage_named, open_dicom
 from medsegdiff.io.dicom_seg import read_segmentation, segment_names
+from medsegdiff.io.dicom_single import is_dicom_volume
 from medsegdiff.io.image import read_geometry
 from medsegdiff.io.listing import is_hidden, is_series
 from medsegdiff.io.names import image_name
@@ -65,7 +65,7 @@ def dicom_masks(
             structures[name][case] = MaskRef(file, *(found or [""]))
     if unknown := sorted(name for name, of in structures.items() if not any(ref.item for ref in of.values())):
         raise DataError(f"{where}: no file holds {some(unknown)}; there are {some(known, most=20)}.")
-    if strange := [name for name in files if name in cases and not cases[name].images[0].is_dir()]:
+    if strange := [name for name in files if name in cases and not is_dicom_volume(cases[name].images[0])]:
         raise DataError(f"{where}: DICOM masks need the series on which they were drawn; {some(strange)} are none.")
     items = {ref for of in structures.values() for ref in of.values()}
     reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases}, items)
@@ -152,7 +152,7 @@ def read_masks(
 
 def convert_masks(series: Path, file: Path, out: Path) -> list[Path]:
     """Write the structures of a file as NIfTI, a folder each, as `masks/` of a data folder has them."""
-    geometry = read_series_geometry(series)
+    geometry = read_geometry(series)[0]
     names, masks = read_masks(file, geometry)
     paths = [out / folder / f"{image_name(series)}.nii.gz" for folder in folder_names(names)]
     if there := [str(path) for path in paths if path.exists()]:
