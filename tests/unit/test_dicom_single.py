@@ -30,7 +30,7 @@ from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.io.dicom_seg import read_segmentation, write_picture_segmentation, write_segmentation
 from medsegdiff.io.dicom_single import DicomPicture
 from medsegdiff.io.image import is_volume, modality_of, read_geometry, read_image, read_mask
-from medsegdiff.io.listing import Reason, list_images
+from medsegdiff.io.listing import Reason, is_series, list_images
 from medsegdiff.io.rtstruct import read_rtstruct
 from medsegdiff.io.rtstruct_writer import write_rtstruct
 from medsegdiff.server.limits import Limits
@@ -232,6 +232,43 @@ def test_what_is_no_whole_image_is_named(tmp_path: Path) -> None:
         write_dataset(twice / f"{name}.dcm", make_picture(PATTERN))
     with pytest.raises(DataError, match=r"a\.dcm is a whole image, and so may be b\.dcm"):
         read_image(twice)
+
+
+CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.mark.parametrize("names", [("0000.dcm", "0001.dcm"), ("zz0.dcm", "zz1.dcm")])
+def test_what_lies_beside_a_volume_does_not_hide_it_whatever_it_is_called(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    values = np.random.default_rng(0).integers(0, 900, (4, 7, 5))
+    series = write_slices(tmp_path / "series", slices_of(values, "CT", AXIAL))
+    frames = enhanced(tmp_path / "frames", slices_of(values, "CT", AXIAL)).parent
+    for folder in (series, frames):
+        alone, where = read_image(folder)
+        for others in (
+            [make_picture(PATTERN, kind=CAPTURE), make_picture(PATTERN, kind=f"{CAPTURE}.4")],
+            [make_rtstruct({}), make_picture(PATTERN, kind=CAPTURE)],
+        ):
+            for name, other in zip(names, others, strict=True):
+                write_dataset(folder / name, other)
+            assert np.array_equal(read_image(folder)[0], alone)
+            assert read_geometry(folder)[0].shape == where.shape
+            assert is_volume(folder)
+            assert is_series(folder)
+
+
+def test_captures_are_pictures_where_there_is_no_volume(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "a.dcm", make_picture(PATTERN, kind=CAPTURE))
+    write_dataset(tmp_path / "rt.dcm", make_rtstruct({}))
+    assert read_image(tmp_path)[0].shape == (1, 36, 40)
+    write_dataset(tmp_path / "b.dcm", make_picture(PATTERN, kind=CAPTURE))
+    assert not is_series(tmp_path)
+    assert [path.name for path in list_images(tmp_path).images] == ["a.dcm", "b.dcm"]
+    with pytest.raises(DataError, match=r"a\.dcm is a whole image, and so may be b\.dcm"):
+        read_image(tmp_path)
+    write_dataset(tmp_path / "a.dcm", make_picture(PATTERN))
+    assert [path.name for path in list_images(tmp_path).images] == ["a.dcm", "b.dcm"]
 
 
 def test_a_folder_of_pictures_is_several_images(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from jaxtyping import Float
 
 from medsegdiff.errors import DataError
 from medsegdiff.io.arrays import check_image, scale_by_type
-from medsegdiff.io.dicom import NO_SLICES, DicomHeader, read_series, read_series_geometry
+from medsegdiff.io.dicom import NO_SLICES, SECONDARY_CAPTURE, DicomHeader, read_series, read_series_geometry
 from medsegdiff.io.dicom_file import SUFFIXES, Dataset, damage_named, dicom_library, frame_planes, is_dicom, open_dicom
 from medsegdiff.io.dicom_grid import sort_planes, step_between
 from medsegdiff.io.dicom_pixels import fill_padding, padding_in, unreadable
@@ -55,16 +56,39 @@ def whole_file(path: Path) -> Path | None:
     """
     if not path.is_dir():
         return path if is_dicom_file(path) else None
-    files = (file for file in sorted(path.iterdir()) if file.is_file() and is_dicom_file(file))
-    first = next(files, None)
-    if first is None or not is_whole(first):
+    images = images_among(file for file in sorted(path.iterdir()) if file.is_file() and is_dicom_file(file))
+    first = next(images, None)
+    if first is None or not first[1]:
         return None
-    if (other := next((file.name for file in files if kind_of(file) != "other"), None)) is not None:
+    if (other := next(images, None)) is not None:
         raise DataError(
-            f"{path}: {first.name} is a whole image, and so may be {other}. Give each a folder of its own, or name the "
-            "files."
+            f"{path}: {first[0].name} is a whole image, and so may be {other[0].name}. Give each a folder of its own, "
+            "or name the files."
         )
-    return first
+    return first[0]
+
+
+def images_among(files: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Pick images of the patient among DICOM files, each with whether it is one by itself; a damaged one is not.
+
+    Captures of screens (dose reports, key images) are some, but beside slices or frames.
+    """
+    captures = []
+    volume = False
+    for file in files:
+        try:
+            header = open_dicom(file, pixels=False)
+            with damage_named(file):
+                kind = _kind(header)
+                captured = kind == "picture" and f"{header.get('SOPClassUID', '')}.".startswith(SECONDARY_CAPTURE)
+        except DataError:
+            kind, captured = "slice", False
+        if captured:
+            captures.append(file)
+        elif kind != "other":
+            volume |= kind != "picture"
+            yield file, kind != "slice"
+    yield from ((file, True) for file in captures if not volume)
 
 
 def is_dicom_file(path: Path) -> bool:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 from medsegdiff.errors import some
 from medsegdiff.io import picture
 from medsegdiff.io.dicom_file import SUFFIXES as DICOM_SUFFIXES
 from medsegdiff.io.dicom_file import is_dicom
-from medsegdiff.io.dicom_single import is_whole
+from medsegdiff.io.dicom_single import images_among, is_whole
 from medsegdiff.io.names import VOLUMES, composed
 
 SUFFIXES = (*picture.SUFFIXES, *VOLUMES)
@@ -95,10 +95,16 @@ def is_series(path: Path) -> bool:
     if not path.is_dir():
         return False
     files = [inner for inner in path.iterdir() if inner.is_file() and not is_hidden(inner)]
-    others = [file for file in files if not is_image_file(file)]
+    others = sorted(file for file in files if not is_image_file(file))
     enough = max(1, len(files) - len(others))
-    found = list(islice(filter(_holds_dicom, others), max(enough, 2)))
-    return len(found) >= enough and not (len(found) > 1 and all(map(is_whole, found[:2])))
+    dicom = filter(_holds_dicom, others)
+    found = list(islice(dicom, enough))
+    return len(found) >= enough and not _are_pictures(chain(found, dicom))
+
+
+def _are_pictures(files: Iterable[Path]) -> bool:
+    """Tell whether DICOM files are several images, by the first two of them."""
+    return len(list(takewhile(bool, islice((whole for _, whole in images_among(files)), 2)))) > 1
 
 
 def in_words(left_out: Iterable[LeftOut], *, most: int = 3) -> str:
