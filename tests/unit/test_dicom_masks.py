@@ -20,8 +20,10 @@ from medsegdiff.io import rtstruct
 from medsegdiff.io.dicom import read_series
 from medsegdiff.io.dicom_seg import read_segmentation, write_segmentation
 from medsegdiff.io.image import read_image, read_mask
+from medsegdiff.io.listing import Reason
 from medsegdiff.types import Geometry
 from tests.dicom_makers import make_picture, make_rtstruct, make_slices, write_dataset, write_slices
+from tests.makers import write_png
 from tests.unit.test_dicom_single import enhanced
 
 pytest.importorskip("highdicom")
@@ -150,6 +152,23 @@ def test_pictures_have_no_masks_in_dicom(series: Path) -> None:
         list_cases(series, DataConfig())
     with pytest.raises(GeometryError, match="does not come from a DICOM series"):
         convert_masks(series / "images" / "p0.dcm", series / "masks" / "p0.dcm", series / "out")
+
+
+def test_what_lies_beside_masks_in_dicom_is_left_out(series: Path) -> None:
+    (series / "masks" / "p1.dcm").rename(series / "masks" / "p1")  # without an ending
+    (series / "masks" / "notes.txt").write_text("drawn by two")
+    (series / "masks" / "README").write_text("drawn by two")
+    (series / "masks" / "old").mkdir()
+    listing = list_cases(series, DataConfig())
+    assert listing.masks.names == ["p0", "p1", "p2"]
+    assert {entry.path.name: entry.reason for entry in listing.masks.left_out} == {
+        "notes.txt": Reason.DOCUMENT,
+        "README": Reason.FORMAT,
+        "old": Reason.FOLDER,
+    }
+    assert "README (of a format that is not read)" in open_source(series, DataConfig()).info.passed_over[0]
+    write_png(series / "masks" / "old" / "p0.png", np.zeros((8, 6), np.uint8))
+    assert {entry.reason for entry in list_cases(series, DataConfig()).masks.left_out} >= {Reason.SLICE}
 
 
 def test_a_folder_per_case_will_do_but_not_with_two_files(series: Path) -> None:

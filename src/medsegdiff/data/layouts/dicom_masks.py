@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from medsegdiff.data.dataset import CaseFiles
-from medsegdiff.data.masks import MaskFile, MaskReader, MaskRef, Masks, part_of
+from medsegdiff.data.masks import Kind, MaskFile, MaskReader, MaskRef, Masks, part_of
 from medsegdiff.errors import ConfigError, DataError, some
-from medsegdiff.io.dicom_file import SUFFIXES, damage_named, open_dicom
+from medsegdiff.io.dicom_file import damage_named, open_dicom
 from medsegdiff.io.dicom_seg import read_segmentation, segment_names
-from medsegdiff.io.dicom_single import is_dicom_volume
+from medsegdiff.io.dicom_single import is_dicom_file, is_dicom_volume
 from medsegdiff.io.image import read_geometry
-from medsegdiff.io.listing import is_hidden, is_series
+from medsegdiff.io.listing import LeftOut, is_hidden, is_image_file, is_series, list_images
 from medsegdiff.io.names import image_name
 from medsegdiff.io.nifti import write_labels
 from medsegdiff.io.rtstruct import read_rtstruct
@@ -31,25 +31,30 @@ from medsegdiff.types import Geometry
 
 
 def dicom_mask_files(folder: Path) -> dict[str, Path]:
-    """Find DICOM files with masks: ``CASE.dcm``, or the only DICOM file of a folder ``CASE/``."""
+    """Find DICOM files with masks, where no other images are: ``CASE.dcm``, or the only DICOM file of ``CASE/``."""
     if not folder.is_dir():
         return {}
     found = {}
     for path in sorted(p for p in folder.iterdir() if not is_hidden(p)):
         if is_series(path):
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not is_hidden(p))
+            files = sorted(p for p in path.iterdir() if is_dicom_file(p) and not is_hidden(p))
             if len(files) > 1:
                 raise DataError(f"{path}: holds {len(files)} DICOM files; expected one DICOM-SEG or RTSTRUCT per case.")
             found[image_name(path)] = files[0]
-        elif path.suffix.lower() in SUFFIXES:
-            found[image_name(path)] = path
-        else:
+        elif is_image_file(path) or (path.is_dir() and list_images(path).images):
             return {}
+        elif path.is_file() and is_dicom_file(path):
+            found[image_name(path)] = path
     return found
 
 
 def dicom_masks(
-    files: Mapping[str, Path], cases: Mapping[str, CaseFiles], *, where: Path, classes: tuple[str, ...] | None = None
+    files: Mapping[str, Path],
+    cases: Mapping[str, CaseFiles],
+    *,
+    where: Path,
+    classes: tuple[str, ...] | None = None,
+    left_out: Sequence[LeftOut] = (),
 ) -> Masks:
     """Take the structures of DICOM files as masks, or those of ``classes``, which are empty where a file lacks them."""
     held = {case: _by_folder(structures_in(file)) for case, file in files.items()}
@@ -69,11 +74,10 @@ def dicom_masks(
         raise DataError(f"{where}: DICOM masks need the series on which they were drawn; {some(strange)} are none.")
     items = {ref for of in structures.values() for ref in of.values()}
     reader = SeriesReader({file: cases[case].images[0] for case, file in files.items() if case in cases}, items)
-    if len(structures) == 1:
-        coding = Labels("binary", tuple(structures))
-        return Masks({"": next(iter(structures.values()))}, kind="flat", where=where, declared=coding, reader=reader)
-    coding = Labels("regions", tuple(structures))
-    return Masks(structures, kind="structures", where=where, declared=coding, reader=reader)
+    kind: Kind = "structures" if len(structures) > 1 else "flat"
+    coding = Labels("regions" if len(structures) > 1 else "binary", tuple(structures))
+    of_folder = structures if len(structures) > 1 else {"": next(iter(structures.values()))}
+    return Masks(of_folder, kind=kind, where=where, declared=coding, reader=reader, left_out=left_out)
 
 
 def _by_folder(names: Iterable[str]) -> dict[str, list[str]]:

@@ -67,7 +67,9 @@ def _masks(where: Path, cases: Mapping[str, CaseFiles], config: DataConfig) -> M
     if not where.exists() and mask_dir(config) == "masks":  # images alone can be segmented
         return Masks({}, kind="flat", where=where)
     if drawn := dicom_mask_files(where):
-        return dicom_masks(drawn, cases, where=where, classes=config.classes)
+        taken = set(drawn.values())
+        left_out = [entry for entry in list_images(where).left_out if entry.path not in taken]
+        return dicom_masks(drawn, cases, where=where, classes=config.classes, left_out=left_out)
     return mask_folder(where, kind=config.mask_folders, names=cases)
 
 
