@@ -83,12 +83,35 @@ def draw(series: Path, case: str, structures: dict[str, float]) -> None:
 def test_structures_that_nobody_asks_for_are_not_looked_at(series: Path) -> None:
     for case, others in (("p0", {"couch": 9}), ("p1", {"PTV 1": 1, "PTV-1": 1}), ("p2", {"x": 1, "x*": 1})):
         draw(series, case, {"liver": 1, **others})
-    for classes in (None, ("x",), ("PTV-1", "liver")):
+    for classes in (None, ("x",), ("PTV/1", "liver")):
         with pytest.raises(DataError, match="structures share a name"):
             list_cases(series, DataConfig(classes=classes))
     source = open_source(series, DataConfig(classes=("liver",)))
     assert [int(source.load(f"p{i}/0001").mask.sum()) for i in range(3)] == [4, 4, 4]
     assert source.info.understood == ()
+
+
+def test_a_class_is_found_by_its_own_name_or_by_that_of_its_folder(series: Path) -> None:
+    for number, case in enumerate(("p0", "p1", "p2")):
+        draw(series, case, {"PTV 1": number, "PTV-1": 2 - number, "left lung": 1})
+    for name in ("left lung", "left-lung"):
+        source = open_source(series, DataConfig(classes=(name,)))
+        assert source.info.labels.classes == (name,)
+        assert [int(source.load(f"p{i}/0001").mask.sum()) for i in range(3)] == [4, 4, 4]
+    both = list_cases(series, DataConfig(classes=("PTV-1", "PTV 1"))).masks
+    assert [values.any(axis=(0, 1)).tolist() for _, values in both.stored("p0")] == [
+        [False, False, True],
+        [True, False, False],
+    ]
+    with pytest.raises(DataError, match="structures share a name: PTV 1, PTV-1"):
+        list_cases(series, DataConfig(classes=("PTV/1",)))
+
+
+def test_files_without_a_structure_are_refused(series: Path) -> None:
+    for case in ("p0", "p1", "p2"):
+        draw(series, case, {})
+    with pytest.raises(DataError, match="masks: no file holds a structure"):
+        list_cases(series, DataConfig())
 
 
 def test_of_a_file_of_many_structures_those_asked_for_alone_are_filled(

@@ -58,10 +58,12 @@ def dicom_masks(
 ) -> Masks:
     """Take the structures of DICOM files as masks, or those of ``classes``, which are empty where a file lacks them."""
     held = {case: _by_folder(structures_in(file)) for case, file in files.items()}
-    known = sorted({name for names in held.values() for name in names})
+    if not (known := sorted({name for names in held.values() for name in names})):
+        raise DataError(f"{where}: no file holds a structure.")
     structures: dict[str, dict[str, MaskRef]] = {name: {} for name in classes or known}
     for (case, file), name in product(files.items(), structures):
-        found = held[case].get(name, [])
+        alike = held[case].get(folder_names([name])[0], [])
+        found = [one for one in alike if one == name] or alike
         if len(found) > 1:
             raise DataError(
                 f"{file}: structures share a name: {some(found)}. Rename them, or set data.classes to others."
