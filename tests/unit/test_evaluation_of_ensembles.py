@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.errors import DataError
-from medsegdiff.evaluation import Measure, evaluate
+from medsegdiff.evaluation import Measure, evaluate, predictions
 from medsegdiff.inference.record import Record
+from medsegdiff.io.image import read_map
 from tests.makers import write_png
 from tests.scored import numbers, table
 
@@ -137,6 +139,41 @@ def test_probabilities_of_classes_exclude_each_other(tmp_path: Path) -> None:
     (tmp_path / "probability" / "class_2" / "a.png").unlink()
     with pytest.raises(DataError, match="expected a folder of probabilities for each of background, class_1, class_2"):
         evaluate(tmp_path / "probability", tmp_path / "masks")
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_maps_of_many_classes_are_read_twice_each_and_one_after_the_other(
+    background: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 13 classes the likeliest: one to three share 240 of 255, and the first of them counts."""
+    rng, classes, side, read = np.random.default_rng(0), 13, 256, list[str]()
+    order, some = rng.random((classes, side, side)).argsort(axis=0).argsort(axis=0), rng.integers(1, 4, (side, side))
+    shares = np.where(order < some, 240 // some, 0).astype(np.uint8)
+    shares[0] = 255 - shares[1:].sum(axis=0, dtype=int)
+    for index, values in enumerate(shares):
+        if index or background:
+            write_png(tmp_path / "probability" / (f"class_{index}" if index else "background") / "a.png", values)
+    truth = shares.argmax(axis=0).astype(np.uint8)
+    write_png(tmp_path / "masks" / "a.png", np.where(rng.random(truth.shape) < 0.9, truth, 12).astype(np.uint8))
+
+    def counted(file: Path) -> np.ndarray:
+        read.append(file.parent.name)
+        return read_map(file)
+
+    monkeypatch.setattr(predictions, "read_map", counted)
+    case = numbers(evaluate(tmp_path / "probability", tmp_path / "masks"))
+    for index in range(1, classes):
+        reference = np.asarray(Image.open(tmp_path / "masks" / "a.png")) == index
+        both = np.count_nonzero(reference & (truth == index))
+        own = np.count_nonzero(reference) + np.count_nonzero(truth == index)
+        assert case[f"dice/class_{index}"] == pytest.approx(2 * both / own)
+        assert read.count(f"class_{index}") == 2
+    names = [None, *(f"class_{index}" for index in range(1, classes))]
+    maps = predictions.Maps(tmp_path, tuple(of and {"a": tmp_path / "probability" / of / "a.png"} for of in names))
+    tracemalloc.start()
+    maps.decided("a", exclusive=True)
+    assert tracemalloc.get_traced_memory()[1] < 8 * 4 * side**2  # maps of 32 bits
+    tracemalloc.stop()
 
 
 def test_members_beside_masks_are_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.errors import DataError
@@ -55,11 +55,28 @@ class Maps:
             raise DataError(f"{of[name]}: values go from {low:g} to {high:g}; probabilities lie in 0 … 1.")
         return np.minimum(values, 1)
 
-    def decided(self, name: str, channel: int, *, exclusive: bool) -> Bool[np.ndarray, "*s"]:
-        """Decide which pixels are of a channel, one after the other: of a volume, all maps may not fit into memory."""
+    def decided(self, name: str, *, exclusive: bool) -> Callable[[int], Bool[np.ndarray, "*s"]]:
+        """Decide which pixels are of a channel; give those of any."""
         if not exclusive:
-            return self.read(name, channel) >= 0.5
-        return np.stack([self.read(name, index) for index in range(len(self.files))]).argmax(axis=0) == channel
+            return lambda channel: self.read(name, channel) >= 0.5
+        labels = self._label_map(name)
+        return lambda channel: labels == channel
+
+    def _label_map(self, name: str) -> Integer[np.ndarray, "*s"]:
+        """Find the likeliest class of each pixel; of classes that are as likely, it is the first.
+
+        The maps are read one after the other: of a volume, all may not fit into memory.
+        """
+        saved = [channel for channel, files in enumerate(self.files) if files is not None]
+        highest = together = self.read(name, saved[0])
+        labels = np.full(highest.shape, saved[0], np.min_scalar_type(len(self.files)))
+        for channel in saved[1:]:
+            values = self.read(name, channel)
+            labels[values > highest] = channel
+            highest, together = np.maximum(highest, values), together + values
+        if self.files[0] is None:
+            labels[np.clip(1 - together, 0, 1) >= highest] = 0
+        return labels
 
 
 @dataclass(frozen=True)
@@ -155,12 +172,12 @@ class Predictions:
 
     def reader(self, name: str) -> Callable[[int], Predicted]:
         """Read the masks of a case; give what was predicted of a channel."""
-        fused = None if self.masks is None else _channels(self.masks, self.labels, name)
         parts = [_channels(member, self.labels, name) for member in self.members if member.has(name)]
+        decided = self._decided(name, drawn=bool(parts))
 
         def predicted(channel: int) -> Predicted:
             members = np.stack([part(channel) for part in parts]) if parts else None
-            mask = self._fused(name, channel, members) if fused is None else fused(channel)
+            mask = self._fused(members) if decided is None else decided(channel)
             if self.by_maps and self.maps is not None:
                 return mask, members, self.maps.read(name, channel)
             several = members is not None and len(members) > 1
@@ -180,10 +197,14 @@ class Predictions:
         several = self._for_raters and self.raters > 1
         return f"{self.fusion} for the majority of {self.raters} raters" if several else self.fusion
 
-    def _fused(self, name: str, channel: int, members: np.ndarray | None) -> np.ndarray:
-        if members is None:
-            assert self.maps is not None
-            return self.maps.decided(name, channel, exclusive=self.labels.exclusive)
+    def _decided(self, name: str, *, drawn: bool) -> Callable[[int], Bool[np.ndarray, "*s"]] | None:
+        """Give the mask of a channel; ``None`` where members that were ``drawn`` are to be fused."""
+        if self.masks is not None:
+            return _channels(self.masks, self.labels, name)
+        return None if drawn or self.maps is None else self.maps.decided(name, exclusive=self.labels.exclusive)
+
+    def _fused(self, members: np.ndarray | None) -> np.ndarray:
+        assert members is not None
         votes = torch.from_numpy(members.reshape(len(members), 1, 1, 1, -1)).float()
         told = {"raters": Raters(self.raters)} if self._for_raters else {}
         fused: Fused = FUSERS.build(self.fusion, votes, **told)
