@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,33 @@ def test_a_part_of_masks_that_were_made_anew_is_not_there(asked: Asked, tmp_path
         evaluate_parts(out)
     assert evaluate_part(asked, out, second) == []
     assert evaluate_parts(out).mean("dice").mean < before / 2
+
+
+def test_a_part_whose_patients_or_stated_sizes_have_changed_is_not_there(asked: Asked, tmp_path: Path) -> None:
+    out, (first, second) = tmp_path / "scores", (Part(index=number, count=2) for number in (1, 2))
+    names = [f"case{number}" for number in range(COUNT)]
+    moved, sized = (next(filter(part.holds, names)) for part in (first, second))
+
+    def told(patient: str, low: float) -> None:
+        rows = [f"{name},test,{patient if name == moved else name}" for name in names]
+        (asked.references / "split.csv").write_text("\n".join(["id,split,patient", *rows]) + "\n")
+        size = {"lesion": {"unit": "px", "mean": 160.0, "low": low, "high": 320.0}}
+        images = [{"name": name, "sizes": size if name == sized else {}} for name in names]
+        record = {"format": 2, "task": "binary", "classes": ["lesion"], "images": images}
+        (asked.predictions / "segment.json").write_text(json.dumps(record))
+
+    told("a", 100.0)
+    evaluate_part(asked, out, first)
+    assert evaluate_part(asked, out, second) == []
+    told("b", 100.0)
+    with pytest.raises(DataError, match="part 1 of 2 of the scores are not there yet, or older"):
+        evaluate_parts(out)
+    assert evaluate_part(asked, out, first) == []
+    told("b", 300.0)
+    with pytest.raises(DataError, match="part 2 of 2 of the scores are not there yet, or older"):
+        evaluate_parts(out)
+    assert evaluate_part(asked, out, second) == []
+    assert evaluate_parts(out).scores.groups[moved] == "b"
 
 
 def test_the_command_line_scores_parts_and_joins_them(

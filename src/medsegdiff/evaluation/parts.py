@@ -1,7 +1,8 @@
 """Parts of an evaluation: what was scored of each case, written by several processes and read in one order.
 
 Sums over pixels are added up case by case in the order of all names, as one process does: so the numbers have the same
-bits. A part remembers the state of the files that it was scored of: where these have changed since, it is not there.
+bits. A part remembers the state of what it was scored of, files, patients and what was stated of the cases: where that
+has changed since, it is not there.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ NAMED = re.compile(r"(\d+)-of-(\d+)\.jsonl")
 
 
 def write_part(out: Path, part: Part, asked: Asked, pairing: Pairing, scored: Iterator[CaseScores]) -> None:
-    """Write what was scored in a part: the question, the state of its files, and a line for each case."""
+    """Write what was scored in a part: the question, the state of what it was scored of, and a line for each case."""
     file = out / FOLDER / f"{part.index}-of-{part.count}.jsonl"
     first = {"asked": asked.to_dict(), "files": _state_of(pairing, part)}
     with atomic_path(file, durable=True) as whole, whole.open("w", encoding="utf-8") as lines:
@@ -45,7 +46,7 @@ def write_part(out: Path, part: Part, asked: Asked, pairing: Pairing, scored: It
 
 
 def missing_parts(out: Path, pairing: Pairing) -> list[str]:
-    """Name the parts that are not there, or were scored of files that have changed since."""
+    """Name the parts that are not there, or were scored of what has changed since."""
     found = _parts_in(out)
     count = next(iter(found)).count
     parts = [Part(index=n, count=count) for n in range(1, count + 1)]
@@ -68,11 +69,13 @@ def question_of(out: Path) -> Asked:
 
 
 def _state_of(pairing: Pairing, part: Part) -> str:
-    """Hash sizes and times of the files of a part."""
+    """Hash sizes and times of the files of a part, its patients, and what ``segment.json`` says of its cases."""
     state = hashlib.blake2b(digest_size=16)
     for name in filter(part.holds, pairing.names):
         stats = [path.stat() for path in pairing.files(name)]
-        state.update(json.dumps([name, [(of.st_size, of.st_mtime_ns) for of in stats]]).encode())
+        told = pairing.stated[name].model_dump(mode="json") if name in pairing.stated else None
+        case = [name, [(of.st_size, of.st_mtime_ns) for of in stats], pairing.groups.get(name), told]
+        state.update(json.dumps(case).encode())
     return state.hexdigest()
 
 
