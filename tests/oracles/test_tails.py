@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from scipy.stats import combine_pvalues
 
 from medsegdiff.metrics.tails import MOST, Tail, together
@@ -34,6 +37,25 @@ def test_beyond_all_an_exponential_tail_goes_on_as_it_is() -> None:
 def test_numbers_that_are_all_the_same_have_a_tail_too(seen: list[float]) -> None:
     tail = Tail.of(seen)
     assert 0 < tail.share(seen[-1] + 0.1) < tail.share(seen[-1]) == 1
+
+
+@pytest.mark.parametrize("count", [101, 500, 5000])
+def test_of_many_numbers_the_largest_are_counted_one_by_one(count: int) -> None:
+    seen = np.sort(np.random.default_rng(0).lognormal(sigma=2, size=count))
+    tail = Tail.of(seen)
+    for place in range(1, MOST // 2 + 1):
+        for value in (seen[-place], (seen[-place] + seen[-place - 1]) / 2):
+            assert tail.share(value) == pytest.approx((1 + (seen >= value).sum()) / (count + 1))
+    shares = np.array([tail.share(value) for value in seen])
+    assert shares == pytest.approx((1 + np.arange(count, 0, -1)) / (count + 1), abs=0.02)
+
+
+def test_of_quantiles_that_an_earlier_version_kept_ranks_are_read_between_them() -> None:
+    """They were evenly spread over all ranks: the largest hundredth had the share of the hundredth."""
+    seen = np.random.default_rng(0).random(2000)
+    tail = TypeAdapter(Tail).validate_json(json.dumps([np.quantile(seen, np.linspace(0, 1, 100)).tolist(), 2000]))
+    for value in np.quantile(seen, [0.5, 0.9, 0.99, 0.995, 0.999]):
+        assert tail.share(value) == pytest.approx((1 + (seen >= value).sum()) / 2001, abs=0.002)
 
 
 def test_of_many_numbers_quantiles_do() -> None:

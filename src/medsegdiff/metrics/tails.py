@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 MOST = 100
-"""Numbers that are kept of those that were seen, evenly spread over their ranks."""
+"""Numbers that are kept of those that were seen: of more than these the largest, which make a half, and quantiles."""
 UPPER = 0.8
 """Quantile of what was seen, from which on the tail is taken to be exponential."""
 LEAST_SCALE, LEAST_SHARE = 0.01, 1e-300
@@ -21,9 +21,12 @@ class Tail(NamedTuple):
     """Numbers that were seen, by which others are judged: large ones are unusual."""
 
     values: tuple[float, ...]
-    """Rising; all of them, or as many quantiles as are kept."""
+    """Rising; all of them, or what is kept."""
     total: int
     """How many there were."""
+    largest: int = 0
+    """How many of the values, the last ones, were seen one by one; those before are quantiles of the others, evenly
+    spread over their ranks."""
 
     @classmethod
     def of(cls, values: Sequence[float] | Float[np.ndarray, " n"]) -> Tail:
@@ -35,8 +38,21 @@ class Tail(NamedTuple):
         Returns:
             The tail.
         """
-        levels = np.linspace(0, 1, min(len(values), MOST))
-        return cls(tuple(np.quantile(values, levels).tolist()), len(values))
+        seen = np.sort(np.asarray(values, float))
+        if len(seen) <= MOST:
+            return cls(tuple(seen.tolist()), len(seen))
+        others, largest = np.split(seen, [len(seen) - MOST // 2])
+        quantiles = np.quantile(others, np.linspace(0, 1, MOST - len(largest)))
+        return cls((*quantiles.tolist(), *largest.tolist()), len(seen), len(largest))
+
+    @property
+    def _seen(self) -> Float[np.ndarray, " n"]:
+        """All of them again: those that are not kept lie evenly between quantiles."""
+        if len(self.values) == self.total:
+            return np.array(self.values)
+        others = self.total - self.largest
+        ranks = np.r_[np.linspace(0, others - 1, len(self.values) - self.largest), np.arange(others, self.total)]
+        return np.interp(np.arange(self.total), ranks, self.values)
 
     def quantile(self, level: float) -> float:
         """Tell below what so large a share of them lies.
@@ -47,7 +63,7 @@ class Tail(NamedTuple):
         Returns:
             The quantile.
         """
-        return float(np.quantile(self.values, level))
+        return float(np.quantile(self._seen, level))
 
     def share(self, value: float) -> float:
         r"""Tell how many are at least as large: :math:`(1 + |\{v \ge x\}|) / (n + 1)`, as a conformal p-value is.
@@ -63,14 +79,13 @@ class Tail(NamedTuple):
         Returns:
             In (0, 1].
         """
-        seen = np.array(self.values)
+        seen = self._seen
         least = 1 / (self.total + 1)
         if value > seen[-1]:
             upper = seen[seen >= np.quantile(seen, UPPER)]
             scale = max(float((upper - upper[0]).mean()), LEAST_SCALE * abs(seen[-1]), LEAST_SHARE)
             return max(least * math.exp((seen[-1] - value) / scale), LEAST_SHARE) if math.isfinite(value) else 0.0
-        above = np.count_nonzero(seen >= value) / len(seen)
-        return float(least + (1 - least) * above)
+        return (1 + int(np.count_nonzero(seen >= value))) / (self.total + 1)
 
 
 def together(*shares: float) -> float:
