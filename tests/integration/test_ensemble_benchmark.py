@@ -15,7 +15,7 @@ import pytest
 from medsegdiff import Segmenter
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation import evaluate
-from medsegdiff.fusion.curve import Curve, score_subsets
+from medsegdiff.fusion.curve import Curve, pool, score_subsets
 from medsegdiff.metrics.overlap import dice
 from medsegdiff.models.base import build_model
 from medsegdiff.paper.figure3 import EnsemblePlan, benchmark_ensemble, scores_of, source_of, tables, titles
@@ -95,6 +95,24 @@ def test_volumes_are_scored_whole(tmp_path: Path) -> None:
     plan = EnsemblePlan(members=3, steps=1, repeats=2)
     (scores,) = scores_of(segmenter, source, ["a"], plan)
     assert {size: values.tolist() for size, values in scores.items()} == {1: [1, 1], 2: [1, 1], 3: [1]}
+
+
+def test_cases_of_which_nobody_labelled_a_pixel_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter, voxels = identity(), phantom((7, 6, 5))
+    for file in itertools.product(("images", "masks"), ("a", "b", "c")):
+        save(tmp_path / f"{'/'.join(file)}.nii.gz", voxels)
+    source = source_of(tmp_path, segmenter.config.data)
+    load, nobody = source.load, np.ones((1, *voxels.shape), np.uint8)
+    monkeypatch.setattr(
+        source, "load", lambda name: dataclasses.replace(load(name), ignored=nobody if name == "b" else None)
+    )
+    plan = EnsemblePlan(members=3, steps=1, repeats=2)
+    assert len(list(scores_of(segmenter, source, ["a", "b", "c"], plan))) == 2
+    assert "Cases of which nobody labelled a pixel are left out: 1 (b)." in caplog.text
+    with pytest.raises(DataError, match="no case to score"):
+        pool(list(scores_of(segmenter, source, ["b"], plan)))
 
 
 def test_runs_that_hold_out_other_cases_are_not_compared(trained: tuple[Path, Path], tmp_path: Path) -> None:

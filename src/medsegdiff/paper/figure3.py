@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.config.diffusion import SamplingOptions
@@ -28,11 +30,14 @@ from medsegdiff.io.names import folder_name
 from medsegdiff.pictures.curves import members_curves, save
 from medsegdiff.types import Case
 
+log = logging.getLogger(__name__)
+
 SHOWN = (1, 10, 25)
 """Sizes that are printed, beside the full ensemble: one member, and those of MedSegDiff-V2 and of MedSegDiff."""
 CONVENTIONS = {
     "dice": "Of the fused mask, on the native grid: the mean over structures, then over cases, then over draws.",
-    "reference": "Several raters: the majority of them, a tie is foreground.",
+    "reference": "Several raters: the majority of them, a tie is foreground. Cases of which nobody labelled a pixel "
+    "are left out.",
     "draws": "Subsets of the members drawn, without replacement, the same for all cases; of all members there is one.",
     "spread": "Standard deviation over draws. They share members: near the full ensemble it understates.",
     "convergence": "The smallest number of members with which the mean Dice changed by less than 0.1 % (0.001) over "
@@ -161,19 +166,26 @@ def _cases_of(source: DataSource, split_file: Path, plan: EnsemblePlan) -> list[
 
 
 def scores_of(segmenter: Segmenter, source: DataSource, names: Iterable[str], plan: EnsemblePlan) -> Iterator[Scores]:
-    """Segment cases one after the other, and score subsets of their members."""
+    """Segment cases one after the other, and score subsets of their members; what nobody labelled is left out."""
     waiting: dict[str, Case] = {}
+    unlabelled: list[str] = []
 
     def images() -> Iterator[Case]:
         for name in names:
-            waiting[name] = source.load(name)
-            yield dataclasses.replace(waiting[name], mask=None, ignored=None)
+            case = source.load(name)
+            if (known := _known(case)) is not None and not known.any():
+                unlabelled.append(name)
+                continue
+            waiting[name] = case
+            yield dataclasses.replace(case, mask=None, ignored=None)
 
     subsets = plan.subsets()
     asked: SamplingOptions = {"members": plan.members, "steps": plan.steps, "sampler": plan.sampler, "seed": plan.seed}
     asked["fusion"], asked["candidates"] = "majority", plan.members  # members alone are of interest, none are chosen
     for result in segmenter.stream(images(), **asked):
         yield score_subsets(tables(result, waiting.pop(result.name)), subsets, fusion=plan.fusion)
+    if unlabelled:
+        log.warning("Cases of which nobody labelled a pixel are left out: %d (%s).", len(unlabelled), some(unlabelled))
 
 
 def tables(result: Segmentation, case: Case) -> list[VoteTable]:
@@ -181,8 +193,13 @@ def tables(result: Segmentation, case: Case) -> list[VoteTable]:
     if case.mask is None:
         raise DataError(f"{case.name}: has no reference mask. Choose a part of the data that has, with --split.")
     truth = 2 * case.mask.sum(axis=0, dtype=np.uint16) >= len(case.mask)
-    known = None if case.ignored is None else np.logical_not(case.ignored.any(axis=0))
+    known = _known(case)
     if result.labels.task == "regions":
         pairs = zip(np.moveaxis(result.members, 1, 0), truth[:, None], strict=True)
         return [tabulate(members, reference, known=known, exclusive=False) for members, reference in pairs]
     return [tabulate(result.members, truth[result.labels.foreground], known=known, exclusive=result.labels.exclusive)]
+
+
+def _known(case: Case) -> Bool[np.ndarray, "*s"] | None:
+    """Find the pixels that all raters labelled; ``None``: all of them."""
+    return None if case.ignored is None else np.logical_not(case.ignored.any(axis=0))
