@@ -15,8 +15,9 @@ from medsegdiff.labels import Labels
 from medsegdiff.models.base import Said, build_model
 from medsegdiff.nn.losses import cross_entropy, soft_dice
 from medsegdiff.training.objective import anchor_losses, anchor_weight, draw, mask_terms, training_losses, with_anchor
+from medsegdiff.training.plan import check_sampling
 from medsegdiff.types import Batch
-from tests.makers import losses_of, randomised, small_config
+from tests.makers import losses_of, randomised, small_config, small_network
 
 
 def test_soft_dice_by_hand() -> None:
@@ -220,6 +221,16 @@ def test_the_weight_of_soft_dice_falls_to_0_where_nothing_is_decided_and_stays_w
     level = process.schedule.alpha_bar[500]
     distance = 4 * 64 * level / (1 - level)  # squared, between the means of 64 pixels that are there, or not
     assert weight[1].item() == pytest.approx(float(distance / (distance + 16)), rel=1e-4)
+
+
+def test_a_network_that_learns_the_variance_is_recycled_by_its_prediction() -> None:
+    config = small_network("medsegdiff-v1", "data.task=binary", "model.learn_sigma=true", "loss.recycled=1.0")
+    check_sampling(config)
+    model, image = randomised(build_model(config)), torch.randn(2, 3, 32, 32)
+    losses = losses_of(model, Batch(image, (image[:, :1] > 0).float(), (1, 2)), config)
+    losses.total.backward()
+    assert losses.total.isfinite()
+    assert all(of.grad is None or of.grad.isfinite().all() for of in model.parameters())
 
 
 def test_a_recycled_batch_is_noised_from_what_the_network_says_of_pure_noise_and_learns_the_mask() -> None:

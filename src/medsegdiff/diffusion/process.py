@@ -119,9 +119,9 @@ class Process:
         return output + pixelwise_logits(anchor.float(), x_t, at, coding=self.coding)
 
     def denoised(
-        self, output: Float[Tensor, "b k2 h w"], x_t: Float[Tensor, "b k h w"], level: Level | Levels
+        self, output: Float[Tensor, "b k2 h w"], x_t: Float[Tensor, "b k h w"], level: Level | Levels | Noised
     ) -> Denoised:
-        """Read a network's output for the sampler.
+        """Read a network's output: for the sampler, or to noise it again.
 
         Args:
             output: What it said.

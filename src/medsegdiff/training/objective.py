@@ -111,7 +111,7 @@ def _recycled(model: nn.Module, image: Tensor, noised: Noised, process: Process)
     said = Said(*model(image, start.x_t, t.to(image.device).float()))
     logits = None if said.logits is None else said.logits.repeat_interleave(draws, dim=0)
     output = process.completed(said.prediction.float(), logits, start.x_t, start)
-    own = process.target.x_0(output, start.x_t, start)
+    own = process.denoised(output, start.x_t, start).x_0
     return replace(noised, x_t=noised.alpha * own + noised.sigma * noised.noise)
 
 
