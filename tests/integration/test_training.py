@@ -27,6 +27,7 @@ from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
 from medsegdiff.training import distillation, state, trainer
 from medsegdiff.training import train as training
+from medsegdiff.training.memory import describe
 from medsegdiff.training.optimizer import parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
@@ -354,6 +355,30 @@ def test_snapshots_are_short_averages_and_members_have_them(
     assert [rates[step] for step in (10, 14, 16)] == pytest.approx([0.25] * 3)
     assert rates[20] == pytest.approx(0.01)
     assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 7])
+def test_snapshots_have_steps_of_their_own_and_numbers_without_gaps(number: int) -> None:
+    for total in range(1, 60):
+        steps, held = snapshot_steps(number, total), round(0.85 * total) - round(0.5 * total)
+        assert list(steps.values()) == list(range(1, min(number, held) + 1))
+        assert list(steps) == sorted(steps)
+        assert all(round(0.5 * total) < step <= round(0.85 * total) for step in steps)
+
+
+def test_of_a_short_training_as_many_snapshots_count_as_there_are(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In eight steps the rate is held for three; the mean takes each set of weights once."""
+    of_training = ("train.max_steps=8", "train.val_every=8", "train.warmup_steps=0", "train.snapshots=4")
+    run = tmp_path / "run"
+    train(folder, run, small_config(*of_training, "sampling.members=9"))
+    assert "train.snapshots is 4; in 8 steps the learning rate is held for 3" in caplog.text
+    assert sorted(file.name for file in run.glob("snapshot-*")) == [snapshot_file(number) for number in (1, 2, 3)]
+    segmenter = Segmenter.from_pretrained(run, device="cpu")
+    assert len(segmenter.snapshots) == segmenter.config.train.snapshots == 3
+    assert len(segmenter(next((folder / "images").iterdir()), mode="mean").members) == 4
+    assert describe(str(run))["gmac"]["looks"] == 4
 
 
 def test_learning_rate_rises_and_falls() -> None:

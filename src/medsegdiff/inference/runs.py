@@ -23,7 +23,7 @@ from medsegdiff.inference.request import Request
 from medsegdiff.inference.resources import compile_steps
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.models.base import DiffusionModel
-from medsegdiff.models.checkpoint import Origin, Weights, hashes_of, load_model, load_snapshots
+from medsegdiff.models.checkpoint import Origin, Weights, hashes_of, load_model, load_snapshots, with_snapshots_kept
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Trained:
         model, config = load_model(folder, weights=weights)
         return cls(
             model,
-            config,
+            with_snapshots_kept(folder, config),
             snapshots=load_snapshots(folder, config),
             calibration=Calibration.of_run(Path(folder)) if weights == "best" else Calibration(),
             origin=Origin(str(folder), weights),

@@ -137,6 +137,12 @@ def load_snapshots(folder: str | Path, config: ResolvedConfig) -> list[Diffusion
     return found
 
 
+def with_snapshots_kept(folder: str | Path, config: ResolvedConfig) -> ResolvedConfig:
+    """Count the snapshots that a run has kept: fewer than it was asked for while it is not done, or if it was short."""
+    kept = len(_snapshots_in(Path(folder), config))
+    return config.model_copy(update={"train": config.train.model_copy(update={"snapshots": kept})})
+
+
 def _snapshots_in(folder: Path, config: ResolvedConfig) -> list[Path]:
     files = (folder / snapshot_file(number) for number in range(1, config.train.snapshots + 1))
     return [file for file in files if file.is_file()]

@@ -24,7 +24,7 @@ from medsegdiff.hardware import Computed
 from medsegdiff.inference.ensemble import num_looks
 from medsegdiff.metrics.base import METRICS
 from medsegdiff.models.base import MODELS, DiffusionModel, budget, build_model
-from medsegdiff.models.checkpoint import load_config
+from medsegdiff.models.checkpoint import load_config, with_snapshots_kept
 from medsegdiff.nn.blocks import recompute
 from medsegdiff.training.objective import training_losses
 from medsegdiff.training.run import Run
@@ -197,8 +197,8 @@ def describe(what: str, *, size: int | None = None) -> dict[str, Any]:
     if size is not None:
         config = config.model_copy(update={"data": config.data.model_copy(update={"image_size": size})})
     costs = budget(config)
-    sampling = config.sampling
-    looks = min(num_looks(sampling, config), sampling.drawn)
+    sampling, place = config.sampling, Path(what)
+    looks = min(num_looks(sampling, with_snapshots_kept(place, config) if place.is_dir() else config), sampling.drawn)
     ensemble = looks * costs.condition_gmac + sampling.drawn * sampling.steps * costs.denoiser_gmac
     return {
         "description": config.description,

@@ -185,8 +185,12 @@ def _falling(done: float, start: float, end: float) -> float:
 
 
 def snapshot_steps(number: int, total: int) -> dict[int, int]:
-    """List the steps after which a snapshot is taken, evenly while the rate is held: step → its number, from 1."""
+    """List the steps after which a snapshot is taken, evenly while the rate is held: step → its number, from 1.
+
+    There are no more of them than steps in which it is held.
+    """
     begin, end = (round(part * total) for part in HELD)
+    number = min(number, end - begin)
     return {begin + round((end - begin) * taken / number): taken for taken in range(1, number + 1)}
 
 

@@ -26,7 +26,7 @@ from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.io.atomic import remove_parts
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots
+from medsegdiff.models.checkpoint import load_config, load_model, load_snapshots, with_snapshots_kept
 from medsegdiff.models.pretrained import Taken, take
 from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
@@ -214,6 +214,7 @@ def calibrate_run(
     snapshots = load_snapshots(run.folder, config)
     for network in snapshots:
         place(network, device)
+    config = with_snapshots_kept(run.folder, config)
     found = calibrate(model, config, cases, info, snapshots=snapshots, device=device, track=track)
     found.save(run.folder)
 

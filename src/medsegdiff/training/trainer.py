@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from medsegdiff.training.state import gather, load_state, part_of, reshard, save
 from medsegdiff.training.step import RunningMeans, TrainingStep, snapshot_steps
 from medsegdiff.training.step_budget import StepBudget, StopRequest, asked_anywhere, stop_signals
 from medsegdiff.training.validation import Monitor, Validator
+
+log = logging.getLogger(__name__)
 
 LOG_EVERY = 10
 
@@ -106,7 +109,7 @@ class Trainer:
             if reason := self._reason_to_stop():
                 return self._outcome(reason)
             if not self.budget.open:
-                monitor.begun(progress.step, alone_until=self.budget.alone_until)
+                self._begin(monitor)
             for _ in self._steps(monitor):
                 self._log(monitor)
                 self._keep_snapshot()
@@ -148,7 +151,20 @@ class Trainer:
         seconds = torch.tensor(self.budget.elapsed(), device=self.accelerator.device)
         if self.budget.spend(float(self.accelerator.reduce(seconds, "mean"))):
             monitor.settled(self.progress.step, self.budget.total, self.budget.step_seconds)
-            monitor.begun(self.progress.step, alone_until=self.budget.alone_until)
+            self._begin(monitor)
+
+    def _begin(self, monitor: Monitor) -> None:
+        """Say what follows from the number of steps, which is known by now."""
+        monitor.begun(self.progress.step, alone_until=self.budget.alone_until)
+        asked, total = self.config.train.snapshots, self.budget.total
+        if (kept := len(snapshot_steps(asked, total))) < asked and self.accelerator.is_main_process:
+            log.warning(
+                "train.snapshots is %d; in %d steps the learning rate is held for %d, which makes so many. "
+                "Train longer, or take fewer.",
+                asked,
+                total,
+                kept,
+            )
 
     def _check_finite(self) -> None:
         """Give up where nothing has been finite for a while."""
