@@ -59,6 +59,14 @@ def test_damaged_runs_are_refused_with_a_reason(run: Path, change: object, words
         load_model(run)
 
 
+def test_a_value_that_no_configuration_has_is_named_with_its_file(run: Path) -> None:
+    told = json.loads((run / "config.json").read_text())
+    told["config"]["data"]["cache_gb"] = None
+    (run / "config.json").write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match=r"config\.json: data\.cache_gb: Input should be a valid number"):
+        load_config(run)
+
+
 def test_a_newer_format_asks_for_an_upgrade(run: Path) -> None:
     value = json.loads((run / "config.json").read_text()) | {"format": 99}
     (run / "config.json").write_text(json.dumps(value))

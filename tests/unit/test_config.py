@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def test_overrides_change_one_value_and_nothing_else() -> None:
         ("description.foo=1", r"Unknown key 'description\.foo'"),
         ("train.max_steps=[1", r"train\.max_steps=\[1: is not valid YAML"),
         ("model.condition_widths=[8, 16]", "as many levels as each other"),
+        ("data.cache_gb=.inf", r"data\.cache_gb: .*finite number.*given: inf"),
+        ("train.max_minutes=.inf", r"train\.max_minutes: .*finite number"),
+        ("data.window=[.nan, 5]", r"data\.window.*finite number"),
+        ("data.window=[400, 40]", r"data\.window: .*the lower end comes first; width 400 at level 40 is \[-160, 240\]"),
+        ("data.window=[40, 40]", "the lower end comes first"),
         ("model.num_heads=2", r"Unknown key 'model\.num_heads' for the model 'medsegdiff-v2'"),
         ("diffusion={target: eps, zero_terminal_snr: true}", "not of the form"),
     ],
@@ -66,6 +72,22 @@ def test_a_file_of_ones_own_is_a_preset(tmp_path: Path) -> None:
     assert (built.train.max_steps, built.train.batch_size) == (12, load_preset("v2-tiny").train.batch_size)
     file.write_text("- a list\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="expected sections of keys"):
+        load_preset(str(file))
+
+
+def test_a_file_builds_on_one_that_lies_beside_it_from_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "ours.yaml").write_text("base: v2-tiny\ntrain: {max_steps: 12}\n", encoding="utf-8")
+    file = tmp_path / "sub" / "mine.yaml"
+    file.write_text("base: ours.yaml\ntrain:\n  # max_steps: 3\n", encoding="utf-8")
+    for folder in (tmp_path, tmp_path / "sub"):
+        monkeypatch.chdir(folder)
+        assert load_preset(str(file)).train.max_steps == 12
+        assert load_preset(os.path.relpath(file)).train.max_steps == 12
+    (tmp_path / "sub" / "ours.yaml").write_text("base: ../sub/mine.yaml\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="builds on itself"):
         load_preset(str(file))
 
 
@@ -123,6 +145,7 @@ def test_configurations_can_not_be_changed(config: Config) -> None:
     [
         (b"train:\n  max_steps: 5 # \xfcber Nacht\n", r"mine\.yaml: can't be read as UTF-8 text"),
         (b"base: v2-tiny\ndescription: {a: 1}\n", "description: Input should be a valid string"),
+        (b"train: {max_steps: 7}\ntrain:\n  batch_size: 3\n", "the key 'train' stands there twice; keep one .*line 2"),
         (b"base: mine.yaml\n", r"mine\.yaml: builds on itself \(mine\.yaml on mine\.yaml\)"),
     ],
 )

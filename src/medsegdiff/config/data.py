@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medsegdiff.config.base import Component
 from medsegdiff.types import Modality as Modality
@@ -82,6 +82,13 @@ class DataConfig(Component):
     """Room of a machine for prepared cases in temporary, memory-mapped files, in GB; beyond it they are read anew."""
     cache_dir: str | None = None
     """Folder of that file, on a local disk; ``null`` takes the system's for temporary files."""
+
+    @field_validator("window")
+    @classmethod
+    def _rises(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not window[0] < window[1]:
+            raise ValueError("the lower end comes first; width 400 at level 40 is [-160, 240]")
+        return window
 
     def grid_side(self, stride: int) -> int:
         """Side of the model grid in pixels: of a network that halves it evenly as often as ``stride`` says."""

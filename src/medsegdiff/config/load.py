@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Hashable, Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,6 +16,8 @@ from medsegdiff.config.base import Component
 from medsegdiff.config.networks import NETWORKS, NetworkConfig, settings_of
 from medsegdiff.config.run import Config
 from medsegdiff.errors import ConfigError, nearest
+
+YAML = (".yaml", ".yml")
 
 
 def _presets() -> Traversable:
@@ -30,7 +33,8 @@ def load_preset(name: str, overrides: Iterable[str] = ()) -> Config:
     """Read a preset, or a YAML file of the same form, and change some of its values.
 
     Args:
-        name: Name of a preset, or a path that ends in ``.yaml``. A file may build on one: ``base: v2``.
+        name: Name of a preset, or a path that ends in ``.yaml``. A file may build on one: ``base: v2``, or on another
+            file, ``base: ours.yaml``, which lies beside it.
         overrides: ``section.key=value``, the value in YAML.
 
     Returns:
@@ -57,7 +61,7 @@ def _read(name: str, *, above: tuple[str, ...] = ()) -> dict[str, Any]:
     known = preset_names()
     if name in above:
         raise ConfigError(f"{name}: builds on itself ({' on '.join((*above, name))}). Name a preset as the last base.")
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(YAML):
         if not Path(name).is_file():
             raise ConfigError(f"There is no configuration file {name}.")
         text = _text(Path(name))
@@ -75,7 +79,12 @@ def _read(name: str, *, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{name}: expected sections of keys, such as 'train: {{max_steps: 2000}}'; found {values!r}.")
     values = with_keys_of_today(values)
     base = values.pop("base", None)
-    return values if base is None else _laid_over(_read(str(base), above=(*above, name)), values)
+    return values if base is None else _laid_over(_read(_beside(name, str(base)), above=(*above, name)), values)
+
+
+def _beside(name: str, base: str) -> str:
+    """Find the file that another one builds on: from its own folder on, wherever it is read."""
+    return os.path.normpath(Path(name).parent / base) if base.endswith(YAML) else base
 
 
 def _text(file: Path) -> str:
@@ -85,9 +94,23 @@ def _text(file: Path) -> str:
         raise ConfigError(f"{file}: can't be read as UTF-8 text ({error}). Save it as UTF-8.") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands there twice, of which YAML would keep the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Make a mapping."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if key.value in seen:
+                told = f"the key '{key.value}' stands there twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
+            seen.update([key.value] if isinstance(key, yaml.ScalarNode) else [])
+        return super().construct_mapping(node, deep)
+
+
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}: is not valid YAML: {' '.join(str(error).split())}.") from None
 
@@ -181,6 +204,8 @@ def with_keys_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the keys of a whole configuration, as YAML or JSON gives it."""
     found: dict[str, Any] = {}
     for section, part in values.items():
+        if part is None:  # a section of comments alone
+            continue
         if not isinstance(part, Mapping):
             found.setdefault(section, part)
             continue

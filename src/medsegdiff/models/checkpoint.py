@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medsegdiff.config.load import make_config, split_told
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
-from medsegdiff.errors import CheckpointError, MedSegDiffError
+from medsegdiff.errors import CheckpointError, ConfigError, MedSegDiffError
 from medsegdiff.io.atomic import atomic_path, write_json
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.base import DiffusionModel, build_model
@@ -70,6 +70,8 @@ def load_config(folder: Path) -> ResolvedConfig:
         raise CheckpointError(f"{file}: can't be read ({error}).") from error
     try:
         return _read_config(value, folder)
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from error
     except MedSegDiffError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
