@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -239,20 +240,25 @@ def test_every_layout_can_be_trained_segmented_and_scored(
 
 
 def test_ctrl_c_on_the_command_line_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
-    arguments = ["train", str(folder), "--out", str(tmp_path / "run"), *SETS, "--set", "train.max_steps=100000"]
+    plugin = tmp_path / "of mine.py"
+    plugin.touch()
+    run, more = str(tmp_path / "a run"), ("--device", "cpu", "--set", "train.max_steps=100000")
+    arguments = ["--plugin", str(plugin), "train", str(folder), "--out", run, *SETS, *more]
     running = subprocess.Popen(
         [sys.executable, "-m", "medsegdiff", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    log = tmp_path / "run" / "log.jsonl"
+    log = tmp_path / "a run" / "log.jsonl"
     while not (log.exists() and log.read_text()):
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.1)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=120)
     assert running.returncode == 130
-    assert f"Go on with: medsegdiff train {folder} --out {tmp_path / 'run'} --resume" in said
+    (told,) = (line.removeprefix("Go on with: ") for line in said.splitlines() if line.startswith("Go on with: "))
+    same = ["medsegdiff", "train", str(folder), "--out", run, "--device=cpu", f"--plugin={plugin}", "--resume"]
+    assert shlex.split(told) == same
     assert "Traceback" not in said
-    assert (tmp_path / "run" / "state.safetensors").exists()
+    assert (tmp_path / "a run" / "state.safetensors").exists()
 
 
 def test_a_plugin_registers_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

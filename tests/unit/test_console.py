@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,21 @@ def test_a_bar_on_a_terminal_shows_the_name_of_what_is_done(name: str) -> None:
     text = io.StringIO()
     assert list(tracked(Console(file=text, force_terminal=True, width=200, color_system=None), [1], name)) == [1]
     assert name in text.getvalue()
+
+
+def test_what_is_logged_is_a_line_that_is_never_broken_or_an_event() -> None:
+    """In a process of its own, whose output is no terminal: there lines of tables were 80 letters wide."""
+    words = "a/path/that/is/longer/than/a/line " * 6
+    for progress, expected in (
+        ("auto", f"Warning: {words}x\n"),
+        ("json", json.dumps({"event": "warning", "text": f"{words}x"}) + "\n"),
+    ):
+        code = f"""import logging
+from medsegdiff.cli import console
+console.configure(progress={progress!r})
+logging.getLogger("medsegdiff").warning("%sx", {words!r})"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr == expected
 
 
 def test_no_words_are_printed_with_markup_outside_of_the_command_line() -> None:

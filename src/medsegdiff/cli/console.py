@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from medsegdiff.progress import Mode, ProgressConsole, tracked
 
@@ -21,11 +20,21 @@ people = ProgressConsole(stderr=True, soft_wrap=True, emoji=False, markup=False)
 """For all other words, which ``--quiet`` turns off."""
 
 
+class _Said(logging.Handler):
+    """Says what is logged: a line that is never broken, or an event of JSON."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        if err.progress == "json":
+            err.event(record.levelname.lower(), text=self.format(record))
+        else:
+            err.print(f"{record.levelname.capitalize()}: {self.format(record)}", highlight=False)
+
+
 def configure(*, quiet: bool | None = None, verbose: bool | None = None, progress: Mode | None = None) -> None:
     """Choose how much is said, and how progress is shown; ``None`` leaves a choice as it is."""
     if not logging.getLogger().handlers:
-        handler = RichHandler(console=err, show_path=False)
-        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+        logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Said()])
     if quiet is not None:
         people.quiet = quiet
     if verbose is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -98,13 +99,14 @@ def train(
 
     outcome = run(data, out, config, resume=resume, start=start, device=device, console=people, track=track)
     if PartialState().is_main_process:
-        _report(outcome, data, as_json=as_json)
+        _report(outcome, data, device=device, as_json=as_json)
     if outcome.reason == "interrupted":
         raise typer.Exit(command.Exit.INTERRUPTED)
 
 
-def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:
+def _report(outcome: Outcome, data: str, *, device: str | None, as_json: bool) -> None:
     from medsegdiff.io.atomic import to_json
+    from medsegdiff.registry import used
 
     info(f"Training {outcome.reason} at step {outcome.step}.")
     if outcome.best_dice >= 0:
@@ -113,8 +115,10 @@ def _report(outcome: Outcome, data: str, *, as_json: bool) -> None:
         info(f"{outcome.skipped} steps were skipped for a loss or gradient that was not finite.")
     info(f"Curves: {outcome.folder / 'curves.png'} · pictures: {outcome.folder / 'validation'}")
     if outcome.reason == "interrupted":
-        info(f"Go on with: medsegdiff train {data} --out {outcome.folder} --resume")
+        needed = (f"--plugin={plugin['file']}" for plugin in used(()) if "file" in plugin)
+        same = ["train", data, "--out", str(outcome.folder), *([f"--device={device}"] if device else []), *needed]
+        info(f"Go on with: medsegdiff {shlex.join(same)} --resume")
     if outcome.reason == "finished already":
         info(f"To go on: --resume --set train.max_steps={2 * outcome.step}, or --resume --minutes with a longer time.")
-    info(f"Segment with: medsegdiff segment IMAGES --model {outcome.folder} --out masks")
+    info(f"Segment with: medsegdiff segment IMAGES --model {shlex.quote(str(outcome.folder))} --out masks")
     result(to_json(dataclasses.asdict(outcome)) if as_json else str(outcome.folder))

@@ -94,7 +94,7 @@ def _steps(config: ResolvedConfig) -> Finding:
     within = sum(DECIDED[0] <= lam <= DECIDED[1] for lam in lams)
     what = f"{sampling.steps} steps of {sampling.sampler}, {sampling.spacing} spacing"
     numbers = {"steps": sampling.steps, "deciding": within}
-    advice = "Take more steps (segment --steps), or logsnr spacing."
+    advice = f"Take more steps (segment --steps){'' if sampling.spacing == 'logsnr' else ', or logsnr spacing'}."
     if taught := config.train.one_step:
         if sampling.steps == 1:
             return _sampler("steps", "good", f"{what}: the model was {taught}.", numbers=numbers)

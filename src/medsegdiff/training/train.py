@@ -65,7 +65,7 @@ def train(
         config: Preset and overrides.
         resume: Go on with the run in ``out``, with its split. One that was imported makes its first step.
         start: Another run, with whose averaged weights this one begins.
-        device: ``cpu`` keeps training off the accelerator; ``None`` lets accelerate choose.
+        device: ``cpu`` keeps training off the accelerator; ``None``, or what it would choose, lets accelerate choose.
         console: Where to print; ``None`` is silent.
         track: Shows progress while data are read.
         clock: Gives seconds; ``train.max_minutes`` is measured with it.
@@ -76,9 +76,10 @@ def train(
     Raises:
         ConfigError: If the configuration does not fit the data, the device or the folder.
     """
-    if device not in (None, "cpu"):
-        raise ConfigError(f"device is '{device}'; allowed is cpu. Choose GPUs with CUDA_VISIBLE_DEVICES or accelerate.")
     state = fresh_state(device)
+    if device not in (None, "cpu", found := state.device.type):
+        allowed = "cpu" if found == "cpu" else f"cpu, and {found}, which there is"
+        raise ConfigError(f"device is '{device}'; allowed is {allowed}. Choose GPUs with CUDA_VISIBLE_DEVICES.")
     main = state.is_main_process
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else no_progress
