@@ -167,6 +167,27 @@ def test_of_scores_the_one_that_tells_is_chosen_and_its_promises_are_kept() -> N
     assert broken <= 10
 
 
+@pytest.mark.parametrize("tells", [0.0, 0.5])
+def test_bounds_by_the_best_of_eight_scores_hold_nearly_as_often_as_they_say(tells: float) -> None:
+    """All of the cases that fit the bound may have chosen the score."""
+
+    def drawn(rng: np.random.Generator, count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        quality = rng.standard_normal(count)
+        scores = eight_scores(rng, count, alike=0.6)
+        told = {name: np.clip(of + 0.2 * tells * quality, 0, 1) for name, of in scores.items()}
+        return 1 / (1 + np.exp(-1.9 - 0.7 * quality)), told
+
+    held = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        dice, scores = drawn(rng, 45)
+        best, _ = choose(scores, dice, [""] * 45, good=0.8, risk=0.05)
+        margin = fit_margin(cross_fitted(scores[best], dice, [""] * 45), dice, [""] * 45)
+        new_dice, new_scores = drawn(rng, 1000)
+        held.append((new_dice >= bound_of(fit_dice_map(scores[best], dice)(new_scores[best]), margin)).mean())
+    assert 0.88 <= np.mean(held) <= 0.92
+
+
 def test_where_nothing_can_be_promised_all_choose_the_score() -> None:
     """The quarter of the patients that might have chosen alone prefers another than all."""
     groups = [f"p{number}" for number in range(59)]
