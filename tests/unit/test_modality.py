@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -11,13 +12,15 @@ import pytest
 from pydicom.dataset import Dataset
 
 from medsegdiff.config.data import DataConfig
+from medsegdiff.data.convert import convert
 from medsegdiff.data.convert.files import survey
 from medsegdiff.data.fingerprint import fingerprint
 from medsegdiff.data.inspect import inspect_folder
 from medsegdiff.data.modality import lowest_value, warn_of_modality
 from medsegdiff.data.open import list_cases, open_source
-from medsegdiff.errors import DataError
+from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.inference.inputs import read_case
+from tests.described import make_msd
 from tests.dicom_makers import make_slices, write_slices
 
 AIR = {"CT": -1000, "MR": 0}
@@ -98,3 +101,32 @@ def test_a_series_that_the_model_does_not_know_is_warned_of(
     with caplog.at_level(logging.WARNING):
         warn_of_modality(case, (trained,))
     assert (f"it is {made_by}, but the model was trained on {trained}" in caplog.text) == warned
+
+
+def test_modalities_of_other_channels_than_there_are_are_told_by_check_training_and_conversion(tmp_path: Path) -> None:
+    root = make_msd(tmp_path / "three", channels=("MRI", "MRI", "MRI"), modality={"0": "MRI"})
+    alone = make_msd(tmp_path / "one", channels=("CT",))
+    for number, (folder, config, words) in enumerate(
+        (
+            (root, DataConfig(), r"mr \(told by the data set\) are 1, but the images have 3 channels"),
+            (
+                root,
+                DataConfig(modalities=("mr", "mr")),
+                r"mr, mr \(given as data.modalities\) are 2, but",
+            ),
+            (alone, DataConfig(modalities=("ct", "mr")), r"are 2, but the images have 1 channels"),
+        )
+    ):
+        with pytest.raises(ConfigError, match=words):
+            fingerprint(open_source(folder, config), config)
+        (problem,) = inspect_folder(folder, config).problems
+        assert re.search(words, problem)
+        with pytest.raises(ConfigError, match=words):
+            convert(folder, tmp_path / f"out{number}", to="slices", config=config)
+        assert not (tmp_path / f"out{number}").exists()
+    assert inspect_folder(root, DataConfig(modalities=("mr", "mr", "ct"))).ok
+
+
+def test_check_tells_that_pictures_are_no_ct(folder: Path) -> None:
+    (problem,) = inspect_folder(folder, DataConfig(modalities=("ct",))).problems
+    assert "needs volumes in Hounsfield units, and these are pictures" in problem

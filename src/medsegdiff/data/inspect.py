@@ -17,12 +17,13 @@ from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.displaced import Contrasts, displaced_in_words
 from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
+from medsegdiff.data.modality import check_modalities
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.scan import Scan, check_channels_alike, no_masks, scan, unlabelled, without_image
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.vanishing import lost_in_words, vanishes
-from medsegdiff.errors import DataError, MedSegDiffError, size, some
+from medsegdiff.errors import ConfigError, DataError, MedSegDiffError, size, some
 from medsegdiff.io.image import read_channels
 from medsegdiff.io.listing import in_words
 from medsegdiff.io.names import composed
@@ -148,8 +149,10 @@ def _problems(listing: Listing, read: Scan, config: DataConfig) -> list[str]:
     try:
         if listing.volumes:
             check_channels_alike(read)
-            read.modalities(config)  # mixed ones are refused
-    except DataError as error:
+        if read.sound:
+            told = read.modalities(config)  # mixed ones are refused
+            check_modalities(told, config, channels=read.channels, volumes=listing.volumes)
+    except (DataError, ConfigError) as error:
         problems.append(str(error))
     problems += [f"{name}: the image has no mask" for name in unlabelled(listing)]
     incomplete = masks.incomplete(set(masks.names) & set(listing.cases))

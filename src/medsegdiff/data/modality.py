@@ -64,17 +64,23 @@ def told_modalities(info: DataInfo, config: DataConfig) -> tuple[tuple[Modality,
     elif not told and not info.slices:
         natural: Modality = "natural"
         told, who = (natural,) * info.channels, "pictures"
-    if told and len(told) != info.channels:
+    check_modalities(told, config, channels=info.channels, volumes=bool(info.slices))
+    return (told, who) if told else ((), "")
+
+
+def check_modalities(told: Sequence[Modality], config: DataConfig, *, channels: int, volumes: bool) -> None:
+    """Refuse modalities that are more or fewer than the channels, or that pictures can't have."""
+    who = "told by the data set" if config.modalities is None else "given as data.modalities"
+    if told and len(told) != channels:
         raise ConfigError(
-            f"The modalities {', '.join(told)} ({who}) are {len(told)}, but the images have {info.channels} channels. "
+            f"The modalities {', '.join(told)} ({who}) are {len(told)}, but the images have {channels} channels. "
             "Set data.modalities to one of ct, mr, natural for each channel, in order."
         )
-    if "ct" in told and not info.slices:
+    if "ct" in told and not volumes:
         raise ConfigError(
             f"The modality ct ({who}) needs volumes in Hounsfield units, and these are pictures, whose values were "
             "scaled. Set data.modalities to natural for each channel, or give the volumes."
         )
-    return (told, who) if told else ((), "")
 
 
 def lowest_value(channel: Float[np.ndarray, "*s"]) -> float:

@@ -26,6 +26,7 @@ from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.intensity import DEFAULT_WINDOW
 from medsegdiff.data.mask_folder import RATER_WORDS
 from medsegdiff.data.masks import MaskReader, whole
+from medsegdiff.data.modality import check_modalities
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.errors import DataError
 from medsegdiff.io import nifti, raster
@@ -154,6 +155,7 @@ def to_slices(found: Survey, out: Path) -> Target:
     """
     if not found.volumes:
         raise DataError(f"{found.listing.root}: holds pictures already; slices are cut from volumes.")
+    check_modalities(found.modalities, found.config, channels=found.channels, volumes=True)
     check_kept(found)
     plane = found.scan.plane or "axial"
     target = Target(lambda case, output: [], group=lambda case: case.name, notes=_notes(found, plane))
