@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -359,6 +360,36 @@ def test_one_sub_folder_around_all_images_is_neither_a_group_nor_a_kind() -> Non
 def test_names_that_differ_in_capital_letters_alone_are_two() -> None:
     found = read(["images/A.png", "images/a.png", "masks/A.png", "masks/a.png"])
     assert pairs(found) == {"images/A.png": ["masks/A.png"], "images/a.png": ["masks/a.png"]}
+
+
+FAR_APART = {
+    "masks in one folder": ("images/p{0}/x{0}.png", "masks/x{0}.png", "masks/y{0}.png"),
+    "images without masks": ("p{0}/a.png", "p{0}/a_mask.png", "q{0}/a.png"),
+    "masks in folders of their own": ("images/p{0}/x.png", "masks/p{0}/x.png", "masks/q{0}/x.png"),
+}
+
+
+@pytest.mark.parametrize("names", FAR_APART.values(), ids=FAR_APART)
+def test_twice_as_many_files_are_twice_the_work(names: tuple[str, ...]) -> None:
+    """By counting calls: each mask that is compared with each image would make four times as many."""
+
+    def calls(count: int) -> int:
+        seen = 0
+
+        def note(frame: object, event: str, of: object) -> None:
+            nonlocal seen
+            seen += event in ("call", "c_call")
+
+        paths = [name.format(number) for number in range(count) for name in names]
+        sys.setprofile(note)
+        try:
+            read(paths)
+        finally:
+            sys.setprofile(None)
+        return seen
+
+    calls(10)  # what is remembered
+    assert calls(400) < 2.5 * calls(200)
 
 
 WORDS = st.sampled_from(

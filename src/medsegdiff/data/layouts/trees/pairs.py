@@ -37,10 +37,9 @@ class Shelf:
         self._named: dict[str, list[Place]] = defaultdict(list)
 
     def put(self, image: Place) -> None:
-        """Add an image: by its name, with its ending too, and without the word for an image (``x_img`` → x)."""
+        """Add an image."""
         self.images.append(image)
-        file = image.path.rstrip("/").rpartition("/")[2]
-        for name in {key_of(image.stem), key_of(file), key_of(bare_image(image.stem) or image.stem)}:
+        for name in _names_of(image):
             self._named[name].append(image)
 
     def find(self, name: str) -> Place | None:
@@ -50,14 +49,27 @@ class Shelf:
         return alike[0] if len(alike) == 1 else None
 
 
+def _names_of(image: Place) -> set[str]:
+    """List the names of an image: its own, with its ending too, and without the word for an image (``x_img`` → x)."""
+    file = image.path.rstrip("/").rpartition("/")[2]
+    return {key_of(image.stem), key_of(file), key_of(bare_image(image.stem) or image.stem)}
+
+
 class Shelves:
     """All images, by part and sub-folders."""
 
     def __init__(self, images: Sequence[Place]) -> None:
         """Put them in order."""
         self._shelves: dict[tuple[str, Folder], Shelf] = defaultdict(Shelf)
+        self._within: dict[Folder, set[str]] = defaultdict(set)
+        """Sub-folders → the parts that have them."""
+        self._holding: dict[str, set[tuple[str, Folder]]] = defaultdict(set)
+        """Name of an image → where there is one of that name."""
         for image in images:
             self._shelves[image.shelf].put(image)
+            self._within[keys_of(image.within)].add(image.part)
+            for name in _names_of(image):
+                self._holding[name].add(image.shelf)
         self.one_each = all(image.within for image in images) and len(self._shelves) == len(images)
         """Whether each image has a folder of its own."""
 
@@ -70,11 +82,18 @@ class Shelves:
 
     def _elsewhere(self, mask: Place) -> Match | None:
         """Find the only image of a name where parts or sub-folders are those of images alone: one folder for masks."""
+        within = keys_of(mask.within)
+        names = {mask.stem, *(name.of for name in mask_names(mask.stem))}
+        places = (
+            {(part, within) for part in self._within.get(within, ())}
+            if within
+            else {place for name in names for place in self._holding.get(key_of(name), ())}
+        )
         found = [
             match
-            for (part, within), shelf in self._shelves.items()
-            if mask.part in ("", part) and keys_of(mask.within) in ((), within)
-            for match in self._named(mask, shelf, "")
+            for place in places
+            if mask.part in ("", place[0])
+            for match in self._named(mask, self._shelves[place], "")
             if not match.loose
         ]
         images = {match.image for match in found}

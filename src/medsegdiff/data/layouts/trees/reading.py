@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,18 +129,20 @@ def _leave_out(found: Candidates, masks: Arrangement) -> None:
     for mask in (mask for mask in found.masks if mask not in used):
         found.left_out[mask.path] = Reason.UNPAIRED
     folders = {image.folder for image in masks.layers}
+    around = {folder[:end] for folder in folders for end in _ends(folder)}
     marked = dict.fromkeys(folders, True)
     for image in masks.layers:
         marked[image.folder] &= bare_image(image.stem) is not None
     for image in (image for image in found.images if not image.role and image not in masks.layers):
-        above = image.folder not in folders and any(f"{folder}/".startswith(_inside(image)) for folder in folders)
+        above = image.folder not in folders and image.folder in around
         if above or (marked.get(image.folder) and bare_image(image.stem) is None):
             found.left_out[image.path] = Reason.UNMARKED
     found.images = [image for image in found.images if image.path not in found.left_out]
 
 
-def _inside(image: Place) -> str:
-    return f"{image.folder}/" if image.folder else ""
+def _ends(folder: str) -> list[int]:
+    """Tell where the names of the folders around one end."""
+    return [0, *(match.start() for match in re.finditer("/", folder))]
 
 
 def _same_image(images: Sequence[Place]) -> str:
