@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.inspect import inspect_folder
-from medsegdiff.data.masks import Stored
+from medsegdiff.data.masks import Stored, count_values
 from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.errors import DataError, MedSegDiffError
@@ -92,6 +94,19 @@ def test_images_without_a_mask_are_listed_but_for_those_of_a_test_set(folder: Pa
     rows = [f"case{i:02d},{part}" for i, part in enumerate(parts)]
     (folder / "split.csv").write_text("\n".join(["id,split", *rows]))
     assert unlabelled(list_cases(folder, DataConfig())) == ["case01"]
+
+
+@pytest.mark.parametrize("shape", [(64, 200, 300), (2000, 2000)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_counting_values_takes_a_fraction_of_a_mask(shape: tuple[int, ...], order: Literal["C", "F"]) -> None:
+    stored = np.asarray(np.random.default_rng(0).integers(0, 7, shape, dtype=np.uint8), order=order)
+    expected = np.bincount(stored.ravel(), minlength=256)
+    tracemalloc.start()
+    counted = count_values(stored)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(counted, expected)
+    assert peak < stored.nbytes / 4
 
 
 def write_series(root: Path, patients: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from medsegdiff.config.data import DataConfig, Modality, Plane
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
-from medsegdiff.data.masks import MaskFile, Masks, Stored
+from medsegdiff.data.masks import MaskFile, Masks, Stored, count_values
 from medsegdiff.data.modality import common_modalities
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
@@ -188,7 +188,7 @@ def _stored(case: CaseFiles, geometry: Geometry, masks: Masks) -> Stored:
 def _counts(stored: Stored, folders: Iterable[str]) -> dict[tuple[str, int], int]:
     counted: dict[tuple[str, int], int] = {}
     for folder, (_, values) in zip(folders, stored, strict=True):
-        of_value = np.bincount(values.ravel(), minlength=256)
+        of_value = count_values(values)
         counted |= {(folder, value): int(of_value[value]) for value in np.flatnonzero(of_value).tolist()}
     return counted
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from medsegdiff.config.data import DataConfig
-from medsegdiff.data.masks import Masks
+from medsegdiff.data.masks import Masks, count_values
 from medsegdiff.data.placement import place
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.transforms import to_grid
@@ -20,8 +20,8 @@ def vanishes(stored: UInt8[np.ndarray, "*s"], masks: Masks, geometry: Geometry, 
     """Tell whether a value of a mask would be lost; of a volume, where there is most of it."""
     if config.resize == "none":
         return False
-    found = np.flatnonzero(np.bincount(stored[masks.structures(stored)], minlength=256))
-    return any(not _fits(stored == value, geometry, config) for value in found)
+    found = np.flatnonzero(count_values(stored)).astype(np.uint8)
+    return any(not _fits(stored == value, geometry, config) for value in found[masks.structures(found)])
 
 
 def _fits(mask: Bool[np.ndarray, "*s"], geometry: Geometry, config: DataConfig) -> bool:
