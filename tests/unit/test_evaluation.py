@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
+from medsegdiff.data.inspect import inspect_folder
+from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, GeometryError
 from medsegdiff.evaluation import Measure, evaluate
 from medsegdiff.evaluation.scores import Mean
@@ -76,6 +78,30 @@ def test_a_split_limits_what_must_be_there(tmp_path: Path) -> None:
     (tmp_path / "pred" / "split.csv").unlink()
     with pytest.raises(DataError, match=r"There is no split\.csv"):
         evaluate(tmp_path / "pred", tmp_path / "data", split="test")
+
+
+def test_names_of_a_split_are_looked_up_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100,000 cases, each would be compared with all."""
+
+    class Listed(list[str]):
+        def __contains__(self, name: object) -> bool:
+            raise AssertionError(f"{name} is searched in a list")
+
+    make = Masks.__init__
+
+    def listed(self: Masks, *args: object, **options: object) -> None:
+        make(self, *args, **options)
+        self.names = Listed(self.names)
+
+    monkeypatch.setattr(Masks, "__init__", listed)
+    for name in ("a", "b"):
+        write_png(tmp_path / "data" / "images" / f"{name}.png", square(2))
+        write_png(tmp_path / "data" / "masks" / f"{name}.png", square(0))
+        write_png(tmp_path / "pred" / f"{name}.png", square(0))
+    (tmp_path / "data" / "split.csv").write_text("id,split,patient\na.png,test,p\nb,test,p\n", encoding="utf-8")
+    found = evaluate(tmp_path / "pred", tmp_path / "data", split="test", present_only=True)
+    assert set(found.scores.groups) == {"a", "b"}
+    assert inspect_folder(tmp_path / "data", DataConfig()).images == 2
 
 
 def test_sizes_must_be_equal(two: tuple[Path, Path]) -> None:

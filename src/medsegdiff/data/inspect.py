@@ -117,7 +117,7 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
         found.near_duplicates = near_duplicates(thumbnails, split)
         if len(found.near_duplicates) >= MOST:
             found.remarks.append(f"There are {MOST} near-duplicates or more: the most alike are listed.")
-    found.shown = [listing.cases[name] for name in sorted(thumbnails) if name in masks.names]
+    found.shown = [listing.cases[name] for name in sorted(thumbnails) if masks.has(name)]
     found.drawn = masks
     return found
 

@@ -8,7 +8,7 @@ import io
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -136,8 +136,8 @@ def read_split(file: Path) -> list[Entry]:
     return [replace(entry, part=_part(entry.part)) for entry in entries]
 
 
-def resolve(name: str, known: Collection[str]) -> str:
-    """Find the case that a row means: tables often name files, with their endings."""
+def resolve(name: str, known: Set[str] | Mapping[str, object]) -> str:
+    """Find the case that a row means: tables often name files, with their endings. It is looked up, not searched."""
     given = composed(name)
     if given in known:
         return given
@@ -153,8 +153,7 @@ def _check(file: Path, entries: Sequence[Entry], names: Collection[str]) -> None
     listed = [entry.name for entry in entries]
     if unknown := sorted(set(listed) - set(names)):
         raise DataError(f"{file}: {len(unknown)} cases have no image: {some(unknown)}. Remove or correct their rows.")
-    if len(set(listed)) < len(listed):
-        twice = sorted({name for name in listed if listed.count(name) > 1})
+    if twice := sorted(name for name, times in Counter(listed).items() if times > 1):
         raise DataError(f"{file}: listed more than once: {some(twice)}. Keep one row for each.")
 
 

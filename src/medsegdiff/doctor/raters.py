@@ -79,7 +79,7 @@ def _listed(where: Path, config: ResolvedConfig) -> Listing | None:
 
 def _held_out(run: Run, where: Path, listing: Listing, config: ResolvedConfig) -> list[CaseFiles]:
     """Name the test cases of the run; of data that it does not know those they name themselves, else all."""
-    files = [case for case in find_inputs([where], like=config) if case.name in listing.masks.names]
+    files = [case for case in find_inputs([where], like=config) if listing.masks.has(case.name)]
     known = {case.name for case in files}
     try:
         names = {resolve(name, known) for name in names_in(run.split, "test")} & known

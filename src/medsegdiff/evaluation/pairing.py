@@ -106,7 +106,8 @@ def pair(
     if line := in_words(reference.left_out):
         log.warning("%s", line)
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
-    asked = None if asked is None else [resolve(name, reference.names) for name in asked]
+    known = set(reference.names)
+    asked = None if asked is None else [resolve(name, known) for name in asked]
     what = KINDS.get(folder_name(predictions), "masks") if kind == "auto" else kind
     structures = scored_structures(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
@@ -121,7 +122,8 @@ def pair(
     given = replace(given, raters=_raters(predictions, reference))
     names = reference.names if asked is None else asked
     if present_only:
-        names = [name for name in names if name in given.names]
+        predicted = set(given.names)
+        names = [name for name in names if name in predicted]
     _check_names(names, given, reference)
     return Pairing(tuple(names), reference, given, structures, _groups(names, found, places), found.cases)
 
@@ -182,7 +184,7 @@ def _groups(names: Collection[str], found: _References, places: Sequence[Path]) 
     groups = {name: case.group for name, case in found.cases.items() if case.group}
     for file in (folder / "split.csv" for folder in places):
         if not groups and file.is_file():
-            known = found.masks.names
+            known = set(found.masks.names)
             groups = {resolve(entry.name, known): entry.group for entry in read_split(file) if entry.group}
     return {name: groups[name] for name in names if name in groups}
 

@@ -29,7 +29,8 @@ def stated_of(predictions: Path, names: Collection[str]) -> dict[str, ImageRecor
     if record is None:
         return {}
     inside = predictions.resolve().relative_to(folder.root.resolve()).parts
-    images = {resolve(image.name, names): image for image in record.images}
+    known = set(names)
+    images = {resolve(image.name, known): image for image in record.images}
     if inside[:1] == ("anchor",) or len(inside) > 1:
         return {name: image.model_copy(update={"sizes": {}}) for name, image in images.items()}
     return images

@@ -157,9 +157,9 @@ def source_of(data: Path, config: DataConfig, *, track: Track = no_progress) -> 
 
 def _cases_of(source: DataSource, split_file: Path, plan: EnsemblePlan) -> list[str]:
     """List the cases that are segmented."""
-    known = source.info.names("all")
+    known = set(source.info.names("all"))
     listed = names_in(split_file, plan.split) if split_file.is_file() else set(source.info.names(plan.split))
-    names = sorted({resolve(name, known) for name in listed} & set(known))
+    names = sorted({resolve(name, known) for name in listed} & known)
     if not names:
         raise DataError(f"The data hold none of the {len(listed)} cases of part '{plan.split}' of {split_file}.")
     return evenly(names, plan.cases or len(names))
