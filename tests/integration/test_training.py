@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import resource
@@ -21,6 +22,7 @@ from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from medsegdiff.data.split import read_split
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
@@ -28,6 +30,7 @@ from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
 from medsegdiff.training import distillation, state, trainer
 from medsegdiff.training import train as training
 from medsegdiff.training.memory import describe
+from medsegdiff.training.observed import trained_on
 from medsegdiff.training.optimizer import parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
@@ -36,7 +39,7 @@ from medsegdiff.training.step import RunningMeans, average_in, learning_rate, sh
 from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
 from medsegdiff.training.trainer import as_good
-from tests.makers import small_config, write_png
+from tests.makers import make_folder, small_config, write_png
 from tests.program import SETS, call
 
 STEPS = ("train.max_steps=6", "train.val_every=3", "train.save_every=3")
@@ -230,6 +233,52 @@ def test_resuming_keeps_the_runs_split_though_data_were_added(folder: Path, tmp_
     longer = small_config("train.max_steps=9", "train.val_every=3", "train.save_every=3")
     with pytest.raises(CheckpointError, match="trained on cases that are gone: case03"):
         train(folder, tmp_path / "run", longer, resume=True)
+
+
+def add_cases(folder: Path, count: int) -> None:
+    for kind in ("images", "masks"):
+        for i in range(count):
+            shutil.copyfile(folder / kind / f"case{i:02d}.png", folder / kind / f"added{i:02d}.png")
+
+
+def split_of(run: Path) -> dict[str, str]:
+    return {entry.name: entry.part for entry in read_split(run / "split.csv")}
+
+
+def test_what_a_run_was_trained_on_is_not_held_out_by_one_that_starts_with_it(folder: Path, tmp_path: Path) -> None:
+    config, shown = small_config("train.max_steps=1"), io.StringIO()
+    train(folder, tmp_path / "first", config)
+    add_cases(folder, 8)
+    other = small_config("train.max_steps=1", "data.split_seed=5")
+    train(folder, tmp_path / "second", other, start=tmp_path / "first", console=Console(file=shown, width=500))
+    before, split = split_of(tmp_path / "first"), split_of(tmp_path / "second")
+    assert len(split) == 20
+    assert {name: split[name] for name in before} == before
+    assert f"12 cases are in the part that they have in {tmp_path / 'first'}." in shown.getvalue()
+    record = json.loads((tmp_path / "second" / "run.json").read_text())
+    weights = hashlib.sha256((tmp_path / "first" / BEST).read_bytes()).hexdigest()
+    assert record["started_from"] == {"folder": str(tmp_path / "first"), "sha256": weights}
+
+
+def test_what_earlier_runs_were_trained_on_is_remembered_and_said_where_data_hold_it_out(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_config("train.max_steps=1")
+    train(folder, tmp_path / "first", config)
+    seen = {name for name, part in split_of(tmp_path / "first").items() if part == "train"}
+    other = make_folder(tmp_path / "other", seed=1)
+    for path in [*other.rglob("*.png")]:
+        path.rename(path.with_name(f"new-{path.name}"))
+    train(other, tmp_path / "second", config, start=tmp_path / "first")
+    assert "was trained on" not in caplog.text
+    shutil.rmtree(tmp_path / "first")
+    rows = [f"case{i:02d},{'val' if i < 4 else 'train'},p{i // 2}" for i in range(12)]
+    (folder / "split.csv").write_text("\n".join(["id,split,patient", *rows]))
+    train(folder, tmp_path / "third", config, start=tmp_path / "second")
+    assert split_of(tmp_path / "third")["case00"] == "val"
+    assert f"The data hold out 4 cases that have names of cases or patients that {tmp_path / 'second'}" in caplog.text
+    assert Run(tmp_path / "third").trained >= seen
+    assert trained_on([tmp_path / "third"], {"case00": "p0", "case01": "p0", "x": ""}) == ["case00", "case01"]
 
 
 def test_one_command_begins_a_run_and_goes_on_with_it(folder: Path, tmp_path: Path) -> None:

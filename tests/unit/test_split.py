@@ -114,3 +114,43 @@ def test_items_are_chosen_evenly_and_all_where_there_are_few() -> None:
     assert evenly(range(100, 201), 5) == [100, 125, 150, 175, 200]
     assert evenly(range(10), 1) == [0]
     assert evenly([], 5) == []
+
+
+def of_groups(count: int, *, told: str = "") -> dict[str, CaseFiles]:
+    """Three cases of each patient."""
+    names = [(f"c{i:03d}", f"p{i // 3:02d}") for i in range(count)]
+    return {name: CaseFiles(name, (Path(name),), part=told, group=group) for name, group in names}
+
+
+def test_cases_stay_in_their_part_when_others_are_added() -> None:
+    config, cases = DataConfig(), of_groups(120)
+    before = make_split(of_groups(90), config)
+    split = make_split(cases, config, before=before)
+    assert {name: split[name] for name in before} == before
+    new = [split[name] for name in cases if name not in before]
+    assert {part: new.count(part) for part in ("train", "val", "test")} == {"train": 21, "val": 3, "test": 6}
+    assert [list(split.values()).count(part) for part in ("train", "val", "test")] == [87, 9, 24]
+    assert make_split(cases, DataConfig(split_seed=7), before=split) == split
+
+
+def test_a_new_case_of_a_known_patient_goes_where_the_others_are() -> None:
+    before = make_split(of_groups(90), DataConfig())
+    without = {name: part for name, part in before.items() if name[-1] != "4"}  # of some patients one was not there
+    assert make_split(of_groups(90), DataConfig(split_seed=3), before=without) == before
+
+
+def test_a_patient_of_several_parts_is_for_training_where_training_has_seen_him() -> None:
+    cases = of_groups(30)
+    before = dict.fromkeys(cases, "test") | {"c000": "train", "c004": "val", "c012": "val", "c013": "train"}
+    split = make_split(cases, DataConfig(), before=before)
+    parts = {case.group: split[name] for name, case in cases.items()}
+    assert parts == {f"p{i:02d}": "test" for i in range(10)} | {"p00": "train", "p01": "val", "p04": "train"}
+
+
+def test_validation_is_drawn_from_what_training_has_not_seen() -> None:
+    cases = of_groups(30, told="train")
+    before = {name: "train" for name, case in cases.items() if case.group != "p06"}
+    split = make_split(cases, DataConfig(), before=before)
+    assert {name for name, part in split.items() if part == "val"} == {"c018", "c019", "c020"}
+    with pytest.raises(DataError, match=r"No case is left for the part 'val'.*has been trained on 30 of them"):
+        make_split(cases, DataConfig(), before=dict.fromkeys(cases, "train"))

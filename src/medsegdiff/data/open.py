@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,16 @@ LAST = ("tree", "folder")
 """Layouts that fit much: they are asked after all others, those of plug-ins too."""
 
 
-def open_source(where: str | Path, config: DataConfig, *, track: Track = no_progress) -> DataSource:
-    """Open data on disk, whose layout is detected, or a data set that is made, by its name."""
+def open_source(
+    where: str | Path, config: DataConfig, *, before: Mapping[str, str] | None = None, track: Track = no_progress
+) -> DataSource:
+    """Open data on disk, whose layout is detected, or a data set that is made, by its name.
+
+    Where a split is drawn, cases stay in the part that they had ``before``.
+    """
     if Path(where).exists():
         listing = list_cases(Path(where), config)
-        return (VolumeSource if listing.volumes else ListedSource)(listing, config, track=track)
+        return (VolumeSource if listing.volumes else ListedSource)(listing, config, before=before, track=track)
     made = [entry.name for entry in DATASETS if kind_of(entry) == "generated"]
     if str(where) in made:
         source: DataSource = DATASETS.build(str(where), config)
@@ -94,7 +99,14 @@ def layouts() -> list[str]:
 class ListedSource:
     """Images and masks from files."""
 
-    def __init__(self, listing: Listing, config: DataConfig, *, track: Track = no_progress) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        config: DataConfig,
+        *,
+        before: Mapping[str, str] | None = None,
+        track: Track = no_progress,
+    ) -> None:
         """Look through the files and make sure that images and masks fit together."""
         self.listing, self.masks = listing, listing.masks
         known = set(self.masks.names)
@@ -109,7 +121,7 @@ class ListedSource:
             channels=self.scan.channels,
             labels=self.scan.labels(config),
             raters=self.masks.folders if self.masks.kind == "raters" else ("reference",),
-            split=make_split(listing.cases, config),
+            split=make_split(listing.cases, config, before=before),
             groups={name: case.group for name, case in listing.cases.items() if case.group},
             layout=listing.layout,
             understood=listing.understood,
@@ -174,9 +186,16 @@ class Volume:
 class VolumeSource(ListedSource):
     """Slices of volumes: each is a case of its own, normalised with the numbers of its volume."""
 
-    def __init__(self, listing: Listing, config: DataConfig, *, track: Track = no_progress) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        config: DataConfig,
+        *,
+        before: Mapping[str, str] | None = None,
+        track: Track = no_progress,
+    ) -> None:
         """Look through the files, and at every mask for the slices that hold a structure."""
-        super().__init__(listing, config, track=track)
+        super().__init__(listing, config, before=before, track=track)
         self.plane, self.neighbours = self.scan.plane or "axial", config.neighbours
         slices = {name: Slicing(grid, self.plane).names(name) for name, grid in self.scan.grids.items()}
         self._keys = {item: (name, index) for name, items in slices.items() for index, item in enumerate(items)}

@@ -72,18 +72,34 @@ def columns_of(given: Iterable[str], names: Sequence[str], where: object) -> Col
     return Columns(name, part, group)
 
 
-def make_split(cases: Mapping[str, CaseFiles], config: DataConfig) -> dict[str, str]:
-    """Split as the data set says, or at random; validation cases come out of the training cases where none are."""
-    told = any(case.part for case in cases.values())
+def make_split(
+    cases: Mapping[str, CaseFiles], config: DataConfig, *, before: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Split as the data set says, or at random; validation cases come out of the training cases where none are.
+
+    Where parts are drawn, cases stay in the part that they had ``before``, and so do new cases of their groups.
+    """
+    before, told = before or {}, any(case.part for case in cases.values())
     entries = [Entry(name, cases[name].part or "train", cases[name].group or name) for name in sorted(cases)]
+    groups = _parts_of_groups(entries, before)
     if not told:
-        entries = _move(entries, "test", config.test_fraction, config.split_seed)
+        entries = _move(entries, "test", config.test_fraction, config.split_seed, groups)
     if all(entry.part != "val" for entry in entries):
-        entries = _move(entries, "val", config.val_fraction, config.split_seed)
+        entries = _move(entries, "val", config.val_fraction, config.split_seed, groups)
     for part in ("train", "val"):
         if all(entry.part != part for entry in entries):
-            raise DataError(f"No case is left for the part '{part}': {_counted(entries)}")
+            seen = sum(before.get(entry.name) == "train" for entry in entries)
+            why = f" The run that training starts with has been trained on {seen} of them." if seen else ""
+            raise DataError(f"No case is left for the part '{part}': {_counted(entries)}{why}")
     return {entry.name: entry.part for entry in entries}
+
+
+def _parts_of_groups(entries: Sequence[Entry], before: Mapping[str, str]) -> dict[str, str]:
+    """Find the part that groups had; of several, that which has seen most: what was trained on is not held out."""
+    found: dict[str, str] = {}
+    for part in ("test", "val", "train"):
+        found |= {entry.group: part for entry in entries if before.get(entry.name) == part}
+    return found
 
 
 def _counted(entries: Sequence[Entry]) -> str:
@@ -157,13 +173,15 @@ def _check(file: Path, entries: Sequence[Entry], names: Collection[str]) -> None
         raise DataError(f"{file}: listed more than once: {some(twice)}. Keep one row for each.")
 
 
-def _move(entries: Sequence[Entry], part: str, fraction: float, seed: int) -> list[Entry]:
-    """Move a share of the training groups (patients, say) into another part, whole groups at a time."""
+def _move(entries: Sequence[Entry], part: str, fraction: float, seed: int, before: Mapping[str, str]) -> list[Entry]:
+    """Move a share of the training groups (patients, say) into another part: those that were there, then new ones."""
     groups = sorted({entry.group for entry in entries if entry.part == "train"})
     count = round(fraction * len(groups))
     if fraction > 0 and len(groups) > 1:
         count = min(max(count, 1), len(groups) - 1)
-    chosen = set(random.Random(derive_seed(seed, "split", part)).sample(groups, min(count, len(groups))))
+    stay, new = ({g for g in groups if before.get(g) == part}, [g for g in groups if g not in before])
+    count = max(0, min(count - len(stay), len(new)))
+    chosen = stay.union(random.Random(derive_seed(seed, "split", part)).sample(new, count))
     return [Entry(e.name, part, e.group) if e.part == "train" and e.group in chosen else e for e in entries]
 
 

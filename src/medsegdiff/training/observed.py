@@ -13,19 +13,19 @@ from jaxtyping import Int
 
 from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.data.dataset import CaseFiles, Track
-from medsegdiff.data.split import evenly, names_in
+from medsegdiff.data.split import evenly
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.evaluation.case import structures_of
 from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.inference.files import segment_files
-from medsegdiff.inference.folder import SPLIT
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.judging import Looks, looks_of
 from medsegdiff.inference.looks import looks_of_images
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.likeness import values_of
+from medsegdiff.training.run import Run, seen_among
 from medsegdiff.types import Geometry
 
 log = logging.getLogger(__name__)
@@ -144,10 +144,7 @@ def trained_on(runs: Sequence[Path], groups: Mapping[str, str]) -> list[str]:
     Returns:
         The cases.
     """
-    files = [run / SPLIT for run in runs if (run / SPLIT).is_file()]
-    names = set(groups) & set[str]().union(*(names_in(file, "train") for file in files))
-    patients = {groups[name] for name in names} - {""}
-    trained = sorted(name for name, patient in groups.items() if name in names or patient in patients)
+    trained = seen_among(groups, set[str]().union(*(Run(run).trained for run in runs)))
     if trained:
         log.warning(
             "%d of %d cases have names of cases or patients that training has seen: %s. If they are those, masks of "

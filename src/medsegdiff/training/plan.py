@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,10 +40,15 @@ def plan(
     *,
     device: str | None = None,
     begun: ResolvedConfig | None = None,
+    before: Mapping[str, str] | None = None,
     track: Track = no_progress,
 ) -> Plan:
-    """Look at the data and complete the configuration; a run that is resumed goes on normalising as it ``begun``."""
-    source = open_source(data, config.data, track=track)
+    """Look at the data and complete the configuration.
+
+    A run that is resumed goes on normalising as it ``begun``. Cases stay in the part that they had ``before``, in the
+    run that training starts with, unless the data tell of another.
+    """
+    source = open_source(data, config.data, before=before, track=track)
     check_neighbours(source.info, config.data)
     check_sampling(config)
     state = PartialState(cpu=on_cpu(device))

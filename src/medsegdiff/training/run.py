@@ -7,7 +7,7 @@ import dataclasses
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,15 +15,16 @@ from typing import Any
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
-from medsegdiff.data.split import write_split
+from medsegdiff.data.split import names_in, read_split, write_split
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, some
 from medsegdiff.io.atomic import to_json, write_json, write_text
+from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, load_config, save_config
 from medsegdiff.training.state import STATE
 
-ORIGIN = ("imported", "sha256", "made_anew", "pretrained")
-"""What is written down of the files that weights come from: of the one that was imported, or of those begun with."""
+ORIGIN = ("imported", "sha256", "made_anew", "pretrained", "started_from")
+"""What is written down of where weights come from: the file that was imported, those begun with, or another run."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Run:
     def split(self) -> Path:
         """Which cases train, validate and test."""
         return self.folder / "split.csv"
+
+    @property
+    def seen(self) -> Path:
+        """What the run that this one started with had been trained on; not there where it started with none."""
+        return self.folder / "seen.csv"
 
     @property
     def log(self) -> Path:
@@ -107,6 +113,17 @@ class Run:
             raise CheckpointError(f"{self.folder} was trained on cases that are gone: {some(gone)}. Bring them back.")
         return dataclasses.replace(info, split=split)
 
+    @property
+    def trained(self) -> set[str]:
+        """Names of the cases that training has seen, in this run and in those that it started with."""
+        files = (self.split, self.seen)
+        return set[str]().union(*(names_in(file, "train") for file in files if file.is_file()))
+
+    def parts(self) -> dict[str, str]:
+        """Read the parts that cases have had: what training has ever seen is for training."""
+        entries = read_split(self.split) if self.split.is_file() else []
+        return {entry.name: entry.part for entry in entries} | dict.fromkeys(self.trained, "train")
+
     def lines(self, *, up_to: int | None = None) -> list[dict[str, Any]]:
         """Read the log; a line that a crash has cut is left out."""
         if not self.log.is_file():
@@ -134,16 +151,18 @@ class Run:
         info: DataInfo,
         data: str,
         *,
+        parent: Run | None = None,
         pretrained: Sequence[Mapping[str, object]] | None = None,
     ) -> None:
         """Write down what is needed to repeat the run: configuration, split with its hash, versions, command.
 
-        Of a run that goes on, ``pretrained`` is ``None``: what it began with stays written down.
+        Of a run that goes on, ``pretrained`` is ``None``: what it began with stays written down, its ``parent`` too.
         """
         origin = self._origin()
         if pretrained is not None:
-            origin.pop("pretrained", None)
+            origin = {key: value for key, value in origin.items() if key not in ("pretrained", "started_from")}
             origin |= {"pretrained": list(pretrained)} if pretrained else {}
+            origin |= self._started_from(parent)
         save_config(self.folder, config, data=data)
         split_hash = write_split(self.split, info.split)
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
@@ -161,6 +180,15 @@ class Run:
                 **origin,
             },
         )
+
+    def _started_from(self, parent: Run | None) -> dict[str, Any]:
+        """Name the run that this one starts with, and keep what that has been trained on: it may be gone one day."""
+        self.seen.unlink(missing_ok=True)
+        if parent is None:
+            return {}
+        if trained := parent.trained:
+            write_split(self.seen, dict.fromkeys(trained, "train"))
+        return {"started_from": {"folder": str(parent.folder.resolve()), "sha256": sha256_of(parent.folder / BEST)}}
 
     def told(self) -> dict[str, Any]:
         """Read how the run was made. Of weights that were imported little is known; without the file, nothing."""
@@ -181,6 +209,13 @@ class Run:
         except DataError:
             return {}
         return {key: told[key] for key in ORIGIN if key in told}
+
+
+def seen_among(groups: Mapping[str, str], trained: Set[str]) -> list[str]:
+    """Name those of some cases that training has seen, or whose groups (patients, say) it has, as far as names tell."""
+    names = trained & set(groups)
+    patients = {groups[name] for name in names} - {""}
+    return sorted(name for name, patient in groups.items() if name in names or patient in patients)
 
 
 def _fixed(config: ResolvedConfig) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.plan import plan
 from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
-from medsegdiff.training.run import Run
+from medsegdiff.training.run import Run, seen_among
 from medsegdiff.training.scoring import check_scored
 from medsegdiff.training.state import check_divisible
 from medsegdiff.training.step_budget import StepBudget
@@ -83,6 +83,8 @@ def train(
     main = state.is_main_process
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else no_progress
+    parent = None if start is None else Run(start)
+    before = parent.parts() if parent else {}
     check_alike(run, processes=state.num_processes, resume=resume)
     run.check_resumable() if resume else run.check_new()
     if resume and run.imported:
@@ -90,9 +92,9 @@ def train(
         console.print(told, highlight=False, markup=False, soft_wrap=True)
         resume, start = False, run.folder
     begun = load_config(run.folder) if resume else None
-    planned = plan(data, config, device=device, begun=begun, track=track)
+    planned = plan(data, config, device=device, begun=begun, before=before, track=track)
     resolved, info = planned.config, planned.source.info
-    for line in info.passed_over if main else ():
+    for line in (*info.passed_over, *flattered(info, parent)) if main else ():
         log.warning("%s", line)
     if resume:
         run.check_same(resolved)
@@ -102,7 +104,7 @@ def train(
     unlabelled = read_unlabelled(resolved, info, stride=network.stride, track=track)
     cases = read_cases(planned.source, info, resolved, stride=network.stride, state=state, track=track)
     resolved = oriented(resolved, cases, info, begun=begun)
-    from_what = adversary_in_words(network, unlabelled)
+    from_what = (*kept_in_words(info, parent), *adversary_in_words(network, unlabelled))
     console.print("\n".join((*info.understood, summary(info, resolved), *from_what)), highlight=False, markup=False)
     accelerator = make_accelerator(resolved, run, device)
     stream, budget = unlabelled_stream(unlabelled, resolved), StepBudget(resolved.train, clock=clock)
@@ -117,7 +119,7 @@ def train(
     if accelerator.is_main_process:
         remove_parts(run.folder, run.pictures(0).parent)
         begun_with = None if resume else [taken.facts for taken in pretrained]
-        run.describe(resolved, info, str(data), pretrained=begun_with)
+        run.describe(resolved, info, str(data), parent=parent, pretrained=begun_with)
     accelerator.wait_for_everyone()
     try:
         return fit(trainer, cases, info, track=track)
@@ -137,6 +139,28 @@ def check_alike(run: Run, *, processes: int, resume: bool) -> None:
             f"{run.folder}: not all processes see the same checkpoint ({told}). Let --out be a folder that all "
             "machines share, and start them again."
         )
+
+
+def kept_in_words(info: DataInfo, parent: Run | None) -> Iterator[str]:
+    """Say how many cases are in the part that they have in the run that training starts with."""
+    if parent is not None:
+        before = parent.parts()
+        kept = sum(before.get(name) == part for name, part in info.split.items())
+        if kept:
+            yield f"{kept} cases are in the part that they have in {parent.folder}."
+
+
+def flattered(info: DataInfo, parent: Run | None) -> Iterator[str]:
+    """Say which cases the data hold out that the run that training starts with has been trained on, by their names."""
+    if parent is not None:
+        seen = seen_among({name: info.groups.get(name, "") for name in info.split}, parent.trained)
+        held_out = [name for name in seen if info.split[name] != "train"]
+        if held_out:
+            yield (
+                f"The data hold out {len(held_out)} cases that have names of cases or patients that {parent.folder} "
+                f"was trained on: {some(held_out)}. If they are those, scores, the choice of the best weights and what "
+                "is calibrated are flattered. Put them into 'train', or start with a run that has not seen them."
+            )
 
 
 def check_network(config: ResolvedConfig, *, processes: int) -> DiffusionModel:
