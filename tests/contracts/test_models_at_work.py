@@ -19,9 +19,8 @@ from medsegdiff.diffusion.samplers import SAMPLERS
 from medsegdiff.inference.ensemble import EnsembleSampler
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.base import MODELS, build_model
-from medsegdiff.models.checkpoint import BEST, LAST, load_config
+from medsegdiff.models.checkpoint import BEST, LAST, STATE, load_config
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import STATE
 from medsegdiff.training.train import train
 from tests.integration.test_training import assert_equal, progress, stopping_at, weights
 from tests.makers import configured, fitting, make_folder, randomised, small_network

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from medsegdiff.models.checkpoint import BEST, LAST
-from medsegdiff.training.state import STATE
+from medsegdiff.models.checkpoint import BEST, LAST, STATE
 from tests.makers import make_folder
 from tests.program import SETS, call
 from tests.results import contents

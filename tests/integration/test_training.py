@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,15 @@ from medsegdiff.data.split import read_split
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingError
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
-from medsegdiff.models.checkpoint import BEST, LAST, load_config, snapshot_file
+from medsegdiff.models.checkpoint import BEST, LAST, STATE, load_config, snapshot_file
 from medsegdiff.training import distillation, state, trainer
 from medsegdiff.training import train as training
 from medsegdiff.training.memory import describe
 from medsegdiff.training.observed import trained_on
-from medsegdiff.training.optimizer import parameter_groups
+from medsegdiff.training.optimizer import MOMENTS, optimizer_for, parameter_groups
 from medsegdiff.training.plan import plan
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import PROGRESS, STATE
+from medsegdiff.training.state import PROGRESS
 from medsegdiff.training.step import RunningMeans, average_in, learning_rate, share_of, snapshot_steps
 from medsegdiff.training.step_budget import asked_anywhere, stop_signals
 from medsegdiff.training.train import summary, train
@@ -541,6 +542,61 @@ def test_a_full_disk_keeps_the_previous_checkpoint(folder: Path, tmp_path: Path)
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.suffix == ".safetensors"} == kept
     assert not list((tmp_path / "run").glob(".*"))
     assert train(folder, tmp_path / "run", config, resume=True).step == 6
+
+
+def test_a_full_disk_speaks_of_resuming_only_where_there_is_something_to_resume(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "check_room", lambda *_: None)
+    begin_again = r"state\.safetensors: can't be written.*Free some space, or choose another folder, and begin again"
+    with files_no_larger_than(100_000), pytest.raises(CheckpointError, match=begin_again):
+        train(folder, tmp_path / "run", small_config(*STEPS))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_log_that_can_not_grow_says_which_and_why(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"log\.jsonl: No space left on device\. What was there"):
+        Run(tmp_path).append({"step": 1, "loss": 0.123456789})
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No image may be read."""
+    monkeypatch.setattr(training, "read_cases", lambda *_, **__: pytest.fail("images are read"))
+
+
+def test_a_disk_without_room_for_checkpoints_shows_before_images_are_read(
+    folder: Path, tmp_path: Path, trained: tuple[Path, Path], unread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = {file: (trained[0] / file).stat().st_size for file in (STATE, LAST, BEST)}
+    needed = 2 * size[STATE] + size[LAST] + size[BEST]
+    monkeypatch.setattr("medsegdiff.training.run.shutil.disk_usage", lambda _: SimpleNamespace(free=0.8 * needed))
+    with pytest.raises(CheckpointError, match=r"run: checkpoints take \d MB.*Free some space, or choose an --out"):
+        train(folder, tmp_path / "run", small_config(*STEPS))
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("medsegdiff.training.run.shutil.disk_usage", lambda _: SimpleNamespace(free=1.2 * needed))
+    with pytest.raises(pytest.fail.Exception, match="images are read"):
+        train(folder, tmp_path / "run", small_config(*STEPS))
+    monkeypatch.setattr("medsegdiff.training.run.shutil.disk_usage", lambda _: SimpleNamespace(free=1.2 * size[STATE]))
+    with pytest.raises(pytest.fail.Exception, match="images are read"):  # what is there already needs no more room
+        train(trained[1], trained[0], small_config(*STEPS), resume=True)
+
+
+def test_a_folder_that_can_not_be_made_shows_before_images_are_read(folder: Path, tmp_path: Path, unread: None) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"run: can't be written to \(Not a directory\). Choose another --out"):
+        train(folder, tmp_path / "file" / "run", small_config(*STEPS))
+
+
+@pytest.mark.parametrize("name", sorted(MOMENTS))
+def test_what_an_optimizer_keeps_of_each_weight_is_known(name: str) -> None:
+    network = torch.nn.Linear(30, 20)
+    optimizer = optimizer_for(network, small_config(f"train.optimizer={name}").train)
+    network(torch.ones(1, 30)).sum().backward()
+    optimizer.step()
+    kept = [value.numel() for state in optimizer.state.values() for value in state.values() if value.numel() > 1]
+    assert sum(kept) == MOMENTS[name] * sum(weight.numel() for weight in network.parameters())
 
 
 def test_a_damaged_checkpoint_is_refused(folder: Path, tmp_path: Path) -> None:

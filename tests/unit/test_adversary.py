@@ -22,13 +22,12 @@ from medsegdiff.data.open import open_source
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.models.base import build_model
 from medsegdiff.models.beal import boundary_map
-from medsegdiff.models.checkpoint import BEST, LAST
+from medsegdiff.models.checkpoint import BEST, LAST, STATE
 from medsegdiff.seeding import derive_seed
 from medsegdiff.training import adversary
 from medsegdiff.training.adversary import check_adversary
 from medsegdiff.training.reading import read_unlabelled, unlabelled_stream
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import STATE
 from medsegdiff.training.step import TrainingStep
 from medsegdiff.training.train import train
 from medsegdiff.types import Batch

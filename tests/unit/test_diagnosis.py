@@ -25,9 +25,8 @@ from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.metrics.distribution import ged
 from medsegdiff.metrics.plausibility import Appearance
 from medsegdiff.models.base import build_model
-from medsegdiff.models.checkpoint import BEST, LAST, load_config, save_config, save_weights
+from medsegdiff.models.checkpoint import BEST, LAST, STATE, load_config, save_config, save_weights
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import STATE
 from medsegdiff.training.train import train
 from tests.makers import small_config, write_png
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from medsegdiff.config.run import TrainConfig
 from medsegdiff.errors import ConfigError
-from medsegdiff.models.checkpoint import LAST, load_config
+from medsegdiff.models.checkpoint import LAST, STATE, load_config
 from medsegdiff.training.run import Run
-from medsegdiff.training.state import STATE, Progress
+from medsegdiff.training.state import Progress
 from medsegdiff.training.step import learning_rate
 from medsegdiff.training.step_budget import MEASURED, WARM, StepBudget
 from medsegdiff.training.train import train

@@ -32,6 +32,8 @@ CONFIG = "config.json"
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
 Weights = Literal["best", "last"]
+STATE = "state.safetensors"
+"""What training resumes from."""
 FILES: Mapping[Weights, str] = {"best": BEST, "last": LAST}
 
 
@@ -103,9 +105,10 @@ def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, An
             save_file(tensors, part, metadata={"format": "pt", **header})
     except (OSError, SafetensorError) as error:
         reason = error.__cause__ or error
-        raise CheckpointError(
-            f"{file}: can't be written ({reason}). What was there before is unchanged; free some space and resume."
-        ) from error
+        way_out = "What was there before is unchanged; free some space and resume."
+        if not file.with_name(STATE).exists():
+            way_out = "Free some space, or choose another folder, and begin again."
+        raise CheckpointError(f"{file}: can't be written ({reason}). {way_out}") from error
 
 
 def load_weights(file: Path, model: torch.nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from medsegdiff.config.run import TrainConfig
 
 SKIPPING = {"cpu", "cuda"}
 """Devices whose fused optimizers are known to leave out a step that they are told to."""
+
+MOMENTS: Mapping[str, int] = {"adamw": 2, "adam": 2, "amsgrad": 3, "sgd": 1}
+"""Numbers that each optimizer keeps of each weight."""
 
 
 def optimizer_for(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

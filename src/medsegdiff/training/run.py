@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import platform
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,11 +20,10 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import names_in, read_split, write_split
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, some
-from medsegdiff.io.atomic import to_json, write_json, write_text
+from medsegdiff.io.atomic import full_worded, to_json, write_json, write_text
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import composed
-from medsegdiff.models.checkpoint import BEST, CONFIG, load_config, save_config
-from medsegdiff.training.state import STATE
+from medsegdiff.models.checkpoint import BEST, CONFIG, STATE, load_config, save_config
 
 ORIGIN = ("imported", "sha256", "made_anew", "pretrained", "started_from")
 """What is written down of where weights come from: the file that was imported, those begun with, or another run."""
@@ -84,6 +86,30 @@ class Run:
                 f"{self.folder} holds a run already. Add --resume to go on with it, or choose another --out."
             )
 
+    def check_writable(self) -> None:
+        """Make sure, while nothing is lost yet, that files can be made in this folder, or in the one it will lie in."""
+        try:
+            with tempfile.TemporaryFile(dir=self._place()):
+                pass
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder}: can't be written to ({os.strerror(error.errno or 0)}). Choose another --out."
+            ) from error
+
+    def check_room(self, num_bytes: int) -> None:
+        """Make sure that checkpoints of so many bytes will fit, those that are there already among them."""
+        there = sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))
+        free = shutil.disk_usage(self._place()).free
+        if num_bytes - there > free:
+            raise CheckpointError(
+                f"{self.folder}: checkpoints take {(num_bytes - there) / 1e6:,.0f} MB, the one that is written beside "
+                f"the one before it among them; {free / 1e6:,.0f} MB are free. Free some space, or choose an --out on "
+                "another disk."
+            )
+
+    def _place(self) -> Path:
+        return next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+
     @property
     def resumable(self) -> bool:
         """Whether there is something to go on with."""
@@ -142,7 +168,7 @@ class Run:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line to the log."""
-        with self.log.open("a", encoding="utf-8") as file:
+        with full_worded(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(to_json(record, indent=None) + "\n")
 
     def describe(

@@ -18,7 +18,6 @@ from medsegdiff.io.atomic import write_json
 from medsegdiff.models.base import DiffusionModel
 from medsegdiff.models.checkpoint import save_weights
 
-STATE = "state.safetensors"
 PROGRESS = "progress.json"
 """Progress since the tensors were saved: a validation changes none of them."""
 

@@ -15,7 +15,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import AutocastKwargs, DataLoaderConfiguration, DistributedDataParallelKwargs, gather_object
 from rich.console import Console
 
-from medsegdiff.config.run import Config
+from medsegdiff.config.run import Config, TrainConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.loader import PreparedCases, loading_worded
@@ -31,6 +31,7 @@ from medsegdiff.models.pretrained import Taken, take
 from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
+from medsegdiff.training.optimizer import MOMENTS
 from medsegdiff.training.plan import plan
 from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
 from medsegdiff.training.run import Run, seen_among
@@ -57,7 +58,7 @@ def train(
     """Train a model.
 
     All images and weights are read before anything is written, so that a bad file shows at once and leaves nothing
-    behind.
+    behind. A folder that can't be written to, or that checkpoints do not fit into, shows before images are read.
 
     Args:
         data: A folder, or the name of a built-in data set.
@@ -75,6 +76,7 @@ def train(
 
     Raises:
         ConfigError: If the configuration does not fit the data, the device or the folder.
+        CheckpointError: If the folder can't be written to, or has too little room for checkpoints.
     """
     state = fresh_state(device)
     if device not in (None, "cpu", found := state.device.type):
@@ -86,7 +88,7 @@ def train(
     parent = None if start is None else Run(start)
     before = parent.parts() if parent else {}
     check_alike(run, processes=state.num_processes, resume=resume)
-    run.check_resumable() if resume else run.check_new()
+    check_folder(run, resume=resume, main=main)
     if resume and run.imported:
         told = f"{run.folder} was imported: training begins at step 0, with its weights and a fresh optimizer."
         console.print(told, highlight=False, markup=False, soft_wrap=True)
@@ -100,6 +102,7 @@ def train(
         run.check_same(resolved)
         info = run.keep_split(info)
     network = check_network(resolved, processes=state.num_processes)
+    check_room(run, network, resolved.train, main=main)
     pretrained = [] if resume or start else pretrained_of(resolved, network)
     unlabelled = read_unlabelled(resolved, info, stride=network.stride, track=track)
     cases = read_cases(planned.source, info, resolved, stride=network.stride, state=state, track=track)
@@ -141,6 +144,13 @@ def check_alike(run: Run, *, processes: int, resume: bool) -> None:
         )
 
 
+def check_folder(run: Run, *, resume: bool, main: bool) -> None:
+    """Make sure that there is a run to go on with, or none, and that its folder can be written to."""
+    run.check_resumable() if resume else run.check_new()
+    if main:
+        run.check_writable()
+
+
 def kept_in_words(info: DataInfo, parent: Run | None) -> Iterator[str]:
     """Say how many cases are in the part that they have in the run that training starts with."""
     if parent is not None:
@@ -173,6 +183,14 @@ def check_network(config: ResolvedConfig, *, processes: int) -> DiffusionModel:
     if config.train.sharding:
         check_divisible(model, processes)
     return model
+
+
+def check_room(run: Run, network: DiffusionModel, train: TrainConfig, *, main: bool) -> None:
+    """Make sure that there is room for two states, as one replaces the other, and for weights to segment with."""
+    if main:
+        weights = sum(value.nbytes for value in network.state_dict().values())
+        state = 2 + (train.snapshots > 0) + MOMENTS[train.optimizer]
+        run.check_room(weights * (2 * state + 2 + train.snapshots))
 
 
 def pretrained_of(config: ResolvedConfig, network: DiffusionModel) -> list[Taken]:
