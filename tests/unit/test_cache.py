@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,23 @@ def test_room_is_kept_to_and_the_folder_is_gone_in_the_end(tmp_path: Path) -> No
     del file
     gc.collect()
     assert not list(tmp_path.iterdir())
+
+
+def _killed(folder: str) -> None:
+    file = CaseFile(1e9, folder=folder)
+    file.add(make_case("a"), "a")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_has_left_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    used = CaseFile(1e9, folder=str(tmp_path))
+    used.add(make_case("a"), "a")
+    process = multiprocessing.get_context("spawn").Process(target=_killed, args=(str(tmp_path),))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / "medsegdiff-plan").mkdir()
+    fresh = CaseFile(1e9, folder=str(tmp_path))
+    assert set(tmp_path.iterdir()) == {used.path.parent, fresh.path.parent, tmp_path / "medsegdiff-plan"}
+    assert same(used["a"], make_case("a"))

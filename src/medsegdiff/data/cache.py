@@ -6,19 +6,24 @@ import math
 import mmap
 import os
 import shutil
+import socket
 import tempfile
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from medsegdiff.data.placement import Placement
 from medsegdiff.data.transforms import Prepared
 
 DTYPES = {"image": np.float32, "mask": np.uint8, "ignored": np.uint8, "lost": np.uint8}
+BEGINS, CASES, LOCK = f"medsegdiff-{socket.gethostname()}-", "cases", "lock"
+"""How the folder of a file begins, of this machine alone: not all file systems keep locks between machines."""
 ALIGNED = 64
 """Cases begin at multiples of this many bytes."""
 
@@ -39,11 +44,16 @@ class CaseFile:
     """
 
     def __init__(self, room: float, *, folder: str | None = None) -> None:
-        """Make an empty file for so many bytes, in a folder of its own, which is gone when this object is."""
+        """Make an empty file for so many bytes, in a folder of its own, which is gone when this object is.
+
+        The folders of processes that were killed go now.
+        """
         self.room, self._owner, self._end = room, os.getpid(), 0
-        inner = Path(tempfile.mkdtemp(prefix="medsegdiff-", dir=folder))
-        self.path, self._records = inner / "cases", dict[str, _Record]()
-        self.path.touch()
+        inner = Path(tempfile.mkdtemp(prefix=BEGINS, dir=folder))
+        _sweep(inner.parent)
+        self.path, self._records = inner / CASES, dict[str, _Record]()
+        _hold(inner)
+        self.path.touch()  # from now on it would be swept, if its lock were free
         self._map: mmap.mmap | None = None
         weakref.finalize(self, _remove, inner, self._owner)
 
@@ -95,6 +105,33 @@ class CaseFile:
         return self.__dict__ | {"_map": None}
 
 
+_held: dict[Path, FileLock] = {}
+"""Locks of the folders in use: in a forked process they are never let go of, which would free those of the owner."""
+
+
+def _hold(folder: Path) -> None:
+    """Lock a folder until it is removed or the process dies; where a file system has no locks, nobody sweeps."""
+    _held[folder] = lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+    with suppress(OSError, NotImplementedError):
+        lock.acquire()
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders of this user whose owner lives no more."""
+    for folder in place.glob(f"{BEGINS}*"):
+        lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+        with suppress(OSError, NotImplementedError, Timeout):
+            if folder in _held or not _is_own(folder) or not (folder / CASES).exists():
+                continue
+            with lock:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_own(folder: Path) -> bool:
+    return not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
+
+
 def _remove(folder: Path, owner: int) -> None:
     if os.getpid() == owner:  # a forked process ends too, and must leave the file to the others
+        _held.pop(folder).release()
         shutil.rmtree(folder, ignore_errors=True)
