@@ -33,7 +33,7 @@ from medsegdiff.training import train as training
 from medsegdiff.training.memory import describe
 from medsegdiff.training.observed import trained_on
 from medsegdiff.training.optimizer import MOMENTS, optimizer_for, parameter_groups
-from medsegdiff.training.plan import plan
+from medsegdiff.training.plan import config_for, plan
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import PROGRESS
 from medsegdiff.training.step import RunningMeans, average_in, learning_rate, share_of, snapshot_steps
@@ -280,6 +280,25 @@ def test_what_earlier_runs_were_trained_on_is_remembered_and_said_where_data_hol
     assert f"The data hold out 4 cases that have names of cases or patients that {tmp_path / 'second'}" in caplog.text
     assert Run(tmp_path / "third").trained >= seen
     assert trained_on([tmp_path / "third"], {"case00": "p0", "case01": "p0", "x": ""}) == ["case00", "case01"]
+
+
+def test_a_run_computes_in_what_the_machine_at_hand_is_fast_in_unless_told_otherwise(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, run = io.StringIO(), tmp_path / "run"
+    fast = {"auto": "bf16", "fp32": "fp32"}
+    monkeypatch.setattr("medsegdiff.training.plan.pick_precision", lambda precision, _: fast[precision])
+    console = Console(file=shown, width=500)
+    train(folder, run, small_config("train.max_steps=1", "train.precision=auto"), console=console)
+    fast["auto"] = "fp32"
+    longer = config_for(run, resume=True, changes=["train.max_steps=2"])
+    train(folder, run, longer, resume=True, console=console)
+    train(folder, tmp_path / "new", config_for(tmp_path / "new", start=run), start=run, console=console)
+    told = [line.rsplit(", ", 1)[1] for line in shown.getvalue().splitlines() if " px, " in line]
+    assert told == ["bf16", "fp32", "fp32"]
+    fast["auto"] = "bf16"
+    train(folder, tmp_path / "exact", small_config("train.max_steps=1", "train.precision=fp32"))
+    assert config_for(tmp_path / "exact", resume=True).train.precision == "fp32"
 
 
 def test_one_command_begins_a_run_and_goes_on_with_it(folder: Path, tmp_path: Path) -> None:

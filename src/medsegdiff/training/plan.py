@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from accelerate import PartialState
 
 from medsegdiff.config.load import load_preset, make_config
-from medsegdiff.config.run import Config, TrainConfig
+from medsegdiff.config.run import Config, Precision, TrainConfig
 from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, DataSource, Track, no_progress
 from medsegdiff.data.fingerprint import check_neighbours, normalisation_of
@@ -24,6 +24,8 @@ from medsegdiff.hardware import on_cpu, pick_device, pick_precision
 from medsegdiff.models.base import MODELS, SUPERVISIONS, ModelFacts
 from medsegdiff.models.checkpoint import load_config
 from medsegdiff.training.run import Run
+
+Asked = TypeVar("Asked", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,18 @@ def plan(
     precision = pick_precision(config.train.precision, state.device)
     if precision == "fp16" and config.train.sharding:
         raise ConfigError("train.sharding does not scale a loss, which fp16 needs. Set train.precision=fp32.")
-    config = config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+    config = with_precision(config, precision)
     if config.loss.recycled and state.num_processes > 1:
         raise ConfigError(
             f"loss.recycled is {config.loss.recycled:g}, and there are {state.num_processes} processes, which would "
             "make different forward passes. Set loss.recycled=0, or train in one process."
         )
     return Plan(source, resolve(source, config, where=data, begun=begun, track=track))
+
+
+def with_precision(config: Asked, precision: Precision) -> Asked:
+    """Compute in another precision."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
 
 
 def resolve(

@@ -32,7 +32,7 @@ from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.optimizer import MOMENTS
-from medsegdiff.training.plan import plan
+from medsegdiff.training.plan import plan, with_precision
 from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
 from medsegdiff.training.run import Run, seen_among
 from medsegdiff.training.scoring import check_scored
@@ -122,7 +122,8 @@ def train(
     if accelerator.is_main_process:
         remove_parts(run.folder, run.pictures(0).parent)
         begun_with = None if resume else [taken.facts for taken in pretrained]
-        run.describe(resolved, info, str(data), parent=parent, pretrained=begun_with)
+        kept = with_precision(resolved, config.train.precision)  # another machine may go on, and compute in another
+        run.describe(kept, info, str(data), parent=parent, pretrained=begun_with)
     accelerator.wait_for_everyone()
     try:
         return fit(trainer, cases, info, track=track)
