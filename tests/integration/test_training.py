@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -299,6 +300,35 @@ def test_a_run_computes_in_what_the_machine_at_hand_is_fast_in_unless_told_other
     fast["auto"] = "bf16"
     train(folder, tmp_path / "exact", small_config("train.max_steps=1", "train.precision=fp32"))
     assert config_for(tmp_path / "exact", resume=True).train.precision == "fp32"
+
+
+def test_a_resumed_run_tells_all_the_commands_that_it_was_made_with(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [tmp_path / "first", tmp_path / "second"]
+    train(folder, runs[0], small_config("train.max_steps=1"))
+    for steps, start in ((1, runs[0]), (2, None), (3, None)):
+        monkeypatch.setattr("sys.argv", ["medsegdiff", f"--steps={steps}"])
+        train(folder, runs[1], small_config(f"train.max_steps={steps}"), resume=start is None, start=start)
+    record = json.loads((runs[1] / "run.json").read_text())
+    assert [of["command"][-1] for of in record["commands"]] == ["--steps=1", "--steps=2", "--steps=3"]
+    assert [of["first_step"] for of in record["commands"]] == [0, 1, 2]
+    assert {of["precision"] for of in record["commands"]} == {"fp32"}
+    assert all(datetime.fromisoformat(of["time"]).tzinfo and of["versions"]["torch"] for of in record["commands"])
+    assert record["started_from"]["folder"] == str(runs[0])
+
+
+def test_the_command_of_a_run_of_an_earlier_version_is_kept_when_it_is_resumed(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(folder, run, small_config("train.max_steps=1"))
+    record = json.loads((run / "run.json").read_text())
+    before = {key: record[key] for key in record if key != "commands"} | {"command": ["medsegdiff", "train"]}
+    before["versions"]["torch"] = "2.3"
+    (run / "run.json").write_text(json.dumps(before))
+    train(folder, run, small_config("train.max_steps=2"), resume=True)
+    first, second = json.loads((run / "run.json").read_text())["commands"]
+    assert (first["command"], first["versions"]["torch"]) == (["medsegdiff", "train"], "2.3")
+    assert second["first_step"] == 1
 
 
 def test_one_command_begins_a_run_and_goes_on_with_it(folder: Path, tmp_path: Path) -> None:

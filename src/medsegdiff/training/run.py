@@ -12,10 +12,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from medsegdiff.config.run import Precision
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import names_in, read_split, write_split
@@ -57,7 +59,7 @@ class Run:
 
     @property
     def record(self) -> Path:
-        """How the run was made."""
+        """How the run was made: by which commands, on which data, beginning with what."""
         return self.folder / "run.json"
 
     @property
@@ -177,35 +179,34 @@ class Run:
         info: DataInfo,
         data: str,
         *,
+        step: int = 0,
+        precision: Precision | None = None,
         parent: Run | None = None,
         pretrained: Sequence[Mapping[str, object]] | None = None,
     ) -> None:
-        """Write down what is needed to repeat the run: configuration, split with its hash, versions, command.
+        """Write down what is needed to repeat the run: configuration, split with its hash, versions, commands.
 
         Of a run that goes on, ``pretrained`` is ``None``: what it began with stays written down, its ``parent`` too.
+        Each command is told with the ``step`` from which on it trained, and the ``precision`` that it computed in.
         """
-        origin = self._origin()
+        origin, commands = self._origin(), self._commands()
         if pretrained is not None:
+            commands = []
             origin = {key: value for key, value in origin.items() if key not in ("pretrained", "started_from")}
             origin |= {"pretrained": list(pretrained)} if pretrained else {}
             origin |= self._started_from(parent)
         save_config(self.folder, config, data=data)
         split_hash = write_split(self.split, info.split)
         counts = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
-        packages = ("medsegdiff", "torch", "monai", "accelerate", "numpy")
-        write_json(
-            self.record,
-            {
-                "command": sys.argv,
-                "data": data,
-                "cases": counts,
-                "split_sha256": split_hash,
-                "python": platform.python_version(),
-                "machine": f"{platform.system()} {platform.machine()}",
-                "versions": {name: version(name) for name in packages},
-                **origin,
-            },
-        )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        here = {
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "versions": {name: version(name) for name in ("medsegdiff", "torch", "monai", "accelerate", "numpy")},
+        }
+        made = {"command": sys.argv, "time": now, "first_step": step, "precision": precision, **here}
+        told = {"commands": [*commands, made], "data": data, "cases": counts, "split_sha256": split_hash}
+        write_json(self.record, {**told, **here, **origin})
 
     def _started_from(self, parent: Run | None) -> dict[str, Any]:
         """Name the run that this one starts with, and keep what that has been trained on: it may be gone one day."""
@@ -230,11 +231,22 @@ class Run:
 
     def _origin(self) -> dict[str, Any]:
         """Read where imported weights come from; nothing of weights that were trained from the start."""
+        told = self._told()
+        return {key: told[key] for key in ORIGIN if key in told}
+
+    def _commands(self) -> list[dict[str, Any]]:
+        """Read the commands that the run was made with; earlier versions told of the last one alone."""
+        told = self._told()
+        if isinstance(told.get("commands"), list):
+            return list(told["commands"])
+        last: dict[str, Any] = {key: told[key] for key in ("command", "python", "machine", "versions") if key in told}
+        return [last] if "command" in told else []
+
+    def _told(self) -> dict[str, Any]:
         try:
-            told = self.told()
+            return self.told()
         except DataError:
             return {}
-        return {key: told[key] for key in ORIGIN if key in told}
 
 
 def seen_among(groups: Mapping[str, str], trained: Set[str]) -> list[str]:

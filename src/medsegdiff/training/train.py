@@ -123,7 +123,15 @@ def train(
         remove_parts(run.folder, run.pictures(0).parent)
         begun_with = None if resume else [taken.facts for taken in pretrained]
         kept = with_precision(resolved, config.train.precision)  # another machine may go on, and compute in another
-        run.describe(kept, info, str(data), parent=parent, pretrained=begun_with)
+        run.describe(
+            kept,
+            info,
+            str(data),
+            step=trainer.progress.step,
+            precision=resolved.train.precision,
+            parent=parent,
+            pretrained=begun_with,
+        )
     accelerator.wait_for_everyone()
     try:
         return fit(trainer, cases, info, track=track)
