@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from medsegdiff.io import atomic
-from medsegdiff.io.atomic import atomic_path, remove_parts, to_json, write_json, write_text
+from medsegdiff.io.atomic import atomic_path, content_replaced, names_in, remove_parts, to_json, write_json, write_text
 from medsegdiff.io.raster import write_mask
 
 
@@ -23,6 +23,31 @@ def test_a_failed_write_leaves_the_old_file_and_no_parts(tmp_path: Path) -> None
         raise RuntimeError("half way")
     assert file.read_text(encoding="utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_content_of_a_folder_is_the_old_one_until_all_of_the_new_one_has_its_place(tmp_path: Path) -> None:
+    """The last of the new files can't get its place here: a folder that nobody listed has its name."""
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a", "sub/b"):
+        (folder / name).write_text("old")
+
+    def replace_by(*names: str) -> None:
+        with content_replaced(folder, lambda: [folder / "a", folder / "gone", folder / "sub"]) as new:
+            for name in names:
+                (new / name).write_text("new")
+
+    (folder / "z").mkdir()
+    (folder / "z" / "kept").touch()
+    with pytest.raises(OSError, match="z"):
+        replace_by("a", "c", "z")
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "sub", "z"]
+    assert (folder / "a").read_text() == (folder / "sub" / "b").read_text() == "old"
+    (folder / ".new-00000000").mkdir()  # of somebody who was killed
+    assert names_in(folder) == ["a", "sub", "z"]
+    replace_by("a", "c")
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "c", "z"]
+    assert (folder / "a").read_text() == "new"
 
 
 def test_who_holds_the_old_file_keeps_it_whole(tmp_path: Path) -> None:

@@ -91,6 +91,18 @@ def test_a_file_builds_on_one_that_lies_beside_it_from_wherever_it_is_read(
         load_preset(str(file))
 
 
+def test_keys_that_are_merged_in_or_are_no_words_are_none_that_stand_there_twice(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: &one {max_steps: 5}\nloss: &two {<<: *one, max_steps: 6}\ndata: {<<: *two}\n")
+    with pytest.raises(ConfigError, match=r"Unknown key 'data\.max_steps'"):
+        load_preset(str(file))
+    with pytest.raises(ConfigError, match=r"data\.classes=\{\[a\]: 1\}: is not valid YAML"):
+        load_preset("v2-tiny", ["data.classes={[a]: 1}"])
+    file.write_text("modle:\n")
+    with pytest.raises(ConfigError, match=r"Unknown key 'modle'.*Did you mean 'model"):
+        load_preset(str(file))
+
+
 def test_a_configuration_survives_being_written(config: ResolvedConfig) -> None:
     assert make_config(config.asked.model_dump(mode="json")) == config.asked
     assert ResolvedConfig.model_validate_json(config.model_dump_json()) == config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -97,15 +97,15 @@ def _text(file: Path) -> str:
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands there twice, of which YAML would keep the last one without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Make a mapping."""
-        seen = set[str]()
-        for key, _ in node.value:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Look at the keys as they are written, before others are merged in."""
+        node, seen = super().compose_mapping_node(anchor), set[str]()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 told = f"the key '{key.value}' stands there twice; keep one"
-                raise yaml.constructor.ConstructorError(None, None, told, key.start_mark)
-            seen.update([key.value] if isinstance(key, yaml.ScalarNode) else [])
-        return super().construct_mapping(node, deep)
+                raise yaml.composer.ComposerError(None, None, told, key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -173,14 +173,19 @@ def _unknown(key: str, settings: type[Component]) -> str:
     return f"Unknown key '{key}'{whose}.{nearest(key, known)} Known: {', '.join(alike)}."
 
 
+def sections() -> dict[str, type[Component]]:
+    """List the sections of a configuration, and what they are made of."""
+    kinds = {name: field.annotation for name, field in Config.model_fields.items()}
+    return {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Component)}
+
+
 def known_keys(settings: type[Component] | None = None) -> list[str]:
     """List every key that can be set."""
     networks = [entry.factory for entry in NETWORKS] if settings is None else [settings]
     keys = []
-    for section, field in Config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Component):
-            parts = networks if field.annotation is NetworkConfig else [field.annotation]
-            keys += [f"{section}.{key}" for part in parts for key in part.model_fields]
+    for section, kind in sections().items():
+        parts = networks if kind is NetworkConfig else [kind]
+        keys += [f"{section}.{key}" for part in parts for key in part.model_fields]
     return list(dict.fromkeys(keys))
 
 
@@ -204,7 +209,7 @@ def with_keys_of_today(values: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the keys of a whole configuration, as YAML or JSON gives it."""
     found: dict[str, Any] = {}
     for section, part in values.items():
-        if part is None:  # a section of comments alone
+        if part is None and section in sections():  # of comments alone
             continue
         if not isinstance(part, Mapping):
             found.setdefault(section, part)

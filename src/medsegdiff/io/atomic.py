@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -109,43 +109,60 @@ def is_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
 
 
-NEW = ".new-"
-"""How a folder begins in which a folder's content is made anew; one that was killed may have left it."""
+NEW, OLD = ".new-", ".old-"
+"""How a folder begins in which a folder's content is made anew, and one that holds the old content meanwhile."""
 
 
 def names_in(folder: Path) -> list[str]:
-    """Name what a folder holds, without what was left of a content that never became whole."""
+    """Name what a folder holds, without what somebody who was killed had begun to make."""
     there = folder.iterdir() if folder.is_dir() else ()
     return sorted(path.name for path in there if not path.name.startswith(NEW))
 
 
 @contextmanager
 def content_replaced(folder: Path, old: Callable[[], Iterable[Path]]) -> Iterator[Path]:
-    """Make the content of a folder anew in a folder within it; the old one goes when the new one is whole.
+    """Make the content of a folder anew in a folder within it; the old one goes when the new one has its place.
 
     Args:
         folder: Whose content it is; made if it is not there. Nobody else may be writing there.
-        old: Lists what goes: files, or whole folders. On any error nothing of it has gone.
+        old: Lists what goes: files, or whole folders. On any error all of it is where it was; who is killed while files
+            change places leaves it in a folder that begins with ``.old-``.
 
     Yields:
         Where to write.
     """
-    made, part = not folder.exists(), folder / f"{NEW}{secrets.token_hex(4)}"
+    made, token = not folder.exists(), secrets.token_hex(4)
+    part, aside = folder / f"{NEW}{token}", folder / f"{OLD}{token}"
     for left in folder.glob(f"{NEW}*"):
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         with full_worded(folder):
             yield part
-        for path in old():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-        for path in sorted(part.iterdir()):
-            path.rename(folder / path.name)
+        aside.mkdir()
+        gone = [(path, aside / path.name) for path in old() if path.exists()]
+        _rename_all([*gone, *((path, folder / path.name) for path in sorted(part.iterdir()))])
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
+        with suppress(OSError):  # it is not there, or holds what could not be put back
+            aside.rmdir()
         shutil.rmtree(part, ignore_errors=True)
         if made:
             with suppress(OSError):  # it is not empty, as all went well
                 folder.rmdir()
+
+
+def _rename_all(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Rename one after the other; where one fails, those before it are renamed back."""
+    done = list[tuple[Path, Path]]()
+    try:
+        for source, target in pairs:
+            source.rename(target)
+            done.append((source, target))
+    except BaseException:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

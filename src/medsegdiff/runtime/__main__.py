@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check_names(images: Sequence[Path]) -> None:
     """Refuse images whose results would be files of one name."""
-    names = [image_name(path) for path in images]
-    if twice := [str(path) for path, name in zip(images, names, strict=True) if names.count(name) > 1]:
+    count = Counter(map(image_name, images))
+    if twice := [str(path) for path in images if count[image_name(path)] > 1]:
         raise ConfigError(f"{some(twice)} have one name, and so would their results. Segment them into folders apart.")
 
 
