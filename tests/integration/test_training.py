@@ -237,6 +237,19 @@ def test_resuming_keeps_the_runs_split_though_data_were_added(folder: Path, tmp_
         train(folder, tmp_path / "run", longer, resume=True)
 
 
+def test_a_test_case_that_is_gone_does_not_keep_a_run_from_going_on(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(folder, tmp_path / "run", small_config("train.max_steps=1"))
+    before = split_of(tmp_path / "run")
+    gone = next(name for name, part in before.items() if part == "test")
+    for kind in ("images", "masks"):
+        (folder / kind / f"{gone}.png").unlink()
+    assert train(folder, tmp_path / "run", small_config("train.max_steps=2"), resume=True).step == 2
+    assert split_of(tmp_path / "run") == before
+    assert f"1 test cases are gone: {gone}. Training does not need them; scores will." in caplog.text
+
+
 def add_cases(folder: Path, count: int) -> None:
     for kind in ("images", "masks"):
         for i in range(count):
