@@ -344,6 +344,18 @@ def test_the_command_of_a_run_of_an_earlier_version_is_kept_when_it_is_resumed(f
     assert second["first_step"] == 1
 
 
+def test_the_folder_in_which_another_run_kept_its_cases_is_not_inherited(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    train(folder, tmp_path / "run", small_config("train.max_steps=1", f"data.cache_dir={tmp_path / 'job'}"))
+    (tmp_path / "job").rmdir()  # as the scheduler does when a job is over
+    assert config_for(tmp_path / "new", start=tmp_path / "run").data.cache_dir is None
+    longer = config_for(tmp_path / "run", resume=True, changes=["train.max_steps=2"])
+    with pytest.raises(ConfigError, match=r"or set data\.cache_dir=null"):
+        train(folder, tmp_path / "run", longer, resume=True)
+    elsewhere = config_for(tmp_path / "run", resume=True, changes=["train.max_steps=2", "data.cache_dir=null"])
+    assert train(folder, tmp_path / "run", elsewhere, resume=True).step == 2
+
+
 def test_one_command_begins_a_run_and_goes_on_with_it(folder: Path, tmp_path: Path) -> None:
     for steps in (1, 2, 2):
         asked = ("--auto-resume", "--recipe", "common", *SETS, "--set", f"train.max_steps={steps}", "--device", "cpu")

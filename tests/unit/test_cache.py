@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from medsegdiff.data.cache import CaseFile
 from medsegdiff.data.placement import Placement
 from medsegdiff.data.transforms import Prepared
+from medsegdiff.errors import ConfigError
 
 
 def make_case(name: str, *, channels: int = 1, side: int = 8, raters: int = 1, ignored: bool = False) -> Prepared:
@@ -128,3 +129,8 @@ def test_what_a_killed_process_has_left_goes_and_what_is_in_use_stays(tmp_path: 
     fresh = CaseFile(1e9, folder=str(tmp_path))
     assert set(tmp_path.iterdir()) == {used.path.parent, fresh.path.parent, tmp_path / "medsegdiff-plan"}
     assert same(used["a"], make_case("a"))
+
+
+def test_a_folder_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.cache_dir is .*gone, where .*\(No such file or directory\)\. Name a"):
+        CaseFile(1e9, folder=str(tmp_path / "gone"))

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from medsegdiff.data.placement import Placement
 from medsegdiff.data.transforms import Prepared
+from medsegdiff.errors import ConfigError
 
 DTYPES = {"image": np.float32, "mask": np.uint8, "ignored": np.uint8, "lost": np.uint8}
 BEGINS, CASES, LOCK = f"medsegdiff-{socket.gethostname()}-", "cases", "lock"
@@ -49,7 +50,7 @@ class CaseFile:
         The folders of processes that were killed go now.
         """
         self.room, self._owner, self._end = room, os.getpid(), 0
-        inner = Path(tempfile.mkdtemp(prefix=BEGINS, dir=folder))
+        inner = _made_in(folder)
         _sweep(inner.parent)
         self.path, self._records = inner / CASES, dict[str, _Record]()
         _hold(inner)
@@ -103,6 +104,19 @@ class CaseFile:
     def __getstate__(self) -> dict[str, Any]:
         """Leave the map behind when a loading process is started afresh: it maps the file anew."""
         return self.__dict__ | {"_map": None}
+
+
+def _made_in(place: str | None) -> Path:
+    """Make a folder in another, or in the system's for temporary files."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=BEGINS, dir=place))
+    except OSError as error:
+        if place is None:
+            raise
+        raise ConfigError(
+            f"data.cache_dir is {place}, where prepared cases can't be kept ({error.strerror}). Name a folder on a "
+            "local disk, or set data.cache_dir=null."
+        ) from error
 
 
 _held: dict[Path, FileLock] = {}

@@ -253,7 +253,10 @@ def _in_one_step(before: TrainConfig, *, share: int) -> list[str]:
 
 
 def _begun(start: Path, changes: Sequence[str], *, one_step: bool = False) -> Config:
-    """Take a run's settings, but for what its data told; one that samples in one step may only go on to do so."""
+    """Take a run's settings, but for what its data told and where its machine kept them.
+
+    One that samples in one step may only go on to do so.
+    """
     config = load_config(start)
     if config.train.one_step and not one_step:
         source = "the run that it was made of"
@@ -263,7 +266,8 @@ def _begun(start: Path, changes: Sequence[str], *, one_step: bool = False) -> Co
             "and distil what comes of it; or train it on with --score."
         )
     asserted = {"channels", "task", "classes", "layout", "modalities", "window"}
-    values = config.asked.model_dump(mode="json", exclude={"data": asserted, "model": {"weights"}})
+    left = {"data": asserted | {"cache_dir"}, "model": {"weights"}}
+    values = config.asked.model_dump(mode="json", exclude=left)
     begun = make_config(values, changes)
     if files := getattr(begun.model, "weight_files", ()):
         raise ConfigError(
