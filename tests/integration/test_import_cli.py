@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from medsegdiff.doctor.weights import examine_weights
 from medsegdiff.models.base import build_model
-from medsegdiff.models.checkpoint import load_config, load_model
+from medsegdiff.models.checkpoint import BEST, STATE, load_config, load_model
+from medsegdiff.training.run import Run
 from tests.authors import in_their_names
 from tests.makers import randomised, small_network, write_png
 from tests.program import call
@@ -105,3 +107,21 @@ def test_start_goes_with_neither_preset_nor_resume(tmp_path: Path, capsys: pytes
     for option in (("--preset", "v1"), ("--resume",)):
         assert call("train", "phantom", "--out", tmp_path / "run", "--start", tmp_path, *option) == 2
         assert "leave --preset and --resume out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_imported_run_that_was_trained_and_lost_its_checkpoint_does_not_begin_anew(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, coloured = tmp_path / "theirs", in_colour(folder, tmp_path / "coloured")
+    assert call("import", checkpoint, "--out", run, "--heads", 2, "--image-size", 32) == 0
+    findings, _ = examine_weights(Run(run), load_config(run), "best")
+    assert {finding.name: finding.verdict for finding in findings}["file"] == "good"
+    assert call("train", coloured, "--out", run, "--resume", *LITTLE) == 0
+    (run / STATE).unlink()
+    weights = (run / BEST).read_bytes()
+    capsys.readouterr()
+    assert call("train", coloured, "--out", run, "--resume", *LITTLE) == 1
+    assert f"no checkpoint to resume from. Begin another run with its weights: --start {run}" in capsys.readouterr().err
+    assert call("train", coloured, "--out", run) == 2
+    assert "holds a run already. Choose another --out" in capsys.readouterr().err
+    assert (run / BEST).read_bytes() == weights

@@ -10,10 +10,9 @@ import numpy as np
 
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.report import Finding
-from medsegdiff.doctor.weights import header_of
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import MODELS
-from medsegdiff.models.checkpoint import BEST, LAST
+from medsegdiff.models.checkpoint import BEST, LAST, facts_of
 from medsegdiff.training.run import Run
 
 LOGGED = 5
@@ -49,7 +48,7 @@ def _progress(run: Run) -> dict[str, Any]:
     """Find out how far training came: from the checkpoint, else from the last weights."""
     for file in (run.state, run.folder / LAST, run.folder / BEST):
         try:
-            facts = header_of(file)
+            facts = facts_of(file)
         except CheckpointError:
             continue
         if found := dict(facts.get("progress", facts)):

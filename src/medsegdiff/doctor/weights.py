@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -17,7 +16,7 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.doctor.report import Finding
 from medsegdiff.errors import CheckpointError
 from medsegdiff.models.base import DiffusionModel, build_model
-from medsegdiff.models.checkpoint import BEST, LAST, Weights, load_weights
+from medsegdiff.models.checkpoint import BEST, LAST, Weights, facts_of, load_weights
 from medsegdiff.training.run import Run
 
 BARELY = 0.01
@@ -36,7 +35,7 @@ def examine_weights(run: Run, config: ResolvedConfig, weights: Weights) -> tuple
     begun = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         load_weights(file, model)
-        facts = header_of(file)
+        facts = facts_of(file)
     except CheckpointError as error:
         advice = "Use --weights last, or restore the file." if weights == "best" else "Restore the file, or resume."
         return [_weights("file", "wrong", str(error), advice), *found], None
@@ -52,16 +51,6 @@ def _initial(config: ResolvedConfig) -> DiffusionModel:
         return build_model(config)
 
 
-def header_of(file: Path) -> dict[str, Any]:
-    """Read the facts that are stored with weights."""
-    try:
-        with safe_open(file, framework="pt") as stored:
-            facts = stored.metadata() or {}
-        return {key: json.loads(value) for key, value in facts.items() if key != "format"}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
-
-
 def _told(facts: Mapping[str, Any]) -> str:
     step = f"step {facts['step']}" if "step" in facts else "step unknown"
     return f"{step}, validation Dice {facts['dice']:.3f}" if isinstance(facts.get("dice"), float) else step
@@ -71,7 +60,7 @@ def _other(file: Path) -> Finding:
     if not file.is_file():
         return _weights(file.name, "to look at", f"There is no {file.name}.", "Nothing, if you removed it.")
     try:
-        return _weights(file.name, "good", f"Whole ({_told(header_of(file))}).")
+        return _weights(file.name, "good", f"Whole ({_told(facts_of(file))}).")
     except CheckpointError as error:
         return _weights(file.name, "wrong", str(error), "Resume the run, which writes it anew.")
 
@@ -84,7 +73,7 @@ def _state(run: Run) -> Finding:
     if not run.state.is_file():
         return _weights(name, "to look at", "There is no checkpoint.", "The run can't be resumed.")
     try:
-        progress = header_of(run.state).get("progress", {})
+        progress = facts_of(run.state).get("progress", {})
     except CheckpointError as error:
         return _weights(name, "wrong", str(error), "The run can't be resumed; segmenting does not need this file.")
     return _weights(name, "good", "Whole; the run can be resumed.", numbers=progress)

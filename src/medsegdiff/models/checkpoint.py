@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +31,8 @@ FORMAT = 2
 CONFIG = "config.json"
 BEST, LAST = "model.safetensors", "last.safetensors"
 """Averaged weights with the best validation Dice, and those of the last step saved."""
+IN_WORDS = ("imported", "sha256")
+"""Facts stored with weights that are no numbers."""
 Weights = Literal["best", "last"]
 STATE = "state.safetensors"
 """What training resumes from."""
@@ -109,6 +111,17 @@ def save_weights(file: Path, state: Mapping[str, Tensor], facts: Mapping[str, An
         if not file.with_name(STATE).exists():
             way_out = "Free some space, or choose another folder, and begin again."
         raise CheckpointError(f"{file}: can't be written ({reason}). {way_out}") from error
+
+
+def facts_of(file: Path) -> dict[str, Any]:
+    """Read the facts that are stored with weights: what training tells, and of imported ones the name of their file."""
+    try:
+        with safe_open(file, framework="pt") as stored:
+            facts = stored.metadata() or {}
+        facts.pop("format", None)
+        return {key: value if key in IN_WORDS else json.loads(value) for key, value in facts.items()}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{file}: can't be read ({error}). The file is damaged or not whole.") from error
 
 
 def load_weights(file: Path, model: torch.nn.Module) -> None:

@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,7 +27,7 @@ from medsegdiff.errors import CheckpointError, ConfigError, DataError, some
 from medsegdiff.io.atomic import full_worded, to_json, write_json, write_text
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import composed
-from medsegdiff.models.checkpoint import BEST, CONFIG, STATE, load_config, save_config
+from medsegdiff.models.checkpoint import BEST, CONFIG, STATE, facts_of, load_config, save_config
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,13 @@ class Run:
 
     @property
     def imported(self) -> bool:
-        """Whether its weights come from elsewhere, and no training has saved anything since."""
-        return not self.state.exists() and "imported" in self._origin()
+        """Whether its weights come from elsewhere, and no training has saved any since: those tell their step."""
+        return not self.state.exists() and "imported" in self._origin() and not self._trained()
+
+    def _trained(self) -> bool:
+        with suppress(CheckpointError):
+            return "step" in facts_of(self.folder / BEST)
+        return False
 
     @property
     def curves(self) -> Path:
@@ -87,9 +93,8 @@ class Run:
         if data:
             raise ConfigError(f"{self.folder} holds {some(data)}, perhaps your data. Choose another --out.")
         if self.state.exists() or (self.folder / BEST).exists():
-            raise ConfigError(
-                f"{self.folder} holds a run already. Add --resume to go on with it, or choose another --out."
-            )
+            way_out = "Add --resume to go on with it, or choose" if self.resumable else "Choose"
+            raise ConfigError(f"{self.folder} holds a run already. {way_out} another --out.")
 
     def check_writable(self) -> None:
         """Make sure, while nothing is lost yet, that files can be made in this folder, or in the one it will lie in."""
@@ -123,7 +128,10 @@ class Run:
     def check_resumable(self) -> None:
         """Make sure that there is."""
         if not self.resumable:
-            raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. Train without --resume.")
+            way_out = "Train without --resume."
+            if (self.folder / BEST).exists():
+                way_out = f"Begin another run with its weights: --start {self.folder} and another --out."
+            raise CheckpointError(f"{self.folder}: there is no checkpoint to resume from. {way_out}")
 
     def check_same(self, config: ResolvedConfig) -> None:
         """Make sure that a configuration goes on with this run: what shapes the model must be equal."""
