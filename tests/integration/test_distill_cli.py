@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_a_run_learns_to_sample_in_one_step(
     more = ("--members", "2", "--steps", "3", "--overwrite")
     assert call("segment", data, "--model", out, "--out", masks, "--split", "test", *more) == 0
     assert "3 steps were not learned" in caplog.text
+
+
+def test_a_distilled_run_goes_on_with_its_teacher_wherever_that_lies(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher, data = trained
+    shutil.copytree(teacher, tmp_path / "moved")
+    few = ("--set", "train.max_steps=1")
+    assert call("train", data, "--out", tmp_path / "q", "--start", teacher, "--distill", *few) == 0
+    again = ("train", data, "--out", tmp_path / "q", "--resume", "--set", "train.max_steps=2", "--set")
+    assert call(*again, "train.teacher=null") == 1
+    assert "was trained with other values of train.teacher" in " ".join(capsys.readouterr().err.split())
+    assert call(*again, f"train.teacher={tmp_path / 'moved'}") == 0
 
 
 def test_a_quarter_of_the_teachers_steps_or_time_is_taken(

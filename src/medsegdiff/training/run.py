@@ -273,12 +273,12 @@ def _fixed(config: ResolvedConfig) -> dict[str, Any]:
     """List what must not change when a run is resumed."""
     free = {"max_steps", "max_minutes", "patience", "num_workers", "save_every", "val_every", "trackers", "precision"}
     free |= {"batch_size", "accumulate", "gradient_checkpointing", "sharding"}  # another machine may need other values
-    free |= {"teacher"}  # it may have been moved
     told = {"channels", "task", "classes", "modalities", "window", "plane", "layout"}  # compared as ``spec``
     told |= {"cache_gb", "cache_dir"}
     kept = {"orientation", "raters"}  # those that the run began with, or an earlier version did not ask for
     values = config.model_dump(mode="json", exclude={"description", "reproduces", "sampling"})
-    values["train"]["unlabelled"] = values["train"]["unlabelled"] is not None  # the folder may have been moved
+    for folder in ("unlabelled", "teacher"):  # it may have been moved
+        values["train"][folder] = values["train"][folder] is not None
     return {
         f"{'data' if section == 'spec' else section}.{key}": value
         for section, part in values.items()
