@@ -88,7 +88,7 @@ def test_a_full_disk_keeps_the_weights_there_were(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(CheckpointError, match="No space left on device.*free some space and resume"):
+    with pytest.raises(CheckpointError, match="No space left on device.*Free some space, or choose another folder"):
         save_weights(run / BEST, {k: v + 1 for k, v in model.state_dict().items()})
     assert (run / BEST).read_bytes() == before
     assert sorted(p.name for p in run.iterdir()) == ["config.json", "model.safetensors"]
