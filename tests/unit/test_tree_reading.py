@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -309,26 +311,91 @@ def test_numbered_sub_folders_are_groups_and_others_kinds() -> None:
     assert any("image_folders=groups" in line for line in read(flat(TREES["side_by_side"]())).understood)
 
 
-PATIENTS = ("patient_01", "patient_02", "patient_03")
+GROUPS = {
+    "visits": ("{patient_01,patient_02,patient_03}/{2020-01,2020-02}", "patient_01 patient_02 patient_03"),
+    "sessions": ("{sub-01,sub-02}/{ses-1,ses-2,ses-3}", "sub-01 sub-02"),
+    "planes around": ("{ax,cor}/{patient_01,patient_02,patient_03}", "patient_01 patient_02 patient_03"),
+    "years around": ("{2023,2024}/{patient_1,patient_2,patient_3}", "patient_1 patient_2 patient_3"),
+    "numbers": ("{axial,coronal}/{01,02,03}", "01 02 03"),
+    "numbers of visits": ("{ng,omar,ruiz}/{v1,v2}", "ng omar ruiz"),
+    "centre in the name": (
+        "{site1_patient07,site1_patient08,site2_patient07}",
+        "site1_patient07 site1_patient08 site2_patient07",
+    ),
+    "number of centre and patient": (
+        "{center_1_003,center_1_004,center_2_003}",
+        "center_1_003 center_1_004 center_2_003",
+    ),
+    "centres around": (
+        "{hospital_A,hospital_B}/{patient_00,patient_01}",
+        "hospital_A/patient_00 hospital_A/patient_01 hospital_B/patient_00 hospital_B/patient_01",
+    ),
+    "centres around numbers": (
+        "{site1,site2,site3}/{07,08}/{a,b}",
+        "site1/07 site1/08 site2/07 site2/08 site3/07 site3/08",
+    ),
+    "centres around visits": (
+        "{site1,site2}/{ng,omar,lee}/{v1,v2}",
+        "site1/ng site1/omar site1/lee site2/ng site2/omar site2/lee",
+    ),
+    "scanners below": ("{patient_01,patient_02}/{scanner_a,scanner_b}", "patient_01 patient_02"),
+    "letters": ("{patient_A,patient_B}", "patient_A patient_B"),
+    "words": ("{patient_smith,patient_jones}", "patient_smith patient_jones"),
+    "numbers of kinds": ("{grade_1,grade_2}", ""),
+    "centres alone": ("{hospital_A,hospital_B}", ""),
+    "kinds that begin with case": ("{case_positive,case_negative}", ""),
+    "kinds that begin with sub": ("{sub-acute,sub-chronic}", ""),
+    "kinds of names": ("{benign,malignant}/{smith,jones}", ""),
+    "no folders": ("", ""),
+}
+ASKED = {
+    "kinds around": (
+        "{benign/smith,benign/jones,malignant/lee,malignant/kim}",
+        "benign/smith benign/jones malignant/lee malignant/kim",
+    ),
+    "kinds around, a name in both": (
+        "{benign/smith,benign/jones,malignant/lee,malignant/jones}",
+        "benign/smith benign/jones malignant/lee malignant/jones",
+    ),
+    "kinds around and visits": (
+        "{benign/smith,benign/jones,malignant/lee,malignant/kim}/{before,after}",
+        "benign/smith benign/jones malignant/lee malignant/kim",
+    ),
+    "visits": ("{ng,omar}/{before,after}", "ng omar"),
+    "kinds": ("{case_positive,case_negative}", "case_positive case_negative"),
+    "numbers of kinds": ("{grade_1,grade_2}", "grade_1 grade_2"),
+}
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        [f"{p}/2024-0{v}/ct.nii.gz" for p in PATIENTS for v in (1, 2)],
-        [f"{p}/2024-0{v}/{i}.png" for p in PATIENTS for v in (1, 2) for i in "ab"],
-        [f"{plane}/{p}/{i}.png" for plane in ("axial", "coronal") for p in PATIENTS for i in "ab"],
-        [f"site{s}/{p}/{i}.png" for s, p in enumerate(PATIENTS) for i in "ab"],
-        [f"{2024 + v}/{p}/{i}.png" for p in PATIENTS for v in (1, 2) for i in "ab"],
-    ],
-    ids=["visits", "pictures of visits", "planes", "sites", "years around"],
-)
-def test_all_images_of_a_patient_are_one_group_however_deep_they_lie(images: list[str]) -> None:
-    for asked in ("auto", "groups"):
-        found = read([*images, *(path.replace(".", "_mask.", 1) for path in images)], image_folders=asked)
-        groups = {case.image: case.group for case in found.cases}
-        assert groups == {path: next(name for name in path.split("/") if name in PATIENTS) for path in images}
-        assert any("patient_01, patient_02, patient_03 are taken for groups" in line for line in found.understood)
+def grouped(folders: str, **asked: str) -> dict[str, str]:
+    """Folder → group, where each of some folders (``{a,b}/{c,d}``) has three images."""
+    chosen = [level.strip("{}").split(",") for level in re.split(r"(?<=})/", folders)]
+    images = [f"images/{'/'.join(path)}/case_{i:03d}.png" for path in product(*chosen) for i in range(3)]
+    images = [path.replace("//", "/") for path in images]
+    found = read([*images, *(path.replace("images", "masks") for path in images)], **asked)
+    assert {case.image for case in found.cases} == set(images)
+    groups = {case.image.rpartition("/")[0]: case.group for case in found.cases}
+    assert all(groups[case.image.rpartition("/")[0]] == case.group for case in found.cases)
+    assert any("taken for groups" in line for line in found.understood) == any(groups.values())
+    return groups
+
+
+@pytest.mark.parametrize(("folders", "groups"), GROUPS.values(), ids=GROUPS)
+def test_all_images_of_a_patient_are_one_group_however_folders_are_called(folders: str, groups: str) -> None:
+    found = grouped(folders)
+    assert set(found.values()) == (set(groups.split()) or {""})
+    for folder, group in found.items():
+        assert set(group.split("/")) <= set(folder.split("/")) or not group
+
+
+@pytest.mark.parametrize(("folders", "groups"), ASKED.values(), ids=ASKED)
+def test_folders_of_any_name_are_groups_where_they_are_asked_for(folders: str, groups: str) -> None:
+    assert set(grouped(folders, image_folders="groups").values()) == set(groups.split())
+
+
+@pytest.mark.parametrize("folders", [folders for folders, groups in GROUPS.values() if groups])
+def test_who_asks_for_groups_gets_those_that_are_found_anyway(folders: str) -> None:
+    assert grouped(folders, image_folders="groups") == grouped(folders)
 
 
 def test_folders_called_as_patients_are_groups_without_a_number() -> None:
@@ -338,16 +405,6 @@ def test_folders_called_as_patients_are_groups_without_a_number() -> None:
         assert {case.group for case in found.cases} == {f"{word[:-1]}{p}" for p in "ABC"}
     kinds = [f"images/{kind}/{i}.png" for kind in ("case", "control") for i in (1, 2)]
     assert {case.group for case in read([*kinds, *(path.replace("images", "masks") for path in kinds)]).cases} == {""}
-
-
-def test_patients_of_any_name_are_groups_above_numbered_visits_and_where_they_are_asked_for() -> None:
-    images = [f"images/{p}/v{v}/{i}.png" for p in ("ng", "omar", "ruiz") for v in (1, 2) for i in "ab"]
-    found = read([*images, *(path.replace("images", "masks") for path in images)])
-    assert {case.group for case in found.cases} == {"ng", "omar", "ruiz"}
-    images = [f"images/{p}/{v}/{i}.png" for p in ("ng", "omar") for v in ("before", "after") for i in "ab"]
-    files = [*images, *(path.replace("images", "masks") for path in images)]
-    assert {case.group for case in read(files).cases} == {""}
-    assert {case.group for case in read(files, image_folders="groups").cases} == {"ng", "omar"}
 
 
 def test_one_sub_folder_around_all_images_is_neither_a_group_nor_a_kind() -> None:

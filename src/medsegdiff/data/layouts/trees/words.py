@@ -23,12 +23,14 @@ PART_WORDS = {
 }
 FILLER = re.compile(r"data|dataset|sets?|all|the|of|and|part|stage|phase|task|split|ground|public|png|jpg|tif|.|\d+")
 """What names of folders have beside the words for a part."""
-KIND = re.compile(
-    r"class|category|grade|type|kind|stage|level|score|birads|fold|batch|site|cent(?:er|re)|hospital|scanner|vendor"
-)
+CENTRE = re.compile(r"site|cent(?:er|re)|hospital|scanner|vendor")
+"""Where an image was made: patients of several centres may have one number."""
+KIND = re.compile(rf"class|category|grade|type|kind|stage|level|score|birads|fold|batch|{CENTRE.pattern}")
 """Before the number of a kind of cases; other numbers are those of patients."""
-PATIENT = re.compile(r"patient|subject|subj|sub|case|pt")
+PATIENT = re.compile(r"patient|subject|subj")
 """Before what tells one patient from another, be it a number or not."""
+PATIENT_OR_NOT = re.compile(rf"{PATIENT.pattern}|sub|case|pt")
+"""The same before a number or a letter; before other words these have other meanings (``case_positive``)."""
 
 GAP = " _.-"
 """Between the words of a name."""
