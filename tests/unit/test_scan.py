@@ -16,6 +16,7 @@ from medsegdiff.data.masks import Stored, count_values
 from medsegdiff.data.open import list_cases, open_source
 from medsegdiff.data.scan import Scan, check_channels_alike, scan, unlabelled
 from medsegdiff.errors import DataError, MedSegDiffError
+from medsegdiff.evaluation import evaluate
 from medsegdiff.io.dicom import read_series_geometry
 from medsegdiff.io.nifti import write_labels
 from tests.dicom_makers import make_picture, make_slices, write_dataset, write_slices
@@ -134,9 +135,32 @@ def test_series_of_one_patient_stay_in_one_part_and_nobody_s_number_is_told(tmp_
     assert open_source(tmp_path, DataConfig()).info.groups["scan15"] == "scan1"
 
 
-def test_a_number_that_all_patients_have_is_nobody_s(tmp_path: Path) -> None:
-    write_series(tmp_path, {f"scan{i}": "ANON" for i in range(4)})
-    assert open_source(tmp_path, DataConfig()).info.groups == {}
+@pytest.mark.parametrize("count", [20, 19, 15])
+def test_a_number_that_most_cases_have_is_nobody_s(count: int, tmp_path: Path) -> None:
+    patients = {f"scan{i:02d}": "ANON" if i < count else f"X{i // 2}" for i in range(20)}
+    write_series(tmp_path, patients)
+    info = open_source(tmp_path, DataConfig()).info
+    sizes = {part: list(info.split.values()).count(part) for part in ("train", "val", "test")}
+    assert sizes["train"] > 10
+    assert min(sizes.values()) > 0
+    assert set(info.groups) == {name for i, name in enumerate(patients) if i >= count + count % 2}
+    told = inspect_folder(tmp_path, DataConfig()).understood
+    assert tuple(told) == info.understood
+    assert f"{count} of 20 images have one PatientID, which is taken for nobody's" in told[0]
+    assert "ANON" not in str(told)
+
+
+def test_evaluation_knows_the_patients_that_training_knows(tmp_path: Path) -> None:
+    patients = {f"scan{i:02d}": f"MRN-{i // 2}" for i in range(8)} | {"alone": "MRN-9"}
+    write_series(tmp_path, patients)
+    info = open_source(tmp_path, DataConfig()).info
+    assert any("8 images are of 4 patients by the PatientID" in line for line in info.understood)
+    assert dict(info.groups) == {f"scan{i:02d}": f"scan{i // 2 * 2:02d}" for i in range(8)}
+
+    scores = evaluate(tmp_path / "masks", tmp_path).scores
+    assert dict(scores.groups) == {"alone": ""} | dict(info.groups)
+    (tmp_path / "split.csv").write_text("\n".join(["id,patient", *(f"{case},{case[:5]}" for case in patients)]))
+    assert set(evaluate(tmp_path / "masks", tmp_path).scores.groups.values()) == {"scan0", "alone"}
 
 
 def test_pictures_of_one_patient_are_a_group_too(tmp_path: Path) -> None:

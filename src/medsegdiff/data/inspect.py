@@ -107,6 +107,7 @@ def inspect_folder(root: Path, config: DataConfig, *, track: Track = no_progress
             contrasts.add(case.group or "", picture, mask)
 
     read = scan(listing, config, track=track, also=shrink)
+    found.understood = list(read.listing.understood)
     found.problems += _problems(listing, read, config)
     _describe(read, found)
     _understand(read, config, found)

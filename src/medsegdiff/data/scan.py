@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +14,7 @@ from medsegdiff.config.data import DataConfig, Modality, Plane
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.masks import MaskFile, Masks, Stored, count_values
 from medsegdiff.data.modality import common_modalities
+from medsegdiff.data.patients import find_patients
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
 from medsegdiff.io.image import check_same_grid, modality_of, patient_of, read_geometry
@@ -114,7 +115,7 @@ def scan(
     that is sound so far, while its masks are in memory; what it raises is a problem of the case, too.
     """
     heads = {name: _head(listing.cases[name]) for name in sorted(listing.cases if names is None else names)}
-    listing = replace(listing, cases={**listing.cases, **_of_patients(listing.cases, heads)})
+    listing = _by_patient(listing, heads)
     result = Scan(listing, heads, "")
     volumes = [grid for grid in result.grids.values() if grid.affine is not None]
     if volumes:
@@ -129,6 +130,14 @@ def scan(
     return replace(result, cases=found)
 
 
+def _by_patient(listing: Listing, heads: Mapping[str, CaseScan]) -> Listing:
+    """Put cases of one patient into a group, and say so."""
+    ids = {name: patient_of(head.geometry) for name, head in heads.items() if head.geometry}
+    found = find_patients(listing.cases, ids)
+    grouped = {name: replace(listing.cases[name], group=group) for name, group in found.groups.items()}
+    return replace(listing, cases={**listing.cases, **grouped}, understood=(*listing.understood, *found.understood))
+
+
 def _head(case: CaseFiles) -> CaseScan:
     """Look at an image without reading its pixels."""
     try:
@@ -139,20 +148,6 @@ def _head(case: CaseFiles) -> CaseScan:
         return CaseScan(problem=error)
     made_by = [modality_of(geometry) for geometry, channels in found.values() for _ in range(channels)]
     return CaseScan(grids[0][1], len(made_by), tuple(made_by))
-
-
-def _of_patients(cases: Mapping[str, CaseFiles], heads: Mapping[str, CaseScan]) -> dict[str, CaseFiles]:
-    """Group cases by the patient that DICOM files name, where the data set tells no group.
-
-    A group is called after its first case, so that nobody's ID is written. One that all cases have is that of no
-    patient: it was put in place of theirs.
-    """
-    found: dict[str, list[str]] = defaultdict(list)
-    for name, head in heads.items():
-        if head.geometry and not cases[name].group and (patient := patient_of(head.geometry)):
-            found[patient].append(name)
-    several = [names for names in found.values() if 1 < len(names) < len(heads)]
-    return {name: replace(cases[name], group=names[0]) for names in several for name in names}
 
 
 def _with_masks(

@@ -13,6 +13,7 @@ from medsegdiff.data.dataset import CaseFiles, Track
 from medsegdiff.data.mask_folder import mask_folder, without_mark
 from medsegdiff.data.masks import Masks, missing_structures
 from medsegdiff.data.open import detect, list_cases, matches
+from medsegdiff.data.patients import read_patients
 from medsegdiff.data.split import names_in, read_split, resolve
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.consensus import Consensus
@@ -180,12 +181,14 @@ def _names_of(split: str, found: _References, references: Path) -> list[str]:
 
 
 def _groups(names: Collection[str], found: _References, places: Sequence[Path]) -> dict[str, str]:
-    """Find out which patient each case is of: the data set says so, or a ``split.csv``."""
+    """Find out which patient each case is of: the data set says so, a ``split.csv``, or else DICOM files."""
     groups = {name: case.group for name, case in found.cases.items() if case.group}
     for file in (folder / "split.csv" for folder in places):
         if not groups and file.is_file():
             known = set(found.masks.names)
             groups = {resolve(entry.name, known): entry.group for entry in read_split(file) if entry.group}
+    cases = {name: replace(case, group=groups.get(name, "")) for name, case in found.cases.items()}
+    groups |= read_patients(cases).groups
     return {name: groups[name] for name in names if name in groups}
 
 

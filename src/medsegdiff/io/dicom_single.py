@@ -130,6 +130,13 @@ def read_dicom_geometry(path: Path) -> tuple[Geometry, int]:
         return _picture_geometry(header), _channels(header)
 
 
+def read_patient(path: Path) -> str:
+    """Read the number or name of the patient from one header; empty where it was taken out."""
+    files = sorted(filter(is_dicom_file, filter(Path.is_file, path.iterdir()))) if path.is_dir() else [path]
+    first = next((file for file, _ in images_among(files)), None)
+    return "" if first is None else DicomPicture(open_dicom(first, pixels=False)).patient
+
+
 def _file_of(path: Path) -> Path | None:
     if (file := whole_file(path)) is not None and not path.is_dir():
         kind = kind_of(file)

@@ -32,6 +32,11 @@ def patient_of(geometry: Geometry) -> str:
     return header.patient if isinstance(header, dicom.DicomHeader | dicom_single.DicomPicture) else ""
 
 
+def read_patient(path: Path) -> str:
+    """Find the same in the header of a file alone: of a series, the first."""
+    return dicom_single.read_patient(path) if _is_dicom(path) else ""
+
+
 def read_image(path: Path) -> tuple[Float[np.ndarray, "c *s"], Geometry]:
     """Read an image and where it lies."""
     if _is_dicom(path):

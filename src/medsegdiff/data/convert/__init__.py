@@ -68,7 +68,7 @@ def convert(
     listing = list_cases(source, config or DataConfig())
     check_names(listing.cases)
     found = survey(listing, config or DataConfig(), only_foreground=only_foreground, track=track)
-    notes = [*listing.understood, *_notes(found)]
+    notes = [*found.listing.understood, *_notes(found)]
     result = Conversion(out, failed=dict(found.broken), notes=notes, passed_over=passed_over(listing))
     with unfinished(out) as folder:
         target = TARGETS[to](found, folder)
