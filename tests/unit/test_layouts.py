@@ -342,18 +342,50 @@ def test_columns_of_a_manifest_are_known_however_they_are_spelt(table: Path) -> 
     assert (read.cases["k"].part, read.cases["k"].group, read.masks.names) == ("test", "0", ["k"])
 
 
-@pytest.mark.parametrize("column", ["set", "Fold", "PART", "partition", "subset", "Labels"])
-def test_columns_that_may_tell_of_parts_or_masks_and_are_not_read_are_refused(table: Path, column: str) -> None:
-    rows(table, f"id,image,mask,{column}", "k{i:02d},pictures/{n},drawn/{n},{part}")
-    with pytest.raises(DataError, match=f"the column {column} has no meaning"):
+@pytest.mark.parametrize("column", ["set", "Fold", "PART", "partition", "subset"])
+def test_columns_that_may_tell_of_parts_and_are_not_read_are_refused(table: Path, column: str) -> None:
+    for value in ("{part}", "Training", "1"):
+        if value == "1" and column != "Fold":
+            continue
+        rows(table, f"id,image,mask,{column}", "k{i:02d},pictures/{n},drawn/{n}," + value)
+        with pytest.raises(DataError, match=f"the column {column} has no meaning"):
+            listed(table)
+        entry = {"id": "k", "image": "pictures/case00.png", "mask": "drawn/case00.png", column: value}
+        table.with_suffix(".json").write_text(json.dumps([entry | {column: "test" if "{" in value else value}]))
+        with pytest.raises(DataError, match=f"the column {column} has no meaning"):
+            listed(table.with_suffix(".json"))
+    rows(table, f"id,image,split,{column}", "k{i:02d},pictures/{n},{part},1")
+    assert listed(table).cases["k01"].part == "val"  # beside a column of parts, nobody waits for another
+
+
+@pytest.mark.parametrize("column", ["set", "Part", "partition", "label", "Labels", "segmentation", "masks", "images"])
+def test_columns_that_tell_of_something_else_are_let_be(table: Path, column: str) -> None:
+    rows(table, f"id,image,mask,{column}", "k{i:02d},pictures/{n},drawn/{n},abdomen")
+    assert len(listed(table).masks.names) == 12
+    entry = {"id": "k", "image": "pictures/case00.png", "mask": "drawn/case00.png", column: "abdomen"}
+    entries = [entry, entry | {"id": "l", column: None}, entry | {"id": "m", "mask": None}]
+    table.with_suffix(".json").write_text(json.dumps(entries))
+    assert listed(table.with_suffix(".json")).masks.names == ["k", "l"]
+
+
+@pytest.mark.parametrize("column", ["Labels", "label", "masks", "segmentation"])
+def test_columns_that_may_hold_masks_where_no_other_does_are_refused(table: Path, column: str) -> None:
+    rows(table, f"id,image,{column}", "k{i:02d},pictures/{n},drawn/{n}")
+    with pytest.raises(DataError, match=f"the column {column} has no meaning; masks are in mask"):
         listed(table)
     file = table.with_suffix(".json")
-    file.write_text(json.dumps([{"id": "k", "image": "pictures/case00.png", column: "test"}]))
+    file.write_text(json.dumps([{"id": "k", "image": "pictures/case00.png", column: "drawn/case00.png"}]))
     with pytest.raises(DataError, match=f"entry 1: the column {column} has no meaning"):
         listed(file)
-    rows(table, f"id,image,split,{column}", "k{i:02d},pictures/{n},{part},1")
-    if column != "Labels":  # beside a column of parts, nobody waits for another
-        assert listed(table).cases["k01"].part == "val"
+
+
+def test_what_is_null_in_a_manifest_is_not_said(table: Path) -> None:
+    file, entry = table.with_suffix(".json"), {"image": "pictures/case00.png", "mask": "drawn/case00.png"}
+    some = [{"id": f"k{i}", "group": None, "patient": f"p{i // 2}", "set": None} for i in range(4)]
+    file.write_text(json.dumps([entry | one for one in some]))
+    assert [case.group for case in listed(file).cases.values()] == ["p0", "p0", "p1", "p1"]
+    rows(table, "id,image,group,patient", "k{i:02d},pictures/{n},,p{i}")
+    assert listed(table).cases["k04"].group == "p4"
 
 
 def test_columns_of_channels_keep_their_order_and_names(table: Path) -> None:

@@ -53,11 +53,19 @@ def test_columns_are_known_however_they_are_spelt(tmp_path: Path, head: str) -> 
     assert {case.group for case in found.values()} == {f"p{i}" for i in range(5)}
 
 
+def test_the_column_of_patients_is_the_one_that_says_something(tmp_path: Path) -> None:
+    lines = [f"{n},,p{i // 4},abdomen" for i, n in enumerate(NAMES)]
+    file = rows(tmp_path / "split.csv", "\n".join(["id,group,patient,part", *lines]))
+    found = assign({n: CaseFiles(n, (Path(n),)) for n in NAMES}, file)
+    assert {case.group for case in found.values()} == {f"p{i}" for i in range(5)}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("id,patient,Fold\n", "the column Fold has no meaning. Parts .* are in split, patients in patient"),
-        ("id,subset\n", "the column subset has no meaning"),
+        ("id,patient,Fold\nn1,p1,2\n", "the column Fold has no meaning. Parts .* are in split, patients in patient"),
+        ("id,subset\nn1,dev\n", "the column subset has no meaning"),
+        ("id,subset\nn1,abdomen\n", "expected the columns 'id' and 'split', .*; found: id, subset"),
         ("name;part\n", "expected the columns 'id' and 'split', separated by commas; found: name;part"),
         ("id,split\nn1\n", "unknown split ''"),
         ("id,split\nnobody,train\n", "1 cases have no image: nobody"),

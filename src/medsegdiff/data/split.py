@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 NAME_COLUMNS = ("id", "name", "case", "image")
 GROUP_COLUMNS = tuple(word + end for word in ("group", "patient", "subject", "participant") for end in ("", "id"))
 LIKE_SPLIT = ("set", "fold", "part", "partition", "subset", "splits")
-"""Columns that may tell of parts, and are not read."""
+"""Columns that may tell of parts, and are not read: what says ``train`` there has to stand in ``split``."""
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -56,20 +56,35 @@ class Columns:
         return Entry(*("" if cell is None else composed(str(cell).strip()) for cell in cells))
 
 
-def columns_of(given: Iterable[str], names: Sequence[str], where: object) -> Columns:
-    """Find the columns of name, part and group, whatever their capital letters and gaps (``Patient ID``)."""
+def columns_of(table: Mapping[str, Iterable[object]], names: Sequence[str], where: object) -> Columns:
+    """Find the columns of name, part and group, whatever their capital letters and gaps (``Patient ID``).
+
+    Of several columns of groups it is the first that says something.
+    """
     spelt: dict[str, str] = {}
-    for column in given:
+    for column in table:
         spelt.setdefault(re.sub(r"[\W_]+", "", column.casefold()), column)
-    name, part, group = (
-        next((spelt[word] for word in words if word in spelt), "") for words in (names, ("split",), GROUP_COLUMNS)
-    )
-    if not part and (strange := next((spelt[word] for word in LIKE_SPLIT if word in spelt), "")):
+    said = {word: _said(table[column]) for word, column in spelt.items()}
+    groups = sorted((word for word in GROUP_COLUMNS if word in spelt), key=lambda word: not said[word])
+    name, part, group = (next((spelt[word] for word in of if word in spelt), "") for of in (names, ("split",), groups))
+    if not part and (strange := next((spelt[word] for word in LIKE_SPLIT if _parts(word, said.get(word, ()))), "")):
         raise DataError(
             f"{where}: the column {strange} has no meaning. Parts (train, val, test) are in split, patients in patient "
             "(subject, group): rename it, or remove it."
         )
     return Columns(name, part, group)
+
+
+def _said(values: Iterable[object]) -> set[str]:
+    """List what a column says, in small letters."""
+    return {str(value).strip().casefold() for value in values if value is not None} - {""}
+
+
+def _parts(column: str, said: Iterable[str]) -> bool:
+    """Tell whether a column says in which part of a split cases are, in words, or as the number of a fold."""
+    return any(
+        word in SPLIT_WORDS or word in ("dev", "testing") or (column == "fold" and word.isdigit()) for word in said
+    )
 
 
 def make_split(
@@ -143,10 +158,11 @@ def read_split(file: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
     reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
-    found = columns_of(given := [str(column) for column in reader.fieldnames or []], NAME_COLUMNS, file)
+    rows, given = list(reader), [str(column) for column in reader.fieldnames or []]
+    found = columns_of({column: [row[column] for row in rows] for column in given}, NAME_COLUMNS, file)
     if not found.name or not (found.part or found.group):
         raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(given)}.")
-    entries = [found.read(row) for row in reader]
+    entries = [found.read(row) for row in rows]
     if found.part and (strange := sorted({entry.part for entry in entries if not _part(entry.part)})):
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")
     return [replace(entry, part=_part(entry.part)) for entry in entries]

@@ -87,7 +87,8 @@ def _rows_of_csv(file: Path) -> Iterator[Row]:
         raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
     reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
     columns = [str(column) for column in reader.fieldnames or []]
-    told = columns_of(columns, ID_COLUMNS, file)
+    lines = [(reader.line_num, entry) for entry in reader]
+    told = columns_of({column: [entry[column] for _, entry in lines] for column in columns}, ID_COLUMNS, file)
     images, masks = _columns(columns, "image"), _columns(columns, "mask")
     if not told.name or not images:
         raise DataError(
@@ -95,9 +96,10 @@ def _rows_of_csv(file: Path) -> Iterator[Row]:
             f"and split, separated by commas; found: {some(columns, most=12)}."
             f"{nearest('image', columns) if told.name else ''}"
         )
-    _check_columns(columns, file)
-    for entry in reader:
-        where = f"{file}, row {reader.line_num}"
+    if not masks:
+        _check_columns(columns, file)
+    for number, entry in lines:
+        where = f"{file}, row {number}"
         if "beyond" in entry:
             raise DataError(f"{where}: has more cells than the {len(columns)} columns. Quote cells that hold commas.")
         cells = {column: value.strip() for column, value in entry.items()}
@@ -123,9 +125,9 @@ def _columns(columns: Sequence[str], word: str) -> dict[str, str]:
 
 
 def _check_columns(columns: Iterable[str], where: object) -> None:
-    """Refuse columns that look as if they held masks or images, and are not read."""
+    """Refuse columns that look as if they held the masks, where no other does: they are not read."""
     spelt = {column.strip().casefold(): column for column in columns}
-    if wrong := sorted({"masks", "label", "labels", "images", "segmentation"} & {*spelt}):
+    if wrong := sorted({"masks", "label", "labels", "segmentation"} & {*spelt}):
         raise DataError(
             f"{where}: the column {spelt[wrong[0]]} has no meaning; masks are in mask, or mask_NAME for several."
         )
@@ -138,13 +140,16 @@ def _rows_of_json(file: Path) -> Iterator[Row]:
             f'{file}: expected a list of {{"id": name, "image": path or list, "mask": path or {{name: path}}}}; found '
             f"{type(entries).__name__}. If it describes a folder, give the folder."
         )
-    for number, entry in enumerate(entries, start=1):
+    told = [_told(entry) for entry in entries]
+    spelt_so = [{key.strip().casefold(): value for key, value in entry.items()} for entry in told]
+    masked = any("mask" in spelt for spelt in spelt_so)
+    for number, (entry, spelt) in enumerate(zip(told, spelt_so, strict=True), start=1):
         where = f"{file}, entry {number}"
-        spelt = {key.strip().casefold(): value for key, value in entry.items()} if isinstance(entry, dict) else {}
         if "image" not in spelt:
-            raise DataError(f'{where}: is {entry}; expected {{"id": name, "image": path, "mask": path}}.')
-        _check_columns(entry, where)
-        case = columns_of(entry, ID_COLUMNS, where).read(entry)
+            raise DataError(f'{where}: is {entries[number - 1]}; expected {{"id": name, "image": path, "mask": path}}.')
+        if not masked:
+            _check_columns(entry, where)
+        case = columns_of({key: [value] for key, value in entry.items()}, ID_COLUMNS, where).read(entry)
         yield Row(
             where,
             file_name(case.name),
@@ -153,6 +158,11 @@ def _rows_of_json(file: Path) -> Iterator[Row]:
             case.group,
             case.part,
         )
+
+
+def _told(entry: Any) -> dict[str, Any]:
+    """Keep what an entry says; what is ``null`` is not said."""
+    return {key: value for key, value in entry.items() if value is not None} if isinstance(entry, dict) else {}
 
 
 def _named(value: Any, where: str, key: str) -> dict[str, str]:
