@@ -161,11 +161,34 @@ def test_folders_are_read_once_whatever_links_lead_there(tmp_path: Path) -> None
     assert len(list_cases(tmp_path / "elsewhere", DataConfig(layout="tree")).cases) == 6
 
 
+@pytest.mark.parametrize("link", ["current", "a/current", "images/0", "set/0", "zz"])
+@pytest.mark.parametrize("target", ["images/2024", "images", "masks/2024", "set/2024", "set/2024/deep"])
+def test_no_link_takes_the_place_of_a_folder(link: str, target: str, tmp_path: Path) -> None:
+    pairs = {f"images/{year}/{i}.png": [f"masks/{year}/{i}_mask.png"] for year in (2023, 2024) for i in range(3)}
+    beside = {
+        f"set/{year}/deep/{year}{i}.png": [f"set/{year}/deep/{year}{i}_mask.png"] for year in (2023, 2024) for i in "ab"
+    }
+    write_tree(tmp_path, pairs if target[:3] != "set" else beside)
+    (tmp_path / "a").mkdir()
+    for folder in ("images", "set"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    alone = list_cases(tmp_path, DataConfig(layout="tree"))
+    (tmp_path / link).symlink_to(tmp_path / target)
+    found = list_cases(tmp_path, DataConfig(layout="tree"))
+    assert (found.cases, found.masks.names) == (alone.cases, alone.masks.names)
+    assert [(entry.path, entry.reason) for entry in found.left_out if entry not in alone.left_out] == [
+        (tmp_path / link, Reason.AGAIN)
+    ]
+
+
 def test_a_series_is_read_once_whatever_links_lead_there(tmp_path: Path) -> None:
     for name in ("p1", "p2"):
         write_slices(tmp_path / "img" / name, make_slices(np.zeros((2, 4, 4))))
     (tmp_path / "img" / "newest").symlink_to("p2")
+    (tmp_path / "first").symlink_to("img/p1")
     assert set(list_cases(tmp_path, DataConfig(layout="tree")).cases) == {"p1", "p2"}
+    (tmp_path / "img" / "p3").symlink_to(write_slices(tmp_path.parent / "p3", make_slices(np.zeros((2, 4, 4)))))
+    assert set(list_cases(tmp_path, DataConfig(layout="tree")).cases) == {"p1", "p2", "p3"}
 
 
 def test_groups_that_are_too_few_to_split_are_told(tmp_path: Path) -> None:

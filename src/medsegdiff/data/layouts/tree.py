@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,25 +101,31 @@ class Files:
 
 
 def _files(root: Path) -> Files:
-    """Look through a folder and those in it, each once: a link to one of them would double its images."""
-    found, folders, seen = Files(), [root], {_identity(root)}
-    for folder in folders:
-        inside = list_images(folder)
-        series = {path for path in inside.images if path.is_dir()}
-        below = {entry.path for entry in inside.left_out if entry.reason is Reason.FOLDER}
-        again = set()
-        for path in sorted(series | below, key=lambda path: (path.is_symlink(), path)):
-            again |= {path} if _identity(path) in seen else set()
-            seen.add(_identity(path))
-        found.images += [
-            path.relative_to(root).as_posix() + "/" * (path in series) for path in inside.images if path not in again
-        ]
-        found.left_out += [LeftOut(path, Reason.AGAIN) for path in sorted(again)]
-        for entry in (entry for entry in inside.left_out if entry.path not in again):
-            if entry.path in below and len(entry.path.relative_to(root).parts) <= DEEPEST:
-                folders.append(entry.path)
-            else:
-                found.left_out.append(entry)
+    """Look through a folder and those in it, each once: a link to one of them would double its images.
+
+    Links are followed when all folders that are none have been read, so that none takes their place.
+    """
+    found, seen, series = Files(), set[tuple[int, int]](), set[Path]()
+    folders, links = deque([root]), deque[Path]()
+    while folders or links:
+        folder = (folders or links).popleft()
+        within = folder.relative_to(root)
+        if _identity(folder) in seen:
+            found.left_out.append(LeftOut(folder, Reason.AGAIN))
+        elif folder in series:
+            found.images.append(f"{within.as_posix()}/")
+        elif len(within.parts) > DEEPEST:
+            found.left_out.append(LeftOut(folder, Reason.FOLDER))
+        else:
+            inside = list_images(folder)
+            of_slices = {path for path in inside.images if path.is_dir()}
+            below = {entry.path for entry in inside.left_out if entry.reason is Reason.FOLDER}
+            for path in sorted(of_slices | below):
+                (links if path.is_symlink() else folders).append(path)
+            series |= of_slices
+            found.images += [path.relative_to(root).as_posix() for path in inside.images if path not in of_slices]
+            found.left_out += [entry for entry in inside.left_out if entry.path not in below]
+        seen.add(_identity(folder))
     return found
 
 
