@@ -6,7 +6,7 @@ import pytest
 
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles
-from medsegdiff.data.split import assign, evenly, make_split, names_in, write_split
+from medsegdiff.data.split import Before, assign, evenly, make_split, names_in, write_split
 from medsegdiff.errors import DataError
 
 NAMES = [f"n{i}" for i in range(20)]
@@ -133,24 +133,24 @@ def of_groups(count: int, *, told: str = "") -> dict[str, CaseFiles]:
 def test_cases_stay_in_their_part_when_others_are_added() -> None:
     config, cases = DataConfig(), of_groups(120)
     before = make_split(of_groups(90), config)
-    split = make_split(cases, config, before=before)
+    split = make_split(cases, config, before=Before(before, "runs/first"))
     assert {name: split[name] for name in before} == before
     new = [split[name] for name in cases if name not in before]
     assert {part: new.count(part) for part in ("train", "val", "test")} == {"train": 21, "val": 3, "test": 6}
     assert [list(split.values()).count(part) for part in ("train", "val", "test")] == [87, 9, 24]
-    assert make_split(cases, DataConfig(split_seed=7), before=split) == split
+    assert make_split(cases, DataConfig(split_seed=7), before=Before(split, "runs/first")) == split
 
 
 def test_a_new_case_of_a_known_patient_goes_where_the_others_are() -> None:
     before = make_split(of_groups(90), DataConfig())
     without = {name: part for name, part in before.items() if name[-1] != "4"}  # of some patients one was not there
-    assert make_split(of_groups(90), DataConfig(split_seed=3), before=without) == before
+    assert make_split(of_groups(90), DataConfig(split_seed=3), before=Before(without, "runs/first")) == before
 
 
 def test_a_patient_of_several_parts_is_for_training_where_training_has_seen_him() -> None:
     cases = of_groups(30)
     before = dict.fromkeys(cases, "test") | {"c000": "train", "c004": "val", "c012": "val", "c013": "train"}
-    split = make_split(cases, DataConfig(), before=before)
+    split = make_split(cases, DataConfig(), before=Before(before, "runs/first"))
     parts = {case.group: split[name] for name, case in cases.items()}
     assert parts == {f"p{i:02d}": "test" for i in range(10)} | {"p00": "train", "p01": "val", "p04": "train"}
 
@@ -158,7 +158,46 @@ def test_a_patient_of_several_parts_is_for_training_where_training_has_seen_him(
 def test_validation_is_drawn_from_what_training_has_not_seen() -> None:
     cases = of_groups(30, told="train")
     before = {name: "train" for name, case in cases.items() if case.group != "p06"}
-    split = make_split(cases, DataConfig(), before=before)
+    split = make_split(cases, DataConfig(), before=Before(before, "runs/first"))
     assert {name for name, part in split.items() if part == "val"} == {"c018", "c019", "c020"}
-    with pytest.raises(DataError, match=r"No case is left for the part 'val'.*has been trained on 30 of them"):
-        make_split(cases, DataConfig(), before=dict.fromkeys(cases, "train"))
+
+
+def by_number(before: dict[str, str], *, cases: int = 40, of: str = "runs/first") -> dict[str, int]:
+    """Size of each part of cases ``000``, ``001`` …, of which a run that training starts with had others."""
+    names = [f"{number:03d}" for number in range(cases)]
+    split = make_split(
+        {name: CaseFiles(name, (Path(name),)) for name in names}, DataConfig(), before=Before(before, of)
+    )
+    assert not [name for name in names if before.get(name) == "train" != split[name]]
+    return {part: list(split.values()).count(part) for part in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize(("part", "trained"), [("test", 0), ("test", 1), ("test", 4), ("val", 0)])
+def test_where_all_would_be_held_out_the_usual_share_is(part: str, trained: int) -> None:
+    before = {f"{number:03d}": "train" if number < trained else part for number in range(100)}
+    assert by_number(before) == {"train": 29, "val": 3, "test": 8}
+
+
+def test_held_out_cases_stay_as_long_as_each_part_keeps_one() -> None:
+    held = {f"{number:03d}": "test" for number in range(36)}
+    assert by_number(held | {"036": "val", "037": "train"}) == {"train": 3, "val": 1, "test": 36}
+    assert by_number(held | {"036": "train", "037": "train"}) == {"train": 3, "val": 1, "test": 36}
+    trained = {f"{number:03d}": "train" for number in range(38)}
+    assert by_number(trained) == {"train": 38, "val": 1, "test": 1}  # of two new ones
+    assert by_number(trained | {"038": "train"}) == {"train": 39, "val": 1, "test": 0}
+
+
+@pytest.mark.parametrize("told", ["", "train"])
+def test_a_run_that_has_seen_all_cases_is_named_with_the_way_out(told: str, tmp_path: Path) -> None:
+    cases = of_groups(30, told=told)
+    before = Before(dict.fromkeys([*cases][::3], "train"), "runs/first")
+    words = (
+        r"No case is left for the part 'val'.* runs/first has been trained on 30 of them.*in a split\.csv in the data"
+    )
+    with pytest.raises(DataError, match=words):
+        make_split(cases, DataConfig(), before=before)
+    parts = [f"{name},{'val' if i < 6 else 'train'}" for i, name in enumerate(cases)]
+    split = make_split(
+        assign(cases, rows(tmp_path / "split.csv", "\n".join(["id,split", *parts]))), DataConfig(), before=before
+    )
+    assert list(split.values()).count("val") == 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from medsegdiff.data.intensity import intensity_of
 from medsegdiff.data.masks import Stored, missing_structures
 from medsegdiff.data.scan import check_grids, no_masks, passed_over, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
-from medsegdiff.data.split import make_split
+from medsegdiff.data.split import Before, make_split
 from medsegdiff.errors import ConfigError, DataError, nearest, some
 from medsegdiff.io.image import read_channels
 from medsegdiff.registry import Entry
@@ -28,7 +28,7 @@ LAST = ("tree", "folder")
 
 
 def open_source(
-    where: str | Path, config: DataConfig, *, before: Mapping[str, str] | None = None, track: Track = no_progress
+    where: str | Path, config: DataConfig, *, before: Before | None = None, track: Track = no_progress
 ) -> DataSource:
     """Open data on disk, whose layout is detected, or a data set that is made, by its name.
 
@@ -104,7 +104,7 @@ class ListedSource:
         listing: Listing,
         config: DataConfig,
         *,
-        before: Mapping[str, str] | None = None,
+        before: Before | None = None,
         track: Track = no_progress,
     ) -> None:
         """Look through the files and make sure that images and masks fit together."""
@@ -191,7 +191,7 @@ class VolumeSource(ListedSource):
         listing: Listing,
         config: DataConfig,
         *,
-        before: Mapping[str, str] | None = None,
+        before: Before | None = None,
         track: Track = no_progress,
     ) -> None:
         """Look through the files, and at every mask for the slices that hold a structure."""

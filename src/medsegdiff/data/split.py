@@ -87,26 +87,45 @@ def _parts(column: str, said: Iterable[str]) -> bool:
     )
 
 
-def make_split(
-    cases: Mapping[str, CaseFiles], config: DataConfig, *, before: Mapping[str, str] | None = None
-) -> dict[str, str]:
+@dataclass(frozen=True)
+class Before:
+    """The parts that cases have had in a run that training starts with."""
+
+    parts: Mapping[str, str]
+    """By name."""
+    run: str
+    """What the run is called in messages."""
+
+
+def make_split(cases: Mapping[str, CaseFiles], config: DataConfig, *, before: Before | None = None) -> dict[str, str]:
     """Split as the data set says, or at random; validation cases come out of the training cases where none are.
 
-    Where parts are drawn, cases stay in the part that they had ``before``, and so do new cases of their groups.
+    Where parts are drawn, cases stay in the part that they had ``before``, and so do new cases of their groups, as long
+    as each part keeps some. What was trained on is not held out.
     """
-    before, told = before or {}, any(case.part for case in cases.values())
+    before = before or Before({}, "")
+    told = any(case.part for case in cases.values())
     entries = [Entry(name, cases[name].part or "train", cases[name].group or name) for name in sorted(cases)]
-    groups = _parts_of_groups(entries, before)
+    groups = _parts_of_groups(entries, before.parts)
     if not told:
         entries = _move(entries, "test", config.test_fraction, config.split_seed, groups)
     if all(entry.part != "val" for entry in entries):
         entries = _move(entries, "val", config.val_fraction, config.split_seed, groups)
     for part in ("train", "val"):
         if all(entry.part != part for entry in entries):
-            seen = sum(before.get(entry.name) == "train" for entry in entries)
-            why = f" The run that training starts with has been trained on {seen} of them." if seen else ""
-            raise DataError(f"No case is left for the part '{part}': {_counted(entries)}{why}")
+            seen = sum(groups.get(entry.group) == "train" for entry in entries)
+            raise DataError(f"No case is left for the part '{part}': {_counted(entries)}{_why(seen, before.run)}")
     return {entry.name: entry.part for entry in entries}
+
+
+def _why(seen: int, run: str) -> str:
+    """Say that training data are not held out, and what to do."""
+    if not seen:
+        return ""
+    return (
+        f" By their names, {run} has been trained on {seen} of them, and none of these is held out. If they are other "
+        "cases, say in a split.csv in the data which train, validate and test."
+    )
 
 
 def _parts_of_groups(entries: Sequence[Entry], before: Mapping[str, str]) -> dict[str, str]:
@@ -190,14 +209,24 @@ def _check(file: Path, entries: Sequence[Entry], names: Collection[str]) -> None
 
 
 def _move(entries: Sequence[Entry], part: str, fraction: float, seed: int, before: Mapping[str, str]) -> list[Entry]:
-    """Move a share of the training groups (patients, say) into another part: those that were there, then new ones."""
+    """Move a share of the training groups (patients, say) into another part: those that were there, then new ones.
+
+    Of those that were there, no more than the share where the other parts would be left with nothing; where none was
+    and none is new, of all that have not been trained on.
+    """
     groups = sorted({entry.group for entry in entries if entry.part == "train"})
     count = round(fraction * len(groups))
     if fraction > 0 and len(groups) > 1:
         count = min(max(count, 1), len(groups) - 1)
-    stay, new = ({g for g in groups if before.get(g) == part}, [g for g in groups if g not in before])
-    count = max(0, min(count - len(stay), len(new)))
-    chosen = stay.union(random.Random(derive_seed(seed, "split", part)).sample(new, count))
+    left = 1 if part == "test" else 0  # for validation, which has not been trained on either
+    unseen = [group for group in groups if before.get(group) != "train"]
+    stay = [group for group in unseen if before.get(group) == part]
+    rng = random.Random(derive_seed(seed, "split", part))
+    if len(stay) > min(len(unseen) - left, len(groups) - left - 1):
+        stay = rng.sample(stay, min(count, len(stay)))
+    new = [group for group in unseen if group not in before]
+    pool = new if stay or new else unseen
+    chosen = {*stay, *rng.sample(pool, max(0, min(count - len(stay), len(pool), len(unseen) - len(stay) - left)))}
     return [Entry(e.name, part, e.group) if e.part == "train" and e.group in chosen else e for e in entries]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,6 +16,7 @@ from medsegdiff.config.spec import DataSpec, ResolvedConfig, resolved
 from medsegdiff.data.dataset import DataInfo, DataSource, Track, no_progress
 from medsegdiff.data.fingerprint import check_neighbours, normalisation_of
 from medsegdiff.data.open import open_source
+from medsegdiff.data.split import Before
 from medsegdiff.diffusion.schedule import schedule_of
 from medsegdiff.diffusion.spacing import table_of
 from medsegdiff.errors import ConfigError, some
@@ -42,7 +43,7 @@ def plan(
     *,
     device: str | None = None,
     begun: ResolvedConfig | None = None,
-    before: Mapping[str, str] | None = None,
+    before: Before | None = None,
     track: Track = no_progress,
 ) -> Plan:
     """Look at the data and complete the configuration.

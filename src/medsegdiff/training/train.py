@@ -21,6 +21,7 @@ from medsegdiff.data.dataset import SPLITS, DataInfo, Track, no_progress
 from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.modality import shown_modalities
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
+from medsegdiff.data.split import Before
 from medsegdiff.errors import CheckpointError, ConfigError, memory_worded, some
 from medsegdiff.hardware import DTYPES, on_cpu, place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
@@ -86,7 +87,7 @@ def train(
     run, console = Run(Path(out)), console if console and main else Console(quiet=True)
     track = track if main else no_progress
     parent = None if start is None else Run(start)
-    before = parent.parts() if parent else {}
+    before = Before(parent.parts(), str(parent.folder)) if parent else None
     check_alike(run, processes=state.num_processes, resume=resume)
     check_folder(run, resume=resume, main=main)
     if resume and run.imported:
