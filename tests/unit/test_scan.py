@@ -159,6 +159,10 @@ def test_evaluation_knows_the_patients_that_training_knows(tmp_path: Path) -> No
 
     scores = evaluate(tmp_path / "masks", tmp_path).scores
     assert dict(scores.groups) == {"alone": ""} | dict(info.groups)
+    for file in (tmp_path / "images" / "scan02").iterdir():
+        file.write_bytes(b"nothing")
+    masks_alone = evaluate(tmp_path / "masks", tmp_path).scores
+    assert dict(masks_alone.groups) == dict(scores.groups) | {"scan02": "", "scan03": ""}
     (tmp_path / "split.csv").write_text("\n".join(["id,patient", *(f"{case},{case[:5]}" for case in patients)]))
     assert set(evaluate(tmp_path / "masks", tmp_path).scores.groups.values()) == {"scan0", "alone"}
 

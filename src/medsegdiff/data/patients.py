@@ -52,7 +52,7 @@ def find_patients(cases: Mapping[str, CaseFiles], ids: Mapping[str, str]) -> Pat
 def read_patients(cases: Mapping[str, CaseFiles]) -> Patients:
     """Read what DICOM files say; those that can't be read say nothing."""
     ids = {}
-    for name, case in cases.items():
-        with suppress(MedSegDiffError):
-            ids[name] = read_patient(case.images[0])
+    for name, first in ((name, case.images[0]) for name, case in cases.items() if case.images):
+        with suppress(MedSegDiffError, OSError):
+            ids[name] = read_patient(first)
     return find_patients(cases, ids)

@@ -132,8 +132,8 @@ def read_dicom_geometry(path: Path) -> tuple[Geometry, int]:
 
 def read_patient(path: Path) -> str:
     """Read the number or name of the patient from one header; empty where it was taken out."""
-    files = sorted(filter(is_dicom_file, filter(Path.is_file, path.iterdir()))) if path.is_dir() else [path]
-    first = next((file for file, _ in images_among(files)), None)
+    files = sorted(filter(Path.is_file, path.iterdir())) if path.is_dir() else [path]
+    first = next((file for file, _ in images_among(filter(is_dicom_file, files))), None)
     return "" if first is None else DicomPicture(open_dicom(first, pixels=False)).patient
 
 
