@@ -36,10 +36,11 @@ def find_patients(cases: Mapping[str, CaseFiles], ids: Mapping[str, str]) -> Pat
     told = []
     if 2 * len(common) > len(known):
         several.remove(common)
-        told.append(
-            f"{len(common)} of {len(known)} images have one PatientID, which is taken for nobody's: each is by itself; "
-            "if it is a patient's, say so in split.csv, in a column patient"
-        )
+        if len(common) < len(known):
+            told.append(
+                f"{len(common)} of {len(known)} images have one PatientID, which is taken for nobody's: each is by "
+                "itself; if it is a patient's, say so in split.csv, in a column patient"
+            )
     groups = {name: names[0] for names in several for name in names}
     if groups:
         told.append(
