@@ -280,7 +280,9 @@ def test_a_split_that_was_changed_after_training_is_wrong(copied: Path) -> None:
 def test_other_versions_than_those_of_training_are_told(copied: Path) -> None:
     record = json.loads((copied / "run.json").read_text())
     record["versions"]["torch"] = "1.13.1"
-    finding = examine_machine(record, load_config(copied), torch.device("cpu"), "fp32")[0]
+    record["commands"][-1]["precision"] = "fp16"
+    finding, device = examine_machine(record, load_config(copied), torch.device("cpu"), "fp32")
+    assert "trained with fp16)" in device.found
     assert finding.verdict == "to look at"
     assert "training had torch 1.13.1" in finding.found
 

@@ -131,7 +131,9 @@ def examine_machine(
     record: dict[str, Any], config: ResolvedConfig, device: torch.device, precision: Precision
 ) -> list[Finding]:
     """Examine versions beside those of training, and the device."""
-    return [_versions(record), _device(config, device, precision)]
+    commands = record.get("commands") or [{}]
+    trained = commands[-1].get("precision") or config.train.precision
+    return [_versions(record), _device(trained, device, precision)]
 
 
 def _versions(record: dict[str, Any]) -> Finding:
@@ -153,12 +155,12 @@ def _minor(number: str) -> tuple[str, ...]:
     return tuple(number.split("+")[0].split(".")[:2])
 
 
-def _device(config: ResolvedConfig, device: torch.device, precision: Precision) -> Finding:
+def _device(trained: str, device: torch.device, precision: Precision) -> Finding:
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     used, fast = pick_precision(precision, device), pick_precision("auto", device) == "bf16"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     bf16 = "bf16 is fast here" if fast else "bf16 is not faster here"
-    found = f"{name}, {used} ({bf16}; trained with {config.train.precision}), {threads} threads on {cores} cores."
+    found = f"{name}, {used} ({bf16}; trained with {trained}), {threads} threads on {cores} cores."
     numbers = {"device": name, "precision": used, "bf16": fast, "threads": threads, "cores": cores}
     if device.type == "cpu" and 2 * threads < cores:
         return _machine("device", "to look at", found, "Most cores are idle: set OMP_NUM_THREADS.", numbers)
