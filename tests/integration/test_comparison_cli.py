@@ -163,27 +163,30 @@ def test_runs_that_another_process_has_in_hand_are_left_to_it(
 
 
 def test_organs_find_their_columns_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without cases for testing those for validation are scored, which is said."""
+    """Without cases for testing those for validation are scored, which is said; an organ of no column gets one."""
     rng, base = np.random.default_rng(0), tmp_path / "organs"
     for i in range(8):
-        one, two = disc((32, 32), (10, 10), 5), disc((32, 32), (22, 22), 5)
-        image = 80 + 60 * one + 120 * two + rng.normal(0, 5, (32, 32))
+        one, two, three = (disc((32, 32), place, 5) for place in ((10, 10), (22, 22), (10, 24)))
+        image = 80 + 60 * one + 120 * two + 160 * three + rng.normal(0, 5, (32, 32))
         write_png(base / "images" / f"case{i}.png", np.clip(image, 0, 255).astype(np.uint8))
-        write_png(base / "masks" / f"case{i}.png", (one + 2 * two).astype(np.uint8))
+        write_png(base / "masks" / f"case{i}.png", (one + 2 * two + 3 * three).astype(np.uint8))
     split = "\n".join(f"case{i},{'train' if i < 5 else 'val'}" for i in range(8))
     (base / "split.csv").write_text(f"id,split\n{split}\n")
-    named = ["--set", "data.classes=[background, LIVER, right_kidney]"]
+    named = ["--set", "data.classes=[background, LIVER, right_kidney, thymus]"]
     ask = ["paper", "table2", "--data", base, "--out", tmp_path / "out", "--systems", "Anchor", *ASK, *named]
     assert call(*ask) == 0
     assert "3 val cases (none for testing has a mask" in capsys.readouterr().out
     found = rows_of(tmp_path / "out" / "table2.csv")
-    assert list(found["Anchor", "paper"])[2:-1] == ["R.Kid", "Liver", "Avg.", "mean of 2", "steps", "seconds"]
+    assert list(found["Anchor", "paper"])[2:-1] == [
+        *("R.Kid", "Liver", "Avg.", "thymus", "mean of 3", "steps", "seconds")
+    ]
     assert [float(found["Anchor", "paper"][title]) for title in ("R.Kid", "Liver", "Avg.")] == [0.901, 0.91, 0.781]
     results = read_results(tmp_path / "out" / "runs" / "organs" / "Anchor" / "seed-0" / "scores")
     ours = found["Anchor", "ours"]
     assert ours["Liver"] == f"{results.mean('dice', 'LIVER').mean:.3f}"
     assert ours["R.Kid"] == f"{results.mean('dice', 'right_kidney').mean:.3f}"
-    assert (ours["Avg."], ours["mean of 2"]) == ("", f"{results.mean('dice').mean:.3f}")
+    assert ours["thymus"] == f"{results.mean('dice', 'thymus').mean:.3f}"
+    assert (ours["Avg."], ours["mean of 3"]) == ("", f"{results.mean('dice').mean:.3f}")
 
 
 @pytest.mark.parametrize(

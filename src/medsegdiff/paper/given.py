@@ -86,16 +86,21 @@ class Fitted:
 
 
 def fitted(given: Given, structures: Sequence[str], table: PaperTable) -> Fitted:
-    """Keep the columns whose structures the data have; if they have none of them, make columns of theirs."""
+    """Keep the columns whose structures the data have; structures without one get columns of our own.
+
+    Of a table of several data sets, whose columns somebody has named, they do so only if none of its columns is left.
+    """
     alone = bool(table.data) and len(structures) == 1  # somebody said where it belongs
     of_structures = [column for column in given.columns if column.classes]
     held = [c for c in of_structures if alone or any(map(c.is_of, structures))]
     lacking = [column for column in of_structures if column not in held]
     kept = [column for column in given.columns if column not in lacking]
-    own = _own(given, structures) if of_structures and not held else []
+    without = [name for name in structures if not any(column.is_of(name) for column in held)]
+    own = _own(given, without) if of_structures and not (held and table.data) else []
     own += _mean(given, structures, kept) if not table.data and len(structures) > 1 else []
     own += [_cost(given, STEPS), _cost(given, SECONDS)]
-    return Fitted((*kept, *own), tuple(_told(given, structures, held, lacking, alone=alone)))
+    hidden = without if table.data and held and not alone else []
+    return Fitted((*kept, *own), tuple(_told(given, structures, held, lacking, hidden, alone=alone)))
 
 
 def _own(given: Given, structures: Sequence[str]) -> list[Column]:
@@ -120,7 +125,13 @@ def _cost(given: Given, name: str) -> Column:
 
 
 def _told(
-    given: Given, structures: Sequence[str], held: Sequence[Column], lacking: Sequence[Column], *, alone: bool
+    given: Given,
+    structures: Sequence[str],
+    held: Sequence[Column],
+    lacking: Sequence[Column],
+    hidden: Sequence[str],
+    *,
+    alone: bool,
 ) -> list[str]:
     """Say which columns are left out, and which structures have none."""
     said = []
@@ -128,9 +139,8 @@ def _told(
     if lacking:
         what = some(structures, most=20)
         said.append(f"{given.name}: left out are {some(names, most=20)}; the structures of the data are {what}.")
-    without = [name for name in structures if not any(column.is_of(name) for column in held)]
-    if held and without and not alone:
-        said.append(f"{given.name}: scored but not shown: {some(without, most=20)}.")
+    if hidden:
+        said.append(f"{given.name}: scored but not shown: {some(hidden, most=20)}.")
     shared = list(dict.fromkeys(column.over for column in held))
     if alone and len(shared) > 1:
         said.append(f"{given.name}: the data have one structure, {structures[0]}; it stands for {some(shared)}.")
