@@ -62,8 +62,16 @@ def test_descriptions_are_understood_or_refused(fuzz: Fuzz, layout: str, tmp_pat
         (fuzz.ground.data / name).write_bytes(text)
         look(fuzz.ground, command)
 
+    fuzz.ground.clear()
+    make(fuzz.ground.data)
+    assert is_sound(fuzz.ground)  # what nobody has changed is understood
     for command, share in COMMANDS.items():
         fuzz.each(st.tuples(json_texts(told), st.just(command)), check, share=share)
+
+
+def is_sound(ground: Ground) -> bool:
+    """Tell whether `data check` finds nothing wrong with the data set as it is."""
+    return ground.check("data", "check", ground.data, "--json").code == 0
 
 
 def look(ground: Ground, command: str) -> None:
@@ -104,6 +112,10 @@ def test_tables_are_understood_or_refused(fuzz: Fuzz, name: str) -> None:
         (fuzz.ground.data / name).write_bytes(text)
         look(fuzz.ground, command)
 
+    fuzz.ground.clear()
+    make_folder(fuzz.ground.data, count=4)
+    (fuzz.ground.data / name).write_text("".join(",".join(row) + "\n" for row in rows), encoding="utf-8")
+    assert is_sound(fuzz.ground)
     for command, share in COMMANDS.items():
         fuzz.each(st.tuples(tables(rows), st.just(command)), check, share=share)
 
