@@ -11,12 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.hub.card import Card
 from medsegdiff.hub.installed import installed_models
 from medsegdiff.hub.place import own_folder, place_of
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.models.checkpoint import BEST
 from tests.packages import install, packed
 from tests.program import call
 
@@ -65,6 +68,22 @@ def test_an_installed_model_segments_by_its_name(installed: Path, here: Path) ->
     assert result.mask.shape == (20, 20)
     (found,) = [one for one in installed_models() if one.name == "clinic-disc"]
     assert found.package == "clinic-models 1.0"
+
+
+def test_training_begins_with_an_installed_model_unless_it_was_changed(
+    installed: Path, here: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("train.max_steps=1", "train.learning_rate=1e-9", "train.weight_decay=0", "train.num_workers=0")
+    options = [part for one in (*settings, "train.val_cases=1", "train.val_members=2") for part in ("--set", one)]
+    assert call("train", folder, "--out", "tuned", "--start", "clinic-disc", "--device", "cpu", *options) == 0
+    before, after = load_file(installed / BEST), load_file(Path("tuned") / BEST)
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+    assert json.loads(Path("tuned/run.json").read_text())["started_from"]["folder"] == str(installed)
+    weights = installed / BEST
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert call("train", folder, "--out", "again", "--start", "clinic-disc", "--device", "cpu", *options) == 1
+    assert "model.safetensors" in capsys.readouterr().err
+    assert not Path("again/config.json").exists()
 
 
 def test_a_folder_of_that_name_wins_and_it_is_said(

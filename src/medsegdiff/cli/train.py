@@ -44,8 +44,12 @@ def train(
         ),
     ] = False,
     start: Annotated[
-        Path | None,
-        typer.Option(help="Begin with the weights of this run, in its network; its other settings are taken too."),
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with the weights of this run, or of an installed model or one of the hub, in its network; its "
+            "other settings are taken too.",
+        ),
     ] = None,
     distill: Annotated[
         bool,
@@ -70,11 +74,13 @@ def train(
     On several GPUs: `accelerate launch -m medsegdiff train …` or `torchrun --nproc-per-node 4 -m medsegdiff train …`;
     `--set train.sharding=true` splits the network over them. On several machines: see docs/cluster.md.
     """
+    from medsegdiff.hub.place import place_of
     from medsegdiff.training.plan import config_for
     from medsegdiff.training.run import Run
 
     if auto_resume and Run(out).resumable:  # with the network, the recipe and the beginning that it has
         resume, preset, recipe, start, distill, score = True, None, "own", None, False, False
+    begun = None if start is None else place_of(start)
     config = config_for(
         out,
         preset=preset,
@@ -82,7 +88,7 @@ def train(
         changes=set_ or [],
         minutes=minutes,
         resume=resume,
-        start=start,
+        start=begun,
         distill=distill,
         score=score,
         device=device,
@@ -97,7 +103,7 @@ def train(
 
     from medsegdiff.training.train import train as run
 
-    outcome = run(data, out, config, resume=resume, start=start, device=device, console=people, track=track)
+    outcome = run(data, out, config, resume=resume, start=begun, device=device, console=people, track=track)
     if PartialState().is_main_process:
         _report(outcome, data, device=device, as_json=as_json)
     if outcome.reason == "interrupted":
