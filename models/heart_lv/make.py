@@ -1,6 +1,7 @@
-"""Make heart-lv and heart-lv-once: train small, then large, distil, round, calibrate, score, write cards.
+"""Make heart-lv and heart-lv-once: train small, then large, in rounds; distil, round, calibrate, score, write cards.
 
-Run again, it goes on where it was.
+Run again, it goes on where it was. ``--minutes 75 80`` trains two rounds; with ``--begun`` the first is taken from the
+folder of what it had made, as ``models/medsegdiff_models/heart-lv`` of then.
 
 The data: folder with images/, masks/ and split.csv (id, split, patient), patients named SC-HF-I-01, SC-HYP-03 …
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median_low
+from typing import Any
 
 from medsegdiff.cli.console import people, track
 from medsegdiff.config.run import Config
@@ -35,6 +37,13 @@ HERE = Path(__file__).resolve().parent
 SHIPPED = HERE.parent / "medsegdiff_models"
 MOST = 12_000_000
 """Bytes that the weights of a model may have."""
+PACKED: dict[str, Any] = {
+    "precision": "int8",
+    "license_file": HERE / "LICENSE",
+    "with_split": True,
+    "overwrite": True,
+}
+"""How models are packed."""
 STRUCTURE = "data.classes=[left ventricle]"
 RECIPE = (
     STRUCTURE,
@@ -61,7 +70,7 @@ LARGE = (
     "train.learning_rate=7e-4",
     "train.val_every=500",
 )
-"""Of the rest, which begins with those weights."""
+"""Of the rest, which begins with those weights, and of further rounds."""
 TRIAL = (
     "data.image_size=64",
     "model.condition_widths=[8, 8, 8, 16, 16]",
@@ -106,17 +115,24 @@ class Job:
     shipped: Path
     trial: Sequence[str]
     """Changes of the recipe, last of all."""
-    minutes: float | None
+    minutes: Sequence[float | None]
+    """Of each round."""
+    begun: Path | None = None
+    """What the first round had made, packed, where it is at hand."""
 
     @property
     def small(self) -> Path:
         """The run on small images, with which that begins."""
         return self.work / "run-small"
 
+    def round(self, number: int) -> Path:
+        """The run of a round; they count from 1."""
+        return self.work / ("run" if number == 1 else f"run-{number}")
+
     @property
     def run(self) -> Path:
-        """The trained run."""
-        return self.work / "run"
+        """The trained run, of the last round."""
+        return self.round(len(self.minutes))
 
     @property
     def once(self) -> Path:
@@ -139,22 +155,29 @@ def asked(arguments: Sequence[str] | None) -> Job:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/heart_lv"))
     parser.add_argument("--work", type=Path, default=Path("runs/heart-lv"), help="Runs, segmentations and scores.")
-    parser.add_argument("--minutes", type=float, default=360, help="Of training, in all; its twin takes a quarter.")
+    told = "Of training, in each round; the twin takes a quarter of the last one's."
+    parser.add_argument("--minutes", type=float, nargs="+", default=[75.0, 80.0], help=told)
+    parser.add_argument("--begun", type=Path, help="What the first round had made: begins with the second.")
     parser.add_argument("--try", action="store_true", dest="trial", help="A minute on few slices, into --work alone.")
     given = parser.parse_args(arguments)
     if not (given.data / "split.csv").is_file():
         sys.exit(f"{given.data}: there is no split.csv. Give the folder of the data: --data FOLDER.")
+    if given.begun is not None and len(given.minutes) < 2:
+        sys.exit(f"--begun {given.begun} stands for the first round: --minutes has to name two or more.")
     if not given.trial:
-        return Job(given.data, given.work, SHIPPED, (), given.minutes)
-    return Job(few(given.data, given.work / "data"), given.work, given.work / "shipped", TRIAL, None)
+        return Job(given.data, given.work, SHIPPED, (), given.minutes, given.begun)
+    data = few(given.data, given.work / "data")
+    return Job(data, given.work, given.work / "shipped", TRIAL, [None] * len(given.minutes), given.begun)
 
 
 def few(data: Path, out: Path) -> Path:
-    """Copy every sixth slice, of each patient."""
+    """Copy every sixth slice, at both its phases."""
     if out.is_dir():
         return out
     with (data / "split.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[::6]
+        all_rows = list(csv.DictReader(file))
+    slices = sorted({(row["patient"], slice_of(row["id"])) for row in all_rows})[::6]
+    rows = [row for row in all_rows if (row["patient"], slice_of(row["id"])) in slices]
     for row in rows:
         for part in ("images", "masks"):
             for path in (data / part).rglob(f"{row['id']}.*"):
@@ -169,17 +192,37 @@ def few(data: Path, out: Path) -> Path:
 
 
 def trained(job: Job) -> None:
-    """Train on small images, then on large ones, or go on."""
-    small, large = (None if job.minutes is None else job.minutes * share for share in (1 / 3, 2 / 3))
+    """Train round by round, or go on: each begins with the rounded weights of the one before."""
+    begun = job.begun or first_round(job)
+    for number, minutes in enumerate(job.minutes[1:], start=2):
+        _train_large(job, job.round(number), start=begun, minutes=minutes)
+        begun = rounded(job, job.round(number))
+
+
+def first_round(job: Job) -> Path:
+    """Train on small images, then on large ones."""
+    small, large = (None if job.minutes[0] is None else job.minutes[0] * share for share in (1 / 3, 2 / 3))
     changes = (*RECIPE, *SMALL, *job.trial)
     _train(job, job.small, config_for(job.small, preset="v2-fast", changes=changes, minutes=small), minutes=small)
-    config = config_for(job.run, start=job.small, changes=(*LARGE, *job.trial), minutes=large)
-    _train(job, job.run, config, minutes=large, start=job.small)
+    _train_large(job, job.round(1), start=job.small, minutes=large)
+    return rounded(job, job.round(1))
+
+
+def _train_large(job: Job, out: Path, *, start: Path, minutes: float | None) -> None:
+    config = config_for(out, start=start, changes=(*LARGE, *job.trial), minutes=minutes)
+    _train(job, out, config, minutes=minutes, start=start)
+
+
+def rounded(job: Job, run: Path) -> Path:
+    """Pack a run with its weights as they are shipped."""
+    out = job.work / f"{run.name}-rounded"
+    pack(run, out, About("heart-lv", "CC0-1.0"), **PACKED)
+    return out
 
 
 def distilled(job: Job) -> None:
     """Teach its twin to make in one step what the run makes in two, in a quarter of the time."""
-    minutes = None if job.minutes is None else job.minutes / 4
+    minutes = None if job.minutes[-1] is None else job.minutes[-1] / 4
     config = config_for(job.once, start=job.run, distill=True, changes=[STRUCTURE], minutes=minutes)
     _train(job, job.once, config, minutes=minutes, start=job.run)
 
@@ -196,21 +239,20 @@ def _train(job: Job, out: Path, config: Config, *, minutes: float | None, start:
 def ship(job: Job, run: Path, name: str) -> None:
     """Round the weights of a run; calibrate, segment and score with these; pack them with what was found."""
     about = About(name, "CC0-1.0", data=DATA, data_license="CC0 1.0, including its derivatives", use=USE)
-    rounded, licence = job.work / name, HERE / "LICENSE"
-    options = {"precision": "int8", "license_file": licence, "with_split": True, "overwrite": True}
-    pack(run, rounded, about, **options)
-    calibrate_quality([rounded], job.data, split="val", device="cpu", track=track, noted=people.print)
-    segmenter = Segmenter.from_pretrained(rounded, device="cpu")
-    files = find_inputs([job.data], like=segmenter.config, split_file=rounded / "split.csv", split="test")
+    packed = job.work / name
+    pack(run, packed, about, **PACKED)
+    calibrate_quality([packed], job.data, split="val", device="cpu", track=track, noted=people.print)
+    segmenter = Segmenter.from_pretrained(packed, device="cpu")
+    files = find_inputs([job.data], like=segmenter.config, split_file=packed / "split.csv", split="test")
     masks, scores = job.work / f"{name}-test", job.work / f"{name}-scores"
     parts = ("masks", "members", "probability", "uncertainty", "anchor")
-    split = rounded / "split.csv"
+    split = packed / "split.csv"
     done = segment_files(segmenter, files, masks, parts=parts, split_file=split, overwrite=True, track=track)
     found = evaluate(masks, job.data, split="test", track=track)
     found.save(scores)
     told = About(**{**vars(about), "notes": notes(found, seconds=done.seconds / max(1, done.made))})
     out = job.shipped / name
-    written = pack(rounded, out, told, scores=scores, **options)
+    written = pack(packed, out, told, scores=scores, **PACKED)
     if written.bytes[BEST] > MOST:
         shutil.rmtree(out)
         sys.exit(f"The weights have {written.bytes[BEST]} bytes, of {MOST} that they may have. Narrow RECIPE.")
@@ -287,6 +329,7 @@ def ranking(found: Evaluation) -> str:
 def examples(found: Evaluation, data: Path, out: Path) -> None:
     """Let a slice of each test patient ride along, of median Dice, at both its phases, with the references."""
     shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     dice, slices = found.scores.columns[Measure("dice")], dict[str, dict[int, list[str]]]()
     for case, patient in found.scores.groups.items():
         slices.setdefault(patient, {}).setdefault(slice_of(case), []).append(case)
