@@ -78,6 +78,19 @@ def test_segment_writes_a_worklist_the_worst_first(calibrated: tuple[Path, Path]
     assert "data:image/jpeg" in page
 
 
+@pytest.mark.parametrize("again", [("--resume",), ("--part", "1/1")])
+def test_results_that_are_done_may_be_gone_on_with_to_see_more_of_them(
+    calibrated: tuple[Path, Path], again: tuple[str, ...], tmp_path: Path
+) -> None:
+    run, data = calibrated
+    asked = ("segment", *sorted((data / "images").iterdir())[:4], "--model", run, "--out", tmp_path / "out")
+    assert call(*asked) == 0
+    assert call(*asked, *again, "--review-share", "50%") == 0
+    found = rows(tmp_path / "out" / "quality.csv")
+    assert sum("among the worst 50 %" in row["reasons"] for row in found) == 2
+    assert json.loads((tmp_path / "out" / "segment.json").read_text())["review"] == {"share": 0.5}
+
+
 def test_evaluate_says_whether_the_predicted_dice_was_right(calibrated: tuple[Path, Path], tmp_path: Path) -> None:
     run, data = calibrated
     out = tmp_path / "out"

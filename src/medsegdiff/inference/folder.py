@@ -13,7 +13,7 @@ from medsegdiff.errors import ConfigError, some
 from medsegdiff.inference import RECORD
 from medsegdiff.inference.attempt import BEFORE, Attempt
 from medsegdiff.inference.case_record import CASES, RUN
-from medsegdiff.inference.record import Record, read_record
+from medsegdiff.inference.record import Record, Settings, read_record
 from medsegdiff.inference.sweeping import remove
 from medsegdiff.io.atomic import remove_parts, to_json
 from medsegdiff.models.checkpoint import CONFIG
@@ -112,6 +112,11 @@ class SegmentationFolder:
         attempt.write(f"{CASES}/{RUN}", told)
         if split_file is not None and not self._is_run:
             attempt.write(SPLIT, split_file.read_text(encoding="utf-8"))
+
+    def tells_of(self, settings: Settings | None) -> bool:
+        """Whether it is told that results are made so."""
+        run = self.root / CASES / RUN
+        return run.is_file() and read_record(run).settings == settings
 
     @property
     def _cleared(self) -> tuple[str, ...]:

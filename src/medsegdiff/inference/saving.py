@@ -168,8 +168,9 @@ class Saving:
         """Tell in the folder what became of all files; a folder in which nothing came about stays as it is."""
         if not self._begun and self.joins:  # nothing but failures: what was to be replaced stays
             self._kept = [record for record in self._kept if record.name not in self.left.replaced]
+            told = self.folder.exists and (not self.left.replaced or self.folder.tells_of(self.record.settings))
             self.left.replaced.clear()
-            self._begin() if self._kept else None
+            self._begin() if self._kept or told else None  # who is to look at what may be asked anew
         self.attempt.put_back()
         self.attempt.close()
         rest = "" if team.alone else team.rest(len(files), len(unrecorded(self.folder.root, files)))
