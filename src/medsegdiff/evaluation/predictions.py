@@ -214,8 +214,14 @@ class Predictions:
 
 def _channels(masks: Masks, labels: Labels, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:
     """Read the files of a case; give the mask of a channel."""
-    stored = masks.stored(name)
-    if masks.kind == "structures" or labels.task == "binary" or (len(labels.classes) == 1 and _two_valued(stored)):
+    stored, made = masks.stored(name), masks.declared
+    if masks.kind == "structures":  # a file each, of the background none
+        each, first = Labels("regions", labels.structures), labels.foreground.start
+        return lambda channel: masks.channel(stored, each, channel - first)[0].astype(bool)
+    if made is not None and made.task != "binary":  # label maps of a model, whose values may differ
+        names = made.classes
+        return lambda channel: masks.channel(stored, made, names.index(labels.classes[channel]))[0].astype(bool)
+    if labels.task == "binary" or (len(labels.classes) == 1 and _two_valued(stored)):
         labels = Labels(labels.task, labels.classes)  # 0 and 1, or class indices, not the data set's own values
     return lambda channel: masks.channel(stored, labels, channel)[0].astype(bool)
 

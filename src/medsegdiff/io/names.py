@@ -63,6 +63,11 @@ def file_name(name: str) -> str:
     return REFUSED.sub("-", composed(name))
 
 
+def letters(name: str) -> str:
+    """Write what tells one name from another however it is spelt: letters and figures, in small letters."""
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
 def composed(text: str) -> str:
     """Write a name in one way: letters joined with their accents, and what can't be shown as its bytes (``%FC``)."""
     if text.isascii() and text.isprintable():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from medsegdiff.errors import ConfigError, nearest
+from medsegdiff.io.names import letters
 
 COSTS = ("parameters", "gmac_forward", "calls", "members", "gmac_all", "agreement", "seconds")
 """What a column can show of a run and its segmentations, besides the metrics of their scores."""
@@ -44,7 +44,7 @@ class Column:
 
     def is_of(self, structure: str) -> bool:
         """Tell whether a structure of a data set is its own: letters and figures count, in any case."""
-        return _letters(structure) in {_letters(name) for name in self.classes}
+        return letters(structure) in {letters(name) for name in self.classes}
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,6 @@ def _row(told: Mapping[str, Any], columns: tuple[Column, ...]) -> Row:
 def _fault(told: Mapping[str, Any]) -> Fault:
     cells = frozenset((method, column) for method, column in told.get("cells", ()))
     return Fault(told["kind"], told["why"], cells, frozenset(told.get("columns", ())))
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _frozen(told: Mapping[str, Any]) -> dict[str, Any]:

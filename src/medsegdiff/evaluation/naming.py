@@ -1,0 +1,50 @@
+"""Structures by name: which of those that a model knows are those of the references."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from medsegdiff.errors import DataError, some
+from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.io.names import letters
+from medsegdiff.labels import Labels
+
+NO_NAME = re.compile(r"foreground|(class_)?\d+")
+"""What structures are called that nobody has named."""
+
+
+def labels_made(folder: Path) -> Labels | None:
+    """Look up what the model calls that made predictions; nothing of one structure's folder, for that was chosen."""
+    made = SegmentationFolder.around(folder)
+    record = made.read()
+    if record is None:
+        return None
+    inside = folder.resolve().relative_to(made.root.resolve()).parts
+    return None if inside[-2:-1] in (("masks",), ("probability",)) else record.labels
+
+
+def names_made(labels: Labels, made: Labels, *, where: Path) -> Mapping[str, str]:
+    """Find the model's name of each structure, however it is spelt; none where values have to say which is which.
+
+    They do where a side has no names, or one structure, and where regions are made of the values of label maps.
+    """
+    alone = len(labels.structures) == len(made.structures) == 1
+    if alone or (made.task == "regions" and labels.exclusive) or (labels.task == "regions" and labels.values):
+        return {}
+    known = {letters(name): name for name in made.structures} | {name: name for name in made.structures}
+    found = {name: known.get(name, known.get(letters(name), "")) for name in labels.structures}
+    if all(found.values()):
+        return found
+    if not (_has_names(labels) and _has_names(made)) or made.task == "regions":
+        return {}
+    raise DataError(
+        f"{where}: the references hold the structures {some(labels.structures, most=20)}; the model that made the "
+        f"predictions knows {some(made.structures, most=20)}. Score against references that name its structures as it "
+        "does; to compare values, whatever their names, give the folder of their masks alone, without data.classes."
+    )
+
+
+def _has_names(labels: Labels) -> bool:
+    return not all(NO_NAME.fullmatch(name) for name in labels.structures)
