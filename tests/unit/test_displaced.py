@@ -59,6 +59,19 @@ def test_all_of_a_folder_without_patients_may_be_displaced(tmp_path: Path) -> No
     assert "6 % up" in told
 
 
+@pytest.mark.parametrize("inside", [60.0, -50.0])
+@pytest.mark.parametrize("gap", [3, 4, 6])
+def test_masks_well_inside_of_what_they_outline_are_not_displaced(tmp_path: Path, inside: float, gap: int) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        middle, radius = rng.uniform(42, 54, size=2), rng.uniform(16, 24)
+        ground = 120 + gaussian_filter(rng.normal(0, 30, (SIDE, SIDE)), 3) + inside * disc((SIDE, SIDE), middle, radius)
+        mask = disc((SIDE, SIDE), middle, radius - gap)
+        write_png(tmp_path / "images" / f"{number}.png", np.clip(ground, 0, 255).astype(np.uint8))
+        write_png(tmp_path / "masks" / f"{number}.png", mask.astype(np.uint8) * 255)
+    assert beside(tmp_path) == []
+
+
 def test_one_patient_of_the_sunnybrook_data_is_displaced(real_data: Callable[[str], Path], tmp_path: Path) -> None:
     root = real_data("heart_lv").resolve()
     chosen = [

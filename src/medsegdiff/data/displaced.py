@@ -22,8 +22,8 @@ RING = 2
 FEWEST_PIXELS, FEWEST_CASES, MOST_CASES = 24, 5, 100
 """Of a mask, and cases of a group, from which anything is concluded; and of how many at most."""
 FAR, LOST, CLEAR = 3.0, 0.5, 0.3
-"""Pixels from which a mask lies elsewhere; the share of the contrast there that it has where it is, at most; and that
-contrast, at least, in standard deviations of the image about the mask."""
+"""Pixels from which a mask lies elsewhere; the share of the contrast there that it has where it is, and as far the
+other way, at most; and that contrast, at least, in standard deviations of the image about the mask."""
 Shift = tuple[float, float]
 """Down and to the right, as shares of the longer side."""
 
@@ -37,7 +37,8 @@ class Contrasts:
         \Big(\frac{m_i(x - d)}{|m_i|} - \frac{r_i(x - d)}{|r_i|}\Big) a_i(x)
 
     is then a maximum near d = 0, or a minimum, as in most groups. A group whose masks were moved has little contrast
-    where they lie, and much more a few pixels off.
+    where they lie, and much more a few pixels off, in one direction: masks that are drawn well inside of what they
+    outline have a ring inside of it too, and gain by any move.
     """
 
     def __init__(self) -> None:
@@ -70,7 +71,8 @@ class Contrasts:
             top = contrast[REACH + down, REACH + right]
             inner = max(abs(down), abs(right)) < REACH  # at the edge of what is looked at it may be none
             sure = self.cases[group] >= FEWEST_CASES and top >= CLEAR and inner
-            if sure and math.hypot(down, right) >= FAR and contrast[REACH, REACH] <= LOST * top:
+            other = max(contrast[REACH, REACH], contrast[REACH - down, REACH - right])
+            if sure and math.hypot(down, right) >= FAR and other <= LOST * top:
                 yield group, self.cases[group], (down / SIDE, right / SIDE)
 
 
