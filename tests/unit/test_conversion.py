@@ -575,7 +575,7 @@ def test_what_the_split_does_not_name_is_left_out_and_said(split_folder: Path, t
     rows = (split_folder / "split.csv").read_text().splitlines()
     (split_folder / "split.csv").write_text("\n".join(rows[:-2]))
     done = convert(split_folder, tmp_path / "b", to="folder")
-    assert done.passed_over == ["2 images are in no part of the split: case10, case11."]
+    assert done.passed_over == ["2 images are in no part of the split and are not used: case10, case11."]
     assert len(list((done.out / "images").iterdir())) == 10
 
 

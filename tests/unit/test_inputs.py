@@ -113,7 +113,7 @@ def test_images_beside_the_folder_of_images_and_those_of_no_part_are_noted(tmp_p
     root = make_nnunet(tmp_path / "Dataset001_X")
     (root / "split.csv").write_text("id,split\nc0,train\nc1,val\n")
     assert [case.name for case in find_inputs([root], noted=noted.append)] == ["c0", "c1"]
-    assert noted[1] == "3 images are in no part of the split: c2, c3, c4."
+    assert noted[1] == "3 images are in no part of the split and are not used: c2, c3, c4."
 
 
 def test_what_is_not_segmented_is_noted(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_too_few_images_and_images_not_listed_are_said(folder: Path) -> None:
     (folder / "split.csv").write_text("id,split\ncase00,train\ncase01,val\n", encoding="utf-8")
     found = inspect_folder(folder, DataConfig())
     assert (found.ok, found.unlisted) == (True, 10)
+    assert "10 images are in no part of the split and are not used: case02, " in found.remarks[0]
     (folder / "split.csv").write_text("id,split\ncase00,train\n", encoding="utf-8")
     found = inspect_folder(folder, DataConfig())
     assert not found.ok
@@ -130,6 +131,15 @@ def test_patients_in_several_parts_are_leaks(folder: Path) -> None:
     lines = [f"case{i:02d},{('train', 'val', 'test')[i % 3]},p{i // 3}" for i in range(12)]
     (folder / "split.csv").write_text("\n".join(["id,split,patient", *lines]))
     assert inspect_folder(folder, DataConfig()).leaks[0] == "p0 (test, train, val)"
+
+
+def test_a_file_of_some_patients_leaves_all_other_images_as_they_are(folder: Path) -> None:
+    (folder / "split.csv").write_text("id,patient\ncase00,anna\ncase01,anna\n", encoding="utf-8")
+    found = inspect_folder(folder, DataConfig())
+    assert (found.images, found.unlisted, sum(found.split.values()), found.remarks) == (12, 0, 12, [])
+    source = open_source(folder, DataConfig())
+    assert source.info.groups == {"case00": "anna", "case01": "anna"}
+    assert source.info.split["case00"] == source.info.split["case01"]
 
 
 def test_a_check_opens_each_picture_twice_and_each_mask_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,10 +57,9 @@ def show(found: Inspection) -> None:
         _understood(found)
         _reasons(found)
         return
-    unlisted = f"; {found.unlisted} are in no part of the split and will not be used" if found.unlisted else ""
     result(f"layout          {found.layout}")
     _understood(found)
-    result(f"images          {found.images}  {_counts(found.split)}{unlisted}")
+    result(f"images          {found.images}  {_counts(found.split)}")
     result(f"sizes           {_counts(found.sizes)}; {_counts(found.channels)}")
     if found.spacing:
         spans = (f"{m:g} ({low:g} … {high:g})" for m, low, high in zip(*found.spacing.values(), strict=True))

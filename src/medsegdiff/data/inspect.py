@@ -19,7 +19,15 @@ from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
 from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
 from medsegdiff.data.modality import check_modalities
 from medsegdiff.data.open import list_cases
-from medsegdiff.data.scan import Scan, check_channels_alike, no_masks, scan, unlabelled, without_image
+from medsegdiff.data.scan import (
+    Scan,
+    check_channels_alike,
+    no_masks,
+    scan,
+    unlabelled,
+    unlisted_in_words,
+    without_image,
+)
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import make_split
 from medsegdiff.data.vanishing import lost_in_words, vanishes
@@ -130,7 +138,7 @@ def _left_out(listing: Listing, found: Inspection) -> None:
             found.remarks.append(f"{name}: the mask has no image")
         else:
             found.problems.append(f"{name}: the mask has no image, for {composed(str(entry.path))} is {entry.reason}")
-    told = (in_words(listing.left_out), in_words(listing.masks.left_out))
+    told = (in_words(listing.left_out), in_words(listing.masks.left_out), *unlisted_in_words(listing))
     found.remarks += [line for line in told if line]
 
 

@@ -240,11 +240,15 @@ def _by_case(left_out: Sequence[LeftOut]) -> dict[str, LeftOut]:
     return found
 
 
+def unlisted_in_words(listing: Listing) -> list[str]:
+    """Say which images the split does not name."""
+    count = len(listing.unlisted)
+    return [f"{count} images are in no part of the split and are not used: {some(listing.unlisted)}."] if count else []
+
+
 def passed_over(listing: Listing, *, masks: bool = True) -> list[str]:
     """Say which files of a data set are not used and why, a line for each kind; of ``masks`` only where they matter."""
-    lines = [in_words(listing.left_out)]
-    if listing.unlisted:
-        lines.append(f"{len(listing.unlisted)} images are in no part of the split: {some(listing.unlisted)}.")
+    lines = [in_words(listing.left_out), *unlisted_in_words(listing)]
     if masks:
         lines.append(in_words(listing.masks.left_out))
     if masks and (alone := list(without_image(listing))):

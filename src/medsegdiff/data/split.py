@@ -152,12 +152,14 @@ def _counted(entries: Sequence[Entry]) -> str:
 
 
 def assign(cases: Mapping[str, CaseFiles], file: Path) -> dict[str, CaseFiles]:
-    """Put cases into the parts that a file names."""
+    """Put cases into the parts that a file names; of one that names patients alone, all others stay by themselves."""
     if not file.is_file():
         return dict(cases)
     entries = [replace(entry, name=resolve(entry.name, cases)) for entry in read_split(file)]
     _check(file, entries, cases)
     rows = {entry.name: entry for entry in entries}
+    if rows and not any(entry.part for entry in entries):
+        rows = {name: Entry(name, "", "") for name in cases} | rows
     return {
         name: replace(case, part=rows[name].part or held_out(case.part), group=rows[name].group or case.group)
         for name, case in sorted(cases.items())
