@@ -275,3 +275,15 @@ def test_a_broken_file_is_refused_with_what_to_do_which_helps(
     model = QualityModel.read(run / FILE)
     assert 0 < model.trained <= model.cases
     assert "that training has seen" in caplog.text
+
+
+def test_nothing_is_promised_without_reservation_of_cases_that_training_may_have_seen(
+    quick: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    packed, more = tmp_path / "packed", make_folder(tmp_path / "more", count=32)
+    assert call("pack", quick[0], packed, "--license", "apache-2.0") == 0
+    assert call("calibrate", packed, more, "--split", "all", "--good", "0.01", "--risk", "0.4") == 0
+    assert QualityModel.read(packed / FILE).trained is None
+    assert f"{packed} does not tell all that it was trained on" in caplog.text
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The model does not tell what it was trained on: if these cases are among that, this does not hold." in said

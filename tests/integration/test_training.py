@@ -29,6 +29,8 @@ from medsegdiff.errors import CheckpointError, ConfigError, DataError, TrainingE
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import BEST, LAST, STATE, load_config, snapshot_file
+from medsegdiff.sharing.card import About
+from medsegdiff.sharing.pack import pack
 from medsegdiff.training import distillation, state, trainer
 from medsegdiff.training import train as training
 from medsegdiff.training.memory import describe
@@ -272,7 +274,7 @@ def test_what_a_run_was_trained_on_is_not_held_out_by_one_that_starts_with_it(fo
     assert f"12 cases are in the part that they have in {tmp_path / 'first'}." in shown.getvalue()
     record = json.loads((tmp_path / "second" / "run.json").read_text())
     weights = hashlib.sha256((tmp_path / "first" / BEST).read_bytes()).hexdigest()
-    assert record["started_from"] == {"folder": str(tmp_path / "first"), "sha256": weights}
+    assert record["started_from"] == {"folder": str(tmp_path / "first"), "sha256": weights, "trained_known": True}
 
 
 def test_what_earlier_runs_were_trained_on_is_remembered_and_said_where_data_hold_it_out(
@@ -294,6 +296,22 @@ def test_what_earlier_runs_were_trained_on_is_remembered_and_said_where_data_hol
     assert f"The data hold out 4 cases that have names of cases or patients that {tmp_path / 'second'}" in caplog.text
     assert Run(tmp_path / "third").trained >= seen
     assert trained_on([tmp_path / "third"], {"case00": "p0", "case01": "p0", "x": ""}) == ["case00", "case01"]
+
+
+def test_what_a_model_does_not_tell_of_its_training_is_unknown_to_all_that_start_with_it(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, about = small_config("train.max_steps=1"), About("disc", "apache-2.0")
+    train(folder, tmp_path / "first", config)
+    pack(tmp_path / "first", tmp_path / "packed", about)
+    pack(tmp_path / "first", tmp_path / "telling", about, with_split=True)
+    said = []
+    for parent, child in (("telling", "known"), ("packed", "second"), ("second", "third")):
+        caplog.clear()
+        train(folder, tmp_path / child, config, start=tmp_path / parent)
+        said.append(f"{tmp_path / parent} does not tell all that it was trained on" in caplog.text)
+    assert said == [False, True, True]
+    assert [Run(tmp_path / name).tells_trained for name in ("known", "second", "third")] == [True, False, False]
 
 
 def test_a_run_computes_in_what_the_machine_at_hand_is_fast_in_unless_told_otherwise(

@@ -111,8 +111,8 @@ class QualityModel(Component):
 
     cases: int
     patients: int
-    trained: int = 0
-    """Cases that have names of cases or patients that training has seen."""
+    trained: int | None = 0
+    """Cases that have names of cases or patients that training has seen; ``None`` where the runs do not tell."""
     good: float = Field(ge=0, le=1)
     """Dice from which a mask is good."""
     risk: float = Field(gt=0, lt=1)

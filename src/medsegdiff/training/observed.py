@@ -25,6 +25,7 @@ from medsegdiff.inference.looks import looks_of_images
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.likeness import values_of
+from medsegdiff.training.origin import UNTOLD
 from medsegdiff.training.run import Run, seen_among
 from medsegdiff.types import Geometry
 
@@ -155,3 +156,16 @@ def trained_on(runs: Sequence[Path], groups: Mapping[str, str]) -> list[str]:
             some(trained),
         )
     return trained
+
+
+def untold(runs: Sequence[Path]) -> list[Path]:
+    """Name the runs that do not tell all that they were trained on; say so if there are some."""
+    found = [run for run in runs if not Run(run).tells_trained]
+    for run in found:
+        log.warning(
+            "%s %s. If these cases are among that, masks of new cases are worse, and what is predicted and promised "
+            "of them does not hold. Take cases that it can't have seen.",
+            run,
+            UNTOLD,
+        )
+    return found

@@ -26,7 +26,7 @@ from medsegdiff.metrics.conformal import fit_stretch
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness, fit_likeness
 from medsegdiff.training.cleaning import Gain, learn_cleaning
-from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, trained_on, training_looks
+from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, trained_on, training_looks, untold
 from medsegdiff.training.scored import FEWEST, Seen, learn_structures, range_of
 
 log = logging.getLogger(__name__)
@@ -108,14 +108,20 @@ def calibrate_quality(
     usual = [] if split_file is None else training_looks(segmenter, data, split_file, track)
     structures = learn_structures(found, segmenter.config, good=good, risk=risk)
     model = _model(found, segmenter, structures, usual, sizes, learned.cleaning, good=good, risk=risk)
-    groups = found.evaluation.scores.groups
-    model = model.model_copy(update={"trained": len(trained_on(runs, {name: groups[name] for name in found.cases}))})
+    model = model.model_copy(update={"trained": _trained(runs, found)})
     return Trust(model, structures, found.evaluation, model.save(runs[0]), learned.gains)
 
 
 def _check_enough(found: Observed) -> None:
     if (count := len(found.cases)) < FEWEST_CASES:
         raise DataError(f"{count} cases have a reference; quality is learned from {FEWEST_CASES} at least.")
+
+
+def _trained(runs: Sequence[Path], found: Observed) -> int | None:
+    """Count the cases that training has seen; ``None`` where none is known, and the runs do not tell of all."""
+    groups = found.evaluation.scores.groups
+    unknown, known = untold(runs), trained_on(runs, {name: groups[name] for name in found.cases})
+    return len(known) if known or not unknown else None
 
 
 def _model(
@@ -199,12 +205,20 @@ def promise(model: QualityModel, structure: StructureQuality) -> str:
             f"Dice below {model.good:g} takes {least} patients at least, of whom those with the best scores have none."
         )
     found = structure.acceptance
-    seen = (
-        f" {model.trained} of the {model.cases} cases have names of cases or patients that training has seen: if they "
-        "are those, this does not hold."
-    )
     return (
         f"With {100 * model.confidence:g} % confidence, of patients like these whose mask is accepted (a score from "
         f"{found.threshold:.3f} on: {100 * found.share:.0f} % of the cases) at most {100 * model.risk:g} % have one "
-        f"with a Dice below {model.good:g}: {found.failed} of {found.patients} had."
-    ) + (seen if model.trained else "")
+        f"with a Dice below {model.good:g}: {found.failed} of {found.patients} had.{_reservation(model)}"
+    )
+
+
+def _reservation(model: QualityModel) -> str:
+    """Say why a promise may not hold; nothing where training has seen none of its cases."""
+    if model.trained is None:
+        return " The model does not tell what it was trained on: if these cases are among that, this does not hold."
+    if not model.trained:
+        return ""
+    return (
+        f" {model.trained} of the {model.cases} cases have names of cases or patients that training has seen: if they "
+        "are those, this does not hold."
+    )

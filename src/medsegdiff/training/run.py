@@ -28,11 +28,9 @@ from medsegdiff.io.atomic import full_worded, to_json, write_json, write_text
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, STATE, facts_of, load_config, save_config
+from medsegdiff.training.origin import ORIGIN, RECORD, read_told, told_of
 
 log = logging.getLogger(__name__)
-
-ORIGIN = ("imported", "sha256", "made_anew", "pretrained", "started_from")
-"""What is written down of where weights come from: the file that was imported, those begun with, or another run."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Run:
     @property
     def record(self) -> Path:
         """How the run was made: by which commands, on which data, beginning with what."""
-        return self.folder / "run.json"
+        return self.folder / RECORD
 
     @property
     def imported(self) -> bool:
@@ -156,9 +154,20 @@ class Run:
 
     @property
     def trained(self) -> set[str]:
-        """Names of the cases that training has seen, in this run and in those that it started with."""
+        """Names of the cases that training has seen, in this run and in those that it started with, that are known."""
         files = (self.split, self.seen)
         return set[str]().union(*(names_in(file, "train") for file in files if file.is_file()))
+
+    @property
+    def tells_trained(self) -> bool:
+        """Whether ``trained`` has all that training has seen, that of what the run began with too."""
+        try:
+            told = told_of(self.folder)
+        except DataError:
+            return False
+        began = told.get("started_from")
+        inherited = began is None or began.get("trained_known", self.seen.is_file())  # earlier versions did not say
+        return self.split.is_file() and "imported" not in told and inherited
 
     def parts(self) -> dict[str, str]:
         """Read the parts that cases have had: what training has ever seen is for training."""
@@ -228,19 +237,12 @@ class Run:
             return {}
         if trained := parent.trained:
             write_split(self.seen, dict.fromkeys(trained, "train"))
-        return {"started_from": {"folder": str(parent.folder.resolve()), "sha256": sha256_of(parent.folder / BEST)}}
+        named = {"folder": str(parent.folder.resolve()), "sha256": sha256_of(parent.folder / BEST)}
+        return {"started_from": {**named, "trained_known": parent.tells_trained}}
 
     def told(self) -> dict[str, Any]:
         """Read how the run was made. Of weights that were imported little is known; without the file, nothing."""
-        if not self.record.is_file():
-            return {}
-        try:
-            told = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.record}: can't be read ({error}). The file is damaged or not whole.") from error
-        if not isinstance(told, dict):
-            raise DataError(f"{self.record}: holds no record of a run. It was not written by medsegdiff.")
-        return told
+        return read_told(self.record)
 
     def _origin(self) -> dict[str, Any]:
         """Read where imported weights come from; nothing of weights that were trained from the start."""

@@ -33,6 +33,7 @@ from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.optimizer import MOMENTS
+from medsegdiff.training.origin import UNTOLD
 from medsegdiff.training.plan import plan, with_precision
 from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
 from medsegdiff.training.run import Run, seen_among
@@ -97,7 +98,8 @@ def train(
     begun = load_config(run.folder) if resume else None
     planned = plan(data, config, device=device, begun=begun, before=before, track=track)
     resolved, info = planned.config, planned.source.info
-    for line in (*info.passed_over, *flattered(info, parent)) if main else ():
+    begun_with = None if start is None else Run(start)
+    for line in (*info.passed_over, *flattered(info, begun_with)) if main else ():
         log.warning("%s", line)
     if resume:
         run.check_same(resolved)
@@ -122,7 +124,7 @@ def train(
         console.print(taken.told(len(trainer.step.network.state_dict())), highlight=False, markup=False)
     if accelerator.is_main_process:
         remove_parts(run.folder, run.pictures(0).parent)
-        begun_with = None if resume else [taken.facts for taken in pretrained]
+        taken_over = None if resume else [taken.facts for taken in pretrained]
         kept = with_precision(resolved, config.train.precision)  # another machine may go on, and compute in another
         run.describe(
             kept,
@@ -131,7 +133,7 @@ def train(
             step=trainer.progress.step,
             precision=resolved.train.precision,
             parent=parent,
-            pretrained=begun_with,
+            pretrained=taken_over,
         )
     accelerator.wait_for_everyone()
     try:
@@ -171,16 +173,25 @@ def kept_in_words(info: DataInfo, parent: Run | None) -> Iterator[str]:
 
 
 def flattered(info: DataInfo, parent: Run | None) -> Iterator[str]:
-    """Say which cases the data hold out that the run that training starts with has been trained on, by their names."""
-    if parent is not None:
-        seen = seen_among({name: info.groups.get(name, "") for name in info.split}, parent.trained)
-        held_out = [name for name in seen if info.split[name] != "train"]
-        if held_out:
-            yield (
-                f"The data hold out {len(held_out)} cases that have names of cases or patients that {parent.folder} "
-                f"was trained on: {some(held_out)}. If they are those, scores, the choice of the best weights and what "
-                "is calibrated are flattered. Put them into 'train', or start with a run that has not seen them."
-            )
+    """Say which cases the data hold out that the run that training starts with has been trained on, by their names.
+
+    Of one that does not tell what it has been trained on, it may be any of them.
+    """
+    if parent is None:
+        return
+    seen = seen_among({name: info.groups.get(name, "") for name in info.split}, parent.trained)
+    held_out = [name for name in seen if info.split[name] != "train"]
+    if held_out:
+        yield (
+            f"The data hold out {len(held_out)} cases that have names of cases or patients that {parent.folder} "
+            f"was trained on: {some(held_out)}. If they are those, scores, the choice of the best weights and what "
+            "is calibrated are flattered. Put them into 'train', or start with a run that has not seen them."
+        )
+    if not parent.tells_trained:
+        yield (
+            f"{parent.folder} {UNTOLD}. If cases that are held out here are among that, scores, the choice of the best "
+            "weights and what is calibrated are flattered. Hold out cases that it can't have seen."
+        )
 
 
 def check_network(config: ResolvedConfig, *, processes: int) -> DiffusionModel:
