@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,14 @@ from medsegdiff import registry
 from medsegdiff.errors import CheckpointError, ConfigError
 from medsegdiff.evaluation.results import Results, Setup
 from medsegdiff.evaluation.scores import Mean, Measure, Scores
+from medsegdiff.hub.remote import WANTED
 from medsegdiff.inference.quality import QualityModel
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import load_model, save_weights
+from medsegdiff.models.packed import packed_facts
 from medsegdiff.sharing.pack import pack
+from medsegdiff.training.run import Run
 from tests.exported import write_run
 from tests.makers import configured
 from tests.packages import ABOUT, tiny_run
@@ -147,6 +151,21 @@ def test_nothing_of_the_machine_and_no_name_of_a_case_comes_along(
     assert '"file": "plain.py"' in text
     pack(run, tmp_path / "packed", ABOUT, with_split=True, overwrite=True)
     assert "Meier" in (tmp_path / "packed" / "split.csv").read_text()
+
+
+def test_with_the_split_comes_what_the_runs_were_trained_on_that_it_began_with(run: Path, tmp_path: Path) -> None:
+    (run / "seen.csv").write_text("id,split\nSchulze,train\n")
+    pack(run, tmp_path / "packed", ABOUT)
+    assert not (tmp_path / "packed" / "seen.csv").exists()
+    packed = pack(run, tmp_path / "packed", ABOUT, with_split=True, overwrite=True).folder
+    assert Run(packed).trained == {"Meier", "Schulze"}
+    assert set(packed_facts(packed)["files"]) >= {"split.csv", "seen.csv"}
+    assert any(fnmatch("seen.csv", pattern) for pattern in WANTED)
+    again = pack(packed, tmp_path / "again", ABOUT, with_split=True).folder
+    assert Run(again).trained == {"Meier", "Schulze"}
+    (packed / "seen.csv").unlink()
+    with pytest.raises(CheckpointError, match=r"seen\.csv: is missing"):
+        load_model(packed)
 
 
 def test_files_that_training_began_with_keep_their_last_names(tmp_path: Path) -> None:

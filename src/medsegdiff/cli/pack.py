@@ -46,7 +46,8 @@ def pack(
         ),
     ] = None,
     with_split: Annotated[
-        bool, typer.Option("--with-split", help="Take split.csv along: names of cases may tell of patients.")
+        bool,
+        typer.Option("--with-split", help="Take split.csv (and seen.csv) along: names may tell of patients."),
     ] = False,
     weights: options.Weights = "best",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was packed there before.")] = False,

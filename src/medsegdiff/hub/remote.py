@@ -7,7 +7,7 @@ from typing import Any
 
 from medsegdiff.errors import CheckpointError, ConfigError
 
-WANTED = ("*.json", "*.safetensors", "*.onnx", "*.npz", "README.md", "LICENSE*", "split.csv")
+WANTED = ("*.json", "*.safetensors", "*.onnx", "*.npz", "README.md", "LICENSE*", "split.csv", "seen.csv")
 """Files that a model is made of; what else lies in a repository is left there. None of them is code."""
 
 

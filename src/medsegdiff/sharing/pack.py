@@ -29,6 +29,7 @@ from medsegdiff.models.exported import is_exported
 from medsegdiff.models.packed import check_packed, packed_facts, write_packed
 from medsegdiff.models.quantization import dequantized, is_quantized, quantized
 from medsegdiff.sharing.card import About, Shown, card_of
+from medsegdiff.training.run import SEEN
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """Of the weights in the file; ``int8``: large matrices have 8 bits and a scale for each channel, the rest fp16."""
@@ -116,8 +117,9 @@ def _write(
     facts, files = write_model(run, out, precision=precision, weights=weights)
     if facts.get("rounded_from") and quality.FILE in files:
         noted("What was calibrated is of the weights before they were rounded; the card says so.")
-    if with_split:
-        shutil.copyfile(_split_of(run), out / SPLIT)
+    for file in _splits_of(run) if with_split else ():
+        shutil.copyfile(file, out / file.name)
+        files.append(file.name)
     write_text(out / LICENSE, text)
     write_text(out / CARD, card_of(about, _shown(out, facts, numbers)).written())
     write_packed(out, {"name": about.name, **facts}, files)
@@ -173,7 +175,7 @@ def _is_packed(folder: Path) -> bool:
 
 def _packed_files(out: Path) -> list[Path]:
     """List what was packed there before."""
-    named = (out / name for name in (CONFIG, calibration.FILE, CARD, LICENSE, SPLIT))
+    named = (out / name for name in (CONFIG, calibration.FILE, CARD, LICENSE, SPLIT, SEEN))
     return [*out.glob("*.safetensors"), *out.glob("quality*.json"), *named]
 
 
@@ -238,10 +240,11 @@ def _learned(run: Path, out: Path, weights: Weights) -> list[str]:
     return files
 
 
-def _split_of(run: Path) -> Path:
+def _splits_of(run: Path) -> list[Path]:
+    """Find the split, and the names of what the runs were trained on that this one began with."""
     if not (run / SPLIT).is_file():
         raise ConfigError(f"{run} has no {SPLIT} to take along. Leave --with-split out.")
-    return run / SPLIT
+    return [file for file in (run / SPLIT, run / SEEN) if file.is_file()]
 
 
 def _shown(out: Path, facts: dict[str, Any], numbers: Results | None) -> Shown:

@@ -32,6 +32,8 @@ from medsegdiff.training.origin import ORIGIN, RECORD, read_told, told_of
 
 log = logging.getLogger(__name__)
 
+SEEN = "seen.csv"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -52,7 +54,7 @@ class Run:
     @property
     def seen(self) -> Path:
         """What the run that this one started with had been trained on; not there where it started with none."""
-        return self.folder / "seen.csv"
+        return self.folder / SEEN
 
     @property
     def log(self) -> Path:
