@@ -210,6 +210,22 @@ def test_an_average_over_other_structures_is_left_out_and_said(tmp_path: Path) -
     assert "no number for AG, Ave" in ours.remarks[0]
 
 
+def test_one_structure_fills_the_columns_of_its_name_alone(tmp_path: Path) -> None:
+    told = {"summary": FULL, "cases": [{"name": "a"}], "made": {"structures": ["spleen"]}}
+    (tmp_path / "metrics.json").write_text(json.dumps(told), encoding="utf-8")
+    ours = filled(load_table("table2"), f"V2={tmp_path}")
+    assert {title: score.mean for title, score in ours.scores.items()} == {"Spleen": 0.9}
+    assert "no number for R.Kid, L.Kid" in ours.remarks[0]
+    assert ours.remarks[0].endswith("the scores are of spleen")
+    ours = filled(load_table("table1"), f"V2/REFUGE2={tmp_path}")
+    assert not ours.scores
+    assert "no number for REFUGE2-Disc Dice, REFUGE2-Cup Dice" in ours.remarks[0]
+    assert filled(load_table("table5"), f"V2={tmp_path}").scores["Dice"].mean == 90  # all columns are of one
+    told["made"] = {"structures": ["cup"]}
+    (tmp_path / "metrics.json").write_text(json.dumps(told), encoding="utf-8")
+    assert {*filled(load_table("table1"), f"V2/REFUGE2={tmp_path}").scores} == {"REFUGE2-Cup Dice"}
+
+
 def test_results_go_where_they_are_addressed(tmp_path: Path) -> None:
     table = load_table("table1")
     both = scores(tmp_path / "a", dice=0.8, iou=0.7, dice__disc=0.9, iou__disc=0.85, dice__cup=0.7, iou__cup=0.6)

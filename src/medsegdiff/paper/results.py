@@ -126,11 +126,17 @@ def _scores(table: PaperTable, result: Result) -> tuple[dict[str, Score], str]:
     results = read_results(result.folder)
     summary = results.summary
     asked = [column for column in table.columns if addressed(column, result.data)]
-    found = scores_of(asked, summary)
+    structures = sorted({of.structure for of in summary if of.structure}) or list(results.setup.structures)
+    found = scores_of(_named(asked, structures) if len(structures) < 2 else asked, summary)
     lacking = [c.title for c in asked if c.title not in found and Measure(c.metric) in summary]
-    structures = sorted({of.structure for of in summary if of.structure})
     why = f"; no number for {some(lacking)}: the scores are of {some(structures) or 'one structure'}" if lacking else ""
     return found, f"{result.name}: {len(results.scores)} cases of {result.folder}{why}"
+
+
+def _named(asked: Sequence[Column], structure: Sequence[str]) -> list[Column]:
+    """Keep the columns of the one structure that was scored: those of its name, or all where they are of one."""
+    meant = {column.classes for column in asked if column.classes}
+    return [c for c in asked if not c.classes or len(meant) == 1 or any(map(c.is_of, structure))]
 
 
 def scores_of(columns: Iterable[Column], summary: Mapping[Measure, Mean]) -> dict[str, Score]:
