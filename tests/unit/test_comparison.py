@@ -108,6 +108,7 @@ def test_the_signed_rank_test_counts_all_signs_of_few_values() -> None:
     assert signed_rank(mixed) == pytest.approx(as_far / 64) == wilcoxon(mixed).pvalue
     with_zeros = np.array([0.0, 0.0, 0.3, -0.1, 0.2, 0.2, 0.7, 0.9])
     assert signed_rank(with_zeros) == wilcoxon(with_zeros).pvalue
+    assert signed_rank(np.array([*[0.0] * 15, 0.1, 0.2, 0.3, 0.4, 0.5])) == 2 / 32  # however many zeros there are
     assert signed_rank(np.zeros(4)) == 1
 
 

@@ -30,7 +30,7 @@ def bootstrap_interval(values: Float[np.ndarray, " n"]) -> tuple[float, float] |
 
 
 def signed_rank(values: Float[np.ndarray, " n"]) -> float:
-    """Test whether differences lie symmetrically around 0.
+    """Test whether differences lie symmetrically around 0; those that are 0 say nothing, and are left out.
 
     Source: Wilcoxon (1945), Individual comparisons by ranking methods.
 
@@ -40,7 +40,8 @@ def signed_rank(values: Float[np.ndarray, " n"]) -> float:
     Returns:
         The two-sided p; 1 where all are 0.
     """
-    return float(wilcoxon(values).pvalue) if values.any() else 1.0
+    nonzero = values[values != 0]  # scipy takes the normal approximation where it is given zeros
+    return float(wilcoxon(nonzero).pvalue) if len(nonzero) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
