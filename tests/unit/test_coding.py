@@ -103,7 +103,11 @@ def test_unlabelled_pixels_are_not_scored(tmp_path: Path, monkeypatch: pytest.Mo
         write_png(tmp_path / "out" / f"c{number}.png", everywhere)
     coding = Labels("binary", ("a",), values=((1,),), ignore=2)
     monkeypatch.setattr(Masks, "labels", lambda *args, **kwargs: coding)
-    assert evaluate(tmp_path / "out", tmp_path).mean("dice").mean == 1
+    found = evaluate(tmp_path / "out", tmp_path)
+    assert (found.mean("dice").mean, found.mean("specificity").mean) == (1, 1)
+    everywhere[:, :8] = 255
+    write_png(tmp_path / "out" / "c0.png", everywhere)
+    assert evaluate(tmp_path / "out", tmp_path).scores.value("c0", "specificity") == 0
 
 
 def test_a_case_of_which_nobody_labelled_a_pixel_has_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

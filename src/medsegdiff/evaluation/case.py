@@ -88,7 +88,7 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
     lesions: dict[str, Lesions] = {}
     for structure in structures_of(name, pairing):  # one by one: of a volume with many, all would not fit into memory
         truths, predicted = structure.references(), structure.predicted
-        found = [all_scores(predicted, truth, spacing=geometry.spacing, tolerance=tolerance) for truth in truths]
+        found = [_scores(structure, truth, geometry, tolerance=tolerance) for truth in truths]
         values = _measures(_averaged(found)) | _ensemble_scores(structure)
         if structure.probability is not None:
             pools[structure.name], of_pixels = _of_pixels(structure, structure.probability, truths)
@@ -113,6 +113,14 @@ def score_case(name: str, pairing: Pairing, *, tolerance: float) -> CaseScores:
         lesions,
         largest,
     )
+
+
+def _scores(
+    structure: Structure, truth: Bool[np.ndarray, "*s"], geometry: Geometry, *, tolerance: float
+) -> dict[str, float]:
+    """Score the mask against a reference; pixels that nobody labelled are not even background."""
+    total = None if structure.counted is None else int(np.count_nonzero(structure.counted))
+    return all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance, total=total)
 
 
 def _sizes(

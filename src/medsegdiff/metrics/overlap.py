@@ -22,15 +22,18 @@ class Counts:
     reference: int
     both: int
     total: int
-    """Pixels of the grid."""
+    """Pixels of the grid that count."""
 
     @classmethod
-    def of(cls, prediction: Bool[np.ndarray, "*s"], reference: Bool[np.ndarray, "*s"]) -> Counts:
+    def of(
+        cls, prediction: Bool[np.ndarray, "*s"], reference: Bool[np.ndarray, "*s"], *, total: int | None = None
+    ) -> Counts:
         """Count.
 
         Args:
             prediction: Predicted mask.
             reference: Reference mask.
+            total: Pixels that count, those of both masks among them; ``None``: all of the grid.
 
         Returns:
             The counts.
@@ -38,7 +41,7 @@ class Counts:
         check_shapes(prediction=prediction, reference=reference)
         masks = (prediction, reference, prediction & reference)
         p, r, both = (int(np.count_nonzero(mask)) for mask in masks)
-        return cls(p, r, both, prediction.size)
+        return cls(p, r, both, prediction.size if total is None else total)
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ def overlap_scores(
     prediction: Bool[np.ndarray, "*s"],
     reference: Bool[np.ndarray, "*s"],
     *,
+    total: int | None = None,
     empty: Mapping[str, Empty] | None = None,
 ) -> dict[str, float]:
     """Compute all metrics of overlap from one count.
@@ -167,10 +171,11 @@ def overlap_scores(
     Args:
         prediction: Predicted mask.
         reference: Reference mask.
+        total: Pixels that count, those of both masks among them; ``None``: all of the grid.
         empty: Values for empty masks by metric; those not named keep their own.
 
     Returns:
         By metric, equal to those of `OVERLAPS` alone.
     """
-    counts, tables = Counts.of(prediction, reference), empty or {}
+    counts, tables = Counts.of(prediction, reference, total=total), empty or {}
     return {of.name: of.of(counts, empty=tables.get(of.name)) for of in OVERLAPS}

@@ -69,6 +69,7 @@ def all_scores(
     *,
     spacing: tuple[float, ...],
     tolerance: float = TOLERANCE,
+    total: int | None = None,
 ) -> dict[str, float]:
     """Compute every registered metric: overlap from one count, surfaces from one computation of distances.
 
@@ -77,11 +78,12 @@ def all_scores(
         reference: Reference mask.
         spacing: Size of a pixel by array axis, in mm (or 1 for pixels).
         tolerance: Of NSD, in the unit of the spacing.
+        total: Pixels that count, those of both masks among them; ``None``: all of the grid.
 
     Returns:
         By metric in the order of registration, those of plug-ins among them.
     """
-    shared = overlap_scores(prediction, reference)
+    shared = overlap_scores(prediction, reference, total=total)
     shared |= surface_scores(prediction, reference, spacing=spacing, tolerance=tolerance)
     return {
         entry.name: shared[entry.name]
