@@ -84,7 +84,7 @@ def told_of(cases: Sequence[Case], segmenter: Segmenter, what: str) -> np.ndarra
     for case in track(cases, what):
         result = segmenter(case, seed=0)
         quality = min(result.quality.values(), key=lambda of: of.trust)
-        look = share_unlike(known, distances(known, looks_of(result)))
+        look = share_unlike(known, distances(known, looks_of(result, known.plane)))
         rows.append((quality.trust, quality.score, look))
     return np.array(rows)
 

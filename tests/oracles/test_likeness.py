@@ -86,7 +86,7 @@ def test_a_large_picture_has_the_features_of_the_pixels_that_are_looked_at() -> 
 
 
 def test_images_of_one_value_and_of_a_pixel_have_features() -> None:
-    for image in (np.full((1, 7, 9), 3.0), np.zeros((1, 1, 1)), np.zeros((2, 9, 8, 3))):
+    for image in (np.full((1, 7, 9), 3.0), np.zeros((1, 1, 1)), np.zeros((2, 9, 8))):
         assert np.isfinite(features_of(image)).all()
 
 

@@ -200,6 +200,17 @@ def test_volumes_are_not_judged_by_what_pictures_taught() -> None:
     assert found.quality == {}
 
 
+@pytest.mark.parametrize("volumes", [True, False])
+def test_what_volumes_looked_like_as_they_were_stored_is_left_out(
+    volumes: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {"shape": (Range(low=1, high=2),), "volumes": volumes, "version": 4}
+    read = QualityModel.read(learned().model_copy(update=known).save(tmp_path))
+    assert read is not None
+    assert read.shape == (() if volumes else known["shape"])
+    assert ("Run 'medsegdiff calibrate' again" in caplog.text) == volumes
+
+
 def reviewed(judged: list[dict[str, Quality]], review: Review) -> list[dict[str, Quality]]:
     chosen = worst_of([rank_of(image) for image in judged], review)
     return [flagged(image, review, among_worst=place in chosen) for place, image in enumerate(judged)]

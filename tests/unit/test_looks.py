@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from medsegdiff import Segmenter
-from medsegdiff.inference.judging import looks_of
+from medsegdiff.inference.judging import judge, looks_of
 from medsegdiff.inference.looks import looks_of_images
+from medsegdiff.inference.quality import QualityModel, Range, StructureQuality
 from medsegdiff.inference.runs import Trained
-from medsegdiff.metrics.likeness import features_of
+from medsegdiff.metrics.likeness import features_of, fit_likeness
+from medsegdiff.metrics.tails import Tail
 from medsegdiff.models.base import build_model
 from medsegdiff.types import Case, Geometry
 from tests.makers import randomised, small_config, small_network
@@ -52,7 +56,7 @@ def test_images_are_seen_alike_whether_they_are_segmented_or_only_looked_at(name
     segmenter = made(name, "sampling.views=2", "data.augment=true")
     (alone,) = looks_of_images([picture()], segmenter)
     assert set(alone) == {"grey", "network"}
-    for kind, seen in looks_of(segmenter(picture())).items():
+    for kind, seen in looks_of(segmenter(picture()), "auto").items():
         assert seen == pytest.approx(alone[kind], rel=1e-5, abs=1e-5)
     (other,) = looks_of_images([1 - picture()], segmenter)
     assert np.abs(other["network"] - alone["network"]).max() > 1e-3
@@ -77,9 +81,50 @@ def test_of_a_volume_the_mean_over_slices_is_seen() -> None:
     assert np.abs(darker.pooled - result.pooled).max() > 1e-3
 
 
+def stored(voxels: np.ndarray, codes: str) -> Case:
+    """A volume whose axes are stored in some order."""
+    plain = nib.Nifti1Image(voxels, np.diag([1.0, 1.5, 4.0, 1.0]))
+    turned = plain.as_reoriented(ornt_transform(io_orientation(plain.affine), axcodes2ornt(codes)))
+    geometry = Geometry(turned.shape, tuple(map(float, turned.header.get_zooms())), turned.affine)
+    return Case("v", np.asarray(turned.dataobj)[None], None, geometry)
+
+
+@pytest.mark.parametrize("codes", ["SRA", "PIR"])
+def test_a_volume_is_judged_alike_however_it_is_stored(codes: str) -> None:
+    segmenter = made("nnunet")
+    brighter = np.linspace(1, 2, 8, dtype=np.float32)[:, None]  # to the front
+    first, *others = np.random.default_rng(0).random((8, 10, 8, 6)).astype(np.float32) * brighter
+    plain, turned = looks_of_images([stored(first, of) for of in ("RAS", codes)], segmenter)
+    assert turned["grey"] == pytest.approx(plain["grey"], rel=1e-4)
+    looks = list(looks_of_images([stored(of, "RAS") for of in others], segmenter))
+    usual = Range(low=0, high=1)
+    lesion = StructureQuality(score="confidence", usual=usual, size=usual, border=True, doubts=Tail.of([0.0, 1.0]))
+    model = QualityModel(
+        cases=7,
+        patients=7,
+        good=0.8,
+        risk=0.05,
+        confidence=0.9,
+        structures={"lesion": lesion},
+        spacing=tuple(Range(low=of, high=of) for of in (1.0, 1.5, 4.0)),
+        shape=tuple(Range(low=of, high=of) for of in (10, 8, 6)),
+        likeness={"grey": fit_likeness([of["grey"] for of in looks])},
+        volumes=True,
+        sampling=segmenter.request().sampling,
+    )
+    usual_one, higher = (stored(of, codes) for of in (first, first.repeat(3, axis=2)))
+    assert not [told for told in judged(usual_one, segmenter, model) if "axis" in told or " from " in told]
+    assert "the image has 18 pixels from foot to head; calibration cases had 6" in judged(higher, segmenter, model)
+
+
+def judged(case: Case, segmenter: Segmenter, model: QualityModel) -> tuple[str, ...]:
+    """What is unusual."""
+    return judge(segmenter(case), model).quality["lesion"].reasons
+
+
 def test_of_networks_that_show_nothing_there_are_the_grey_values() -> None:
     segmenter = made("nnunet")
     assert segmenter(picture()).pooled is None
-    for looks in (next(iter(looks_of_images([picture()], segmenter))), looks_of(segmenter(picture()))):
+    for looks in (next(iter(looks_of_images([picture()], segmenter))), looks_of(segmenter(picture()), "auto")):
         assert set(looks) == {"grey"}
         assert np.array_equal(looks["grey"], features_of(picture()))

@@ -63,6 +63,11 @@ class ResolvedConfig(Config):
         return len(self.spec.labels.classes)
 
     @property
+    def plane(self) -> Plane | Literal["auto"]:
+        """How volumes are cut: as those of the training were, or as was asked of a model of pictures."""
+        return self.spec.plane or self.data.plane
+
+    @property
     def asked(self) -> Config:
         """What the user asked, without what the data told."""
         return Config(**{name: getattr(self, name) for name in Config.model_fields})

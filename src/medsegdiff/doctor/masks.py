@@ -132,7 +132,7 @@ def _picture(case: Case, config: ResolvedConfig) -> Case:
     """Give the picture itself, or the middle slice of a volume."""
     if case.image.ndim == 3:
         return case
-    plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
+    plane, neighbours = config.plane, config.data.neighbours
     slices = slices_of(case, plane, shared_noise=False, neighbours=neighbours)
     return next(itertools.islice(slices, Slicing.of(case.geometry, plane).middle, None))
 

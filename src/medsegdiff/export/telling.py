@@ -74,7 +74,7 @@ def _images(config: ResolvedConfig, *, stride: int, grid: tuple[int, int]) -> Im
         modalities=spec.modalities,
         window=spec.window,
         volumes=bool(spec.plane),
-        plane=spec.plane or data.plane,
+        plane=config.plane,
     )
 
 

@@ -162,7 +162,9 @@ def settings_of(
     learned = [run.calibration.model_dump(mode="json") for run in segmenter.runs]
     reads = {"data", "spec", "model", "diffusion"}
     configured = [run.config.model_dump(mode="json", include=reads) for run in segmenter.runs]
-    return Settings.of(weights, [learned, quality and quality.model_dump(mode="json")], configured, options)
+    return Settings.of(
+        weights, [learned, quality and quality.model_dump(mode="json", exclude_unset=True)], configured, options
+    )
 
 
 def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from medsegdiff.data.modality import strange_modality
+from medsegdiff.data.slicing import Slicing
+from medsegdiff.data.split import evenly
 from medsegdiff.inference.quality import QualityModel, Range, StructureQuality
 from medsegdiff.inference.review import Quality
 from medsegdiff.inference.scores import DOUBTS, scores_of
 from medsegdiff.inference.segmentation import Segmentation
+from medsegdiff.io.image import canonical_geometry
 from medsegdiff.metrics.acceptance import bound_of
-from medsegdiff.metrics.likeness import features_of, values_of
+from medsegdiff.metrics.likeness import SLICES, features_of, values_of
 from medsegdiff.metrics.plausibility import WORDS, appearance_of
 from medsegdiff.metrics.tails import together
+from medsegdiff.types import Geometry, Plane
 
 Looks = Mapping[str, Float[np.ndarray, " f"]]
 """What an image looks like, as some numbers: by kind, of `SEEN`."""
@@ -25,6 +30,8 @@ GREY, NETWORK = "grey", "network"
 SEEN = {GREY: "grey values", NETWORK: "what the networks see of it"}
 """Networks miss blur and noise that are gone on their grid, or that they were trained to ignore; grey values tell no
 anatomy."""
+ALONG = {2: ("along axis 0", "along axis 1"), 3: ("from left to right", "from back to front", "from foot to head")}
+"""Axes of a picture, and of a volume."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def judge(result: Segmentation, model: QualityModel | None, *, incomplete: Colle
         return Judged(scores, {})
     if incomplete is None:
         incomplete = [name for name, of in result.measures().items() if of.incomplete]
-    unlike = distances(model, looks_of(result))
+    unlike = distances(model, looks_of(result, model.plane))
     of_image, found = tuple(_of_image(result, model, unlike)), {}
     for index, name in enumerate(labels.structures):
         known = model.structures.get(name)
@@ -67,10 +74,25 @@ def quality_by(model: QualityModel, result: Segmentation) -> Mapping[str, Qualit
     return judge(result, model).quality
 
 
-def looks_of(result: Segmentation) -> Looks:
+def looks_of(result: Segmentation, plane: Plane | Literal["auto"]) -> Looks:
     """Describe an image by its grey values, and by what the networks saw of it, where they show that."""
-    grey = {GREY: features_of(result.image)}
+    grey = {GREY: grey_of(result.image, result.geometry, plane)}
     return grey if result.pooled is None else grey | {NETWORK: result.pooled}
+
+
+def grey_of(
+    image: Float[np.ndarray, "c *s"], geometry: Geometry, plane: Plane | Literal["auto"]
+) -> Float[np.ndarray, " f"]:
+    """Describe grey values; of a volume the means over some slices, as they are looked at, however it is stored."""
+    if image.ndim == 3:
+        return features_of(image)
+    slicing = Slicing.of(geometry, plane)
+    return np.mean([features_of(slicing.cut(image, place)) for place in evenly(range(len(slicing)), SLICES)], axis=0)
+
+
+def grid_of(geometry: Geometry) -> Geometry:
+    """Tell spacing and shape in the order of `ALONG`: of a volume whatever the order in which its axes are stored."""
+    return canonical_geometry(geometry) if len(geometry.shape) == 3 else geometry
 
 
 def distances(model: QualityModel, looks: Looks) -> dict[str, float]:
@@ -128,13 +150,15 @@ def _of_image(result: Segmentation, model: QualityModel, unlike: Mapping[str, fl
     """Say what is unusual about an image."""
     if told := strange_modality(result.geometry, model.modalities):
         yield told
-    for axis, (size, usual) in enumerate(zip(result.geometry.spacing, model.spacing, strict=False)):
+    grid = grid_of(result.geometry)
+    along = ALONG[len(grid.shape)]
+    for where, size, usual in zip(along, grid.spacing, model.spacing, strict=False):
         if not _near(size, usual, tolerance=0.05):
-            yield f"spacing is {size:g} mm along axis {axis}; calibration cases had {usual.low:g} to {usual.high:g}"
-    for axis, (count, usual) in enumerate(zip(result.geometry.shape, model.shape, strict=False)):
+            yield f"spacing is {size:g} mm {where}; calibration cases had {usual.low:g} to {usual.high:g}"
+    for where, count, usual in zip(along, grid.shape, model.shape, strict=False):
         if not _near(float(count), usual, tolerance=0.5):
             what = f"{usual.low:g} to {usual.high:g}" if usual.low < usual.high else f"{usual.low:g}"
-            yield f"the image has {count} pixels along axis {axis}; calibration cases had {what}"
+            yield f"the image has {count} pixels {where}; calibration cases had {what}"
     yield from _of_values(result, model.values)
     for kind, of in model.likeness.items():
         if unlike[kind] > of.usual:

@@ -10,9 +10,9 @@ from medsegdiff.data.slicing import Slicing, slices_of
 from medsegdiff.data.split import evenly
 from medsegdiff.inference.drawing import Drawing
 from medsegdiff.inference.inputs import ImageLike, read_case
-from medsegdiff.inference.judging import GREY, NETWORK, Looks
+from medsegdiff.inference.judging import GREY, NETWORK, Looks, grey_of
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.likeness import SLICES, features_of
+from medsegdiff.metrics.likeness import SLICES
 from medsegdiff.types import Case
 
 
@@ -25,7 +25,7 @@ def looks_of_images(images: Iterable[ImageLike], segmenter: Segmenter) -> Iterat
 def _looks(case: Case, drawing: Drawing) -> Looks:
     """Describe an image; a volume by the mean over some slices."""
     seen = [of for picture in _pictures(case, drawing) if (of := drawing.pooled(picture)) is not None]
-    grey = {GREY: features_of(case.image)}
+    grey = {GREY: grey_of(case.image, case.geometry, drawing.config.plane)}
     return grey | {NETWORK: np.mean(seen, axis=0)} if seen else grey
 
 
@@ -35,7 +35,7 @@ def _pictures(case: Case, drawing: Drawing) -> Iterator[Case]:
         yield case
         return
     config = drawing.config
-    plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
+    plane, neighbours = config.plane, config.data.neighbours
     chosen = set(evenly(range(len(Slicing.of(case.geometry, plane))), SLICES))
     slices = slices_of(case, plane, shared_noise=True, neighbours=neighbours)
     yield from (picture for index, picture in enumerate(slices) if index in chosen)

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError
@@ -25,6 +25,7 @@ from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.models.packed import repacked
+from medsegdiff.types import Plane
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ FILE = "quality.json"
 
 PROMISING = 4
 """Version of the file from which on promises are kept."""
+TURNED = 5
+"""The same for what volumes look like: before, that depended on the order in which their axes are stored."""
 
 
 def file_of(weights: Sequence[str]) -> str:
@@ -121,9 +124,9 @@ class QualityModel(Component):
     """With which bounds and promises hold."""
     structures: Mapping[str, StructureQuality]
     spacing: tuple[Range, ...] = ()
-    """By axis, in mm; of volumes."""
+    """By axis, in mm; of volumes, of which axes run right, to the front and up."""
     shape: tuple[Range, ...] = ()
-    """Pixels or voxels by axis."""
+    """Pixels or voxels by axis, the same."""
     values: Range | None = None
     """From the least to the most grey, as `values_of` reads it."""
     modalities: tuple[Modality, ...] = ()
@@ -133,6 +136,8 @@ class QualityModel(Component):
     hand, else those cases."""
     volumes: bool = False
     """Whether those cases were volumes: pictures are judged by pictures, and volumes by volumes."""
+    plane: Plane | Literal["auto"] = "auto"
+    """Along which volumes are cut to be looked at."""
     sampling: SamplingConfig
     """How those cases were segmented."""
     cleaning: Mapping[str, Cleaning] = {}
@@ -141,7 +146,7 @@ class QualityModel(Component):
     """Of the intervals of sizes of these masks, by structure."""
     weights: tuple[str, ...] = ()
     """SHA-256 of the weights of each run that segmented them, in their order."""
-    version: int = 4
+    version: int = TURNED
 
     @classmethod
     def read(cls, file: Path) -> QualityModel | None:
@@ -154,7 +159,8 @@ class QualityModel(Component):
             raise CheckpointError(
                 f"{file}: can't be read ({error}). Write it anew with 'medsegdiff calibrate', or remove it."
             ) from error
-        return known if known.version >= PROMISING else known._without_promises(file)
+        known = known if known.version >= PROMISING else known._without_promises(file)
+        return known if known.version >= TURNED or not known.volumes else known._without_looks(file)
 
     def _without_promises(self, file: Path) -> QualityModel:
         """Leave out what was promised by the same cases that had chosen the score."""
@@ -167,6 +173,15 @@ class QualityModel(Component):
         )
         kept = {name: of.model_copy(update={"acceptance": None}) for name, of in self.structures.items()}
         return self.model_copy(update={"structures": kept})
+
+    def _without_looks(self, file: Path) -> QualityModel:
+        """Leave out what volumes looked like, which a volume whose axes are stored in another order does not."""
+        log.warning(
+            "%s is of an earlier version: whether spacing, size and grey values of a volume are usual is not said by "
+            "it, as that depended on how the file is stored. Run 'medsegdiff calibrate' again.",
+            file,
+        )
+        return self.model_copy(update={"spacing": (), "shape": (), "likeness": {}})
 
     def fits(self, sampling: SamplingConfig, cleaning: Mapping[str, Cleaning]) -> bool:
         """Tell whether masks are made as those of the calibration were: fusion counts too, as masks are judged."""

@@ -140,7 +140,7 @@ def _facts(config: ResolvedConfig) -> dict[str, Any]:
         "values of label maps": spec.labels.label_values,
         "image channels": spec.channels,
         "modalities": spec.modalities,
-        "planes of slices": spec.plane or config.data.plane,
+        "planes of slices": config.plane,
         "neighbouring slices": config.data.neighbours,
     }
 

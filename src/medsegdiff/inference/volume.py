@@ -83,7 +83,7 @@ def segment_volume(case: Case, drawing: Drawing, *, noted: Callable[[str], None]
     config, sampling = drawing.config, drawing.request.sampling
     check_cleanable(case.name, drawing.request.cleaning_of(case), case.geometry)
     warn_of_modality(case, config.spec.modalities)
-    plane, neighbours = config.spec.plane or config.data.plane, config.data.neighbours
+    plane, neighbours = config.plane, config.data.neighbours
     slices = partial(slices_of, case, plane, shared_noise=sampling.shared_noise, neighbours=neighbours)
     drawing = drawing.settled(slices)
     needs = needs_of(

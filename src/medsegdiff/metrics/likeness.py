@@ -29,24 +29,20 @@ LEVEL = 0.99
 TINY = 1e-6
 
 
-def features_of(image: Float[np.ndarray, "c *s"]) -> Float[np.ndarray, " f"]:
+def features_of(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, " f"]:
     """Describe an image by some numbers: grey values, how they are spread, sharpness and noise, where it is bright.
 
     By channel mean and standard deviation as the file has them; the rest of the mean over channels, scaled between its
     5 % and 95 % quantiles: moments, quantiles, roughness at four scales, centre of brightness, likeness to its mirror.
-    Of a volume the means over some slices.
 
     Of a picture of more than 4 million pixels every second, third … is looked at, so that memory is bounded.
 
     Args:
-        image: As read.
+        image: A picture as read, or a slice as it is looked at.
 
     Returns:
         The numbers; images of as many channels have as many.
     """
-    if image.ndim == 4:
-        chosen = np.unique(np.linspace(0, image.shape[-1] - 1, SLICES).round().astype(int))
-        return np.mean([features_of(np.asarray(image[..., place])) for place in chosen], axis=0)
     step = math.ceil(math.sqrt(image[0].size / MOST))
     image = image[:, ::step, ::step]
     absolute = [value for channel in image for value in (channel.mean(), channel.std())]

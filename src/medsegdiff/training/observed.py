@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -27,7 +28,7 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.metrics.likeness import values_of
 from medsegdiff.training.origin import UNTOLD
 from medsegdiff.training.run import Run, seen_among
-from medsegdiff.types import Geometry
+from medsegdiff.types import Geometry, Plane
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ PARTS = ("masks", "labels")
 class Heard:
     """What is kept of each result while it is in memory, by image."""
 
+    plane: Plane | Literal["auto"]
+    """Along which volumes are cut."""
     looks: dict[str, Looks] = field(default_factory=dict)
     sizes: dict[str, Int[np.ndarray, "m n"]] = field(default_factory=dict)
     """Pixels by member and structure."""
@@ -50,7 +53,7 @@ class Heard:
 
     def __call__(self, result: Segmentation) -> None:
         """Keep it."""
-        self.looks[result.name] = looks_of(result)
+        self.looks[result.name] = looks_of(result, self.plane)
         self.geometry[result.name] = result.geometry
         self.values[result.name] = values_of(result.image)
         self.sizes[result.name] = result.counts()
@@ -103,7 +106,7 @@ def observe(
     track: Track,
 ) -> Observed:
     """Segment files into a folder and compare with the references; ``again`` replaces what lies there."""
-    heard = Heard()
+    heard = Heard(segmenter.config.plane)
     finished = segment_files(
         segmenter,
         files,

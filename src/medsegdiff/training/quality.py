@@ -17,7 +17,7 @@ from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation import Evaluation
 from medsegdiff.inference.inputs import find_inputs
-from medsegdiff.inference.judging import Looks
+from medsegdiff.inference.judging import Looks, grid_of
 from medsegdiff.inference.quality import QualityModel, StructureQuality
 from medsegdiff.inference.runs import common_split
 from medsegdiff.inference.segmenter import Segmenter
@@ -139,7 +139,7 @@ def _model(
     names, stated, heard = found.cases, found.pairing.stated, found.heard
     groups = [found.evaluation.scores.groups[name] for name in names]
     own = [stated[name].name for name in names]
-    looks, grids = [heard.looks[name] for name in own], [heard.geometry[name] for name in own]
+    looks, grids = [heard.looks[name] for name in own], [grid_of(heard.geometry[name]) for name in own]
     spacing = np.array([of.spacing for of in grids]) if grids[0].affine is not None else None
     values, config = np.array([heard.values[name] for name in own]), segmenter.config
     request = segmenter.request(cleaning=cleaning)
@@ -156,6 +156,7 @@ def _model(
         modalities=config.spec.modalities,
         likeness=_likeness(trained, looks, groups),
         volumes=len(grids[0].shape) == 3,
+        plane=config.plane,
         sampling=request.sampling,
         cleaning=cleaning,
         stretch=_stretches(found, sizes, config.spec.labels.structures),
