@@ -36,8 +36,9 @@ from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.record import ImageRecord, read_record
 from medsegdiff.inference.scores import SCORES
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.acceptance import bound_of, choose, cross_fitted, fit_dice_map, fit_margin
+from medsegdiff.metrics.acceptance import choose
 from medsegdiff.metrics.failures import aurc_of_cases, by_chance
+from medsegdiff.metrics.predicted_dice import bound_of, cross_fitted, fit_dice_map, fit_margin
 from medsegdiff.metrics.selective import spearman
 from medsegdiff.models.checkpoint import load_config
 

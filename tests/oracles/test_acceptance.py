@@ -10,19 +10,9 @@ from scipy.optimize import lsq_linear
 from scipy.stats import beta, binomtest
 
 from medsegdiff.errors import ShapeError
-from medsegdiff.metrics.acceptance import (
-    accept,
-    best_score,
-    bound_of,
-    choose,
-    cross_fitted,
-    dealt,
-    fit_dice_map,
-    fit_margin,
-    least_patients,
-    least_to_choose,
-)
+from medsegdiff.metrics.acceptance import accept, best_score, choose, least_patients, least_to_choose
 from medsegdiff.metrics.conformal import conformal_quantile
+from medsegdiff.metrics.predicted_dice import bound_of, cross_fitted, dealt, fit_dice_map, fit_margin
 
 
 def simulated(rng: np.random.Generator, patients: int, *, each: int = 1) -> tuple[np.ndarray, np.ndarray, list[str]]:

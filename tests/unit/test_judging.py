@@ -24,8 +24,9 @@ from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.uncertainty import uncertainty_of
 from medsegdiff.io.dicom import DicomHeader
 from medsegdiff.labels import Labels
-from medsegdiff.metrics.acceptance import Acceptance, DiceMap
+from medsegdiff.metrics.acceptance import Acceptance
 from medsegdiff.metrics.likeness import Likeness, features_of, fit_likeness
+from medsegdiff.metrics.predicted_dice import DiceMap
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.types import Geometry
 

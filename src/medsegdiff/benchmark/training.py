@@ -17,8 +17,8 @@ from medsegdiff.data.loader import PreparedCases, TrainingStream, as_batch, trai
 from medsegdiff.data.phantom import PhantomSource
 from medsegdiff.hardware import pick_device, pick_precision
 from medsegdiff.training.memory import step_memory
+from medsegdiff.training.processes import fresh_state, make_accelerator
 from medsegdiff.training.step import TrainingStep
-from medsegdiff.training.train import fresh_state, make_accelerator
 
 WARM = 2
 """Steps before those that count: memory is asked for, workers start."""

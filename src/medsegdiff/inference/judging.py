@@ -18,9 +18,9 @@ from medsegdiff.inference.review import Quality
 from medsegdiff.inference.scores import DOUBTS, scores_of
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.io.image import canonical_geometry
-from medsegdiff.metrics.acceptance import bound_of
 from medsegdiff.metrics.likeness import SLICES, features_of, values_of
 from medsegdiff.metrics.plausibility import WORDS, appearance_of
+from medsegdiff.metrics.predicted_dice import bound_of
 from medsegdiff.metrics.tails import together
 from medsegdiff.types import Geometry, Plane
 

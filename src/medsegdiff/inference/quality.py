@@ -20,9 +20,10 @@ from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.errors import CheckpointError
 from medsegdiff.inference.calibration import shaping
 from medsegdiff.io.atomic import write_json
-from medsegdiff.metrics.acceptance import Acceptance, DiceMap
+from medsegdiff.metrics.acceptance import Acceptance
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness
+from medsegdiff.metrics.predicted_dice import DiceMap
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.models.packed import repacked
 from medsegdiff.types import Plane
@@ -94,7 +95,7 @@ class StructureQuality(Component):
     dice: DiceMap | None = None
     """Score → Dice; ``None`` where there were too few patients for numbers."""
     margin: float = 0.0
-    """Of the lower bound: see `medsegdiff.metrics.acceptance.fit_margin`."""
+    """Of the lower bound: see `medsegdiff.metrics.predicted_dice.fit_margin`."""
     acceptance: Acceptance | None = None
     """Which cases may pass unseen; ``None`` where nothing can be promised."""
     usual: Range

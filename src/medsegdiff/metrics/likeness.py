@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import skew
 
-from medsegdiff.metrics.acceptance import dealt
+from medsegdiff.metrics.predicted_dice import dealt
 from medsegdiff.metrics.tails import Tail
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -21,10 +21,11 @@ from medsegdiff.inference.judging import Looks, grid_of
 from medsegdiff.inference.quality import QualityModel, StructureQuality
 from medsegdiff.inference.runs import common_split
 from medsegdiff.inference.segmenter import Segmenter
-from medsegdiff.metrics.acceptance import CONFIDENCE, least_to_choose
+from medsegdiff.metrics.acceptance import least_to_choose
 from medsegdiff.metrics.conformal import fit_stretch
 from medsegdiff.metrics.intervals import Stretch
 from medsegdiff.metrics.likeness import Likeness, fit_likeness
+from medsegdiff.metrics.predicted_dice import CONFIDENCE
 from medsegdiff.training.cleaning import Gain, learn_cleaning
 from medsegdiff.training.observed import FEWEST_CASES, Observed, observe, trained_on, training_looks, untold
 from medsegdiff.training.scored import FEWEST, Seen, learn_structures, range_of

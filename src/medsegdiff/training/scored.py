@@ -12,8 +12,9 @@ from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import DataError, some
 from medsegdiff.inference.quality import Range, StructureQuality
 from medsegdiff.inference.scores import SCORES
-from medsegdiff.metrics.acceptance import best_score, choose, cross_fitted, fit_dice_map, fit_margin
+from medsegdiff.metrics.acceptance import best_score, choose
 from medsegdiff.metrics.failures import aurc_of_cases, by_chance
+from medsegdiff.metrics.predicted_dice import cross_fitted, fit_dice_map, fit_margin
 from medsegdiff.metrics.tails import Tail
 from medsegdiff.training.observed import FEWEST_CASES, Observed
 

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.tracking import get_available_trackers
-from accelerate.utils import AutocastKwargs, DataLoaderConfiguration, DistributedDataParallelKwargs, gather_object
 from rich.console import Console
 
 from medsegdiff.config.run import Config, TrainConfig
@@ -22,8 +18,8 @@ from medsegdiff.data.loader import PreparedCases, loading_worded
 from medsegdiff.data.modality import shown_modalities
 from medsegdiff.data.orientation import in_words, looked_at, orientation_of
 from medsegdiff.data.split import Before
-from medsegdiff.errors import CheckpointError, ConfigError, memory_worded, some
-from medsegdiff.hardware import DTYPES, on_cpu, place
+from medsegdiff.errors import ConfigError, memory_worded, some
+from medsegdiff.hardware import place
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.io.atomic import remove_parts
 from medsegdiff.models.base import DiffusionModel, build_model
@@ -35,6 +31,7 @@ from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.optimizer import MOMENTS
 from medsegdiff.training.origin import UNTOLD
 from medsegdiff.training.plan import plan, with_precision
+from medsegdiff.training.processes import check_alike, fresh_state, make_accelerator
 from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
 from medsegdiff.training.run import Run, seen_among
 from medsegdiff.training.scoring import check_scored
@@ -140,20 +137,6 @@ def train(
         return fit(trainer, cases, info, track=track)
     finally:
         accelerator.end_training()
-
-
-def check_alike(run: Run, *, processes: int, resume: bool) -> None:
-    """Make sure that all processes go on from the same checkpoint, or begin: each of them reads it."""
-    if processes == 1:
-        return
-    stat = run.state.stat() if resume and run.state.is_file() else None
-    seen = gather_object([(resume, stat and (stat.st_size, stat.st_mtime_ns))])
-    if len(set(seen)) > 1:
-        told = ", ".join(f"process {number} {'goes on' if one[0] else 'begins'}" for number, one in enumerate(seen))
-        raise CheckpointError(
-            f"{run.folder}: not all processes see the same checkpoint ({told}). Let --out be a folder that all "
-            "machines share, and start them again."
-        )
 
 
 def check_folder(run: Run, *, resume: bool, main: bool) -> None:
@@ -295,37 +278,3 @@ def summary(info: DataInfo, config: ResolvedConfig) -> str:
         f"{counts} cases; {channels}; {info.labels.task}: {', '.join(info.labels.classes)}{raters}{ways}; "
         f"{config.data.image_size} px, {config.train.precision}"
     )
-
-
-def fresh_state(device: str | None) -> PartialState:
-    """Find out which process this is, before anything else: what follows writes, prints and picks devices."""
-    if not torch.distributed.is_initialized():  # an earlier training in this process may have used another device
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()  # else a loader that was left early still counts as at its end
-    return PartialState(cpu=on_cpu(device))
-
-
-def make_accelerator(config: ResolvedConfig, run: Run | None, device: str | None) -> Accelerator:
-    """Set up precision, accumulation and trackers, which write into the run."""
-    available = {str(tracker.value) for tracker in get_available_trackers()}
-    if missing := sorted(set(config.train.trackers) - available):
-        raise ConfigError(
-            f"train.trackers: {some(missing)} can't be imported. Install it (pip install {' '.join(missing)}), "
-            "or leave it out."
-        )
-    accelerator = Accelerator(
-        mixed_precision=config.train.precision if config.train.precision in DTYPES else "no",
-        gradient_accumulation_steps=config.train.accumulate,
-        cpu=on_cpu(device),
-        dataloader_config=DataLoaderConfiguration(non_blocking=True),
-        # autocast would keep every weight it has cast, of the whole network, until the forward pass is done
-        kwargs_handlers=[
-            AutocastKwargs(cache_enabled=not config.train.sharding),
-            DistributedDataParallelKwargs(find_unused_parameters=config.train.anchor_alone > 0),
-        ],
-        log_with=list(config.train.trackers) or None,
-        project_dir=None if run is None else str(run.folder),
-    )
-    if config.train.trackers:
-        accelerator.init_trackers("medsegdiff", config={"config": config.model_dump_json()})
-    return accelerator
