@@ -140,6 +140,31 @@ def test_anonymised_series_can_be_segmented(tmp_path: Path, empty: bool) -> None
     assert np.array_equal(read_segmentation(tmp_path / "seg.dcm", geometry)[1], masks)
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("FrameOfReferenceUID", ""),
+        ("PatientSex", "male"),
+        ("PatientBirthDate", "unknown"),
+        ("StudyDate", "2020/1/1"),
+        ("StudyTime", "25:61"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Invalid value")
+def test_values_that_are_none_take_no_mask_from_anybody(tmp_path: Path, keyword: str, value: str) -> None:
+    slices = make_slices(np.zeros((2, 7, 5)))
+    for dataset in slices:
+        setattr(dataset, keyword, value)
+    _, geometry = read_series(write_slices(tmp_path / "series", slices))
+    masks = np.ones((1, 5, 7, 2), np.uint8)
+    for number in range(2):
+        write_segmentation(tmp_path / f"{number}.dcm", masks, geometry=geometry, labels=["all"])
+        assert np.array_equal(read_segmentation(tmp_path / f"{number}.dcm", geometry)[1], masks)
+    frames = {dcmread(tmp_path / f"{number}.dcm").FrameOfReferenceUID for number in range(2)}
+    assert len(frames) == 1
+    assert frames != {""}
+
+
 def test_a_header_that_highdicom_refuses_is_a_clear_error(tmp_path: Path) -> None:
     slices = make_slices(np.zeros((2, 7, 5)))
     for dataset in slices:

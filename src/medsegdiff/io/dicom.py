@@ -51,8 +51,12 @@ class DicomHeader:
 
     @property
     def frame_of_reference(self) -> str:
-        """Name of the coordinate system, unique in the world."""
-        return str(self.slices[0].get("FrameOfReferenceUID", "none"))
+        """Name of the coordinate system, unique in the world; where it was taken out, one made of the series' name."""
+        return self._named_frame or str(dicom_library("pydicom.uid").generate_uid(entropy_srcs=[self.series]))
+
+    @property
+    def _named_frame(self) -> str:
+        return str(self.slices[0].get("FrameOfReferenceUID") or "")
 
     @property
     def modality(self) -> str:
@@ -79,7 +83,8 @@ class DicomHeader:
 
     def check_frame_of_reference(self, found: str, name: str) -> None:
         """Refuse masks that were drawn in another coordinate system."""
-        if found != self.frame_of_reference:
+        nameless = not self._named_frame and found == "none"
+        if found != self.frame_of_reference and not nameless:
             raise GeometryError(
                 f"{name}: lies in the frame of reference {found}; the series has {self.frame_of_reference}. "
                 "Give the series on which it was drawn, or register and resample one to the other."

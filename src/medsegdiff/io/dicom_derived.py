@@ -27,6 +27,8 @@ EXPECTED = (
     "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
 """What every image should say, if only by an empty value, and what anonymisers remove."""
+SEXES = ("M", "F", "O")
+"""That DICOM knows."""
 
 
 def check_labels(labels: Sequence[str]) -> None:
@@ -56,7 +58,7 @@ def identity(modality: str, description: str) -> dict[str, Any]:
 
 def sources(header: DicomHeader, geometry: Geometry) -> list[Dataset]:
     """Copy the datasets of a series as highdicom wants them."""
-    return [_source(dataset, header.slices[0], geometry) for dataset in header.slices]
+    return [_source(dataset, header, geometry) for dataset in header.slices]
 
 
 def algorithm() -> dict[str, Any]:
@@ -74,7 +76,8 @@ def encoding(what: str) -> Iterator[None]:
             yield
         except Exception as error:  # elements that nobody asked for so far may be damaged
             raise DataError(
-                f"The header of the series does not allow a {what} ({error}). Repair it, or write masks as NIfTI."
+                f"The header of the series does not allow a {what} ({error}). Repair it, or have masks written as NIfTI "
+                "and no DICOM: --write masks,probability,uncertainty."
             ) from error
 
 
@@ -97,16 +100,30 @@ def places(header: DicomHeader, geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _source(dataset: Dataset, first: Dataset, geometry: Geometry) -> Dataset:
-    """Copy a source image: planes are alike, text is Unicode, what is unknown is empty."""
+def _source(dataset: Dataset, header: DicomHeader, geometry: Geometry) -> Dataset:
+    """Copy a source image: planes are alike, text is Unicode, what is unknown or no such value is empty."""
     source = dicom_library("pydicom").Dataset()
     source.update({element.tag: copy(element) for element in dataset})
     for keyword in EXPECTED:
-        if keyword not in source:
+        if keyword not in source or not _understood(keyword, str(source[keyword].value)):
             setattr(source, keyword, None)
+    source.FrameOfReferenceUID = header.frame_of_reference
     source.SpecificCharacterSet = UNICODE
     if "ImageOrientationPatient" in dataset:  # not a file of many frames, and no single picture
         source.SpacingBetweenSlices = geometry.spacing[2]
         source.SliceThickness = source.get("SliceThickness") or source.SpacingBetweenSlices
+        first = header.slices[0]
         source.ImageOrientationPatient, source.PixelSpacing = first.ImageOrientationPatient, first.PixelSpacing
     return source
+
+
+def _understood(keyword: str, value: str) -> bool:
+    """Tell whether a value that is there is a date, a time or a sex, where it should be one."""
+    representations = dicom_library("pydicom.valuerep")
+    kinds = {"PatientBirthDate": "DA", "StudyDate": "DA", "StudyTime": "TM"}
+    try:
+        if keyword in kinds:
+            getattr(representations, kinds[keyword])(value)
+    except ValueError:
+        return False
+    return keyword != "PatientSex" or not value or value in SEXES
