@@ -24,6 +24,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from starlette.testclient import TestClient
 
+from medsegdiff.models.checkpoint import load_config, save_config
 from medsegdiff.server import dispatch as dispatching
 from medsegdiff.server.app import make_app
 from medsegdiff.server.dispatch import Dispatch, Model
@@ -85,9 +86,10 @@ def serve(
         tokens: Tokens = Tokens(),  # noqa: B008
         ready: bool = True,
         data: Path | None = None,
+        run: Path = trained[0],
         **limits: float,
     ) -> Iterator[TestClient]:
-        model = Model("eyes", (str(trained[0]),))
+        model = Model("eyes", (str(run),))
         made = Dispatch(JobFolder(tmp_path / "jobs"), [model], ["cpu"], Limits(**limits), program=program)
         with TestClient(make_app(made, tokens, data=data), base_url=LOCAL) as client:
             until(lambda: not ready or client.get("/readyz").status_code == 200)
@@ -495,6 +497,45 @@ def test_viewers_with_plug_ins_of_monai_label_are_served(serve: Serve, tmp_path:
         assert client.get("/datastore/label", params={"label": NAME, "tag": "final"}).content == png()
         assert client.delete(f"/session/{opened['session_id']}").status_code == 200
         assert client.get(f"/session/{opened['session_id']}").status_code == 404
+
+
+def test_labels_that_come_back_hide_no_image(serve: Serve, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("a", "b", "c"):
+        (data / f"{name}.png").write_bytes(png())
+    for _ in range(2):  # with what came back, the folder may look like another one after the next start
+        with serve(data=data) as client:
+            for tag in ("original", "final"):
+                query = {"image": "b", "tag": tag}
+                assert client.put("/datastore/label", params=query, files={"label": ("b.png", png())}).is_success
+            assert client.get("/datastore/?output=stats").json()["total"] == 3
+            assert client.post("/activelearning/first").json()["id"] == "a"
+
+
+def test_images_of_a_file_for_each_channel_are_one(serve: Serve, trained: tuple[Path, Path], tmp_path: Path) -> None:
+    config = load_config(trained[0])
+    run, data = tmp_path / "two", tmp_path / "data"
+    run.mkdir()
+    save_config(run, config.model_copy(update={"spec": config.spec.model_copy(update={"channel_files": 2})}))
+    data.mkdir()
+    for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
+        (data / f"{name}.png").write_bytes(png())
+    asked = {"params": (None, json.dumps({"seed": 0}))}
+    with serve(data=data, run=run) as client:
+        assert [*client.get("/datastore/?output=all").json()["objects"]] == ["a", "b"]
+        sent = client.post("/infer/eyes", params={"image": "a"}, files=asked)
+        assert sent.status_code == 200, sent.text
+
+
+def test_a_job_of_a_model_that_is_not_there_any_more_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "request.json").write_text(JobRequest(id="a", model="old", images=("a.png",), created=0).model_dump_json())
+    worker = Worker(said.append)
+    for order in ({"job": str(tmp_path), "attempt": "attempt-1"}, {}):
+        worker.orders.put(order)
+    worker.run([], "cpu")
+    assert "The model 'old' is not served any more" in json.loads(said[-1])["error"]
 
 
 def test_a_full_disk_is_told_in_words_and_loses_no_job(

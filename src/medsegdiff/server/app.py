@@ -14,12 +14,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.errors import DataError, MedSegDiffError
 from medsegdiff.io.atomic import is_full
+from medsegdiff.models.checkpoint import load_config
 from medsegdiff.server import job_routes, monailabel, monailabel_store, result_routes
 from medsegdiff.server.assets import asset
 from medsegdiff.server.datastore import LABELS, Datastore, Sessions
-from medsegdiff.server.dispatch import Dispatch
+from medsegdiff.server.dispatch import Dispatch, Model
 from medsegdiff.server.gate import API, Gate
 from medsegdiff.server.pacs.archive import Archive
 from medsegdiff.server.problems import Problem, Refusal
@@ -76,7 +78,8 @@ def make_app(
     _answer_errors(app, dispatch)
     app.include_router(job_routes.router, prefix="/api/v1")
     app.include_router(result_routes.router, prefix="/api/v1/jobs/{job}/results")
-    app.state.datastore = store = Datastore(data, (data or dispatch.jobs.root) / LABELS)
+    labels = (data or dispatch.jobs.root) / LABELS
+    app.state.datastore = store = Datastore(data, labels, like=_of_several_files(dispatch.models))
     app.state.archive = archive
     app.state.sessions = sessions = Sessions(dispatch.jobs.root / SESSIONS, dispatch.limits.keep)
     dispatch.swept += [sessions.sweep, partial(store.sweep, dispatch.limits.keep)]
@@ -90,6 +93,12 @@ def make_app(
     _serve_page(app)
     guarded = (API, "/metrics", *monailabel.GUARDED)
     return Gate(app, dispatch, tokens, tuple(others), guarded)
+
+
+def _of_several_files(models: Sequence[Model]) -> ResolvedConfig | None:
+    """Find a model whose cases have a file for each channel, for images of the folder to be put together so."""
+    configs = (load_config(Path(run)) for model in models for run in model.runs)
+    return next((config for config in configs if config.spec.channel_files > 1), None)
 
 
 def _answer_errors(app: FastAPI, dispatch: Dispatch) -> None:

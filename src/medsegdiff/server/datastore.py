@@ -13,11 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.data.dataset import CaseFiles
+from medsegdiff.data.mask_folder import without_mark
 from medsegdiff.errors import DataError
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.atomic import atomic_path
-from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES, list_images
+from medsegdiff.io.names import image_name
 from medsegdiff.server.uploads import Source, remove, safe_name
 
 LABELS = "labels"
@@ -34,6 +37,8 @@ class Datastore:
     """``None``: there are none; viewers send theirs."""
     labels: Path
     """Where labels are kept."""
+    like: ResolvedConfig | None = None
+    """A model whose cases are of several files, if there is one: images are put together so."""
 
     def of(self, user: str) -> Datastore:
         """Take what a user sees: labels of common images are common too, of sent ones they are each user's own."""
@@ -44,8 +49,14 @@ class Datastore:
     @cached_property
     def cases(self) -> dict[str, CaseFiles]:
         """The images, by name."""
-        found = [] if self.images is None else find_inputs([self.images], noted=lambda _: None)
+        found = [] if self.images is None else find_inputs(self._looked_at(self.images), like=self.like, noted=_unheard)
         return {case.name: case for case in found}
+
+    def _looked_at(self, folder: Path) -> list[Path]:
+        """Leave out labels that came back: in a folder of images they would tell which of these are a data set."""
+        beside = {image_name(path): path for path in list_images(folder).images} if self.labels.is_dir() else {}
+        masks = {name for name in beside if without_mark(name) != name and without_mark(name) in beside}
+        return [path for name, path in beside.items() if name not in masks] or [folder]
 
     def image(self, name: str) -> CaseFiles:
         """Find an image."""
@@ -108,6 +119,10 @@ class Datastore:
 
     def _among(self, folder: Path, name: str) -> Iterator[Path]:
         return (path for end in SUFFIXES if (path := folder / f"{safe_name(name)}{end}").is_file())
+
+
+def _unheard(_: str) -> None:
+    """Say nothing: nobody reads it."""
 
 
 class Sessions:

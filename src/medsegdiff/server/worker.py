@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from medsegdiff.errors import MedSegDiffError
+from medsegdiff.errors import ConfigError, MedSegDiffError, some
 from medsegdiff.io.atomic import is_full
 from medsegdiff.server.jobs import INPUT, REQUEST, JobRequest
 
@@ -80,6 +80,11 @@ class Worker:
         start = time.monotonic()
         try:
             request = JobRequest.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
+            if request.model not in segmenters:
+                raise ConfigError(
+                    f"The model '{request.model}' is not served any more; there are {some([*segmenters])}. Send the images "
+                    "to one of them, or start the server with it and send them again."
+                )
             cases, failed = self._segment(segmenters[request.model], request, folder, folder / attempt)
         except Cancelled:
             self.say(event="cancelled")
