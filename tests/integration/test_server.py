@@ -530,7 +530,8 @@ def test_images_of_a_file_for_each_channel_are_one(serve: Serve, trained: tuple[
 
 def test_a_job_of_a_model_that_is_not_there_any_more_is_told(tmp_path: Path) -> None:
     said: list[str] = []
-    (tmp_path / "request.json").write_text(JobRequest(id="a", model="old", images=("a.png",), created=0).model_dump_json())
+    request = JobRequest(id="a", model="old", images=("a.png",), created=0)
+    (tmp_path / "request.json").write_text(request.model_dump_json())
     worker = Worker(said.append)
     for order in ({"job": str(tmp_path), "attempt": "attempt-1"}, {}):
         worker.orders.put(order)

@@ -76,8 +76,8 @@ def encoding(what: str) -> Iterator[None]:
             yield
         except Exception as error:  # elements that nobody asked for so far may be damaged
             raise DataError(
-                f"The header of the series does not allow a {what} ({error}). Repair it, or have masks written as NIfTI "
-                "and no DICOM: --write masks,probability,uncertainty."
+                f"The header of the series does not allow a {what} ({error}). Repair it, or have masks written as "
+                "NIfTI and no DICOM: --write masks,probability,uncertainty."
             ) from error
 
 

@@ -82,8 +82,8 @@ class Worker:
             request = JobRequest.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
             if request.model not in segmenters:
                 raise ConfigError(
-                    f"The model '{request.model}' is not served any more; there are {some([*segmenters])}. Send the images "
-                    "to one of them, or start the server with it and send them again."
+                    f"The model '{request.model}' is not served any more; there are {some([*segmenters])}. Send the "
+                    "images to one of them, or start the server with it and send them again."
                 )
             cases, failed = self._segment(segmenters[request.model], request, folder, folder / attempt)
         except Cancelled:
