@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from medsegdiff.types import Array, Task, Tensor, namespace, on_cpu
 
 MAX_CLASSES = 64
 """More class indices than these are taken for grey values."""
+FAR_APART = 32
+"""Between mask values that are grey levels and no class indices."""
 TWO_VALUES = ({0}, {1}, {255}, {0, 1}, {0, 255})
 """Values of a mask with one foreground."""
 
@@ -232,6 +235,8 @@ def labels_of(values: list[int], *, task: Task | None, classes: tuple[str, ...] 
     if task == "binary" or (task is None and two):
         return Labels("binary", classes[-1:] if classes else ("foreground",))
     if classes is not None and values and values[-1] >= len(classes):
+        if _classes_in_grey(values):
+            raise DataError(strange_values(values, where))
         raise DataError(
             f"{where}: mask value {values[-1]} is out of range; data.classes names {len(classes)} "
             f"(0 … {len(classes) - 1}): {', '.join(classes)}. Name all classes, the background first."
@@ -253,15 +258,35 @@ def _occurring(values: list[int]) -> Labels:
 def strange_values(values: Iterable[int], where: Path, other_way: str = "") -> str:
     """Word the error about values that fit no coding."""
     found = list(values)
-    advice = (
-        "Grey edges come from JPEG or resizing: set data.mask_threshold=128 if foreground is what is at least half "
-        "white (1: all that is not black)"
-    )
-    if set(found) <= {0, 1, 255}:
-        advice = "Some files hold 0/1 and others 0/255, perhaps: set data.mask_threshold=1 if all above 0 is foreground"
+    advice = _classes_in_grey(found) or _threshold_for(found) + other_way
     return (
         f"{where}: mask values are {some([str(v) for v in found], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
-        f"indices from 0. {advice}{other_way}."
+        f"indices from 0. {advice}."
+    )
+
+
+def _classes_in_grey(values: Sequence[int]) -> str:
+    """Say what to do about a few sorted values as far apart as nobody counts; empty where there are others."""
+    apart = all(after - before >= FAR_APART for before, after in pairwise(values))
+    if not (apart and len(values) in range(3, 6)):
+        return ""
+    advice = (
+        "These look like classes drawn in grey values: save them as 0, 1, 2 …, with 0 for the background; if they are "
+        "of one structure, data.mask_threshold says from which level on"
+    )
+    if set(values) == {0, 128, 255}:
+        advice += ". Masks of REFUGE, whose cup is 0, are read in its own folders with data.layout=refuge2"
+    return advice
+
+
+def _threshold_for(values: Sequence[int]) -> str:
+    """Say which threshold may be meant."""
+    if set(values) <= {0, 1, 255}:
+        return "Some files hold 0/1 and others 0/255, perhaps: set data.mask_threshold=1 if all above 0 is foreground"
+    lost = "; with 128, masks of 0/1 would be empty" if 1 in values else ""
+    return (
+        "Grey edges come from JPEG or resizing: set data.mask_threshold=128 if foreground is what is at least half "
+        f"white (1: all that is not black{lost})"
     )
 
 

@@ -109,7 +109,7 @@ def test_class_indices_are_exclusive_classes(folder: Path) -> None:
 
 def test_grey_values_in_masks_are_refused_with_a_way_out(folder: Path) -> None:
     write_png(folder / "masks" / "case05.png", np.full((40, 32), 128, np.uint8))
-    with pytest.raises(DataError, match=r"0, 128, 255.*set data\.mask_threshold=128"):
+    with pytest.raises(DataError, match=r"0, 128, 255.*of one structure, data\.mask_threshold says"):
         source(folder)
     assert source(folder, mask_threshold=128).load("case05").mask.all()
     assert not source(folder, mask_threshold=129).load("case05").mask.any()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +95,31 @@ def test_a_mixture_of_codings_is_told_with_the_threshold_that_keeps_all(tmp_path
     )
     source = open_source(tmp_path, DataConfig(mask_threshold=1))
     assert all(np.array_equal(source.load(str(i)).mask[0, 0], truth[f"img/{i}.png"]) for i in range(8))
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "said", "unsaid"),
+    [
+        (
+            (0, 128, 255),
+            {},
+            "classes drawn in grey values: save them as 0, 1, 2 ….*data.layout=refuge2",
+            "data.classes",
+        ),
+        ((0, 85, 170, 255), {}, "classes drawn in grey values: save them as 0, 1, 2 …", "=128|refuge"),
+        ((0, 85, 170), {"classes": ("ground", "a", "b")}, "classes drawn in grey values", "Name all classes"),
+        ((0, 1, 128, 255), {}, "1: all that is not black; with 128, masks of 0/1 would be empty", "drawn in grey"),
+        ((0, 40, 90, 128, 200, 255), {}, "data.mask_threshold=128.*set data.classes", "would be empty|drawn in grey"),
+    ],
+)
+def test_grey_levels_are_told_from_grey_edges(
+    tmp_path: Path, values: tuple[int, ...], settings: dict[str, Any], said: str, unsaid: str
+) -> None:
+    write_tree(tmp_path, {f"img/{i}.png": [f"gt/{i}.png"] for i in range(8)})
+    write_png(tmp_path / "gt" / "3.png", np.resize(np.array(values, np.uint8), (24, 20)))
+    (told,) = inspect_folder(tmp_path, DataConfig(**settings)).problems
+    assert re.search(said, told)
+    assert not re.search(unsaid, told)
 
 
 def test_too_few_images_and_images_not_listed_are_said(folder: Path) -> None:
