@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shlex
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.makers import write_png
+from tests.makers import disc, write_png
 from tests.program import SETS, call
 from tests.volumes import save
 
@@ -184,6 +185,23 @@ def test_dry_run_prints_and_writes_nothing(folder: Path, tmp_path: Path, capsys:
     assert "task: binary" in shown
     assert "channels: 1" in shown
     assert not (tmp_path / "run").exists()
+
+
+def test_data_check_says_how_many_it_does_not_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["id,split"]
+    for number in range(10):
+        picture = disc((20 + number, 24), (10, 12), 6).astype(np.uint8) * 200
+        for part in ("train", "test"):
+            for kind in ("images", "masks"):
+                write_png(tmp_path / kind / f"{part}{number}.png", picture if kind == "images" else picture // 200)
+            rows.append(f"{part}{number},{part}")
+    (tmp_path / "split.csv").write_text("\n".join(rows) + "\n")
+    assert call("data", "check", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"sizes  .*27×24 and 2 more", said)
+    assert re.search(r"near-duplicates (\d+) across parts\n(  .* ~ .*\n){8}  and \d+ more \(all with --json\)\n", said)
+    call("data", "check", tmp_path, "--json")
+    assert len(json.loads(capsys.readouterr().out)["sizes"]) == 10
 
 
 def test_data_check(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -73,9 +74,7 @@ def show(found: Inspection) -> None:
         result("near-duplicates not looked for: the split is not known")
     else:
         result(f"near-duplicates {len(found.near_duplicates)} across parts")
-        for pair in found.near_duplicates[:8]:
-            parts = pair["splits"]
-            result(f"  {pair['a']} ({parts[0]}) ~ {pair['b']} ({parts[1]}) correlation {pair['correlation']:.3f}")
+        _listed([_in_words(pair) for pair in found.near_duplicates], most=8)
     result(f"leaks           {len(found.leaks)} groups in several parts  {some(found.leaks)}")
     _reasons(found)
 
@@ -89,15 +88,26 @@ def _reasons(found: Inspection) -> None:
     """Print what is odd, and what has to be mended."""
     for heading, lines in (("remarks", found.remarks), ("problems", found.problems)):
         result(f"{heading:<15} {len(lines)}")
-        for line in lines[:20]:
-            result(f"  {line}")
-        if len(lines) > 20:
-            result(f"  and {len(lines) - 20} more (all with --json)")
+        _listed(lines, most=20)
     result("Ready to train." if found.ok else "Mend the problems first.")
 
 
+def _listed(lines: Sequence[str], *, most: int) -> None:
+    """Print the first of many lines."""
+    for line in lines[:most]:
+        result(f"  {line}")
+    if len(lines) > most:
+        result(f"  and {len(lines) - most} more (all with --json)")
+
+
+def _in_words(pair: dict[str, Any]) -> str:
+    """Tell of two images that look the same."""
+    a, b = pair["splits"]
+    return f"{pair['a']} ({a}) ~ {pair['b']} ({b}) correlation {pair['correlation']:.3f}"
+
+
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
+    return some([f"{count} {name}" for name, count in counts.items()], most=8)
 
 
 def masks(

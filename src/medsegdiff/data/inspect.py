@@ -48,7 +48,7 @@ class Inspection:
     images: int = 0
     split: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    """Height×width, or voxels by axis → number of images."""
+    """Height×width, or voxels by axis → number of images, the most frequent first."""
     spacing: dict[str, list[float]] = field(default_factory=dict)
     """Of volumes, in mm by axis of the file: ``min``, ``median`` and ``max``."""
     channels: dict[str, int] = field(default_factory=dict)
@@ -173,7 +173,7 @@ def _describe(read: Scan, found: Inspection) -> None:
     """Tell sizes, channels and spacings of the images, and which masks are empty."""
     channels = Counter(read.cases[name].channels for name in read.grids)
     found.channels = {{1: "grey", 3: "colour"}.get(n, f"of {n} channels"): count for n, count in channels.items()}
-    found.sizes = dict(Counter(size(grid.shape) for grid in read.grids.values()).most_common(8))
+    found.sizes = dict(Counter(size(grid.shape) for grid in read.grids.values()).most_common())
     spacings = [grid.spacing for grid in read.grids.values() if grid.affine is not None]
     if spacings:
         low, median, high = np.percentile(spacings, (0, 50, 100), axis=0).round(4).tolist()
