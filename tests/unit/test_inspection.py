@@ -16,7 +16,7 @@ from medsegdiff.data.mask_folder import by_name
 from medsegdiff.data.open import open_source
 from medsegdiff.errors import DataError
 from medsegdiff.pictures.cases import preview
-from tests.makers import write_png
+from tests.makers import disc, write_png
 from tests.trees import write_tree
 from tests.volumes import save
 
@@ -85,6 +85,18 @@ def test_test_images_without_a_mask_are_remarked(tmp_path: Path) -> None:
     write_tree(tmp_path, files | {"test/img/testb.png": []})
     found = inspect_folder(tmp_path, DataConfig())
     assert (found.ok, found.remarks) == (True, ["1 of 3 test images have no mask and get no score: testb."])
+
+
+def test_folders_of_people_that_lack_masks_are_told_what_makes_them_raters(tmp_path: Path) -> None:
+    people = ("Dr. Groß", "Dr. Klein")
+    for name, person in [(f"eye{i}", person) for i in range(6) for person in people]:
+        write_png(tmp_path / "images" / f"{name}.png", np.arange(480, dtype=np.uint8).reshape(24, 20))
+        if (name, person) != ("eye3", "Dr. Klein"):
+            write_png(tmp_path / "masks" / person / f"{name}.png", disc((24, 20), (10, 10), 5).astype(np.uint8))
+    found = inspect_folder(tmp_path, DataConfig())
+    assert found.problems == ["masks are missing: eye3 (no Dr. Klein)"]
+    assert "if the sub-folders are raters, set data.mask_folders=raters" in found.remarks[0]
+    assert inspect_folder(tmp_path, DataConfig(mask_folders="raters")).ok
 
 
 def test_a_mixture_of_codings_is_told_with_the_threshold_that_keeps_all(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import CaseFiles, Listing, Track, no_progress
 from medsegdiff.data.displaced import Contrasts, displaced_in_words
 from medsegdiff.data.duplicates import MOST, near_duplicates, thumbnail
-from medsegdiff.data.masks import Masks, Stored, missing_structures, whole
+from medsegdiff.data.masks import COMPLETED, Masks, Stored, missing_structures, whole
 from medsegdiff.data.modality import check_modalities
 from medsegdiff.data.open import list_cases
 from medsegdiff.data.scan import (
@@ -144,6 +144,8 @@ def _left_out(listing: Listing, found: Inspection) -> None:
 
 def _without_mask(listing: Listing) -> Iterator[str]:
     """Say what can be done about images without a mask; those of the test part need none, but then have no score."""
+    if listing.masks.incomplete(set(listing.masks.names) & set(listing.cases)):
+        yield f"Structures are missing. {COMPLETED}"
     if unlabelled(listing):
         yield "Of an image without a mask: draw one, save one that is all 0 if there is nothing to find, or remove it."
     tested = [name for name, case in listing.cases.items() if case.part == "test"]

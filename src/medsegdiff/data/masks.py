@@ -253,6 +253,13 @@ def _named(files: Mapping[str, MaskFile]) -> dict[str, MaskFile]:
     return found
 
 
+COMPLETED = (
+    "Save an empty mask for each, or (of DICOM files) name those that are meant in data.classes; if the sub-folders "
+    "are raters, set data.mask_folders=raters."
+)
+"""What to do where structures are missing."""
+
+
 def missing_structures(incomplete: Mapping[str, Sequence[str]]) -> list[str]:
     """Word what `Masks.incomplete` found."""
     return [f"{name} (no {', '.join(folders)})" for name, folders in incomplete.items()]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import DATASETS, DataInfo, DataSource, Layout, Listing, Track, no_progress
 from medsegdiff.data.intensity import intensity_of
-from medsegdiff.data.masks import Stored, missing_structures
+from medsegdiff.data.masks import COMPLETED, Stored, missing_structures
 from medsegdiff.data.scan import check_grids, no_masks, passed_over, scan, unlabelled
 from medsegdiff.data.slicing import Slicing
 from medsegdiff.data.split import Before, make_split
@@ -166,11 +166,7 @@ class ListedSource:
                 f"{way_out if self.masks.names else no_masks(self.listing)}"
             )
         if incomplete := missing_structures(self.masks.incomplete(self.labelled)):
-            raise DataError(
-                f"{self.masks.root}: structures are missing: {some(incomplete)}. Save an empty mask for each, or "
-                "(of DICOM files) name those that are meant in data.classes; if the sub-folders are raters, set "
-                "data.mask_folders=raters."
-            )
+            raise DataError(f"{self.masks.root}: structures are missing: {some(incomplete)}. {COMPLETED}")
 
 
 @dataclass(frozen=True)
