@@ -314,6 +314,23 @@ def test_what_a_model_does_not_tell_of_its_training_is_unknown_to_all_that_start
     assert [Run(tmp_path / name).tells_trained for name in ("known", "second", "third")] == [True, False, False]
 
 
+def test_a_packed_model_names_those_that_it_began_with_and_their_licences(folder: Path, tmp_path: Path) -> None:
+    config, licence, said = small_config("train.max_steps=1"), tmp_path / "text", list[str]()
+    licence.write_text("For no money.")
+    train(folder, tmp_path / "first", config)
+    theirs = pack(tmp_path / "first", tmp_path / "x", About("theirs", "cc-by-nc-4.0"), license_file=licence).folder
+    train(folder, tmp_path / "second", config, start=theirs)
+    began = json.loads((tmp_path / "second" / "run.json").read_text())["started_from"]
+    assert (began["name"], began["license"]) == ("theirs", "cc-by-nc-4.0")
+    train(folder, tmp_path / "third", config, start=tmp_path / "second")
+    ours = pack(tmp_path / "third", tmp_path / "y", About("ours", "apache-2.0"), noted=said.append).folder
+    assert ["of theirs, whose licence is cc-by-nc-4.0; this one is apache-2.0" in line for line in said] == [True]
+    assert "Began with the weights of theirs; their licence: cc-by-nc-4.0." in (ours / "README.md").read_text()
+    again = pack(ours, tmp_path / "z", About("again", "apache-2.0")).folder
+    assert "Began with the weights of theirs" in (again / "README.md").read_text()
+    assert str(tmp_path) not in (again / "config.json").read_text()
+
+
 def test_a_run_computes_in_what_the_machine_at_hand_is_fast_in_unless_told_otherwise(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

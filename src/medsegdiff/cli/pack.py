@@ -63,8 +63,8 @@ def pack(
     from medsegdiff.hub.place import place_of
     from medsegdiff.io.atomic import to_json
     from medsegdiff.sharing.card import About
-    from medsegdiff.sharing.pack import license_of
     from medsegdiff.sharing.pack import pack as packed
+    from medsegdiff.training.origin import license_of
 
     folder = place_of(run)
     if not (given := license_ or license_of(folder)):

@@ -11,6 +11,7 @@ from medsegdiff.evaluation.results import Results
 from medsegdiff.evaluation.scores import Measure
 from medsegdiff.hub.card import Card
 from medsegdiff.inference.quality import QualityModel
+from medsegdiff.training.origin import ancestors
 from medsegdiff.training.quality import promise
 
 SHOWN = {
@@ -121,8 +122,18 @@ def _data(about: About, shown: Shown) -> Iterator[str]:
         yield f"* Cases: {parts}; SHA-256 of the split: `{shown.record.get('split_sha256', 'not told')}`."
     else:
         yield "* Split: not told by the run."
+    yield from _beginnings(shown.record)
     if versions := shown.record.get("versions"):
         yield "* Trained with " + ", ".join(f"{name} {number}" for name, number in versions.items()) + "."
+
+
+def _beginnings(record: Mapping[str, Any]) -> Iterator[str]:
+    """Name each model that the weights come from: those that were packed, and files that were imported."""
+    told = (record, *ancestors(record))
+    for name, license_ in dict.fromkeys((of["name"], of.get("license")) for of in told if of.get("name")):
+        yield f"* Began with the weights of {name}; their licence: {license_ or 'not told'}."
+    for file in dict.fromkeys(of["imported"] for of in told if of.get("imported")):
+        yield f"* Began with weights imported from `{file}`; their licence: not told."
 
 
 def _numbers(numbers: Results | None) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor
 from medsegdiff.errors import CheckpointError, ConfigError, some
 from medsegdiff.evaluation.results import Results, read_results
 from medsegdiff.hub.card import FILE as CARD
-from medsegdiff.hub.card import Card
 from medsegdiff.inference import calibration, quality
 from medsegdiff.inference.folder import SPLIT
 from medsegdiff.inference.quality import QualityModel
@@ -29,6 +28,7 @@ from medsegdiff.models.exported import is_exported
 from medsegdiff.models.packed import check_packed, packed_facts, write_packed
 from medsegdiff.models.quantization import dequantized, is_quantized, quantized
 from medsegdiff.sharing.card import About, Shown, card_of
+from medsegdiff.training.origin import ancestors, given_away, license_of, told_of
 from medsegdiff.training.run import SEEN
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -40,7 +40,6 @@ DTYPES: dict[Precision, torch.dtype] = {
     "int8": torch.float16,
 }
 LICENSE = "LICENSE"
-RECORD = "run.json"
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,8 @@ def _write(
     facts, files = write_model(run, out, precision=precision, weights=weights)
     if facts.get("rounded_from") and quality.FILE in files:
         noted("What was calibrated is of the weights before they were rounded; the card says so.")
+    for line in _other_licences(facts["record"], about):
+        noted(line)
     for file in _splits_of(run) if with_split else ():
         shutil.copyfile(file, out / file.name)
         files.append(file.name)
@@ -127,14 +128,20 @@ def _write(
 
 def write_model(run: Path, out: Path, *, precision: Precision, weights: Weights) -> tuple[dict[str, Any], list[str]]:
     """Write weights, configuration and what was calibrated; give what is known of them, and the files to hash."""
-    facts = {**_write_weights(run, out, precision, weights), "record": _recorded(run)}
+    facts = {**_write_weights(run, out, precision, weights), "record": given_away(told_of(run))}
     _write_config(run, out)
     return facts, [BEST, *_snapshots(run, out, precision), *_learned(run, out, weights)]
 
 
-def license_of(run: Path) -> str:
-    """Tell under which licence a model was packed; empty of a run that was not."""
-    return str(Card.read(run).head.get("license", "")) if packed_facts(run) else ""
+def _other_licences(record: Mapping[str, Any], about: About) -> list[str]:
+    """Say which models with other licences a run began with."""
+    found = dict.fromkeys((of["name"], of["license"]) for of in ancestors(record) if of.get("license"))
+    return [
+        f"It began with the weights of {name}, whose licence is {license_}; this one is {about.license.lower()}. Find "
+        "out whether that may be; --license takes another."
+        for name, license_ in found
+        if license_.lower() != about.license.lower()
+    ]
 
 
 def _license(about: About, file: Path | None, run: Path) -> str:
@@ -251,10 +258,3 @@ def _shown(out: Path, facts: dict[str, Any], numbers: Results | None) -> Shown:
     """Collect what the card shows."""
     known, size = QualityModel.read(out / quality.FILE), (out / BEST).stat().st_size
     return Shown(load_config(out), facts["record"], facts, known, numbers, size)
-
-
-def _recorded(run: Path) -> dict[str, Any]:
-    """Read how the run was made, as far as that may be given away."""
-    file = run / RECORD
-    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else packed_facts(run).get("record", {})
-    return {key: told[key] for key in ("cases", "split_sha256", "versions") if key in told}

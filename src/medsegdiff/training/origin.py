@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from medsegdiff.errors import DataError
-from medsegdiff.models.checkpoint import CONFIG
+from medsegdiff.hub.card import Card
+from medsegdiff.io.hashes import sha256_of
+from medsegdiff.models.checkpoint import BEST, CONFIG
 from medsegdiff.models.packed import packed_facts
 
 RECORD = "run.json"
@@ -38,3 +41,30 @@ def told_of(folder: Path) -> dict[str, Any]:
     if (folder / RECORD).is_file() or not (folder / CONFIG).is_file():
         return read_told(folder / RECORD)
     return dict(packed_facts(folder).get("record", {}))
+
+
+def license_of(folder: Path) -> str:
+    """Tell under which licence a model was packed; empty of a run that was not."""
+    return str(Card.read(folder).head.get("license", "")) if packed_facts(folder) else ""
+
+
+def beginning_with(folder: Path) -> dict[str, Any]:
+    """Name a model for the record of a run that starts with it, and what that began with itself."""
+    told, packed = told_of(folder), packed_facts(folder)
+    named = {"name": packed.get("name", ""), "license": license_of(folder)} if packed else {}
+    before: dict[str, Any] = {key: told[key] for key in ("imported", "started_from") if key in told}
+    return {"folder": str(folder.resolve()), "sha256": sha256_of(folder / BEST), **named, **before}
+
+
+def ancestors(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Walk through the models that the record of a run tells of: the one that it began with, that one's, and so on."""
+    while "started_from" in told:
+        told = told["started_from"]
+        yield told
+
+
+def given_away(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out of a record what tells of the machine or of cases."""
+    kept = ("cases", "split_sha256", "versions", "imported", "sha256", "name", "license", "trained_known")
+    found = {key: told[key] for key in kept if key in told}
+    return found | ({"started_from": given_away(told["started_from"])} if "started_from" in told else {})

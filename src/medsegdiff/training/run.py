@@ -25,10 +25,9 @@ from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import names_in, read_split, write_split
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, some
 from medsegdiff.io.atomic import full_worded, to_json, write_json, write_text
-from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, STATE, facts_of, load_config, save_config
-from medsegdiff.training.origin import ORIGIN, RECORD, read_told, told_of
+from medsegdiff.training.origin import ORIGIN, RECORD, beginning_with, read_told, told_of
 
 log = logging.getLogger(__name__)
 
@@ -239,8 +238,7 @@ class Run:
             return {}
         if trained := parent.trained:
             write_split(self.seen, dict.fromkeys(trained, "train"))
-        named = {"folder": str(parent.folder.resolve()), "sha256": sha256_of(parent.folder / BEST)}
-        return {"started_from": {**named, "trained_known": parent.tells_trained}}
+        return {"started_from": {**beginning_with(parent.folder), "trained_known": parent.tells_trained}}
 
     def told(self) -> dict[str, Any]:
         """Read how the run was made. Of weights that were imported little is known; without the file, nothing."""
