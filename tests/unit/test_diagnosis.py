@@ -365,6 +365,23 @@ def test_data_with_one_rater_have_nothing_to_compare_and_with_two_they_have(
     assert "2 raters" in several.of("raters", "calibration").found
 
 
+def test_images_that_one_rater_drew_are_not_compared(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, data = trained
+    for rater in ("rater1", "rater2"):
+        shutil.copytree(data / "masks", tmp_path / "two" / "masks" / rater)
+    shutil.copytree(data / "images", tmp_path / "two" / "images")
+    masks = sorted((tmp_path / "two" / "masks" / "rater2").iterdir())
+    for mask in masks[2:]:
+        mask.unlink()
+    calibration = examine(run, data=tmp_path / "two", device="cpu", cases=2).of("raters", "calibration")
+    assert calibration.verdict in ("good", "to look at")
+    assert calibration.numbers["cases"] in (1, 2)
+    shutil.rmtree(tmp_path / "two" / "masks" / "rater2")
+    alone = examine(run, data=tmp_path / "two", device="cpu", cases=2).of("raters", "calibration")
+    assert alone.verdict == "skipped"
+    assert "has one rater" in alone.found
+
+
 def test_images_that_the_model_ignores_are_noticed(copied: Path) -> None:
     """Without gates and embedding the Diffusion Model sees no image."""
     state = load_file(copied / BEST)

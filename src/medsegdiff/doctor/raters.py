@@ -58,12 +58,12 @@ def examine_raters(
     if listing is None or not listing.masks.names:
         found = f"{place.name} holds no masks: there are no raters to compare with."
         return [_raters("calibration", "skipped", found)]
-    if listing.masks.kind != "raters":
+    files = _held_out(run, place.path, listing, config)[:count] if listing.masks.kind == "raters" else []
+    if not files:
         found = f"{place.name} has one rater: there is no disagreement to compare with."
         return [_raters("calibration", "skipped", found)]
     if listing.volumes:
         return [_raters("calibration", "skipped", "Volumes are not compared with their raters here.")]
-    files = _held_out(run, place.path, listing, config)[:count]
     with TemporaryDirectory(prefix="medsegdiff-doctor-") as folder:
         watched = _within(SECONDS, track)
         asked: SamplingOptions = {"members": MEMBERS, "candidates": MEMBERS}  # `expected_ged` is of independent ones
@@ -78,8 +78,8 @@ def _listed(where: Path, config: ResolvedConfig) -> Listing | None:
 
 
 def _held_out(run: Run, where: Path, listing: Listing, config: ResolvedConfig) -> list[CaseFiles]:
-    """Name the test cases of the run; of data that it does not know those they name themselves, else all."""
-    files = [case for case in find_inputs([where], like=config) if listing.masks.has(case.name)]
+    """Name test cases of the run that several raters drew; of data that it does not know those they name, else all."""
+    files = [case for case in find_inputs([where], like=config) if len(listing.masks.files(case.name)) > 1]
     known = {case.name for case in files}
     try:
         names = {resolve(name, known) for name in names_in(run.split, "test")} & known
