@@ -16,9 +16,11 @@ from medsegdiff.inference import RECORD
 from medsegdiff.io.raster import read_mask
 from medsegdiff.metrics.failures import failure_scores
 from medsegdiff.report.evaluation import write_page
+from medsegdiff.server.results import Results
 from tests.makers import disc, write_png
 from tests.raters import make_rated
 from tests.scored import numbers
+from tests.shown import segmentation, shown
 
 
 def state(pred: Path, *, sizes: dict[str, dict[str, Any]] | None = None, **told: list[float]) -> None:
@@ -130,3 +132,30 @@ def test_what_was_predicted_of_a_structure_is_held_against_that_one(tmp_path: Pa
     (tmp_path / "pred" / RECORD).write_text(json.dumps(record), encoding="utf-8")
     found = evaluate(tmp_path / "pred", tmp_path / "data").predicted
     assert found["B"].predicted.tolist() == [0.9, 0.9]
+
+
+def test_what_is_stated_of_the_fused_mask_is_not_held_against_the_anchor_or_a_member(tmp_path: Path) -> None:
+    out = corrected(tmp_path, "a", "b")
+    assert evaluate(out, out / "references").predicted["lesion"].predicted.tolist() == [0.91, 0.91]
+    for part in ("anchor", "members/00"):
+        found = evaluate(out / part, out / "references")
+        assert found.mean("dice").mean < 0.9
+        assert found.predicted == {}
+        assert Measure("size_covered") not in found.summary
+
+
+@pytest.mark.parametrize("ending", ["", "_mask", "_Segmentation"])
+def test_what_is_stated_is_found_though_a_bare_folder_of_masks_drops_an_ending(tmp_path: Path, ending: str) -> None:
+    out = corrected(tmp_path, f"a{ending}", f"b{ending}")
+    found = evaluate(out, out / "references")
+    assert [*found.scores.groups] == ["a", "b"]
+    assert found.mean("size_covered").mean == 1
+    assert len(found.predicted["lesion"].true) == 2
+
+
+def corrected(root: Path, *names: str) -> Path:
+    """Results, and as their references the same masks, as the viewer saves them."""
+    out, _ = shown(root, *(segmentation(name, (24, 30)) for name in names))
+    for name in names:
+        Results(out).correct(name, segmentation(name, (24, 30)).mask.tobytes())
+    return out

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from medsegdiff.data.mask_folder import without_mark
 from medsegdiff.data.split import resolve
 from medsegdiff.evaluation.scores import Scores
 from medsegdiff.inference.folder import SegmentationFolder
@@ -23,7 +25,7 @@ NAN = float("nan")
 
 
 def stated_of(predictions: Path, names: Collection[str]) -> dict[str, ImageRecord]:
-    """Look up what is stated of each case; sizes are the ensemble's, not those of its anchor or of one member."""
+    """Look up what is stated of each case; sizes and predicted Dice are not those of the anchor or of one member."""
     folder = SegmentationFolder.around(predictions)
     record = folder.read()
     if record is None:
@@ -31,9 +33,12 @@ def stated_of(predictions: Path, names: Collection[str]) -> dict[str, ImageRecor
     inside = predictions.resolve().relative_to(folder.root.resolve()).parts
     known = set(names)
     images = {resolve(image.name, known): image for image in record.images}
-    if inside[:1] == ("anchor",) or len(inside) > 1:
-        return {name: image.model_copy(update={"sizes": {}}) for name, image in images.items()}
-    return images
+    marked = {without_mark(name): image for name, image in images.items()}  # what a bare folder of masks calls them
+    images = {name: image for name, image in marked.items() if name in known} | images
+    if inside[:1] != ("anchor",) and len(inside) < 2:
+        return images
+    others: dict[str, Any] = {"sizes": {}} | ({} if inside[0] == "masks" else {"quality": {}})
+    return {name: image.model_copy(update=others) for name, image in images.items()}
 
 
 def size_scores(
