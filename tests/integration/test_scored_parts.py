@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,25 @@ def test_a_part_whose_patients_or_stated_sizes_have_changed_is_not_there(asked: 
         evaluate_parts(out)
     assert evaluate_part(asked, out, second) == []
     assert evaluate_parts(out).scores.groups[moved] == "b"
+
+
+def test_parts_can_be_scored_again_with_another_option(asked: Asked, tmp_path: Path) -> None:
+    out, (first, second) = tmp_path / "scores", (Part(index=number, count=2) for number in (1, 2))
+    evaluate_part(asked, out, first)
+    assert evaluate_part(asked, out, second) == []
+    other = replace(asked, tolerance=3.0)
+    assert evaluate_part(other, out, first) == ["part 2 of 2"]
+    assert evaluate_part(other, out, second) == []
+    assert evaluate_parts(out).setup.tolerance == 3
+
+
+def test_parts_are_joined_from_another_folder(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate_part(
+        replace(asked, predictions=Path("pred"), references=Path("ref")), Path("scores"), Part(index=1, count=1)
+    )
+    monkeypatch.chdir("/")
+    assert len(evaluate_parts(tmp_path / "scores").scores) == COUNT
 
 
 def test_the_command_line_scores_parts_and_joins_them(

@@ -51,9 +51,9 @@ class Asked:
         return replace(pairing, lesions=settled(self.lesions, pairing, ndim=3 if pairing.volumes else 2))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain values."""
+        """Give it as plain values, that can be asked again from another folder."""
         told = {name: value for name, value in vars(self).items() if name not in ("data", "lesions")}
-        told |= {"predictions": str(self.predictions), "references": str(self.references)}
+        told |= {name: str(told[name].absolute()) for name in ("predictions", "references")}
         rule = None if self.lesions is None else asdict(self.lesions)
         return {**told, "data": self.data.model_dump(mode="json"), "lesions": rule}
 

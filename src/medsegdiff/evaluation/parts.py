@@ -38,23 +38,27 @@ NAMED = re.compile(r"(\d+)-of-(\d+)\.jsonl")
 def write_part(out: Path, part: Part, asked: Asked, pairing: Pairing, scored: Iterator[CaseScores]) -> None:
     """Write what was scored in a part: the question, the state of what it was scored of, and a line for each case."""
     file = out / FOLDER / f"{part.index}-of-{part.count}.jsonl"
-    first = {"asked": asked.to_dict(), "files": _state_of(pairing, part)}
     with atomic_path(file, durable=True) as whole, whole.open("w", encoding="utf-8") as lines:
-        lines.write(json.dumps(first) + "\n")
+        lines.write(json.dumps(_about(part, asked, pairing)) + "\n")
         for case in scored:
             lines.write(json.dumps(_told(case)) + "\n")
 
 
-def missing_parts(out: Path, pairing: Pairing) -> list[str]:
-    """Name the parts that are not there, or were scored of what has changed since."""
+def missing_parts(out: Path, asked: Asked, pairing: Pairing) -> list[str]:
+    """Name the parts that are not there, or were asked something else, or were scored of what has changed since."""
     found = _parts_in(out)
     count = next(iter(found)).count
     parts = [Part(index=n, count=count) for n in range(1, count + 1)]
     return [
         str(part)
         for part in parts
-        if part not in found or _first_line(found[part]).get("files") != _state_of(pairing, part)
+        if part not in found or _first_line(found[part]) != json.loads(json.dumps(_about(part, asked, pairing)))
     ]
+
+
+def _about(part: Part, asked: Asked, pairing: Pairing) -> dict[str, Any]:
+    """Tell what a part was asked, and the state of what it is scored of: its first line."""
+    return {"asked": asked.to_dict(), "files": _state_of(pairing, part)}
 
 
 def question_of(out: Path) -> Asked:

@@ -118,12 +118,12 @@ def evaluate_part(asked: Asked, out: Path, part: Part, *, track: Track = no_prog
         track: Shows progress.
 
     Returns:
-        The parts that are not there yet, or were scored of files that have changed since.
+        The parts that are not there yet, or were asked something else, or scored of files that have changed since.
     """
     pairing = asked.paired(track)
     names = [name for name in pairing.names if part.holds(name)]
     write_part(out, part, asked, pairing, _scored(pairing, names, asked.tolerance, track))
-    return missing_parts(out, pairing)
+    return missing_parts(out, asked, pairing)
 
 
 def evaluate_parts(out: Path, *, track: Track = no_progress) -> Evaluation:
@@ -141,7 +141,7 @@ def evaluate_parts(out: Path, *, track: Track = no_progress) -> Evaluation:
     """
     asked = question_of(out)
     pairing = asked.paired(track)
-    if left := missing_parts(out, pairing):
+    if left := missing_parts(out, asked, pairing):
         raise DataError(f"{out}: {some(left)} of the scores are not there yet, or older. Evaluate them too (--part).")
     return _summed(asked, pairing, read_parts(out, pairing.names), track)
 
