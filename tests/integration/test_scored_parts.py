@@ -140,3 +140,5 @@ def test_the_command_line_scores_parts_and_joins_them(
     assert call("collect", tmp_path / "scores") == 0
     assert (tmp_path / "scores" / "metrics.json").read_bytes() == first
     assert (tmp_path / "scores" / "report.html").is_file()
+    assert call(*command, "--out", tmp_path / "scores", "--no-report") == 0
+    assert not (tmp_path / "scores" / "report.html").exists()  # it would show other numbers than those beside it

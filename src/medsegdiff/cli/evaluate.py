@@ -125,14 +125,18 @@ def evaluate(
 
 
 def keep(made: Evaluation, out: Path, *, report: bool = True) -> None:
-    """Write scores, and their page."""
+    """Write scores, and their page; that of earlier scores goes."""
+    from medsegdiff.evaluation.results import METRICS_FILE
     from medsegdiff.report.evaluation import write_page
 
+    page = out / "report.html"
+    if (out / METRICS_FILE).is_file():
+        page.unlink(missing_ok=True)
     made.save(out)
     info(f"Scores: {out / 'metrics.csv'}, {out / 'metrics.json'}")
     if report:
-        write_page(made, out / "report.html", command=shlex.join(["medsegdiff", *sys.argv[1:]]))
-        info(f"Look at {out / 'report.html'}")
+        write_page(made, page, command=shlex.join(["medsegdiff", *sys.argv[1:]]))
+        info(f"Look at {page}")
 
 
 def _rule(instances: Literal["components", "drawn"] | None, **given: int | float | None) -> LesionRule | None:
