@@ -175,6 +175,22 @@ def test_what_is_learned_is_of_clean_masks(
     assert sorted(doubts) == pytest.approx(sorted(1 - score for score in scores[1]))
 
 
+def test_a_single_structure_may_have_another_name_in_the_data(
+    quick: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(quick[0], run)
+    shutil.copytree(quick[1], data)
+    (data / "masks").rename(data / "labels")
+    (data / "masks").mkdir()
+    (data / "labels").rename(data / "masks" / "tumour")
+    learned = Learned({"tumour": Cleaning(keep="largest")}, {"tumour": Gain(0.1, 0.2, 9, 0, 0.01)})
+    monkeypatch.setattr("medsegdiff.training.quality.learn_cleaning", lambda *_, **__: learned)
+    assert call("calibrate", run, data, "--split", "all") == 0
+    model = QualityModel.read(run / FILE)
+    assert list(model.structures) == list(model.cleaning) == list(model.stretch) == ["foreground"]
+
+
 def test_runs_that_segment_together_are_calibrated_together(
     calibrated: tuple[Path, Path], quick: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

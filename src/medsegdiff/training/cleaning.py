@@ -55,6 +55,11 @@ class Learned:
     cleaning: Mapping[str, Cleaning] = field(default_factory=dict)
     gains: Mapping[str, Gain] = field(default_factory=dict)
 
+    def named(self, called: Mapping[str, str]) -> Learned:
+        """Call structures otherwise; those that have no name then are left out."""
+        cleaning = {called[name]: of for name, of in self.cleaning.items() if name in called}
+        return Learned(cleaning, {called[name]: of for name, of in self.gains.items() if name in called})
+
 
 def learn_cleaning(pairing: Pairing, *, track: Track = no_progress) -> Learned:
     """Find the steps of cleaning that the masks of cases with references ask for.

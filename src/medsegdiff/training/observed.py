@@ -83,13 +83,20 @@ class Observed:
         assert self.evaluation.pairing is not None
         return self.evaluation.pairing
 
-    def true_sizes(self) -> dict[str, dict[str, int]]:
+    def called(self, known: Sequence[str]) -> dict[str, str]:
+        """Give for structures of the references what the run calls them: where both have one, names may differ."""
+        names = self.pairing.structures.names
+        if len(names) == len(known) == 1:
+            return {names[0]: known[0]}
+        return {name: name for name in names if name in known}
+
+    def true_sizes(self, called: Mapping[str, str]) -> dict[str, dict[str, int]]:
         """Count the pixels of references by structure and case; nothing of cases that are labelled in part."""
-        found: dict[str, dict[str, int]] = {name: {} for name in self.pairing.structures.names}
+        found: dict[str, dict[str, int]] = {name: {} for name in called.values()}
         for case in self.pairing.names:
             for structure in structures_of(case, self.pairing):
-                if structure.counted is None:
-                    found[structure.name][case] = int(np.count_nonzero(structure.references()[0]))
+                if structure.counted is None and structure.name in called:
+                    found[called[structure.name]][case] = int(np.count_nonzero(structure.references()[0]))
         return found
 
 

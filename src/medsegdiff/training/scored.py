@@ -38,11 +38,11 @@ class Seen:
 def learn_structures(found: Observed, config: ResolvedConfig, *, good: float, risk: float) -> dict[str, Seen]:
     """Learn structure by structure, of those that the references hold."""
     drawn, known = found.pairing.structures.names, config.spec.labels.structures
-    same = len(drawn) == len(known) == 1
+    called = found.called(known).values()
     learned = {
         name: seen
         for name in known
-        if (same or name in drawn)
+        if name in called
         and (seen := _of_structure(name, "" if len(drawn) == 1 else name, found, good=good, risk=risk))
     }
     if not learned:
