@@ -20,6 +20,7 @@ from medsegdiff.hub.installed import installed_models
 from medsegdiff.hub.place import own_folder, place_of
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.checkpoint import BEST
+from tests.exported import GOLDEN
 from tests.packages import install, packed
 from tests.program import call
 
@@ -81,9 +82,21 @@ def test_training_begins_with_an_installed_model_unless_it_was_changed(
     assert json.loads(Path("tuned/run.json").read_text())["started_from"]["folder"] == str(installed)
     weights = installed / BEST
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
     assert call("train", folder, "--out", "again", "--start", "clinic-disc", "--device", "cpu", *options) == 1
-    assert "model.safetensors" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "model.safetensors" in said
+    assert "Reading" not in said
     assert not Path("again/config.json").exists()
+
+
+def test_training_does_not_begin_with_graphs_and_reads_no_images_to_find_out(
+    folder: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("train", folder, "--out", "tuned", "--start", GOLDEN, "--device", "cpu") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is an exported run, whose graphs can't be trained. Start with the run that it was made of." in said
+    assert "Reading" not in said
 
 
 def test_a_folder_of_that_name_wins_and_it_is_said(

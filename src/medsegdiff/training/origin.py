@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medsegdiff.errors import DataError
+from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.hub.card import Card
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import BEST, CONFIG
-from medsegdiff.models.packed import packed_facts
+from medsegdiff.models.exported import is_exported
+from medsegdiff.models.packed import check_packed, packed_facts
 
 RECORD = "run.json"
 ORIGIN = ("imported", "sha256", "made_anew", "pretrained", "started_from")
@@ -41,6 +42,15 @@ def told_of(folder: Path) -> dict[str, Any]:
     if (folder / RECORD).is_file() or not (folder / CONFIG).is_file():
         return read_told(folder / RECORD)
     return dict(packed_facts(folder).get("record", {}))
+
+
+def check_start(folder: Path) -> None:
+    """Refuse, before images are read, to start with a model that was changed since it was packed, or with graphs."""
+    check_packed(folder)
+    if is_exported(folder):
+        raise ConfigError(
+            f"{folder} is an exported run, whose graphs can't be trained. Start with the run that it was made of."
+        )
 
 
 def license_of(folder: Path) -> str:

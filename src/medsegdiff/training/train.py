@@ -29,7 +29,7 @@ from medsegdiff.training.adversary import adversary_in_words, check_adversary
 from medsegdiff.training.calibration import calibrate
 from medsegdiff.training.distillation import check_teacher
 from medsegdiff.training.optimizer import MOMENTS
-from medsegdiff.training.origin import UNTOLD
+from medsegdiff.training.origin import UNTOLD, check_start
 from medsegdiff.training.plan import plan, with_precision
 from medsegdiff.training.processes import check_alike, fresh_state, make_accelerator
 from medsegdiff.training.reading import read_cases, read_unlabelled, unlabelled_stream
@@ -74,8 +74,9 @@ def train(
         How it ended.
 
     Raises:
-        ConfigError: If the configuration does not fit the data, the device or the folder.
-        CheckpointError: If the folder can't be written to, or has too little room for checkpoints.
+        ConfigError: If the configuration does not fit the data, the device or the folder, or ``start`` is exported.
+        CheckpointError: If the folder can't be written to, or has too little room for checkpoints, or a packed model to
+            start with was changed.
     """
     state = fresh_state(device)
     if device not in (None, "cpu", found := state.device.type):
@@ -88,6 +89,8 @@ def train(
     before = Before(parent.parts(), str(parent.folder)) if parent else None
     check_alike(run, processes=state.num_processes, resume=resume)
     check_folder(run, resume=resume, main=main)
+    if start is not None:
+        check_start(start)
     if resume and run.imported:
         told = f"{run.folder} was imported: training begins at step 0, with its weights and a fresh optimizer."
         console.print(told, highlight=False, markup=False, soft_wrap=True)

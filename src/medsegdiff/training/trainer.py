@@ -20,7 +20,6 @@ from medsegdiff.data.loader import PreparedCases, TrainingStream, UnlabelledStre
 from medsegdiff.errors import TrainingError
 from medsegdiff.inference.calibration import FILE as CALIBRATION
 from medsegdiff.models.checkpoint import BEST, LAST, load_weights, save_weights, snapshot_file
-from medsegdiff.models.packed import check_packed
 from medsegdiff.training.run import Run
 from medsegdiff.training.state import gather, load_state, part_of, reshard, save_progress, save_state, tensors_of
 from medsegdiff.training.step import RunningMeans, TrainingStep, snapshot_steps
@@ -85,8 +84,7 @@ class Trainer:
             step.scaler.load_state_dict(self.progress.loss_scale)
 
     def begin_with(self, folder: Path) -> None:
-        """Take the weights of another run, which must be those that were packed if it is such; the optimizer is new."""
-        check_packed(folder)
+        """Take the weights of another run; the optimizer is new."""
         for model in (self.step.network, *self.step.averages):
             load_weights(folder / BEST, model)
 
