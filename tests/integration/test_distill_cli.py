@@ -60,6 +60,33 @@ def test_a_distilled_run_goes_on_with_its_teacher_wherever_that_lies(
     assert call(*again, f"train.teacher={tmp_path / 'moved'}") == 0
 
 
+@pytest.mark.parametrize(
+    ("packed", "source"),
+    [(True, "theirs, from which it was distilled,"), (False, "the run that it was distilled from")],
+)
+def test_a_packed_model_names_its_teacher_where_others_can_have_it(
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    packed: bool,
+    source: str,
+) -> None:
+    teacher, data = tmp_path / "run", trained[1]
+    if packed:
+        assert call("pack", trained[0], teacher, "--license", "apache-2.0", "--name", "theirs") == 0
+    else:
+        shutil.copytree(trained[0], teacher)
+    little = ("--set", "train.max_steps=1")
+    assert call("train", data, "--out", tmp_path / "q", "--start", teacher, "--distill", *little) == 0
+    once = tmp_path / "once"
+    assert call("pack", tmp_path / "q", once, "--license", "apache-2.0") == 0
+    assert load_config(once).train.teacher == ("theirs" if packed else "run")
+    monkeypatch.chdir(tmp_path)  # where the teacher's folder has the name that was packed
+    assert call("train", data, "--out", tmp_path / "again", "--start", once) == 2
+    assert f"Start with {source} and distil what comes of it" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_quarter_of_the_teachers_steps_or_time_is_taken(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

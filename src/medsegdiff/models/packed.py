@@ -26,6 +26,12 @@ def packed_facts(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / CONFIG}: can't be read ({error!r}). Get the model anew.") from error
 
 
+def name_of(folder: Path) -> str:
+    """Name a model as it was packed; a run, or a folder that is gone, by its last name."""
+    packed = packed_facts(folder) if (folder / CONFIG).is_file() else {}
+    return str(packed.get("name") or folder.resolve().name)
+
+
 def check_packed(folder: Path) -> None:
     """Refuse a packed model of which a file is gone or is another than was packed."""
     for name, expected in packed_facts(folder).get("files", {}).items():

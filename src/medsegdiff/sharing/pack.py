@@ -25,7 +25,7 @@ from medsegdiff.io.atomic import content_replaced, names_in, write_json, write_t
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import BEST, CONFIG, FILES, Weights, load_config, load_model, save_weights
 from medsegdiff.models.exported import is_exported
-from medsegdiff.models.packed import check_packed, packed_facts, write_packed
+from medsegdiff.models.packed import check_packed, name_of, packed_facts, write_packed
 from medsegdiff.models.quantization import dequantized, is_quantized, quantized
 from medsegdiff.sharing.card import About, Shown, card_of
 from medsegdiff.training.origin import ancestors, given_away, license_of, told_of
@@ -217,11 +217,13 @@ def _snapshots(run: Path, out: Path, precision: Precision) -> list[str]:
 
 
 def _write_config(run: Path, out: Path) -> None:
-    """Write the configuration without paths of the machine: a teacher and other files keep their last names."""
+    """Write the configuration without paths of the machine: files keep their last names, a packed teacher its name."""
     told = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-    told.pop("packed", None)
+    again = told.pop("packed", None)
     train, data, model = (told["config"].get(section, {}) for section in ("train", "data", "model"))
-    named = ((train, "teacher"), (train, "unlabelled"), (data, "cache_dir"), (model, "weights"))
+    if isinstance(train.get("teacher"), str) and not again:  # there it is a name already
+        train["teacher"] = name_of(Path(train["teacher"]))
+    named = ((train, "unlabelled"), (data, "cache_dir"), (model, "weights"))
     for section, key in (*named, *((plugin, "file") for plugin in told.get("plugins", ()))):
         if isinstance(section.get(key), str):
             section[key] = Path(section[key]).name

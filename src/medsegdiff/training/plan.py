@@ -24,6 +24,8 @@ from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.hardware import on_cpu, pick_device, pick_precision
 from medsegdiff.models.base import MODELS, SUPERVISIONS, ModelFacts
 from medsegdiff.models.checkpoint import load_config
+from medsegdiff.models.packed import packed_facts
+from medsegdiff.training.origin import told_of
 from medsegdiff.training.run import Run
 
 Asked = TypeVar("Asked", bound=Config)
@@ -260,8 +262,7 @@ def _begun(start: Path, changes: Sequence[str], *, one_step: bool = False) -> Co
     """
     config = load_config(start)
     if config.train.one_step and not one_step:
-        source = "the run that it was made of"
-        source = source if config.train.teacher is None else f"its teacher, {config.train.teacher},"
+        source = _source(start, config.train.teacher)
         raise ConfigError(
             f"{start} was {config.train.one_step}: other training would undo what it has learned. Start with {source} "
             "and distil what comes of it; or train it on with --score."
@@ -275,6 +276,16 @@ def _begun(start: Path, changes: Sequence[str], *, one_step: bool = False) -> Co
             f"model.weights is {some(files)}; --start takes the weights of {start}. Leave one of them out."
         )
     return begun
+
+
+def _source(run: Path, teacher: str | None) -> str:
+    """Say what a run that samples in one step was made of; a path counts on the machine that it was made on alone."""
+    if teacher is None:
+        return "the run that it was made of"
+    if not packed_facts(run) and Path(teacher).is_dir():
+        return f"its teacher, {teacher},"
+    name = told_of(run).get("started_from", {}).get("name")
+    return f"{name}, from which it was distilled," if name else "the run that it was distilled from"
 
 
 def find_config(what: str, changes: Sequence[str] = ()) -> Config:
