@@ -342,6 +342,13 @@ def test_columns_of_a_manifest_are_known_however_they_are_spelt(table: Path) -> 
     assert (read.cases["k"].part, read.cases["k"].group, read.masks.names) == ("test", "0", ["k"])
 
 
+def test_cells_of_a_manifest_may_be_separated_by_semicolons(table: Path) -> None:
+    rows(table, "id,image,mask,patient", "k{i:02d},pictures/{n},drawn/{n},p{i}")
+    found = listed(table)
+    table.write_text(table.read_text(encoding="utf-8-sig").replace(",", ";"), encoding="utf-8-sig")
+    assert listed(table).cases == found.cases
+
+
 @pytest.mark.parametrize("column", ["set", "Fold", "PART", "partition", "subset"])
 def test_columns_that_may_tell_of_parts_and_are_not_read_are_refused(table: Path, column: str) -> None:
     for value in ("{part}", "Training", "1"):

@@ -53,6 +53,14 @@ def test_columns_are_known_however_they_are_spelt(tmp_path: Path, head: str) -> 
     assert {case.group for case in found.values()} == {f"p{i}" for i in range(5)}
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_of_a_spreadsheet_in_another_language_is_read(tmp_path: Path, mark: str) -> None:
+    lines = ["id,patient", *(f'{n},"p{i // 4},x"' for i, n in enumerate(NAMES))]
+    file = rows(tmp_path / "split.csv", "\r\n".join(line.replace(",", mark, 1) for line in lines))
+    found = assign({n: CaseFiles(n, (Path(n),)) for n in NAMES}, file)
+    assert {case.group for case in found.values()} == {f"p{i},x" for i in range(5)}
+
+
 def test_the_column_of_patients_is_the_one_that_says_something(tmp_path: Path) -> None:
     lines = [f"{n},,p{i // 4},abdomen" for i, n in enumerate(NAMES)]
     file = rows(tmp_path / "split.csv", "\n".join(["id,group,patient,part", *lines]))
@@ -65,8 +73,9 @@ def test_the_column_of_patients_is_the_one_that_says_something(tmp_path: Path) -
     [
         ("id,patient,Fold\nn1,p1,2\n", "the column Fold has no meaning. Parts .* are in split, patients in patient"),
         ("id,subset\nn1,dev\n", "the column subset has no meaning"),
-        ("id,subset\nn1,abdomen\n", "expected the columns 'id' and 'split', .*; found: id, subset"),
-        ("name;part\n", "expected the columns 'id' and 'split', separated by commas; found: name;part"),
+        ("id,subset\nn1,abdomen\n", "expected the column id, and split or patient or both, .*: id, subset"),
+        ("name;part\n", "expected the column id, and split or patient or both, separated by commas; found: name, part"),
+        ("name|split\n", "separated by commas; found: name|split"),
         ("id,split\nn1\n", "unknown split ''"),
         ("id,split\nnobody,train\n", "1 cases have no image: nobody"),
         ("id,split\nn1,train\nn1,test\n", "listed more than once: n1"),

@@ -172,17 +172,30 @@ def held_out(part: str) -> str:
     return part if part in ("val", "test") else ""
 
 
-def read_split(file: Path) -> list[Entry]:
-    """Read ``split.csv``: a column ``id`` (name, case, image), beside it ``split``, ``patient`` (or group) or both."""
+def open_table(file: Path) -> csv.DictReader[str]:
+    """Open a table of cases; where no comma is in its first line, semicolons or tabs are taken to separate cells.
+
+    The former are what spreadsheets write where a comma stands in numbers.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
-    reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
+    head = text.partition("\n")[0]
+    separator = next((mark for mark in ",;\t" if mark in head), ",")
+    return csv.DictReader(io.StringIO(text), delimiter=separator, restkey="beyond", restval="")
+
+
+def read_split(file: Path) -> list[Entry]:
+    """Read ``split.csv``: a column ``id`` (name, case, image), beside it ``split``, ``patient`` (or group) or both."""
+    reader = open_table(file)
     rows, given = list(reader), [str(column) for column in reader.fieldnames or []]
     found = columns_of({column: [row[column] for row in rows] for column in given}, NAME_COLUMNS, file)
     if not found.name or not (found.part or found.group):
-        raise DataError(f"{file}: expected the columns 'id' and 'split', separated by commas; found: {some(given)}.")
+        raise DataError(
+            f"{file}: expected the column id, and split or patient or both, separated by commas; found: {some(given)}. "
+            "Name its columns so."
+        )
     entries = [found.read(row) for row in rows]
     if found.part and (strange := sorted({entry.part for entry in entries if not _part(entry.part)})):
         raise DataError(f"{file}: unknown split '{strange[0]}'; allowed are train, val and test.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from medsegdiff.data.instances import united
 from medsegdiff.data.layouts.msd import read_json
 from medsegdiff.data.mask_folder import kind_of
 from medsegdiff.data.masks import Masks
-from medsegdiff.data.split import SPLIT_WORDS, columns_of
+from medsegdiff.data.split import SPLIT_WORDS, columns_of, open_table
 from medsegdiff.errors import DataError, nearest, some
 from medsegdiff.io.listing import SUFFIXES
 from medsegdiff.io.names import case_name, file_name
@@ -81,11 +79,7 @@ def _file(root: Path) -> Path | None:
 
 
 def _rows_of_csv(file: Path) -> Iterator[Row]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
-    reader = csv.DictReader(io.StringIO(text), restkey="beyond", restval="")
+    reader = open_table(file)
     columns = [str(column) for column in reader.fieldnames or []]
     lines = [(reader.line_num, entry) for entry in reader]
     told = columns_of({column: [entry[column] for _, entry in lines] for column in columns}, ID_COLUMNS, file)
@@ -101,7 +95,9 @@ def _rows_of_csv(file: Path) -> Iterator[Row]:
     for number, entry in lines:
         where = f"{file}, row {number}"
         if "beyond" in entry:
-            raise DataError(f"{where}: has more cells than the {len(columns)} columns. Quote cells that hold commas.")
+            raise DataError(
+                f"{where}: has more cells than the {len(columns)} columns. Quote cells that hold what separates them."
+            )
         cells = {column: value.strip() for column, value in entry.items()}
         case = told.read(cells)
         yield Row(
