@@ -218,6 +218,15 @@ def test_a_structure_that_is_missing_is_named_on_either_side(tmp_path: Path) -> 
         evaluate(tmp_path / "found", tmp_path / "regions")
 
 
+def test_test_cases_without_a_reference_are_named_with_the_ways_out(tmp_path: Path) -> None:
+    for folder, names in (("pred/masks", "ab"), ("data/masks", "ac")):
+        for name in names:
+            write_png(tmp_path / folder / f"{name}.png", square(0))
+    (tmp_path / "pred" / "split.csv").write_text("id,split\na,val\nb,test\n")
+    with pytest.raises(DataError, match=r"1 of 1 cases have no reference in .*: b\. .*labelsTs.*--split.*split\.csv"):
+        evaluate(tmp_path / "pred", tmp_path / "data", split="test")
+
+
 def test_all_foreground_as_one_is_scored_as_one(tmp_path: Path) -> None:
     """Trained with data.task=binary on masks of several classes: the results say so themselves."""
     labels = np.zeros((20, 20), np.uint8)

@@ -199,7 +199,11 @@ def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> 
             "Segment them too, or name a part of split.csv with --split."
         )
     if missing := sorted(set(names) - set(reference.names)):
-        raise DataError(f"{len(missing)} of {len(names)} cases have no reference in {reference.root}: {some(missing)}.")
+        raise DataError(
+            f"{len(missing)} of {len(names)} cases have no reference in {reference.root}: {some(missing)}. "
+            "Add their masks (nnU-Net and the Decathlon have those of test cases in labelsTs), or segment and score "
+            "another part with --split. A split.csv in the data holds out cases that have masks: train with it."
+        )
     for name in names:
         given.count(name)
     for folder in (*given.folders(), reference):
