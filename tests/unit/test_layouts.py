@@ -156,7 +156,8 @@ def test_split_csv_overrides_the_parts_and_gives_groups(tmp_path: Path) -> None:
     assert [case.group for case in found.cases.values()] == ["p", "q", "r", "p"]
     assert found.unlisted == ("c3",)
     (tmp_path / "split.csv").write_text("id,patient\nc0,p\nc1,p\n")
-    assert [(case.part, case.group) for case in listed(tmp_path).cases.values()] == [("", "p"), ("", "p")]
+    told = {name: (case.part, case.group) for name, case in listed(tmp_path).cases.items()}
+    assert told == {"c0": ("", "p"), "c1": ("", "p"), "c2": ("", ""), "c3": ("", ""), "c4": ("test", "")}
 
 
 def test_a_missing_channel_is_named(tmp_path: Path) -> None:
