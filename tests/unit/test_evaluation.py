@@ -246,9 +246,9 @@ def test_grey_references_are_not_widened_because_the_results_have_one_structure(
     write_png(tmp_path / "pred" / "masks" / "a.png", square(3))
     (tmp_path / "pred" / "segment.json").write_text('{"task": "binary", "classes": ["foreground"]}')
     soft = square(3).astype(int)
-    soft[:, :3], soft[:, 13:] = 40, 100
+    soft[:, :3], soft[:, 13:] = 40, 60
     write_png(tmp_path / "ref" / "a.png", soft.astype(np.uint8))
-    with pytest.raises(DataError, match=r"0, 40, 100, 255.*set data\.mask_threshold=128"):
+    with pytest.raises(DataError, match=r"0, 40, 60, 255.*set data\.mask_threshold=128"):
         evaluate(tmp_path / "pred", tmp_path / "ref")
     assert numbers(evaluate(tmp_path / "pred", tmp_path / "ref", data=DataConfig(mask_threshold=128)))["dice"] == 1
 
