@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from medsegdiff.errors import ConfigError, DataError
+from medsegdiff.inference.case_record import CaseRecord, InputFile, record_file
 from medsegdiff.inference.inputs import find_inputs
+from medsegdiff.inference.record import Settings
 from medsegdiff.io.image import read_mask
 from medsegdiff.labels import Labels
 from medsegdiff.server.images import image_of
@@ -151,6 +153,24 @@ def test_corrected_masks_of_a_volume_lie_on_its_grid(server: LocalServer, result
         status, body = asked(server, path, method="PUT", body=wrong)
         assert status == 404
         assert b"expected" in body or b"allowed" in body
+
+
+@pytest.mark.parametrize("version", ["of today", "earlier"])
+def test_images_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    out, _ = shown(tmp_path / "work", segmentation("a", (24, 30)))
+    monkeypatch.chdir(tmp_path / "work")
+    image = InputFile.of(Path("images/a.png"))
+    image = image if version == "of today" else image.model_copy(update={"folder": ""})
+    record = record_file(out, "a")
+    record.parent.mkdir(parents=True)
+    record.write_text(CaseRecord(name="a", settings=Settings(), inputs=(image,)).model_dump_json())
+    monkeypatch.chdir("/")
+    assert Results(out).image("a").images == (tmp_path / "work" / "images" / "a.png",)
+    (tmp_path / "work").rename(tmp_path / "moved")
+    assert Results(tmp_path / "moved" / "results").image("a").images[0].is_file()
+    (tmp_path / "moved" / "images" / "a.png").write_bytes(b"another")
+    with pytest.raises(DataError, match="image"):
+        Results(tmp_path / "moved" / "results").image("a")
 
 
 def test_images_reach_the_browser_with_all_their_bits(results: Results) -> None:

@@ -37,6 +37,9 @@ class InputFile(Told):
     """A file that an image was read from, or the folder of its series."""
 
     path: str
+    """As it was given."""
+    folder: str = ""
+    """From which that leads there; empty of a whole path, and from earlier versions."""
     size: int = -1
     """In bytes, of a series the sum; −1 where nobody could look."""
     modified: int = 0
@@ -49,6 +52,7 @@ class InputFile(Told):
         """Look at a file, and read it once."""
         found: dict[str, Any] = {"path": str(path)}
         with suppress(OSError):
+            found |= {} if path.is_absolute() else {"folder": str(Path.cwd())}
             found |= _stated(path)
             found["sha256"] = sha256_of(path)
         return cls(**found)
@@ -57,10 +61,15 @@ class InputFile(Told):
         """Tell whether a file holds the same: it is read again only where its place or its time is another."""
         try:
             now = _stated(path)
-            untouched = now["modified"] == self.modified and str(path) == self.path
+            untouched = now["modified"] == self.modified and path in (Path(self.path), Path(self.folder, self.path))
             return now["size"] == self.size and (untouched or sha256_of(path) == self.sha256)
         except OSError:
             return self.size < 0
+
+    def place(self, root: Path) -> Path | None:
+        """Find the file again, from wherever one looks: where it lay, or beside the results, moved with them."""
+        places = (Path(self.folder, self.path), *(above / self.path for above in root.resolve().parents))
+        return next((path for path in places if path.exists() and self.is_still(path)), None)
 
 
 class OutputFile(Told):

@@ -145,9 +145,8 @@ class Results:
         record = read_case_record(record_file(self.root, name))
         if record is None or not record.inputs:
             return None
-        paths = tuple(Path(of.path) for of in record.inputs)
-        same = all(of.is_still(path) and path.exists() for of, path in zip(record.inputs, paths, strict=True))
-        return CaseFiles(name, paths) if same else None
+        paths = tuple(path for of in record.inputs if (path := of.place(self.root)) is not None)
+        return CaseFiles(name, paths) if len(paths) == len(record.inputs) else None
 
     def archived(self, name: str) -> list[Path]:
         """List the files that a case's archive holds."""
