@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from functools import partial
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from medsegdiff.evaluation import evaluate
 from medsegdiff.metrics.base import METRICS, Empty
 from medsegdiff.metrics.borders import DENSE, border, border_distances
 from medsegdiff.metrics.overlap import overlap_scores
 from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.surface import assd, hd95, nsd, surface_scores
+from medsegdiff.metrics.units import sheared_axes
+from medsegdiff.types import Geometry
 
 SPACINGS = [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7), (0.4, 3.0, 1.1)]
 
@@ -196,6 +201,39 @@ def test_padding_and_position_make_no_difference() -> None:
     a, b = blob(11, (20, 16)), blob(12, (20, 16))
     wide = [np.pad(mask, ((5, 9), (3, 0))) for mask in (a, b)]
     assert surface_scores(*wide, spacing=(1.0, 2.0)) == pytest.approx(surface_scores(a, b, spacing=(1.0, 2.0)))
+
+
+@pytest.mark.parametrize("shape", [(9, 12, 10), (9, 1, 10)])
+def test_distances_on_a_sheared_grid_are_those_in_the_world(shape: tuple[int, ...]) -> None:
+    axes = np.array([[0.0, 0.7, 0.0], [0.7, 0.0, -2.1], [0.0, 0.0, 4.5]])  # a gantry tilted by 25°
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    a, b = blob(3, shape, share=0.2), blob(4, shape, share=0.02)
+    flat = [axis for axis, length in enumerate(shape) if length == 1]
+    here, there = (np.insert(brute_border(mask.squeeze()), flat, 0, axis=1) @ axes.T for mask in (a, b))
+    table = np.linalg.norm(here[:, None] - there[None], axis=-1)
+    spacing = tuple(np.linalg.norm(axes, axis=0).tolist())
+    found = sheared_axes(Geometry(shape=shape, spacing=spacing, affine=affine))
+    for got, at in zip(border_distances(a, b, spacing=spacing, axes=found), (1, 0), strict=True):
+        assert np.sort(got) == pytest.approx(np.sort(table.min(axis=at)))
+    straight = axes @ np.diag([1, 1, 0]) + np.diag([0, 0, 4.5])
+    affine[:3, :3] = straight
+    assert sheared_axes(Geometry(shape=shape, spacing=spacing, affine=affine)) is None
+
+
+def test_volumes_of_a_tilted_gantry_are_scored_in_the_world(tmp_path: Path) -> None:
+    """Two voxels, three slices and perhaps two rows apart."""
+    affine = np.diag([0.5, 0.5, 1.0, 1.0])
+    affine[:3, 2] = 0, -3, 4
+    for folder, one, other in (("ref", (2, 3, 1), (2, 5, 1)), ("pred", (2, 3, 4), (2, 3, 4))):
+        (tmp_path / folder).mkdir()
+        for name, place in (("one", one), ("other", other)):
+            volume = np.zeros((6, 6, 6), np.uint8)
+            volume[place] = 1
+            nib.save(nib.Nifti1Image(volume, affine), tmp_path / folder / f"{name}.nii.gz")
+    scores = evaluate(tmp_path / "pred", tmp_path / "ref").scores
+    assert scores.value("one", "hd95") == pytest.approx(15)  # 3 times (3, 4)
+    assert scores.value("other", "hd95") == pytest.approx(math.hypot(1 + 9, 12))
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -21,6 +21,7 @@ from medsegdiff.metrics.paired import all_scores
 from medsegdiff.metrics.plausibility import Appearance, appearance_of
 from medsegdiff.metrics.reliability import Calibration
 from medsegdiff.metrics.selective import Selection
+from medsegdiff.metrics.units import sheared_axes
 from medsegdiff.types import Geometry
 
 EMPTY = {
@@ -120,7 +121,8 @@ def _scores(
 ) -> dict[str, float]:
     """Score the mask against a reference; pixels that nobody labelled are not even background."""
     total = None if structure.counted is None else int(np.count_nonzero(structure.counted))
-    return all_scores(structure.predicted, truth, spacing=geometry.spacing, tolerance=tolerance, total=total)
+    axes = sheared_axes(geometry)
+    return all_scores(structure.predicted, truth, spacing=geometry.spacing, axes=axes, tolerance=tolerance, total=total)
 
 
 def _sizes(

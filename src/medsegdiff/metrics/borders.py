@@ -34,7 +34,12 @@ def border(mask: Bool[np.ndarray, "*s"]) -> Bool[np.ndarray, "*s"]:
 
 
 def border_distances(
-    a: Bool[np.ndarray, "*s"], b: Bool[np.ndarray, "*s"], *, spacing: tuple[float, ...], dense: int = DENSE
+    a: Bool[np.ndarray, "*s"],
+    b: Bool[np.ndarray, "*s"],
+    *,
+    spacing: tuple[float, ...],
+    axes: Float[np.ndarray, "w w"] | None = None,
+    dense: int = DENSE,
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " m"]]:
     """Measure how far each border pixel of one mask is from the border of the other, both ways.
 
@@ -50,12 +55,16 @@ def border_distances(
         a: A mask with a foreground.
         b: Another.
         spacing: Size of a pixel by array axis.
+        axes: Where these are not at right angles, the matrix from a step in pixels to one in the unit of the spacing.
+            Then the tree alone is asked.
         dense: Borders are dense, and searching pixels many, where they are more than one in so many.
 
     Returns:
         Distances from a to b, and from b to a, in no particular order.
     """
     wide = [axis for axis, length in enumerate(a.shape) if length > 1] or [0]
+    if axes is not None:
+        return _in_the_world(a, b, axes[:, wide], wide)
     spacing = tuple(spacing[axis] for axis in wide)
     a, b = (mask.reshape([mask.shape[axis] for axis in wide]) for mask in (a, b))
     box = _box(a | b)  # what lies outside of both changes nothing
@@ -64,6 +73,13 @@ def border_distances(
     radius = NEAR[int(everywhere)] * math.prod(spacing) ** (1 / len(spacing))
     here, there = (_padded(edge, _reach(spacing, radius)) for edge in borders)
     return _directed(here, there, spacing, radius, dense), _directed(there, here, spacing, radius, dense)
+
+
+def _in_the_world(a: np.ndarray, b: np.ndarray, axes: np.ndarray, wide: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Measure between the places of border pixels in the world; ``wide`` are the axes with several pixels."""
+    flat = (mask.reshape([mask.shape[axis] for axis in wide]) for mask in (a, b))
+    here, there = (np.argwhere(border(mask)) @ axes.T for mask in flat)
+    return np.asarray(KDTree(there).query(here)[0]), np.asarray(KDTree(here).query(there)[0])
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

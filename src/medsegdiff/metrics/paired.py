@@ -68,6 +68,7 @@ def all_scores(
     reference: Bool[np.ndarray, "*s"],
     *,
     spacing: tuple[float, ...],
+    axes: Float[np.ndarray, "w w"] | None = None,
     tolerance: float = TOLERANCE,
     total: int | None = None,
 ) -> dict[str, float]:
@@ -77,6 +78,7 @@ def all_scores(
         prediction: Predicted mask.
         reference: Reference mask.
         spacing: Size of a pixel by array axis, in mm (or 1 for pixels).
+        axes: Those of a sheared grid: see `medsegdiff.metrics.units.sheared_axes`.
         tolerance: Of NSD, in the unit of the spacing.
         total: Pixels that count, those of both masks among them; ``None``: all of the grid.
 
@@ -84,7 +86,7 @@ def all_scores(
         By metric in the order of registration, those of plug-ins among them.
     """
     shared = overlap_scores(prediction, reference, total=total)
-    shared |= surface_scores(prediction, reference, spacing=spacing, tolerance=tolerance)
+    shared |= surface_scores(prediction, reference, spacing=spacing, axes=axes, tolerance=tolerance)
     return {
         entry.name: shared[entry.name]
         if entry.name in shared

@@ -76,7 +76,7 @@ class Surface:
             In the unit of the spacing; NSD in [0, 1].
         """
         tables = {} if empty is None else {self.name: empty}
-        return _scores((self,), prediction, reference, spacing, tolerance, tables)[self.name]
+        return _scores((self,), prediction, reference, spacing, None, tolerance, tables)[self.name]
 
 
 def _missing(diagonal: float) -> Empty:
@@ -135,6 +135,7 @@ def surface_scores(
     reference: Bool[np.ndarray, "*s"],
     *,
     spacing: tuple[float, ...],
+    axes: Float[np.ndarray, "w w"] | None = None,
     tolerance: float = TOLERANCE,
     empty: Mapping[str, Empty] | None = None,
 ) -> dict[str, float]:
@@ -144,13 +145,14 @@ def surface_scores(
         prediction: Predicted mask.
         reference: Reference mask.
         spacing: Size of a pixel by array axis, in mm (or 1 for pixels).
+        axes: Those of a sheared grid: see `medsegdiff.metrics.units.sheared_axes`.
         tolerance: Of NSD, in the unit of the spacing.
         empty: Values for empty masks by metric; those not named keep their own.
 
     Returns:
         By metric, equal to those of `SURFACES` alone.
     """
-    return _scores(SURFACES, prediction, reference, spacing, tolerance, empty or {})
+    return _scores(SURFACES, prediction, reference, spacing, axes, tolerance, empty or {})
 
 
 def _scores(
@@ -158,13 +160,14 @@ def _scores(
     prediction: np.ndarray,
     reference: np.ndarray,
     spacing: tuple[float, ...],
+    axes: np.ndarray | None,
     tolerance: float,
     empty: Mapping[str, Empty],
 ) -> dict[str, float]:
     check_shapes(prediction=prediction, reference=reference)
     holds = {"prediction": bool(prediction.any()), "reference": bool(reference.any())}
     if all(holds.values()):
-        distances = Distances(*border_distances(prediction, reference, spacing=spacing))
+        distances = Distances(*border_distances(prediction, reference, spacing=spacing, axes=axes))
         return {of.name: of.formula(distances, tolerance) for of in surfaces}
     sides = [n * s for n, s in zip(prediction.shape, spacing, strict=True)]
     diagonal = math.hypot(*(side for side, n in zip(sides, prediction.shape, strict=True) if n > 1)) or sides[0]

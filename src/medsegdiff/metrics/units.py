@@ -10,6 +10,8 @@ from jaxtyping import Float
 from medsegdiff.types import Geometry
 
 MM3_PER_ML = 1000
+RIGHT = 1e-3
+"""Cosine between axes up to which their angle is a right one: distances are off by less than a thousandth."""
 
 
 def unit_of(geometry: Geometry) -> tuple[float, str]:
@@ -25,6 +27,22 @@ def unit_of(geometry: Geometry) -> tuple[float, str]:
         return float(abs(np.linalg.det(to_mm(geometry)))) / MM3_PER_ML, "mL"
     known = any(side != 1 for side in geometry.spacing)
     return (prod(geometry.spacing), "mm2") if known else (1.0, "px")
+
+
+def sheared_axes(geometry: Geometry) -> Float[np.ndarray, "3 3"] | None:
+    """Take the axes of a volume that are not at right angles, as under a tilted gantry: spacing tells no distances.
+
+    Args:
+        geometry: Where the image lies.
+
+    Returns:
+        The matrix from a step in voxels to one in mm; ``None`` where spacing is enough.
+    """
+    if len(geometry.shape) != 3 or geometry.affine is None:
+        return None
+    axes = to_mm(geometry)
+    steps = axes / np.linalg.norm(axes, axis=0)
+    return axes if np.abs(steps.T @ steps - np.eye(3)).max() > RIGHT else None
 
 
 def to_mm(geometry: Geometry) -> Float[np.ndarray, "n n"]:
