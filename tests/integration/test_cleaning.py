@@ -107,6 +107,13 @@ def test_an_image_that_has_not_the_unit_is_passed_over_and_the_others_are_cleane
         identity()(path, **STEPS, cleaning=Cleaning(remove_below="1mm2"))
 
 
+def test_cleaning_may_be_told_by_its_fields() -> None:
+    by_fields, same = (
+        identity()(speckled(), **STEPS, cleaning={"lesion": of}) for of in ({"keep": "largest"}, LARGEST)
+    )
+    assert np.array_equal(by_fields.mask, same.mask)
+
+
 def test_structures_that_the_model_does_not_draw_can_not_be_cleaned() -> None:
     with pytest.raises(ConfigError, match="There is no structure 'lesions' to clean; the model draws lesion"):
         identity()(speckled(), cleaning={"lesions": LARGEST})

@@ -22,6 +22,7 @@ from medsegdiff.io.raster import read_map, read_mask
 from medsegdiff.models.base import build_model
 from medsegdiff.models.checkpoint import Origin
 from tests.makers import randomised, small_config, write_png
+from tests.program import call
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> np.ndarray:
@@ -124,6 +125,14 @@ def test_options_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
         ({"steps": 5000}, "1 … 1000"),
         ({"fusion": "stapel"}, "Did you mean 'staple'"),
         ({"sampler": "dpm"}, "No sampler 'dpm'"),
+        ({"members": 2.5}, "members is 2.5; it must be at least 1 and whole, or 'auto'"),
+        ({"mode": "foo"}, "mode is 'foo'; allowed are ensemble, mean"),
+        ({"shared_noise": "own"}, "shared_noise is 'own'; allowed are True, False"),
+        (
+            {"cleaning": {"lesion": {"keep": "most"}}},
+            "cleaning of 'lesion' is .* keep: .* Allowed are remove",
+        ),
+        ({"cleaning": "largest"}, "cleaning is 'largest'; expected is Cleaning"),
     ):
         with pytest.raises(ConfigError, match=words):
             segmenter(picture(0), **options)
@@ -166,6 +175,16 @@ def test_results_are_not_saved_over_references(segmenter: Segmenter, tmp_path: P
     with pytest.raises(ConfigError, match="may be your references"):
         segmenter(tmp_path / "images" / "a.png", members=2, steps=1).save(tmp_path)
     assert reference.read_bytes() == before
+
+
+def test_reasons_are_looked_for_where_they_are(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, out = tmp_path / "broken.png", tmp_path / "out"
+    broken.write_bytes(b"no picture")
+    assert call("segment", broken, "--model", trained[0], "--out", out) == 1
+    assert not (out / "segment.json").exists()
+    assert "1 images could not be segmented; the reasons are above." in " ".join(capsys.readouterr().err.split())
 
 
 def test_old_results_stay_until_there_are_new_ones(trained: tuple[Path, Path], tmp_path: Path) -> None:

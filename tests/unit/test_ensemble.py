@@ -7,6 +7,7 @@ from itertools import chain
 import pytest
 import torch
 
+from medsegdiff.config.diffusion import SamplingConfig
 from medsegdiff.config.spec import ResolvedConfig
 from medsegdiff.diffusion.noise import MemberNoise
 from medsegdiff.diffusion.samplers import sample
@@ -286,6 +287,16 @@ def test_all_weights_and_mirrors_of_a_run_draw_whatever_its_turn(views: int, ant
 def test_other_numbers_of_views_are_refused_with_what_is_allowed() -> None:
     with pytest.raises(ConfigError, match="views is 3; allowed are 1, 2, 4"):
         Request.of(CONFIG, views=3)
+
+
+def test_a_run_with_ancestral_noise_may_be_sampled_otherwise() -> None:
+    config = CONFIG.model_copy(update={"sampling": SamplingConfig(sampler="ddim", eta=0.5)})
+    assert [Request.of(config, sampler=of).sampling.eta for of in (None, "ddim", "dpmpp-2m")] == [0.5, 0.5, 0.0]
+
+
+def test_steps_that_the_schedule_does_not_have_are_refused_before_an_image_is_read() -> None:
+    with pytest.raises(ConfigError, match="num_steps is 2000; allowed is 1 … 1000"):
+        Request.of(CONFIG, steps=2000)
 
 
 def test_the_mean_without_members_takes_each_view_once() -> None:

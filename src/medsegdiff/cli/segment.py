@@ -229,6 +229,7 @@ def say(tally: Tally, out: Path, *, run: Path | str = "RUN") -> None:
 
         info(f"A human must see {tally.marked} of {tally.count} images: {write_worklist(out)}")
     if tally.failed:
-        warn(f"{len(tally.failed)} images could not be segmented; the reasons are above, and in {RECORD}.")
+        where = f", and in {RECORD}" if (out / RECORD).exists() else ""
+        warn(f"{len(tally.failed)} images could not be segmented; the reasons are above{where}.")
     if tally.rest():
         warn(tally.rest())

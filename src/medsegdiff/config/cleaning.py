@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
 from medsegdiff.config.base import Component
 from medsegdiff.errors import ConfigError, nearest
@@ -49,12 +50,25 @@ def amount_of(text: str) -> tuple[float, str]:
     return float(found[1]), UNITS[found[2]]
 
 
-def by_structure(asked: Cleaning | Mapping[str, Cleaning] | None, structures: Sequence[str]) -> dict[str, Cleaning]:
-    """Give each structure what is asked of it, or of all; nothing where nothing is."""
+def by_structure(asked: Any, structures: Sequence[str]) -> dict[str, Cleaning]:
+    """Give each structure what is asked of it, or of all, as `Cleaning` or by its fields; nothing where nothing is."""
+    if not isinstance(asked, (Cleaning, Mapping, NoneType)):
+        raise ConfigError(f"cleaning is {asked!r}; expected is Cleaning(keep='largest'), say, or one by structure.")
     given = dict.fromkeys(structures, asked) if isinstance(asked, Cleaning) else asked or {}
-    for name in given:
-        _check_structure(name, structures)
-    return {name: given[name] for name in structures if given.get(name, Cleaning()) != Cleaning()}
+    read = {_check_structure(name, structures): _read(name, how) for name, how in given.items()}
+    return {name: read[name] for name in structures if read.get(name, Cleaning()) != Cleaning()}
+
+
+def _read(name: str, how: Any) -> Cleaning:
+    """Take what is asked of a structure, and refuse what makes no sense."""
+    try:
+        return Cleaning.model_validate(how)
+    except ValidationError as error:
+        told = error.errors()[0]
+        what = ".".join(map(str, told["loc"])) or "it"
+        raise ConfigError(
+            f"cleaning of '{name}' is {how!r}; {what}: {told['msg']}. Allowed are {', '.join(Cleaning.model_fields)}."
+        ) from None
 
 
 def read_cleaning(

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Unpack
 
+from pydantic import ValidationError
+
 from medsegdiff.config.cleaning import Cleaning, by_structure
 from medsegdiff.config.diffusion import SamplingConfig, SamplingOptions
 from medsegdiff.config.spec import ResolvedConfig
-from medsegdiff.diffusion.spacing import FEWEST_REGIONS
+from medsegdiff.diffusion.schedule import schedule_of
+from medsegdiff.diffusion.spacing import FEWEST_REGIONS, table_of
 from medsegdiff.errors import ConfigError, nearest
 from medsegdiff.fusion.fusers import FUSERS
 from medsegdiff.inference.adaptive import ROUND
@@ -22,8 +25,9 @@ log = logging.getLogger(__name__)
 
 AUTO: Literal["auto"] = "auto"
 """Stands for a number of members that each image decides."""
-VIEWS = (1, 2, 4)
-"""Numbers of mirrors that may be asked for."""
+NUMBERS = ("members", "candidates", "steps", "batch_size")
+ALLOWED = {"views": "1, 2, 4", "mode": "ensemble, mean", "shared_noise": "True, False"}
+"""Values of options that are neither numbers nor names of a registry."""
 MOST = 100
 """Members that an image may decide for."""
 OF_ALL = ("members", "candidates", "fusion", "raters", "shared_noise", "antithetic")
@@ -61,17 +65,14 @@ class Request:
         cleaning = by_structure(given.pop("cleaning", None), config.spec.labels.structures)
         if auto:
             given["members"] = MOST
-        for name in ("members", "candidates", "steps", "batch_size"):
-            if isinstance(number := given.get(name, 1), str) or number < 1:
-                also = f", or '{AUTO}'" if name == "members" else ""
-                raise ConfigError(f"{name} is {number!r}; it must be at least 1{also}.")
-        if (views := given.get("views", 1)) not in VIEWS:
-            raise ConfigError(f"views is {views!r}; allowed are {', '.join(map(str, VIEWS))}.")
+        given |= {name: _checked(name, value) for name, value in given.items() if name in (*NUMBERS, *ALLOWED)}
         if others:
             sampling, by_run = _shared((config, *others), given, auto=auto)
         else:
             by_run = (sampling := _settled(config, given, auto=auto),)
-        FUSERS[sampling.fusion]  # an unknown name shows before the work, not after it
+        FUSERS[sampling.fusion]  # what is unknown or impossible shows before the work, not after it
+        for run, of in zip(by_run, (config, *others), strict=True):
+            table_of(run, schedule_of(of.diffusion))
         for told in dict.fromkeys(map(_doubt, by_run, (of.train.one_step for of in (config, *others)))):
             if told:
                 log.warning("%s", told)
@@ -118,9 +119,22 @@ class Request:
         return AUTO if self.auto else self.sampling.members
 
 
+def _checked(name: str, value: Any) -> Any:
+    """Take a value that an option may have, and refuse others."""
+    try:
+        return getattr(SamplingConfig.model_validate({"members": 1, name: value}), name)
+    except ValidationError:
+        if name in ALLOWED:
+            raise ConfigError(f"{name} is {value!r}; allowed are {ALLOWED[name]}.") from None
+        also = f", or '{AUTO}'" if name == "members" else ""
+        raise ConfigError(f"{name} is {value!r}; it must be at least 1 and whole{also}.") from None
+
+
 def _settled(config: ResolvedConfig, given: dict[str, Any], *, auto: bool) -> SamplingConfig:
-    """Complete what is asked of one run."""
-    sampling = _chosen(config.sampling.model_copy(update=given), given, auto=auto)
+    """Complete what is asked of one run; its ``eta`` is that of its own sampler."""
+    other = given.get("sampler", config.sampling.sampler) != config.sampling.sampler
+    asked = {**given, "eta": 0.0} if other else given
+    sampling = _chosen(config.sampling.model_copy(update=asked), given, auto=auto)
     if sampling.mode != "mean":
         return sampling
     sampling = _in_one_step(sampling, given, target=config.diffusion.target)
