@@ -12,14 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from medsegdiff.errors import CheckpointError, ConfigError, DataError
 from medsegdiff.hub.card import Card
 from medsegdiff.hub.installed import installed_models
 from medsegdiff.hub.place import own_folder, place_of
+from medsegdiff.inference.record import read_record
 from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.models.checkpoint import BEST
+from medsegdiff.models.packed import packed_facts
+from medsegdiff.server.command import command_of
+from medsegdiff.server.run import models_of
+from medsegdiff.sharing.bundle import write_bundle
 from tests.exported import GOLDEN
 from tests.packages import install, packed
 from tests.program import call
@@ -144,6 +150,22 @@ def test_a_model_of_the_hub_is_found_in_its_cache_by_revision(cache: Path, here:
     segmenter = Segmenter.from_pretrained("clinic/disc", revision="v1", device="cpu")
     assert segmenter.origin is not None
     assert segmenter.origin.folder.endswith(COMMITS["v1"])
+
+
+def test_a_model_of_the_hub_is_called_as_it_was_packed_not_by_a_commit(
+    cache: Path, model: Path, here: Path, tmp_path: Path
+) -> None:
+    folders = [cache / "snapshots" / COMMITS[revision] for revision in ("main", "v1")]
+    assert [one.name for one in models_of([[folders[0]]])] == ["disc"]
+    both = models_of([[folders[0]], [folders[1]], [model, folders[0]]])  # revisions that share a name
+    assert [one.name for one in both] == [COMMITS["main"], COMMITS["v1"], "disc+disc"]
+    Image.fromarray(np.eye(20, dtype=np.uint8)).save("one.png")
+    assert call("segment", "one.png", "--model", "clinic/disc", "--out", "masks", "--members", "2") == 0
+    record = read_record(Path("masks/segment.json"))
+    assert record.models == ("disc",)
+    assert "--model disc" in command_of(record, "one.png", "out")
+    write_bundle(folders[0], tmp_path / "bundle")
+    assert packed_facts(tmp_path / "bundle" / "models")["name"] == "disc"
 
 
 def test_a_folder_comes_before_the_hub(cache: Path, model: Path, here: Path) -> None:

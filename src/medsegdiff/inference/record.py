@@ -74,6 +74,8 @@ class RunRecord(Told):
     """A run that results come from, alone or beside others, and what it costs for each picture or slice."""
 
     folder: str = ""
+    name: str = ""
+    """As it was packed, or of its folder; empty from earlier versions."""
     weights: str = ""
     """Which of the run: ``best`` or ``last``."""
     sha256: tuple[str, ...] = ()
@@ -206,6 +208,12 @@ class Record(Told):
         """Of the runs, where they are known."""
         told = [run.folder for run in self.runs] or ([] if self.model is None else [self.model.folder])
         return tuple(Path(folder) for folder in told if folder)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What the runs are called, where it is known."""
+        named = tuple(run.name or Path(run.folder).name for run in self.runs if run.folder)
+        return named or tuple(folder.name for folder in self.folders)
 
 
 def read_record(file: Path) -> Record:

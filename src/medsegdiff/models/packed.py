@@ -29,7 +29,7 @@ def packed_facts(folder: Path) -> dict[str, Any]:
 def name_of(folder: Path) -> str:
     """Name a model as it was packed; a run, or a folder that is gone, by its last name."""
     packed = packed_facts(folder) if (folder / CONFIG).is_file() else {}
-    return str(packed.get("name") or folder.resolve().name)
+    return Path(packed.get("name", "")).name or folder.resolve().name
 
 
 def check_packed(folder: Path) -> None:

@@ -9,8 +9,8 @@ from medsegdiff.inference.record import Record
 
 
 def command_of(record: Record, image: str, out: str) -> str:
-    """Write it; paths of runs are named by their last part, so that it tells nothing of the machine."""
-    runs = ",".join(folder.name for folder in record.folders) or "RUN"
+    """Write it; models are named without their paths, so that it tells nothing of the machine."""
+    runs = ",".join(record.models) or "RUN"
     words = ["medsegdiff", "segment", image, "--model", runs, "--out", out, *_options(record)]
     return shlex.join(words)
 

@@ -95,7 +95,7 @@ class Results:
             title=self.title or self.root.resolve().name,
             task=record.task,
             structures=tuple(structures),
-            model=", ".join(folder.name for folder in record.folders),
+            model=", ".join(record.models),
             made=_made(record),
             cases=tuple(map(_listed, record.images)),
             failed={Path(file).name: why for file, why in record.failed.items()},

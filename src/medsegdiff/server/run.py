@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import uvicorn
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.checkpoint import load_config
+from medsegdiff.models.packed import name_of
 from medsegdiff.server.app import make_app
 from medsegdiff.server.dispatch import Dispatch, Model
 from medsegdiff.server.gate import Gate
@@ -50,17 +52,17 @@ def run_server(
 
 
 def models_of(runs: Sequence[Sequence[Path]]) -> list[Model]:
-    """Name models after the folders of their runs, and make sure that these can be read."""
-    models = []
-    for together in runs:
-        for run in together:
-            load_config(run)
-        name = "+".join(run.resolve().name for run in together)
-        models.append(Model(name, tuple(str(run.resolve()) for run in together)))
-    names = [model.name for model in models]
+    """Name models as they were packed, or after their folders where that tells none apart; see that all can be read."""
+    for run in chain(*runs):
+        load_config(run)
+    packed = ["+".join(map(name_of, together)) for together in runs]
+    folders = ["+".join(run.resolve().name for run in together) for together in runs]
+    pairs = zip(packed, folders, strict=True)
+    names = [name if packed.count(name) == 1 else folder for name, folder in pairs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"Two runs are called {min(twice)}; jobs could not tell them apart. Rename a folder.")
-    return models
+    paths = (tuple(str(run.resolve()) for run in together) for together in runs)
+    return [Model(name, own) for name, own in zip(names, paths, strict=True)]
 
 
 def devices_of(asked: str | None) -> list[str]:

@@ -92,7 +92,7 @@ class ResultsShown(_Told):
     task: Task
     structures: tuple[StructureShown, ...]
     model: str
-    """Runs that segmented, by the names of their folders."""
+    """Runs that segmented, by the names under which they were packed, or those of their folders."""
     made: str
     """How, in words."""
     cases: tuple[CaseListed, ...]

@@ -25,7 +25,7 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.atomic import content_replaced, names_in, write_json
 from medsegdiff.models.checkpoint import Weights
 from medsegdiff.models.exported import is_exported
-from medsegdiff.models.packed import check_packed, write_packed
+from medsegdiff.models.packed import check_packed, name_of, write_packed
 from medsegdiff.sharing.pack import LICENSE, write_model
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -70,7 +70,7 @@ def write_bundle(
         for part in (CONFIGS, MODELS, DOCS):
             (new / part).mkdir()
         facts, files = write_model(run, new / MODELS, precision="fp32", weights=weights)
-        write_packed(new / MODELS, {"name": run.resolve().name, **facts}, files)
+        write_packed(new / MODELS, {"name": name_of(run), **facts}, files)
         write_json(new / METADATA, _metadata(trained, grid))
         once = trained.config.diffusion.target != "eps"
         write_json(new / CONFIGS / "inference.json", _inference(once=once, grid=size))
