@@ -103,7 +103,7 @@ def test_a_finished_run_without_a_calibration_is_calibrated_when_it_is_resumed(r
 
 
 def test_other_ensembles_are_not_called_calibrated_and_the_mean_states_no_size(
-    run: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+    run: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, data = run
     segmenter = Segmenter.from_pretrained(folder, device="cpu", precision="fp32")
@@ -113,6 +113,13 @@ def test_other_ensembles_are_not_called_calibrated_and_the_mean_states_no_size(
     assert "other ensembles" not in caplog.text
     assert segmenter(image, members=5).stretch == {}
     assert "The run was calibrated for other ensembles" in caplog.text
+    assert "the probability is as it was fitted for those" in caplog.text
+    segment_files(segmenter, find_inputs([image]), tmp_path / "out", members=5)
+    told = json.loads((tmp_path / "out" / "segment.json").read_text())
+    assert told["calibrated_on"] == 0
+    assert told["probability"]["slopes"] == list(segmenter.calibration.mixture.slopes)
+    words = evaluate(tmp_path / "out", data, present_only=True).setup.probability_is
+    assert "what members expect, as it was fitted for other ensembles" in words
     assert segmenter(image, mode="mean", views=4).sizes() == {}
     assert segmenter(image, fusion="staple").stretch == segmenter.calibration.stretch
     assert Segmenter.from_pretrained(folder, weights="last").calibration == Calibration()

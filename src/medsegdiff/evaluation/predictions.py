@@ -131,7 +131,9 @@ class Predictions:
         if made is None or folder_name(self.root) == "anchor":
             return ""
         if made.mixtures:
-            fitted = f", fitted on {made.calibrated_on} validation cases" if made.calibrated_on else ", not calibrated"
+            others = any(mixture.slopes for mixture in made.mixtures)
+            alone = "as it was fitted for other ensembles" if others else "not calibrated"
+            fitted = f", fitted on {made.calibrated_on} validation cases" if made.calibrated_on else f", {alone}"
             shares = ", ".join(f"{mixture.weight:.0%}" for mixture in made.mixtures)
             runs = f", on average over {len(made.mixtures)} runs" if len(made.mixtures) > 1 else ""
             return f" They mix the anchor ({shares}) and what members expect{fitted}{runs}."

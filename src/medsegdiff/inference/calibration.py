@@ -57,7 +57,10 @@ class Calibration(Component):
         )
 
     def as_for(self, sampling: SamplingConfig, *, volumes: bool) -> Calibration:
-        """Take what holds for images that are segmented so: intervals of sizes are those of one kind of ensemble."""
+        """Take what holds for images that are segmented so: intervals of sizes are those of one kind of ensemble.
+
+        The mixture is of what members expect on average, however many there are: it stays, as the best that is known.
+        """
         fits = self.fits(sampling, volumes=volumes)
         return self if fits else self.model_copy(update={"cases": 0, "stretch": {}})
 

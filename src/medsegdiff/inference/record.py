@@ -92,7 +92,8 @@ class RunRecord(Told):
     probability: Mixture
     """How its probability follows from anchor and members; that of several runs is the mean of theirs."""
     calibrated_on: int
-    """Validation cases that it was fitted on; 0: it is not calibrated."""
+    """Validation cases that it was fitted on; 0: it is not calibrated, or has slopes that were fitted for other
+    ensembles."""
 
 
 PARTS = ("weights", "calibration", "configuration")
@@ -176,7 +177,8 @@ class Record(Told):
     calibrated_on: int = 0
     """Validation cases that it was fitted on, and the intervals of sizes too, unless ``quality_learned_on`` tells of
     others, or these are of volumes that are too thick to segment some at the end of training, or that a model of
-    pictures segments; 0: nothing is calibrated. Of several runs the fewest, and no intervals."""
+    pictures segments; 0: nothing is calibrated, or ``probability`` has slopes that were fitted for other ensembles.
+    Of several runs the fewest, and no intervals."""
     seconds: float | None = None
     """For all images; ``None`` if it did not come to an end."""
     images: tuple[ImageRecord, ...] = ()

@@ -274,7 +274,8 @@ class Segmenter:
         runs, known = calibrated_for(request.by_run, self.runs), self.quality_for(request)
         if any(run.calibration.cases < known.calibration.cases for run, known in zip(runs, self.runs, strict=True)):
             log.warning(
-                "%s calibrated for other ensembles; of these, probability and sizes are not calibrated.",
+                "%s calibrated for other ensembles: of these sizes are not calibrated, and the probability is as it "
+                "was fitted for those.",
                 "The run was" if len(runs) == 1 else "Some of the runs were",
             )
         drawing = self.drawing(request, runs, entropy_alone=entropy_alone)
