@@ -69,6 +69,28 @@ def test_folders_that_are_no_data_are_told_apart(folder: Path, tmp_path: Path) -
     assert "holds no masks" in inspect_folder(folder, DataConfig()).problems[0]
 
 
+@pytest.mark.parametrize(
+    ("images", "others", "way_out"),
+    [
+        ("images/{}.png", ["annotations.json"], "save them as PNG masks .labelme_export_json, or annToMask"),
+        ("images/{}.png", ["masks/coco.json"], "save them as PNG masks"),
+        ("{}.png", ["0.json", "1.json"], "save them as PNG masks"),
+        ("images/{}.nrrd", ["masks/0.nrrd"], "save them as NIfTI"),
+        ("{}.mha", ["0_seg.mha"], "save them as NIfTI"),
+        ("images/{}.nii", ["masks/0.nrrd"], "save them as NIfTI"),
+        ("images/{}.png", ["dataset.json"], ""),
+    ],
+)
+def test_what_other_programs_write_is_told_with_the_way_here(
+    tmp_path: Path, images: str, others: list[str], way_out: str
+) -> None:
+    for name in (*map(images.format, range(3)), *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}")
+    (told,) = inspect_folder(tmp_path, DataConfig()).problems
+    assert re.search(way_out, told) if way_out else "save them" not in told
+
+
 def test_masks_of_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
     write_png(tmp_path / "img" / "a.png", np.eye(8, dtype=np.uint8))
     (tmp_path / "labels").mkdir()

@@ -9,7 +9,7 @@ from medsegdiff.config.data import MaskFolders
 from medsegdiff.data.instances import united
 from medsegdiff.data.masks import Kind, Masks
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.listing import folders_in, in_words, list_images
+from medsegdiff.io.listing import folders_in, foreign, in_words, list_images
 from medsegdiff.io.names import composed, image_name
 
 MASK_ENDINGS = ("_segmentation", "_mask", "_seg", "_labels", "_label", "_gt", "_manual1", "_manual")
@@ -36,7 +36,8 @@ def mask_folder(
         )
     if not whole.images and not folders:
         allowed = "Expected PNG, TIFF or NIfTI files, or a folder per rater or structure."
-        raise DataError(f"{root}: holds no masks. {allowed} {in_words(whole.left_out)}".rstrip())
+        seen = f"{in_words(whole.left_out)} {foreign(entry.path.name for entry in whole.left_out)}".strip()
+        raise DataError(f"{root}: holds no masks. {allowed} {seen}".rstrip())
     left_out = [entry for entry in whole.left_out if entry.path not in folders]
     left_out += [entry for held in folders.values() for entry in held.left_out]
     known = names or _told_apart([*whole.images, *(path for held in folders.values() for path in held.images)])

@@ -18,7 +18,7 @@ from medsegdiff.data.patients import find_patients
 from medsegdiff.data.slicing import Slicing, common_plane
 from medsegdiff.errors import DataError, GeometryError, MedSegDiffError, size, some
 from medsegdiff.io.image import check_same_grid, modality_of, patient_of, read_geometry
-from medsegdiff.io.listing import SUFFIXES, LeftOut, Reason, in_words, list_images
+from medsegdiff.io.listing import SUFFIXES, LeftOut, Reason, foreign, in_words, list_images
 from medsegdiff.io.names import class_folders, image_name
 from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
@@ -216,11 +216,15 @@ def unlabelled(listing: Listing) -> list[str]:
 
 def no_masks(listing: Listing) -> str:
     """Say how masks are known where there are none, and which files may be some and are not read."""
-    seen = in_words([*listing.left_out, *listing.masks.left_out])
-    return (
+    left_out = [*listing.left_out, *listing.masks.left_out]
+    beside = listing.root.iterdir() if listing.root.is_dir() else ()
+    told = (
         f"A mask is a file ({', '.join(SUFFIXES)}, DICOM) with a word for it (mask, label, gt, seg …) in its name or "
-        f"that of its folder, or lies in the folder that data.mask_dir names. {seen}"
-    ).rstrip()
+        "that of its folder, or lies in the folder that data.mask_dir names.",
+        in_words(left_out),
+        foreign(path.name for path in (*beside, *(entry.path for entry in left_out))),
+    )
+    return " ".join(filter(None, told))
 
 
 def without_image(listing: Listing) -> dict[str, LeftOut | None]:

@@ -27,6 +27,15 @@ NOT_SHOWN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "
 """What systems and file servers leave behind without a dot before it, in small letters."""
 
 
+FOREIGN = {
+    (".json",): "Polygons in .json (COCO, LabelMe) are not read: save them as PNG masks (labelme_export_json, or "
+    "annToMask of pycocotools).",
+    (".nrrd", ".nhdr", ".mha", ".mhd"): "NRRD and MetaImage are not read: save them as NIfTI (.nii.gz), in 3D Slicer "
+    "say.",
+}
+"""Endings of what other programs write → what to do about them."""
+
+
 class Reason(StrEnum):
     """Why an entry of a folder is not among its images."""
 
@@ -115,6 +124,12 @@ def in_words(left_out: Iterable[LeftOut], *, most: int = 3) -> str:
     reasons = dict.fromkeys(entry.reason for entry in told)
     parts = [f"{some(_names(told, reason), most=most)} ({reason})" for reason in reasons]
     return f"Left out of {_where(told)}: {'; '.join(parts)}."
+
+
+def foreign(names: Iterable[str]) -> str:
+    """Say what to do about files in which other programs keep images or masks; nothing where there are none."""
+    endings = {Path(name).suffix.lower() for name in names if name != "dataset.json"}
+    return " ".join(advice for of, advice in FOREIGN.items() if not endings.isdisjoint(of))
 
 
 def _names(told: Sequence[LeftOut], reason: Reason) -> list[str]:

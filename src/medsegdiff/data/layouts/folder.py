@@ -13,7 +13,7 @@ from medsegdiff.data.mask_folder import mask_folder
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import assign
 from medsegdiff.errors import DataError, some
-from medsegdiff.io.listing import SUFFIXES, Contents, folders_in, list_images
+from medsegdiff.io.listing import SUFFIXES, Contents, folders_in, foreign, list_images
 from medsegdiff.io.names import image_name
 
 
@@ -30,11 +30,12 @@ def _list(root: Path, config: DataConfig) -> Listing:
     held = list_images(folder) if folder.is_dir() else Contents()
     if not held.images:
         seen = folder if folder.is_dir() else root
-        here = some(sorted(p.name for p in seen.iterdir()), most=8) or "nothing"
+        here = sorted(p.name for p in seen.iterdir())
         raise DataError(
             f"{root}: expected images ({', '.join(SUFFIXES)}, folders of DICOM) in images/ and masks in "
-            f"{mask_dir(config)}/, or images and masks that belong together by their names; found in {seen}: {here}. "
-            "If folders are called otherwise, set data.image_dir and data.mask_dir."
+            f"{mask_dir(config)}/, or images and masks that belong together by their names; found in {seen}: "
+            f"{some(here, most=8) or 'nothing'}. If folders are called otherwise, set data.image_dir and "
+            f"data.mask_dir. {foreign(here)}".rstrip()
         )
     cases = indexed((CaseFiles(image_name(path), (path,)) for path in held.images), folder)
     where = root / mask_dir(config)

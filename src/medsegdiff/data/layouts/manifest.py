@@ -16,7 +16,7 @@ from medsegdiff.data.mask_folder import kind_of
 from medsegdiff.data.masks import Masks
 from medsegdiff.data.split import SPLIT_WORDS, columns_of, open_table
 from medsegdiff.errors import DataError, nearest, some
-from medsegdiff.io.listing import SUFFIXES
+from medsegdiff.io.listing import SUFFIXES, foreign
 from medsegdiff.io.names import case_name, file_name
 
 NAMES = ("manifest.csv", "manifest.json")
@@ -134,7 +134,7 @@ def _rows_of_json(file: Path) -> Iterator[Row]:
     if not isinstance(entries, list):
         raise DataError(
             f'{file}: expected a list of {{"id": name, "image": path or list, "mask": path or {{name: path}}}}; found '
-            f"{type(entries).__name__}. If it describes a folder, give the folder."
+            f"{type(entries).__name__}. If it describes a folder, give the folder. {foreign([file.name])}"
         )
     told = [_told(entry) for entry in entries]
     spelt_so = [{key.strip().casefold(): value for key, value in entry.items()} for entry in told]
