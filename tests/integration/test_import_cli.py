@@ -68,7 +68,11 @@ def test_imported_weights_segment_and_can_be_trained_on(
 
 
 def test_an_imported_run_is_resumed_from_step_0_and_then_as_any_other(
-    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     run, coloured = tmp_path / "theirs", in_colour(folder, tmp_path / "coloured")
     assert call("import", checkpoint, "--out", run, "--heads", 2, "--image-size", 32) == 0
@@ -81,6 +85,7 @@ def test_an_imported_run_is_resumed_from_step_0_and_then_as_any_other(
     assert call("train", coloured, "--out", run, "--resume", *LITTLE) == 0
     told = f"{run} was imported: training begins at step 0, with its weights and a fresh optimizer."
     assert told in capsys.readouterr().err
+    assert f"{run} does not tell all that it was trained on: it was imported" in caplog.text
     trained = dict(load_model(run)[0].named_parameters())
     assert all(torch.allclose(trained[name], value, atol=1e-6) for name, value in imported.items())
     assert any(not torch.equal(trained[name], value) for name, value in imported.items())
