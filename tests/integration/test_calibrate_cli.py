@@ -91,6 +91,19 @@ def test_results_that_are_done_may_be_gone_on_with_to_see_more_of_them(
     assert json.loads((tmp_path / "out" / "segment.json").read_text())["review"] == {"share": 0.5}
 
 
+def test_a_part_in_which_nothing_is_left_to_do_does_not_ask_for_calibration(
+    calibrated: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = calibrated
+    pictures = sorted((data / "images").iterdir())[:6]
+    asked = ("segment", *pictures, "--model", run, "--out", tmp_path / "out", "--part", "1/2", "--review-share", "50%")
+    for _ in range(2):
+        assert call(*asked) == 0
+    said = capsys.readouterr().err
+    assert "Segmented 0 of 6 images" in said
+    assert "medsegdiff calibrate" not in said
+
+
 def test_evaluate_says_whether_the_predicted_dice_was_right(calibrated: tuple[Path, Path], tmp_path: Path) -> None:
     run, data = calibrated
     out = tmp_path / "out"
@@ -155,7 +168,10 @@ def test_cleaning_that_was_learned_is_done_unless_something_else_is_asked(
 
 
 def test_what_is_learned_is_of_clean_masks(
-    quick: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, data = tmp_path / "run", quick[1]
     shutil.copytree(quick[0], run)
@@ -165,6 +181,8 @@ def test_what_is_learned_is_of_clean_masks(
     model, told = QualityModel.read(run / FILE), json.loads((tmp_path / "seen" / "segment.json").read_text())
     assert model.cleaning == learned.cleaning
     assert told["cleaning"]["foreground"]["keep"] == "largest"
+    assert call("calibrate", run, data, "--split", "all", "--out", tmp_path / "seen") == 2
+    assert "seen holds results already, which are not replaced" in " ".join(capsys.readouterr().err.split())
     assert call("segment", data, "--model", run, "--out", tmp_path / "out") == 0
     scores = [
         [image["scores"]["foreground"][model.structures["foreground"].score] for image in of["images"]]

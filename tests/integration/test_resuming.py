@@ -264,7 +264,8 @@ def test_the_command_line_goes_on_from_a_list(
         picture.parent.mkdir()
         picture.write_bytes((data / "images" / f"case0{number}.png").read_bytes())
     (tmp_path / "broken.png").write_bytes(b"no")
-    (tmp_path / "list.txt").write_text("\n".join(map(str, [*pictures, tmp_path / "broken.png", ""])))
+    lines = "\n".join(map(str, [*pictures, tmp_path / "broken.png", ""]))
+    (tmp_path / "list.txt").write_text(lines, encoding="utf-8-sig")  # as Notepad writes it
     asked = ("segment", "--input-list", tmp_path / "list.txt", "-m", run, "-o", out, "--members", "2", "--steps", "1")
     assert call(*asked, "--write", "masks") == 3
     assert "named after their folders too: left-scan, right-scan" in capsys.readouterr().err

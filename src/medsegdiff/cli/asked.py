@@ -19,7 +19,8 @@ def listed_in(source: str) -> list[Path]:
         text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8", "surrogateescape")
     except OSError as error:
         raise ConfigError(f"--input-list {source}: can't be read ({error.strerror}).") from error
-    return [Path(line) for line in text.splitlines() if line.strip()]
+    lines = text.removeprefix("\ufeff").splitlines()  # a mark that programs on Windows begin with
+    return [Path(line) for line in lines if line.strip()]
 
 
 def parts_of(given: list[str], usual: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:

@@ -207,7 +207,7 @@ def segment(
         info(finished.rest)
     else:
         say(tally, out, run=told)
-    if not tally.judged and (review_below is not None or review_share is not None):
+    if tally.count and not tally.judged and (review_below is not None or review_share is not None):
         named = ",".join(map(str, runs))
         warn(f"Nothing is predicted of these masks, or marked for review. First: 'medsegdiff calibrate {named} DATA'.")
     if as_json:

@@ -16,6 +16,7 @@ from medsegdiff.config.cleaning import Cleaning
 from medsegdiff.data.dataset import Track, no_progress
 from medsegdiff.errors import ConfigError, DataError
 from medsegdiff.evaluation import Evaluation
+from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.inference.judging import Looks, grid_of
 from medsegdiff.inference.quality import QualityModel, StructureQuality
@@ -87,11 +88,13 @@ def calibrate_quality(
         What was learned.
 
     Raises:
-        ConfigError: If ``good`` or ``risk`` is no share.
+        ConfigError: If ``good`` or ``risk`` is no share, or ``out`` holds results.
         DataError: If there are too few cases with a reference.
     """
     if not 0 < risk < 1 or not 0 < good <= 1:
         raise ConfigError(f"good is {good:g} and risk {risk:g}; both are shares, above 0 and at most 1.")
+    if out is not None and SegmentationFolder(out).exists:
+        raise ConfigError(f"{out} holds results already, which are not replaced. Choose another --out, or remove them.")
     segmenter = Segmenter.from_runs(runs, device=device, calibrated=False)
     split_file = None if split == "all" else common_split(runs, split)
     files = find_inputs([data], like=segmenter.config, split_file=split_file, split=None if split == "all" else split)
