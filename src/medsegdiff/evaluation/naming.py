@@ -8,10 +8,10 @@ from pathlib import Path
 
 from medsegdiff.errors import DataError, some
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.io.names import letters
+from medsegdiff.io.names import spelt_alike
 from medsegdiff.labels import Labels
 
-NO_NAME = re.compile(r"foreground|(class_)?\d+")
+NO_NAME = re.compile(r"foreground|((class|label)[ _]?)?\d+", re.IGNORECASE)
 """What structures are called that nobody has named."""
 
 
@@ -33,9 +33,8 @@ def names_made(labels: Labels, made: Labels, *, where: Path) -> Mapping[str, str
     alone = len(labels.structures) == len(made.structures) == 1
     if alone or (made.task == "regions" and labels.exclusive) or (labels.task == "regions" and labels.values):
         return {}
-    known = {letters(name): name for name in made.structures} | {name: name for name in made.structures}
-    found = {name: known.get(name, known.get(letters(name), "")) for name in labels.structures}
-    if all(found.values()):
+    found = spelt_alike(labels.structures, made.structures)
+    if len(found) == len(labels.structures):
         return found
     if not (_has_names(labels) and _has_names(made)) or made.task == "regions":
         return {}

@@ -86,7 +86,7 @@ def _of_the_model(labels: Labels, values: set[int], reference: Masks, classes: t
         told = [f"{name} {value}" for name, value in zip(labels.structures, labels.label_values, strict=True)]
         raise DataError(
             f"{reference.root}: mask value {strange[-1]} is out of range; the model that made the predictions knows "
-            f"{some(told, most=20)}. Score against references of its classes, or name all with data.classes."
+            f"{some(told, most=20)}. Score against references that hold its classes alone."
         )
     return Structures.occurring(labels, values)
 

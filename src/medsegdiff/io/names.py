@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from medsegdiff.errors import DataError, some
@@ -14,6 +14,8 @@ VOLUMES = (".nii", ".nii.gz")
 """Endings of volumes, in small letters."""
 REFUSED = re.compile(r'[\\/:*?"<>|]+')
 """What some file system does not allow in a name."""
+SPELLING = re.compile(r"""[(),;'\[\]{}]|(?<!\d)[\s_.]+|[\s_.]+(?!\d)|(?<=[^\W\d])-(?=\w)|(?<=\w)-(?=[^\W\d])""")
+"""What only joins words: between figures it tells numbers apart (1.1, 11), and a last + or - is a sign (CD8+, CD8-)."""
 JOINERS = "\u200c\u200d"
 """Can't be seen, but words of several languages are spelt with them."""
 
@@ -64,8 +66,22 @@ def file_name(name: str) -> str:
 
 
 def letters(name: str) -> str:
-    """Write what tells one name from another however it is spelt: letters and figures, in small letters."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    """Write what tells one name from another however it is spelt: letters, figures and signs, in small letters."""
+    return SPELLING.sub("", file_name(name).casefold())
+
+
+def spelt_alike(names: Collection[str], known: Collection[str]) -> dict[str, str]:
+    """Find for each name the known one that is equal, or else the only one that is spelt alike; each at most once."""
+    given, own = _by_letters(names), _by_letters(known)
+    alike = {given[key][0]: own[key][0] for key in given if len(given[key]) == len(own.get(key, ())) == 1}
+    return alike | {name: name for name in names if name in known}
+
+
+def _by_letters(names: Collection[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(letters(name), []).append(name)
+    return found
 
 
 def composed(text: str) -> str:
