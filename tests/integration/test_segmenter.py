@@ -125,7 +125,7 @@ def test_options_that_make_no_sense_are_refused(segmenter: Segmenter) -> None:
         ({"steps": 5000}, "1 … 1000"),
         ({"fusion": "stapel"}, "Did you mean 'staple'"),
         ({"sampler": "dpm"}, "No sampler 'dpm'"),
-        ({"members": 2.5}, "members is 2.5; it must be at least 1 and whole, or 'auto'"),
+        ({"members": 2.5}, "members is 2.5; it must be at least 1, or 'auto'; numbers are whole"),
         ({"mode": "foo"}, "mode is 'foo'; allowed are ensemble, mean"),
         ({"shared_noise": "own"}, "shared_noise is 'own'; allowed are True, False"),
         (

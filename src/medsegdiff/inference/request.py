@@ -127,7 +127,7 @@ def _checked(name: str, value: Any) -> Any:
         if name in ALLOWED:
             raise ConfigError(f"{name} is {value!r}; allowed are {ALLOWED[name]}.") from None
         also = f", or '{AUTO}'" if name == "members" else ""
-        raise ConfigError(f"{name} is {value!r}; it must be at least 1 and whole{also}.") from None
+        raise ConfigError(f"{name} is {value!r}; it must be at least 1{also}; numbers are whole.") from None
 
 
 def _settled(config: ResolvedConfig, given: dict[str, Any], *, auto: bool) -> SamplingConfig:
