@@ -499,11 +499,14 @@ def test_viewers_with_plug_ins_of_monai_label_are_served(serve: Serve, tmp_path:
         assert client.get(f"/session/{opened['session_id']}").status_code == 404
 
 
-def test_labels_that_come_back_hide_no_image(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside", ["", "images"])
+def test_labels_that_come_back_hide_no_image(serve: Serve, tmp_path: Path, inside: str) -> None:
     data = tmp_path / "data"
-    data.mkdir()
+    (data / inside).mkdir(parents=True)
     for name in ("a", "b", "c"):
-        (data / f"{name}.png").write_bytes(png())
+        (data / inside / f"{name}.png").write_bytes(png())
+    if inside:
+        (data / "preview.png").write_bytes(png())
     for _ in range(2):  # with what came back, the folder may look like another one after the next start
         with serve(data=data) as client:
             for tag in ("original", "final"):

@@ -31,7 +31,7 @@ from medsegdiff.labels import Labels
 from medsegdiff.models.checkpoint import BEST, LAST, STATE, load_config, snapshot_file
 from medsegdiff.sharing.card import About
 from medsegdiff.sharing.pack import pack
-from medsegdiff.training import distillation, state, trainer
+from medsegdiff.training import distillation, processes, state, trainer
 from medsegdiff.training import train as training
 from medsegdiff.training.memory import describe
 from medsegdiff.training.observed import trained_on
@@ -216,7 +216,7 @@ def test_a_folder_with_data_is_not_made_a_run(folder: Path) -> None:
 def test_a_tracker_that_is_missing_is_said_before_training(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medsegdiff.training.train.get_available_trackers", list)
+    monkeypatch.setattr("medsegdiff.training.processes.get_available_trackers", list)
     with pytest.raises(ConfigError, match="tensorboard can't be imported. Install it"):
         train(folder, tmp_path / "run", small_config(*STEPS, "train.trackers=[tensorboard]"))
 
@@ -404,13 +404,13 @@ def test_processes_that_see_different_checkpoints_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool, other: object
 ) -> None:
     (tmp_path / STATE).write_text("state")
-    monkeypatch.setattr(training, "gather_object", lambda own: [*own, *own])
-    training.check_alike(Run(tmp_path), processes=2, resume=resume)
-    monkeypatch.setattr(training, "gather_object", lambda own: [*own, other])
+    monkeypatch.setattr(processes, "gather_object", lambda own: [*own, *own])
+    processes.check_alike(Run(tmp_path), processes=2, resume=resume)
+    monkeypatch.setattr(processes, "gather_object", lambda own: [*own, other])
     with pytest.raises(
         CheckpointError, match=rf"not all .* \(process 0 {'goes on' if resume else 'begins'}, process 1"
     ):
-        training.check_alike(Run(tmp_path), processes=2, resume=resume)
+        processes.check_alike(Run(tmp_path), processes=2, resume=resume)
 
 
 def test_a_resumed_run_goes_on_with_the_next_samples_whatever_the_batch(

@@ -157,6 +157,8 @@ def test_a_model_of_the_hub_is_called_as_it_was_packed_not_by_a_commit(
 ) -> None:
     folders = [cache / "snapshots" / COMMITS[revision] for revision in ("main", "v1")]
     assert [one.name for one in models_of([[folders[0]]])] == ["disc"]
+    mine = Path(shutil.copytree(model, here / "mine"))
+    assert [one.name for one in models_of([[mine]])] == ["mine"]  # by which it is found
     both = models_of([[folders[0]], [folders[1]], [model, folders[0]]])  # revisions that share a name
     assert [one.name for one in both] == [COMMITS["main"], COMMITS["v1"], "disc+disc"]
     Image.fromarray(np.eye(20, dtype=np.uint8)).save("one.png")

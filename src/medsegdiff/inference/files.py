@@ -30,7 +30,7 @@ from medsegdiff.inference.sweeping import sweep
 from medsegdiff.inference.team import Alone, Team
 from medsegdiff.inference.writer import USUAL, check_parts
 from medsegdiff.models.checkpoint import hash_of, plugins_of
-from medsegdiff.models.packed import name_of
+from medsegdiff.models.packed import called
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def _run(run: Trained, request: Request, number: int) -> RunRecord:
     drawn = len(request.turn(number).own(range(sampling.drawn), sampling))
     return RunRecord(
         folder=run.origin.folder if run.origin else "",
-        name=name_of(Path(run.origin.folder)) if run.origin else "",
+        name=called(Path(run.origin.folder)) if run.origin else "",
         weights=run.origin.weights if run.origin else "",
         sha256=run.sha256,
         network=run.config.model.name,

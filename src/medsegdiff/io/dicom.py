@@ -83,10 +83,10 @@ class DicomHeader:
 
     def check_frame_of_reference(self, found: str, name: str) -> None:
         """Refuse masks that were drawn in another coordinate system."""
-        nameless = not self._named_frame and found == "none"
+        nameless = not self._named_frame and found in ("", "none")
         if found != self.frame_of_reference and not nameless:
             raise GeometryError(
-                f"{name}: lies in the frame of reference {found}; the series has {self.frame_of_reference}. "
+                f"{name}: lies in the frame of reference {found}; the series has {self._named_frame or 'none'}. "
                 "Give the series on which it was drawn, or register and resample one to the other."
             )
 

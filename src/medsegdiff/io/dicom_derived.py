@@ -107,7 +107,8 @@ def _source(dataset: Dataset, header: DicomHeader, geometry: Geometry) -> Datase
     for keyword in EXPECTED:
         if keyword not in source or not _understood(keyword, str(source[keyword].value)):
             setattr(source, keyword, None)
-    source.FrameOfReferenceUID = header.frame_of_reference
+    if geometry.affine is not None:  # a single picture lies nowhere
+        source.FrameOfReferenceUID = header.frame_of_reference
     source.SpecificCharacterSet = UNICODE
     if "ImageOrientationPatient" in dataset:  # not a file of many frames, and no single picture
         source.SpacingBetweenSlices = geometry.spacing[2]

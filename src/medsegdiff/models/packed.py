@@ -14,6 +14,8 @@ from medsegdiff.io.hashes import sha256_of
 SECTION = "packed"
 """Of ``config.json``: ``files``, a hash for each; ``precision`` of the weights; ``rounded_from``, a hash."""
 CONFIG = "config.json"
+SNAPSHOTS = "snapshots"
+"""Folder of the hub's cache that has a folder for each commit."""
 
 
 def packed_facts(folder: Path) -> dict[str, Any]:
@@ -30,6 +32,12 @@ def name_of(folder: Path) -> str:
     """Name a model as it was packed; a run, or a folder that is gone, by its last name."""
     packed = packed_facts(folder) if (folder / CONFIG).is_file() else {}
     return Path(packed.get("name", "")).name or folder.resolve().name
+
+
+def called(folder: Path) -> str:
+    """Name a model by its folder, as users do; in the hub's cache, where folders are commits, as it was packed."""
+    place = folder.resolve()
+    return name_of(folder) if place.parent.name == SNAPSHOTS else place.name
 
 
 def check_packed(folder: Path) -> None:

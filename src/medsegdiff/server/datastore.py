@@ -19,7 +19,7 @@ from medsegdiff.data.mask_folder import without_mark
 from medsegdiff.errors import DataError
 from medsegdiff.inference.inputs import find_inputs
 from medsegdiff.io.atomic import atomic_path
-from medsegdiff.io.listing import SUFFIXES, list_images
+from medsegdiff.io.listing import SUFFIXES, folders_in, is_series, list_images
 from medsegdiff.io.names import image_name
 from medsegdiff.server.uploads import Source, remove, safe_name
 
@@ -50,13 +50,17 @@ class Datastore:
     def cases(self) -> dict[str, CaseFiles]:
         """The images, by name."""
         found = [] if self.images is None else find_inputs(self._looked_at(self.images), like=self.like, noted=_unheard)
-        return {case.name: case for case in found}
+        return {case.name: case for case in found if self.labels not in case.images[0].parents}
 
-    def _looked_at(self, folder: Path) -> list[Path]:
-        """Leave out labels that came back: in a folder of images they would tell which of these are a data set."""
-        beside = {image_name(path): path for path in list_images(folder).images} if self.labels.is_dir() else {}
-        masks = {name for name in beside if without_mark(name) != name and without_mark(name) in beside}
-        return [path for name, path in beside.items() if name not in masks] or [folder]
+    def _looked_at(self, folder: Path) -> Sequence[Path]:
+        """Leave out labels that came back: a folder of images would become a data set by them."""
+        others = [path for path in folders_in(folder) if path != self.labels]
+        if not self.labels.is_dir() or any(is_series(path) or list_images(path).images for path in others):
+            return [folder]
+        beside = list_images(folder).images
+        names = {image_name(path) for path in beside}
+        masks = {name for name in names if without_mark(name) != name and without_mark(name) in names}
+        return [path for path in beside if image_name(path) not in masks] or [folder]
 
     def image(self, name: str) -> CaseFiles:
         """Find an image."""

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from medsegdiff.errors import ConfigError
 from medsegdiff.models.checkpoint import load_config
-from medsegdiff.models.packed import name_of
+from medsegdiff.models.packed import called
 from medsegdiff.server.app import make_app
 from medsegdiff.server.dispatch import Dispatch, Model
 from medsegdiff.server.gate import Gate
@@ -52,10 +52,10 @@ def run_server(
 
 
 def models_of(runs: Sequence[Sequence[Path]]) -> list[Model]:
-    """Name models as they were packed, or after their folders where that tells none apart; see that all can be read."""
+    """Name models after their folders, those of the hub as they were packed if that tells them apart."""
     for run in chain(*runs):
         load_config(run)
-    packed = ["+".join(map(name_of, together)) for together in runs]
+    packed = ["+".join(map(called, together)) for together in runs]
     folders = ["+".join(run.resolve().name for run in together) for together in runs]
     pairs = zip(packed, folders, strict=True)
     names = [name if packed.count(name) == 1 else folder for name, folder in pairs]
