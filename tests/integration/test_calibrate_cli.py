@@ -209,6 +209,20 @@ def test_a_single_structure_may_have_another_name_in_the_data(
     assert list(model.structures) == list(model.cleaning) == list(model.stretch) == ["foreground"]
 
 
+@pytest.mark.parametrize("drawn", [("Left Ventricle", "wall"), ("Left Ventricle", "Wall")])
+def test_structures_are_learned_by_their_names_however_these_are_spelt(tmp_path: Path, drawn: tuple[str, str]) -> None:
+    config = config_of(*TINY, "data.task=regions", "data.classes=[left_ventricle, wall]", "sampling.fusion=mean")
+    unasked = config.model_copy(update={"data": config.data.model_copy(update={"task": None, "classes": None})})
+    run, data = write_run(tmp_path / "run", unasked), make_folder(tmp_path / "data", count=6)
+    (data / "masks").rename(data / "drawn")
+    for name in drawn:
+        shutil.copytree(data / "drawn", data / "masks" / name)
+    shutil.rmtree(data / "drawn")
+    assert call("calibrate", run, data, "--split", "all") == 0
+    model = QualityModel.read(run / FILE)
+    assert list(model.structures) == list(model.stretch) == ["left_ventricle", "wall"]
+
+
 def test_runs_that_segment_together_are_calibrated_together(
     calibrated: tuple[Path, Path], quick: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from medsegdiff.data.split import evenly
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.evaluation.case import structures_of
+from medsegdiff.evaluation.naming import names_made
 from medsegdiff.evaluation.pairing import Pairing
 from medsegdiff.inference.files import segment_files
 from medsegdiff.inference.inputs import find_inputs
@@ -25,6 +26,7 @@ from medsegdiff.inference.judging import Looks, looks_of
 from medsegdiff.inference.looks import looks_of_images
 from medsegdiff.inference.segmentation import Segmentation
 from medsegdiff.inference.segmenter import Segmenter
+from medsegdiff.labels import Labels
 from medsegdiff.metrics.likeness import values_of
 from medsegdiff.training.origin import UNTOLD
 from medsegdiff.training.run import Run, seen_among
@@ -83,12 +85,13 @@ class Observed:
         assert self.evaluation.pairing is not None
         return self.evaluation.pairing
 
-    def called(self, known: Sequence[str]) -> dict[str, str]:
+    def called(self, made: Labels) -> dict[str, str]:
         """Give for structures of the references what the run calls them: where both have one, names may differ."""
-        names = self.pairing.structures.names
+        names, known, pairing = self.pairing.structures.names, made.structures, self.pairing
         if len(names) == len(known) == 1:
             return {names[0]: known[0]}
-        return {name: name for name in names if name in known}
+        told = names_made(pairing.labels, made, where=pairing.predictions.where)
+        return {name: own for name in names if (own := told.get(name, name)) in known}
 
     def true_sizes(self, called: Mapping[str, str]) -> dict[str, dict[str, int]]:
         """Count the pixels of references by structure and case; nothing of cases that are labelled in part."""

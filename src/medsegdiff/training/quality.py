@@ -104,7 +104,7 @@ def calibrate_quality(
         )
         found = seen(cleaning={}, again=False)
         _check_enough(found)
-        called = found.called(segmenter.config.spec.labels.structures)
+        called = found.called(segmenter.config.spec.labels)
         learned = learn_cleaning(found.pairing, track=track).named(called)
         if learned.cleaning:
             noted("Cleaning helps; the cases are segmented again, to be judged as they will be: clean.")

@@ -38,12 +38,11 @@ class Seen:
 def learn_structures(found: Observed, config: ResolvedConfig, *, good: float, risk: float) -> dict[str, Seen]:
     """Learn structure by structure, of those that the references hold."""
     drawn, known = found.pairing.structures.names, config.spec.labels.structures
-    called = found.called(known).values()
+    parts = {own: "" if len(drawn) == 1 else name for name, own in found.called(config.spec.labels).items()}
     learned = {
         name: seen
         for name in known
-        if name in called
-        and (seen := _of_structure(name, "" if len(drawn) == 1 else name, found, good=good, risk=risk))
+        if name in parts and (seen := _of_structure(name, parts[name], found, good=good, risk=risk))
     }
     if not learned:
         raise DataError(
