@@ -23,6 +23,7 @@ from medsegdiff.inference.segmenter import Segmenter
 from medsegdiff.io.hashes import sha256_of
 from medsegdiff.models.checkpoint import load_model, save_weights
 from medsegdiff.models.packed import packed_facts
+from medsegdiff.sharing.bundle import write_bundle
 from medsegdiff.sharing.pack import pack
 from medsegdiff.training.run import Run
 from tests.exported import write_run
@@ -223,6 +224,18 @@ def test_a_packed_model_is_packed_into_its_own_folder_as_it_is(run: Path, tmp_pa
     assert "int8" in after["README.md"].decode()
     load_model(mine)
     assert call("pack", run, tmp_path / "new") == 2
+
+
+def test_a_model_that_is_packed_anew_under_another_licence_names_the_first(run: Path, tmp_path: Path) -> None:
+    licence, said = tmp_path / "text", list[str]()
+    licence.write_text("For no money.")
+    theirs = pack(run, tmp_path / "x", replace(ABOUT, name="theirs", license="cc-by-nc-4.0"), license_file=licence)
+    write_bundle(theirs.folder, tmp_path / "bundle")
+    for number, given in enumerate((theirs.folder, tmp_path / "bundle" / "models")):
+        ours = pack(given, tmp_path / str(number), ABOUT, noted=said.append).folder
+        assert "weights of theirs, whose licence is cc-by-nc-4.0; this one is apache-2.0" in said.pop()
+        again = pack(ours, tmp_path / f"{number}-again", ABOUT).folder
+        assert "Began with the weights of theirs; their licence: cc-by-nc-4.0." in (again / "README.md").read_text()
 
 
 def test_the_command_packs(run: Path, scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

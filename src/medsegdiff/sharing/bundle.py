@@ -76,9 +76,10 @@ def write_bundle(
         write_json(new / CONFIGS / "inference.json", _inference(once=once, grid=size))
         if not once:
             noted("The bundle names no network of its own: this one predicts noise, and tells no mask in one step.")
-        for source, target in ((CARD, new / DOCS / CARD), (LICENSE, new / LICENSE)):
+        for source, place in ((CARD, new / DOCS), (LICENSE, new)):
             if (run / source).is_file():
-                shutil.copyfile(run / source, target)
+                for folder in (place, new / MODELS):  # what begins with these weights finds their licence beside them
+                    shutil.copyfile(run / source, folder / source)
             else:
                 noted(f"The run has no {source}; 'medsegdiff pack' writes one.")
     paths = (path for part in (CONFIGS, MODELS, DOCS, LICENSE) for path in (out / part, *(out / part).rglob("*")))

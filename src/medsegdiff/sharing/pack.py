@@ -28,8 +28,8 @@ from medsegdiff.models.exported import is_exported
 from medsegdiff.models.packed import check_packed, name_of, packed_facts, write_packed
 from medsegdiff.models.quantization import dequantized, is_quantized, quantized
 from medsegdiff.sharing.card import About, Shown, card_of
-from medsegdiff.training.origin import ancestors, given_away, license_of, told_of
-from medsegdiff.training.run import SEEN
+from medsegdiff.training.origin import ancestors, beginning_with, given_away, license_of, told_of
+from medsegdiff.training.run import SEEN, Run
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 """Of the weights in the file; ``int8``: large matrices have 8 bits and a scale for each channel, the rest fp16."""
@@ -114,6 +114,7 @@ def _write(
 ) -> None:
     """Write all files, the hashes last."""
     facts, files = write_model(run, out, precision=precision, weights=weights)
+    facts["record"] |= _of_another_licence(run, about)
     if facts.get("rounded_from") and quality.FILE in files:
         noted("What was calibrated is of the weights before they were rounded; the card says so.")
     for line in _other_licences(facts["record"], about):
@@ -131,6 +132,13 @@ def write_model(run: Path, out: Path, *, precision: Precision, weights: Weights)
     facts = {**_write_weights(run, out, precision, weights), "record": given_away(told_of(run))}
     _write_config(run, out)
     return facts, [BEST, *_snapshots(run, out, precision), *_learned(run, out, weights)]
+
+
+def _of_another_licence(run: Path, about: About) -> dict[str, Any]:
+    """Name a packed model that is packed anew under another licence: its weights begin with those that it had."""
+    if license_of(run).lower() in ("", about.license.lower()):
+        return {}
+    return {"started_from": given_away({**beginning_with(run), "trained_known": Run(run).tells_trained})}
 
 
 def _other_licences(record: Mapping[str, Any], about: About) -> list[str]:
