@@ -120,6 +120,11 @@ def test_other_ensembles_are_not_called_calibrated_and_the_mean_states_no_size(
     assert told["probability"]["slopes"] == list(segmenter.calibration.mixture.slopes)
     words = evaluate(tmp_path / "out", data, present_only=True).setup.probability_is
     assert "what members expect, as it was fitted for other ensembles" in words
+    both = [told["runs"][0], {**told["runs"][0], "probability": {"weight": 0.5}}]
+    of_two = {key: value for key, value in told.items() if key != "probability"} | {"runs": both}
+    (tmp_path / "out" / "segment.json").write_text(json.dumps(of_two))
+    words = evaluate(tmp_path / "out", data, present_only=True).setup.probability_is
+    assert "what members expect, some of the runs not calibrated, on average over 2 runs" in words
     assert segmenter(image, mode="mean", views=4).sizes() == {}
     assert segmenter(image, fusion="staple").stretch == segmenter.calibration.stretch
     assert Segmenter.from_pretrained(folder, weights="last").calibration == Calibration()

@@ -17,6 +17,7 @@ from medsegdiff.fusion.fusers import FUSERS, Fused
 from medsegdiff.fusion.mixture import Mixture
 from medsegdiff.fusion.protocol import Raters
 from medsegdiff.inference.folder import SegmentationFolder
+from medsegdiff.inference.record import Record
 from medsegdiff.io.image import read_geometry, read_map
 from medsegdiff.io.names import folder_name
 from medsegdiff.labels import TWO_VALUES, Labels
@@ -131,12 +132,9 @@ class Predictions:
         if made is None or folder_name(self.root) == "anchor":
             return ""
         if made.mixtures:
-            others = any(mixture.slopes for mixture in made.mixtures)
-            alone = "as it was fitted for other ensembles" if others else "not calibrated"
-            fitted = f", fitted on {made.calibrated_on} validation cases" if made.calibrated_on else f", {alone}"
             shares = ", ".join(f"{mixture.weight:.0%}" for mixture in made.mixtures)
             runs = f", on average over {len(made.mixtures)} runs" if len(made.mixtures) > 1 else ""
-            return f" They mix the anchor ({shares}) and what members expect{fitted}{runs}."
+            return f" They mix the anchor ({shares}) and what members expect, {_fitted(made)}{runs}."
         if made.sampling is None or made.sampling.fusion != "staple":
             return ""
         return (
@@ -212,6 +210,16 @@ class Predictions:
         fused: Fused = FUSERS.build(self.fusion, votes, **told)
         mask = fused.probability >= 0.5 if fused.mask is None else fused.mask
         return mask.numpy().reshape(members.shape[1:])
+
+
+def _fitted(made: Record) -> str:
+    """Tell what the probability was calibrated on; a run that was not has no slopes."""
+    if made.calibrated_on:
+        return f"fitted on {made.calibrated_on} validation cases"
+    scaled = {mixture.slopes != () for mixture in made.mixtures}
+    if len(scaled) > 1:
+        return "some of the runs not calibrated"
+    return "as it was fitted for other ensembles" if scaled == {True} else "not calibrated"
 
 
 def _channels(masks: Masks, labels: Labels, name: str) -> Callable[[int], Bool[np.ndarray, "*s"]]:

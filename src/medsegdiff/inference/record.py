@@ -178,7 +178,7 @@ class Record(Told):
     """Validation cases that it was fitted on, and the intervals of sizes too, unless ``quality_learned_on`` tells of
     others, or these are of volumes that are too thick to segment some at the end of training, or that a model of
     pictures segments; 0: nothing is calibrated, or ``probability`` has slopes that were fitted for other ensembles.
-    Of several runs the fewest, and no intervals."""
+    Of several runs the fewest, and no intervals; see each of ``runs``."""
     seconds: float | None = None
     """For all images; ``None`` if it did not come to an end."""
     images: tuple[ImageRecord, ...] = ()
