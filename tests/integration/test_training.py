@@ -312,6 +312,28 @@ def test_what_a_model_does_not_tell_of_its_training_is_unknown_to_all_that_start
         said.append(f"{tmp_path / parent} does not tell all that it was trained on" in caplog.text)
     assert said == [False, True, True]
     assert [Run(tmp_path / name).tells_trained for name in ("known", "second", "third")] == [True, False, False]
+    for name in ("second", "third", "known"):  # as earlier versions wrote it
+        told = json.loads((tmp_path / name / "run.json").read_text())
+        del told["started_from"]["trained_known"]
+        (tmp_path / name / "run.json").write_text(json.dumps(told))
+    assert [Run(tmp_path / name).tells_trained for name in ("known", "second", "third")] == [True, False, False]
+    shutil.rmtree(tmp_path / "telling")
+    assert not Run(tmp_path / "known").tells_trained
+
+
+def test_a_run_whose_record_is_damaged_can_be_started_with_and_a_damaged_card_is_told_first(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = small_config("train.max_steps=1")
+    train(folder, tmp_path / "first", config)
+    packed = pack(tmp_path / "first", tmp_path / "packed", About("disc", "apache-2.0")).folder
+    (packed / "README.md").write_text("---\nlicense: [\n---\nmine")
+    with pytest.raises(DataError, match=r"README\.md: can't be read (?s:.*) Mend the lines"):
+        train(tmp_path / "no images", tmp_path / "second", config, start=packed)
+    assert not (tmp_path / "second").exists()
+    (tmp_path / "first" / "run.json").write_text('{"comm')
+    train(folder, tmp_path / "third", config, start=tmp_path / "first")
+    assert json.loads((tmp_path / "third" / "run.json").read_text())["started_from"]["trained_known"] is False
 
 
 def test_a_packed_model_names_those_that_it_began_with_and_their_licences(folder: Path, tmp_path: Path) -> None:

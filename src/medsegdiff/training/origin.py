@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,13 @@ def told_of(folder: Path) -> dict[str, Any]:
 
 
 def check_start(folder: Path) -> None:
-    """Refuse, before images are read, to start with a model that was changed since it was packed, or with graphs."""
+    """Refuse, before images are read, to start with graphs, a changed packed model, or a card that can't be read."""
     check_packed(folder)
     if is_exported(folder):
         raise ConfigError(
             f"{folder} is an exported run, whose graphs can't be trained. Start with the run that it was made of."
         )
+    license_of(folder)
 
 
 def license_of(folder: Path) -> str:
@@ -59,8 +61,10 @@ def license_of(folder: Path) -> str:
 
 
 def beginning_with(folder: Path) -> dict[str, Any]:
-    """Name a model for the record of a run that starts with it, and what that began with itself."""
-    told, packed = told_of(folder), packed_facts(folder)
+    """Name a model for the record of a run that starts with it, and what that began with itself, if it tells."""
+    told, packed = dict[str, Any](), packed_facts(folder)
+    with suppress(DataError):  # then it does not tell what it was trained on either, which is said
+        told = told_of(folder)
     named = {"name": packed.get("name", ""), "license": license_of(folder)} if packed else {}
     before: dict[str, Any] = {key: told[key] for key in ("imported", "started_from") if key in told}
     return {"folder": str(folder.resolve()), "sha256": sha256_of(folder / BEST), **named, **before}

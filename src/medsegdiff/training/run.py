@@ -25,6 +25,7 @@ from medsegdiff.data.dataset import DataInfo
 from medsegdiff.data.split import names_in, read_split, write_split
 from medsegdiff.errors import CheckpointError, ConfigError, DataError, some
 from medsegdiff.io.atomic import full_worded, to_json, write_json, write_text
+from medsegdiff.io.hashes import sha256_of
 from medsegdiff.io.names import composed
 from medsegdiff.models.checkpoint import BEST, CONFIG, STATE, facts_of, load_config, save_config
 from medsegdiff.training.origin import ORIGIN, RECORD, beginning_with, read_told, told_of
@@ -167,8 +168,15 @@ class Run:
         except DataError:
             return False
         began = told.get("started_from")
-        inherited = began is None or began.get("trained_known", self.seen.is_file())  # earlier versions did not say
-        return self.split.is_file() and "imported" not in told and inherited
+        return self.split.is_file() and "imported" not in told and (began is None or self._inherits(began))
+
+    def _inherits(self, began: Mapping[str, Any]) -> bool:
+        """Whether all is known that the model had seen that this run began with; earlier versions did not say."""
+        if "trained_known" in began:
+            return bool(began["trained_known"])
+        parent = Run(Path(began.get("folder", "")))
+        there = self.seen.is_file() and "folder" in began and (parent.folder / BEST).is_file()
+        return there and sha256_of(parent.folder / BEST) == began.get("sha256") and parent.tells_trained
 
     def parts(self) -> dict[str, str]:
         """Read the parts that cases have had: what training has ever seen is for training."""

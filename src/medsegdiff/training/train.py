@@ -77,6 +77,7 @@ def train(
         ConfigError: If the configuration does not fit the data, the device or the folder, or ``start`` is exported.
         CheckpointError: If the folder can't be written to, or has too little room for checkpoints, or a packed model to
             start with was changed.
+        DataError: If the card of a packed model to start with can't be read.
     """
     state = fresh_state(device)
     if device not in (None, "cpu", found := state.device.type):
