@@ -89,6 +89,21 @@ def test_results_that_are_done_may_be_gone_on_with_to_see_more_of_them(
     found = rows(tmp_path / "out" / "quality.csv")
     assert sum("among the worst 50 %" in row["reasons"] for row in found) == 2
     assert json.loads((tmp_path / "out" / "segment.json").read_text())["review"] == {"share": 0.5}
+    assert call(*asked[:2], *asked[5:], *again) == 0  # one picture, and nothing asked of review
+    assert rows(tmp_path / "out" / "quality.csv") == found
+
+
+def test_results_stay_where_a_calibration_of_an_earlier_version_has_fewer_fields(
+    calibrated: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = tmp_path / "run", calibrated[1]
+    shutil.copytree(calibrated[0], run)
+    asked = ("segment", next((data / "images").iterdir()), "--model", run, "--out", tmp_path / "out")
+    assert call(*asked) == 0
+    told = json.loads((run / FILE).read_text())
+    (run / FILE).write_text(json.dumps({name: value for name, value in told.items() if value not in ([], {}, False)}))
+    assert call(*asked, "--resume") == 0
+    assert "Segmented 0 of 1 images" in capsys.readouterr().err
 
 
 def test_a_part_in_which_nothing_is_left_to_do_does_not_ask_for_calibration(

@@ -66,7 +66,7 @@ def segment_files(
         overwrite: Whether results of an earlier time are replaced, all of them.
         resume: Whether those stay that are of these images, weights and options, and only the others are made.
         retry_failed: Whether images that failed are tried again then.
-        review: What a human shall see.
+        review: What a human shall see; of results that are gone on with, by default what was asked before.
         team: Who shares the work; then valid results stay in any case.
         track: Shows progress.
         noted: Told in sentences what a user should know.
@@ -100,6 +100,7 @@ def segment_files(
     left = _left(out, own, files, settings, retry_failed=retry_failed) if looks else Remaining(list(own))
     if looks:
         noted(str(left))
+    review = folder.review if joins and review == Review() else review
     told = {"settings": settings, "review": review, "asked": len(files) + left.others, "version": VERSION}
     record = _record(segmenter, request, model).model_copy(update=told)
     with Saving(
@@ -163,9 +164,9 @@ def settings_of(
     learned = [run.calibration.model_dump(mode="json") for run in segmenter.runs]
     reads = {"data", "spec", "model", "diffusion"}
     configured = [run.config.model_dump(mode="json", include=reads) for run in segmenter.runs]
-    return Settings.of(
-        weights, [learned, quality and quality.model_dump(mode="json", exclude_unset=True)], configured, options
-    )
+    later = {"plane"} - (set() if quality is None else quality.model_fields_set)  # earlier versions did not tell it
+    judged = quality and quality.model_dump(mode="json", exclude=later)
+    return Settings.of(weights, [learned, judged], configured, options)
 
 
 def _quality(segmenter: Segmenter, request: Request) -> QualityModel | None:

@@ -14,6 +14,7 @@ from medsegdiff.inference import RECORD
 from medsegdiff.inference.attempt import BEFORE, Attempt
 from medsegdiff.inference.case_record import CASES, RUN
 from medsegdiff.inference.record import Record, Settings, read_record
+from medsegdiff.inference.review import Review
 from medsegdiff.inference.sweeping import remove
 from medsegdiff.io.atomic import remove_parts, to_json
 from medsegdiff.models.checkpoint import CONFIG
@@ -117,6 +118,12 @@ class SegmentationFolder:
         """Whether it is told that results are made so."""
         run = self.root / CASES / RUN
         return run.is_file() and read_record(run).settings == settings
+
+    @property
+    def review(self) -> Review:
+        """Which masks a human shall see, as it was asked so far."""
+        run = self.root / CASES / RUN
+        return read_record(run).review if run.is_file() else Review()
 
     @property
     def _cleared(self) -> tuple[str, ...]:
