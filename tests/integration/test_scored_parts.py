@@ -126,6 +126,26 @@ def test_parts_are_joined_from_another_folder(asked: Asked, tmp_path: Path, monk
     assert len(evaluate_parts(tmp_path / "scores").scores) == COUNT
 
 
+def test_parts_of_a_disk_that_is_mounted_elsewhere_are_joined(asked: Asked, tmp_path: Path) -> None:
+    out, (first, second) = tmp_path / "scores", (Part(index=number, count=2) for number in (1, 2))
+    evaluate_part(asked, out, first)
+    mounted = tmp_path.rename(tmp_path.with_name("mounted"))
+    elsewhere = replace(asked, predictions=mounted / "pred", references=mounted / "ref")
+    assert evaluate_part(elsewhere, mounted / "scores", second) == []
+    assert len(evaluate_parts(mounted / "scores").scores) == COUNT
+
+
+def test_parts_that_were_asked_with_relative_paths_are_joined(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate_part(asked, Path("scores"), Part(index=1, count=1))
+    (file,) = Path("scores", "parts").iterdir()
+    told = file.read_text()  # as earlier versions wrote them
+    file.write_text(told.replace(str(asked.predictions), "pred").replace(str(asked.references), "ref"))
+    assert len(evaluate_parts(Path("scores")).scores) == COUNT
+
+
 def test_the_command_line_scores_parts_and_joins_them(
     asked: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

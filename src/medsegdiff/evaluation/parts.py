@@ -32,6 +32,8 @@ from medsegdiff.metrics.selective import Selection
 
 FOLDER = "parts"
 """In the folder of the scores."""
+PLACES = ("predictions", "references")
+"""Of the question: where the folders lay when it was asked."""
 NAMED = re.compile(r"(\d+)-of-(\d+)\.jsonl")
 
 
@@ -52,8 +54,14 @@ def missing_parts(out: Path, asked: Asked, pairing: Pairing) -> list[str]:
     return [
         str(part)
         for part in parts
-        if part not in found or _first_line(found[part]) != json.loads(json.dumps(_about(part, asked, pairing)))
+        if part not in found or _placeless(_first_line(found[part])) != _placeless(_about(part, asked, pairing))
     ]
+
+
+def _placeless(about: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where folders lie, as JSON has it: a disk may be mounted elsewhere, and the state tells the files."""
+    asked = json.loads(json.dumps(about.get("asked") or {}))
+    return {**about, "asked": {name: value for name, value in asked.items() if name not in PLACES}}
 
 
 def _about(part: Part, asked: Asked, pairing: Pairing) -> dict[str, Any]:
@@ -63,13 +71,13 @@ def _about(part: Part, asked: Asked, pairing: Pairing) -> dict[str, Any]:
 
 def question_of(out: Path) -> Asked:
     """Read what all parts were asked."""
-    asked = {json.dumps(_first_line(file).get("asked"), sort_keys=True) for file in _parts_in(out).values()}
-    if len(asked) > 1:
+    lines = [_first_line(file) for file in _parts_in(out).values()]
+    if any(_placeless(line)["asked"] != _placeless(lines[0])["asked"] for line in lines):
         raise DataError(f"{out}: its parts were scored with different options. Evaluate all in the same way.")
-    told = json.loads(asked.pop())
-    if told is None:
+    if any(line.get("asked") is None for line in lines):
         raise DataError(f"{out}: its parts were scored by an earlier version. Evaluate them again (--part).")
-    return Asked.of(told)
+    asked = [Asked.of(line["asked"]) for line in lines]
+    return next((one for one in asked if one.predictions.exists() and one.references.exists()), asked[0])
 
 
 def _state_of(pairing: Pairing, part: Part) -> str:
