@@ -58,9 +58,13 @@ def examine_raters(
     if listing is None or not listing.masks.names:
         found = f"{place.name} holds no masks: there are no raters to compare with."
         return [_raters("calibration", "skipped", found)]
-    files = _held_out(run, place.path, listing, config)[:count] if listing.masks.kind == "raters" else []
+    masks = listing.masks
+    held = _held_out(run, place.path, listing, config) if masks.kind == "raters" else []
+    files = [case for case in held if len(masks.files(case.name)) > 1][:count]
     if not files:
-        found = f"{place.name} has one rater: there is no disagreement to compare with."
+        elsewhere = any(len(masks.files(name)) > 1 for name in masks.names) if held else False
+        whose = f"Each test image of {place.name}" if elsewhere else place.name
+        found = f"{whose} has one rater: there is no disagreement to compare with."
         return [_raters("calibration", "skipped", found)]
     if listing.volumes:
         return [_raters("calibration", "skipped", "Volumes are not compared with their raters here.")]
@@ -78,8 +82,8 @@ def _listed(where: Path, config: ResolvedConfig) -> Listing | None:
 
 
 def _held_out(run: Run, where: Path, listing: Listing, config: ResolvedConfig) -> list[CaseFiles]:
-    """Name test cases of the run that several raters drew; of data that it does not know those they name, else all."""
-    files = [case for case in find_inputs([where], like=config) if len(listing.masks.files(case.name)) > 1]
+    """Find the test cases of the run; of data that it does not know those they name, else all."""
+    files = [case for case in find_inputs([where], like=config) if listing.masks.has(case.name)]
     known = {case.name for case in files}
     try:
         names = {resolve(name, known) for name in names_in(run.split, "test")} & known
