@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medsegdiff.cli import app
+from medsegdiff.config.data import DataConfig
 from medsegdiff.evaluation import Evaluation, Measure, evaluate
 from medsegdiff.inference import RECORD
 from medsegdiff.io.raster import read_mask
@@ -20,7 +21,7 @@ from medsegdiff.server.results import Results
 from tests.makers import disc, write_png
 from tests.raters import make_rated
 from tests.scored import numbers
-from tests.shown import segmentation, shown
+from tests.shown import EYE, segmentation, shown
 
 
 def state(pred: Path, *, sizes: dict[str, dict[str, Any]] | None = None, **told: list[float]) -> None:
@@ -137,11 +138,11 @@ def test_what_was_predicted_of_a_structure_is_held_against_that_one(tmp_path: Pa
 def test_what_is_stated_of_the_fused_mask_is_not_held_against_the_anchor_or_a_member(tmp_path: Path) -> None:
     out = corrected(tmp_path, "a", "b")
     assert evaluate(out, out / "references").predicted["lesion"].predicted.tolist() == [0.91, 0.91]
-    for part in ("anchor", "members/00"):
+    assert len(evaluate(out / "masks", out / "references").predicted) == 1
+    for part in ("anchor", "members/00", "members", "probability"):
         found = evaluate(out / part, out / "references")
-        assert found.mean("dice").mean < 0.9
         assert found.predicted == {}
-        assert Measure("size_covered") not in found.summary
+        assert (Measure("size_covered") in found.summary) == (part in ("members", "probability"))
 
 
 @pytest.mark.parametrize("ending", ["", "_mask", "_Segmentation"])
@@ -151,6 +152,22 @@ def test_what_is_stated_is_found_though_a_bare_folder_of_masks_drops_an_ending(t
     assert [*found.scores.groups] == ["a", "b"]
     assert found.mean("size_covered").mean == 1
     assert len(found.predicted["lesion"].true) == 2
+    (out / "split.csv").write_text(f"id,split,patient\na{ending},test,p\nb{ending},val,p\n")
+    assert evaluate(out, out / "references").scores.groups == {"a": "p", "b": "p"}
+
+
+def test_what_is_stated_of_a_structure_is_found_however_it_is_spelt(tmp_path: Path) -> None:
+    made = [segmentation(name, (24, 30), EYE) for name in "ab"]
+    out, _ = shown(tmp_path, *made)
+    for of in made:
+        write_png(tmp_path / "masks" / f"{of.name}.png", of.mask)
+    names = DataConfig(classes=("background", "Disc", "CUP"))
+    found = evaluate(out, tmp_path / "masks", data=names)
+    assert {"size_covered/Disc": 1, "size_covered/CUP": 1}.items() <= numbers(found).items()
+    assert {name: of.predicted.tolist() for name, of in found.predicted.items()} == {
+        "Disc": [0.91, 0.91],
+        "CUP": pytest.approx([0.71, 0.71]),
+    }
 
 
 def corrected(root: Path, *names: str) -> Path:

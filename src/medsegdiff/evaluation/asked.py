@@ -44,7 +44,7 @@ class Asked:
             fusion=self.fusion,
             track=track,
         )
-        stated = stated_of(self.predictions, pairing.names)
+        stated = stated_of(self.predictions, pairing.names, pairing.predictions.called)
         pairing = replace(pairing, consensus=self.reference, stated=stated)
         if self.lesions is None:
             return pairing

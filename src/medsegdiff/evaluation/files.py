@@ -46,12 +46,12 @@ def find_predictions(
         return _find_maps(part, labels, names=names, told={**first, **told})
 
     if kind == "probabilities":
-        return Predictions(folder, labels, maps=maps_in(inner(folder, "probability")))
+        return Predictions(folder, labels, maps=maps_in(inner(folder, "probability")), called=told)
     if kind == "members":
         parts = _members(inner(folder, "members"))
         if not parts:
             raise DataError(f"{folder}: holds no folder; expected one folder of masks per member.")
-        return Predictions(folder, labels, members=tuple(map(masks_in, parts)), fusion=fusion)
+        return Predictions(folder, labels, members=tuple(map(masks_in, parts)), fusion=fusion, called=told)
     if not (folder / "masks").is_dir() and not (folder / "labels").is_dir():
         only = next((part for part in ("members", "probability") if (folder / part).is_dir()), "")
         if only and not list_images(folder).images:
@@ -65,6 +65,7 @@ def find_predictions(
         members=tuple(map(masks_in, _members(folder / "members"))),
         maps=maps_in(maps) if maps.is_dir() else None,
         uncertainty=_find_maps(uncertainty, one, names=names, told={}) if uncertainty.is_dir() else None,
+        called=told,
     )
 
 

@@ -1,11 +1,14 @@
-"""Structures by name: which of those that a model knows are those of the references."""
+"""Cases and structures by name: which of those that results tell of are those of the references."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import TypeVar
 
+from medsegdiff.data.mask_folder import without_mark
+from medsegdiff.data.split import resolve
 from medsegdiff.errors import DataError, some
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.io.names import spelt_alike
@@ -13,6 +16,14 @@ from medsegdiff.labels import Labels
 
 NO_NAME = re.compile(r"foreground|((class|label)[ _]?)?\d+", re.IGNORECASE)
 """What structures are called that nobody has named."""
+Told = TypeVar("Told")
+
+
+def by_case(told: Mapping[str, Told], known: Set[str]) -> dict[str, Told]:
+    """Hold what is told of images against the cases ``known``: a bare folder of masks calls ``x_mask`` ``x``."""
+    named = {resolve(name, known): of for name, of in told.items()}
+    bare = {name: without_mark(name) for name in named if name not in known and without_mark(name) in known}
+    return {bare[name]: named[name] for name in bare} | {name: of for name, of in named.items() if name not in bare}
 
 
 def labels_made(folder: Path) -> Labels | None:

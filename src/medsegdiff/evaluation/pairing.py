@@ -14,10 +14,11 @@ from medsegdiff.data.mask_folder import mask_folder, without_mark
 from medsegdiff.data.masks import Masks, missing_structures
 from medsegdiff.data.open import detect, list_cases, matches
 from medsegdiff.data.patients import read_patients
-from medsegdiff.data.split import names_in, read_split, resolve
+from medsegdiff.data.split import names_in, read_split
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.evaluation.consensus import Consensus
 from medsegdiff.evaluation.files import find_predictions, inner
+from medsegdiff.evaluation.naming import by_case
 from medsegdiff.evaluation.predictions import Predictions
 from medsegdiff.evaluation.structures import Structures, scored_structures
 from medsegdiff.fusion.fusers import FUSERS
@@ -108,7 +109,7 @@ def pair(
         log.warning("%s", line)
     asked = _names_of(split, found, references) if split is not None and listed is None else listed
     known = set(reference.names)
-    asked = None if asked is None else [resolve(name, known) for name in asked]
+    asked = None if asked is None else sorted(by_case(dict.fromkeys(asked), known))
     what = KINDS.get(folder_name(predictions), "masks") if kind == "auto" else kind
     structures = scored_structures(reference, predictions, data, track, indices=what == "masks")
     given = find_predictions(
@@ -185,8 +186,8 @@ def _groups(names: Collection[str], found: _References, places: Sequence[Path]) 
     groups = {name: case.group for name, case in found.cases.items() if case.group}
     for file in (folder / "split.csv" for folder in places):
         if not groups and file.is_file():
-            known = set(found.masks.names)
-            groups = {resolve(entry.name, known): entry.group for entry in read_split(file) if entry.group}
+            told = {entry.name: entry.group for entry in read_split(file) if entry.group}
+            groups = by_case(told, set(found.masks.names))
     cases = {name: replace(case, group=groups.get(name, "")) for name, case in found.cases.items()}
     groups |= read_patients(cases).groups
     return {name: groups[name] for name in names if name in groups}

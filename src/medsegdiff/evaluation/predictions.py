@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -96,6 +96,8 @@ class Predictions:
     """How members are fused where there are no masks; each structure by itself."""
     raters: int = 1
     """Whose majority that is to match, for fusions that can."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """What the model calls the structures, where it has names of its own."""
 
     @property
     def names(self) -> list[str]:

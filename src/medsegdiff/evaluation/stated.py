@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from medsegdiff.data.mask_folder import without_mark
-from medsegdiff.data.split import resolve
+from medsegdiff.evaluation.naming import by_case
 from medsegdiff.evaluation.scores import Scores
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import ImageRecord
@@ -22,23 +21,29 @@ from medsegdiff.metrics.units import unit_of
 from medsegdiff.types import Geometry
 
 NAN = float("nan")
+OTHER_MASKS = ("anchor", "members", "probability")
+"""Folders of results whose masks are not the fused one, of which the Dice was predicted."""
 
 
-def stated_of(predictions: Path, names: Collection[str]) -> dict[str, ImageRecord]:
-    """Look up what is stated of each case; sizes and predicted Dice are not those of the anchor or of one member."""
+def stated_of(predictions: Path, names: Collection[str], called: Mapping[str, str]) -> dict[str, ImageRecord]:
+    """Look up what is stated of each case, by structure of the references: what the model ``called`` them is told.
+
+    Sizes are not those of the anchor or of one member, the predicted Dice is that of the fused mask alone.
+    """
     folder = SegmentationFolder.around(predictions)
     record = folder.read()
     if record is None:
         return {}
     inside = predictions.resolve().relative_to(folder.root.resolve()).parts
-    known = set(names)
-    images = {resolve(image.name, known): image for image in record.images}
-    marked = {without_mark(name): image for name, image in images.items()}  # what a bare folder of masks calls them
-    images = {name: image for name, image in marked.items() if name in known} | images
-    if inside[:1] != ("anchor",) and len(inside) < 2:
-        return images
-    others: dict[str, Any] = {"sizes": {}} | ({} if inside[0] == "masks" else {"quality": {}})
-    return {name: image.model_copy(update=others) for name, image in images.items()}
+    others: dict[str, Any] = {"quality": {}} if inside[:1] and inside[0] in OTHER_MASKS else {}
+    others |= {"sizes": {}} if inside[:1] == ("anchor",) or len(inside) > 1 else {}
+    given = {own: name for name, own in called.items()}
+
+    def found(image: ImageRecord) -> ImageRecord:
+        sizes, quality = ({given.get(name, name): of[name] for name in of} for of in (image.sizes, image.quality))
+        return image.model_copy(update={"sizes": sizes, "quality": quality, **others})
+
+    return by_case({image.name: found(image) for image in record.images}, set(names))
 
 
 def size_scores(
