@@ -227,6 +227,18 @@ def test_test_cases_without_a_reference_are_named_with_the_ways_out(tmp_path: Pa
         evaluate(tmp_path / "pred", tmp_path / "data", split="test")
 
 
+def test_the_parts_of_a_data_set_count_though_a_split_names_its_patients(tmp_path: Path) -> None:
+    data = tmp_path / "Dataset001_X"
+    for name, part in (("a", "Tr"), ("b", "Ts")):
+        write_png(data / f"images{part}" / f"{name}_0000.png", square(0))
+        write_png(data / f"labels{part}" / f"{name}.png", square(0) // 255)
+        write_png(tmp_path / "pred" / f"{name}.png", square(0) // 255)
+    told = {"channel_names": {"0": "x"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".png"}
+    (data / "dataset.json").write_text(json.dumps({**told, "numTraining": 1}))
+    (data / "split.csv").write_text("id,patient\na,p\nb,q\n")
+    assert evaluate(tmp_path / "pred", data, split="test").scores.groups == {"b": "q"}
+
+
 def test_all_foreground_as_one_is_scored_as_one(tmp_path: Path) -> None:
     """Trained with data.task=binary on masks of several classes: the results say so themselves."""
     labels = np.zeros((20, 20), np.uint8)

@@ -165,8 +165,9 @@ def _references(whole: Path, root: Path, data: DataConfig, *, known: Collection[
 
 
 def _listed(split: str, places: Sequence[Path]) -> list[str] | None:
-    """List the cases of a part by the first ``split.csv`` that there is."""
-    file = next((folder / "split.csv" for folder in places if (folder / "split.csv").is_file()), None)
+    """List the cases of a part by the first ``split.csv`` that tells of parts, and not of patients alone."""
+    files = [folder / "split.csv" for folder in places if (folder / "split.csv").is_file()]
+    file = next((file for file in files if any(entry.part for entry in read_split(file))), None)
     return None if file is None else sorted(names_in(file, split))
 
 
@@ -175,7 +176,7 @@ def _names_of(split: str, found: _References, references: Path) -> list[str]:
     names = sorted(name for name, case in found.cases.items() if split in (case.part, "all"))
     if not names:
         raise DataError(
-            f"There is no split.csv beside the predictions or in {references}, so '{split}' is not known. "
+            f"There is no split.csv of parts beside the predictions or in {references}, so '{split}' is not known. "
             f"'medsegdiff segment --split {split}' puts the run's split beside its masks."
         )
     return names
@@ -203,7 +204,8 @@ def _check_names(names: Sequence[str], given: Predictions, reference: Masks) -> 
         raise DataError(
             f"{len(missing)} of {len(names)} cases have no reference in {reference.root}: {some(missing)}. "
             "Add their masks (nnU-Net and the Decathlon have those of test cases in labelsTs), or segment and score "
-            "another part with --split. A split.csv in the data holds out cases that have masks: train with it."
+            "another part with --split. To hold out cases that have masks, name all that have them in a split.csv in "
+            "the data, some with the part test, and train with it."
         )
     for name in names:
         given.count(name)
