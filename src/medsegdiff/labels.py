@@ -255,13 +255,13 @@ def _occurring(values: list[int]) -> Labels:
     return Labels("exclusive", classes, values=() if counted else ((0,), *((value,) for value in values)))
 
 
-def strange_values(values: Iterable[int], where: Path, other_way: str = "") -> str:
-    """Word the error about values that fit no coding."""
+def strange_values(values: Iterable[int], where: Path, other_way: str = "", *, one_structure: bool = False) -> str:
+    """Word the error about values that fit no coding, of classes or of files that each hold ``one_structure``."""
     found = list(values)
-    advice = _classes_in_grey(found) or _threshold_for(found) + other_way
+    advice = (not one_structure and _classes_in_grey(found)) or _threshold_for(found) + other_way
+    allowed = "0/1 or 0/255 in the folder of each structure" if one_structure else "0/1, 0/255 or class indices from 0"
     return (
-        f"{where}: mask values are {some([str(v) for v in found], most=8) or 'none'}. Allowed are 0/1, 0/255 or class "
-        f"indices from 0. {advice}."
+        f"{where}: mask values are {some([str(v) for v in found], most=8) or 'none'}. Allowed are {allowed}. {advice}."
     )
 
 

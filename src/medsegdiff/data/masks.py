@@ -200,7 +200,7 @@ class Masks:
                 "Leave data.task and data.classes out; if the folders are raters, set data.mask_folders=raters."
             )
         if task is None and set(values) not in TWO_VALUES:
-            raise DataError(strange_values(sorted(set(values)), self.root))
+            raise DataError(strange_values(sorted(set(values)), self.root, one_structure=True))
         return Labels("regions", self.folders)
 
     def _as_declared(self, declared: Labels, task: Task | None, classes: tuple[str, ...] | None) -> Labels:
