@@ -78,7 +78,7 @@ def test_folders_that_are_no_data_are_told_apart(folder: Path, tmp_path: Path) -
         ("images/{}.nrrd", ["masks/0.nrrd"], "save them as NIfTI"),
         ("{}.mha", ["0_seg.mha"], "save them as NIfTI"),
         ("images/{}.nii", ["masks/0.nrrd"], "save them as NIfTI"),
-        ("images/{}.png", ["dataset.json"], ""),
+        ("images/{}.png", ["dataset.json", "metrics.json"], ""),
     ],
 )
 def test_what_other_programs_write_is_told_with_the_way_here(
@@ -86,7 +86,7 @@ def test_what_other_programs_write_is_told_with_the_way_here(
 ) -> None:
     for name in (*map(images.format, range(3)), *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"{}")
+        (tmp_path / name).write_text('{"version": "5.0", "shapes": []}' if way_out else '{"Name": "of a data set"}')
     (told,) = inspect_folder(tmp_path, DataConfig()).problems
     assert re.search(way_out, told) if way_out else "save them" not in told
 
@@ -154,6 +154,18 @@ def test_grey_levels_are_told_from_grey_edges(
     (told,) = inspect_folder(tmp_path, DataConfig(**settings)).problems
     assert re.search(said, told)
     assert not re.search(unsaid, told)
+
+
+def test_grey_levels_of_a_folder_for_each_structure_are_no_classes(tmp_path: Path) -> None:
+    for number in range(4):
+        write_png(tmp_path / "images" / f"{number}.png", np.eye(16, dtype=np.uint8) * (number + 9))
+        for name, white in (("disc", 128), ("cup", 255)):
+            write_png(tmp_path / "masks" / name / f"{number}.png", np.eye(16, dtype=np.uint8) * white)
+    (told,) = inspect_folder(tmp_path, DataConfig()).problems
+    assert "Allowed are 0/1 or 0/255 in the folder of each structure" in told
+    assert "(1: all that is not black)" in told
+    assert "classes" not in told
+    assert open_source(tmp_path, DataConfig(mask_threshold=1)).load("0").mask.sum() == 32
 
 
 def test_too_few_images_and_images_not_listed_are_said(folder: Path) -> None:

@@ -36,7 +36,7 @@ def mask_folder(
         )
     if not whole.images and not folders:
         allowed = "Expected PNG, TIFF or NIfTI files, or a folder per rater or structure."
-        seen = f"{in_words(whole.left_out)} {foreign(entry.path.name for entry in whole.left_out)}".strip()
+        seen = f"{in_words(whole.left_out)} {foreign(entry.path for entry in whole.left_out)}".strip()
         raise DataError(f"{root}: holds no masks. {allowed} {seen}".rstrip())
     left_out = [entry for entry in whole.left_out if entry.path not in folders]
     left_out += [entry for held in folders.values() for entry in held.left_out]

@@ -222,7 +222,7 @@ def no_masks(listing: Listing) -> str:
         f"A mask is a file ({', '.join(SUFFIXES)}, DICOM) with a word for it (mask, label, gt, seg …) in its name or "
         "that of its folder, or lies in the folder that data.mask_dir names.",
         in_words(left_out),
-        foreign(path.name for path in (*beside, *(entry.path for entry in left_out))),
+        foreign((*beside, *(entry.path for entry in left_out))),
     )
     return " ".join(filter(None, told))
 

@@ -27,13 +27,17 @@ NOT_SHOWN = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "
 """What systems and file servers leave behind without a dot before it, in small letters."""
 
 
-FOREIGN = {
-    (".json",): "Polygons in .json (COCO, LabelMe) are not read: save them as PNG masks (labelme_export_json, or "
-    "annToMask of pycocotools).",
-    (".nrrd", ".nhdr", ".mha", ".mhd"): "NRRD and MetaImage are not read: save them as NIfTI (.nii.gz), in 3D Slicer "
-    "say.",
-}
-"""Endings of what other programs write → what to do about them."""
+AS_MASKS = (
+    "Polygons in .json (COCO, LabelMe) are not read: save them as PNG masks (labelme_export_json, or annToMask of "
+    "pycocotools)."
+)
+POLYGON_KEYS = (b'"shapes"', b'"annotations"', b'"licenses"')
+"""What is in the beginning of such a file, and of no other .json beside images."""
+HEAD = 1 << 16
+"""Bytes of it that are looked at."""
+VOLUMES_ELSEWHERE = (".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings of volumes that other programs write."""
+AS_NIFTI = "NRRD and MetaImage are not read: save them as NIfTI (.nii.gz), in 3D Slicer say."
 
 
 class Reason(StrEnum):
@@ -126,10 +130,23 @@ def in_words(left_out: Iterable[LeftOut], *, most: int = 3) -> str:
     return f"Left out of {_where(told)}: {'; '.join(parts)}."
 
 
-def foreign(names: Iterable[str]) -> str:
+def foreign(files: Iterable[Path]) -> str:
     """Say what to do about files in which other programs keep images or masks; nothing where there are none."""
-    endings = {Path(name).suffix.lower() for name in names if name != "dataset.json"}
-    return " ".join(advice for of, advice in FOREIGN.items() if not endings.isdisjoint(of))
+    paths = list(files)
+    polygons = AS_MASKS if any(_holds_polygons(path) for path in paths) else ""
+    volumes = AS_NIFTI if any(path.suffix.lower() in VOLUMES_ELSEWHERE for path in paths) else ""
+    return f"{polygons} {volumes}".strip()
+
+
+def _holds_polygons(path: Path) -> bool:
+    if path.suffix.lower() != ".json":
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    return any(key in head for key in POLYGON_KEYS)
 
 
 def _names(told: Sequence[LeftOut], reason: Reason) -> list[str]:

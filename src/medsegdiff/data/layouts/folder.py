@@ -35,7 +35,7 @@ def _list(root: Path, config: DataConfig) -> Listing:
             f"{root}: expected images ({', '.join(SUFFIXES)}, folders of DICOM) in images/ and masks in "
             f"{mask_dir(config)}/, or images and masks that belong together by their names; found in {seen}: "
             f"{some(here, most=8) or 'nothing'}. If folders are called otherwise, set data.image_dir and "
-            f"data.mask_dir. {foreign(here)}".rstrip()
+            f"data.mask_dir. {foreign(seen.iterdir())}".rstrip()
         )
     cases = indexed((CaseFiles(image_name(path), (path,)) for path in held.images), folder)
     where = root / mask_dir(config)

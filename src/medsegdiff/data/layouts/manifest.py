@@ -134,7 +134,7 @@ def _rows_of_json(file: Path) -> Iterator[Row]:
     if not isinstance(entries, list):
         raise DataError(
             f'{file}: expected a list of {{"id": name, "image": path or list, "mask": path or {{name: path}}}}; found '
-            f"{type(entries).__name__}. If it describes a folder, give the folder. {foreign([file.name])}"
+            f"{type(entries).__name__}. If it describes a folder, give the folder. {foreign([file])}"
         )
     told = [_told(entry) for entry in entries]
     spelt_so = [{key.strip().casefold(): value for key, value in entry.items()} for entry in told]
