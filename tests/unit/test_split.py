@@ -61,6 +61,14 @@ def test_a_table_of_a_spreadsheet_in_another_language_is_read(tmp_path: Path, ma
     assert {case.group for case in found.values()} == {f"p{i},x" for i in range(5)}
 
 
+@pytest.mark.parametrize(
+    "head", ["id;split;age (years, rounded)", "sep=;\r\nid;split;age", 'age (years, rounded);"ID";split']
+)
+def test_a_comma_in_the_name_of_a_column_separates_nothing(tmp_path: Path, head: str) -> None:
+    row = "61,5;n1;test" if head.startswith("age") else "n1;test;61,5"
+    assert names_in(rows(tmp_path / "split.csv", f"{head}\r\n{row}\r\n"), "test") == {"n1"}
+
+
 def test_the_column_of_patients_is_the_one_that_says_something(tmp_path: Path) -> None:
     lines = [f"{n},,p{i // 4},abdomen" for i, n in enumerate(NAMES)]
     file = rows(tmp_path / "split.csv", "\n".join(["id,group,patient,part", *lines]))
@@ -74,8 +82,11 @@ def test_the_column_of_patients_is_the_one_that_says_something(tmp_path: Path) -
         ("id,patient,Fold\nn1,p1,2\n", "the column Fold has no meaning. Parts .* are in split, patients in patient"),
         ("id,subset\nn1,dev\n", "the column subset has no meaning"),
         ("id,subset\nn1,abdomen\n", "expected the column id, and split or patient or both, .*: id, subset"),
-        ("name;part\n", "expected the column id, and split or patient or both, separated by commas; found: name, part"),
-        ("name|split\n", "separated by commas; found: name|split"),
+        (
+            "name;part\n",
+            "expected the column id, and split or patient or both, .* semicolons or tabs; found: name, part",
+        ),
+        ("name|split\n", "or tabs; found: name|split"),
         ("id,split\nn1\n", "unknown split ''"),
         ("id,split\nnobody,train\n", "1 cases have no image: nobody"),
         ("id,split\nn1,train\nn1,test\n", "listed more than once: n1"),

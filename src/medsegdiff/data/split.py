@@ -30,6 +30,8 @@ GROUP_COLUMNS = tuple(word + end for word in ("group", "patient", "subject", "pa
 LIKE_SPLIT = ("set", "fold", "part", "partition", "subset", "splits")
 """Columns that may tell of parts, and are not read: what says ``train`` there has to stand in ``split``."""
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SAID = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)
+"""A first line that tells spreadsheets what separates cells."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def columns_of(table: Mapping[str, Iterable[object]], names: Sequence[str], wher
     """
     spelt: dict[str, str] = {}
     for column in table:
-        spelt.setdefault(re.sub(r"[\W_]+", "", column.casefold()), column)
+        spelt.setdefault(_plain(column), column)
     said = {word: _said(table[column]) for word, column in spelt.items()}
     groups = sorted((word for word in GROUP_COLUMNS if word in spelt), key=lambda word: not said[word])
     name, part, group = (next((spelt[word] for word in of if word in spelt), "") for of in (names, ("split",), groups))
@@ -73,6 +75,10 @@ def columns_of(table: Mapping[str, Iterable[object]], names: Sequence[str], wher
             "(subject, group): rename it, or remove it."
         )
     return Columns(name, part, group)
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[\W_]+", "", column.casefold())
 
 
 def _said(values: Iterable[object]) -> set[str]:
@@ -173,16 +179,25 @@ def held_out(part: str) -> str:
 
 
 def open_table(file: Path) -> csv.DictReader[str]:
-    """Open a table of cases; where no comma is in its first line, semicolons or tabs are taken to separate cells.
+    """Open a table of cases, whose cells are separated by what separates the names of its columns.
 
-    The former are what spreadsheets write where a comma stands in numbers.
+    Spreadsheets write semicolons where a comma stands in numbers, and some say so in a line before (``sep=;``).
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: can't be read as UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
+    if said := SAID.match(text):
+        return _rows(text[said.end() :], said[1])
     head = text.partition("\n")[0]
-    separator = next((mark for mark in ",;\t" if mark in head), ",")
+    marks = [mark for mark in ",;\t" if mark in head] or [","]
+    naming = (
+        mark for mark in marks if any(_plain(cell) in NAME_COLUMNS for cell in _rows(head, mark).fieldnames or ())
+    )
+    return _rows(text, next(naming, marks[0]))
+
+
+def _rows(text: str, separator: str) -> csv.DictReader[str]:
     return csv.DictReader(io.StringIO(text), delimiter=separator, restkey="beyond", restval="")
 
 
@@ -193,8 +208,8 @@ def read_split(file: Path) -> list[Entry]:
     found = columns_of({column: [row[column] for row in rows] for column in given}, NAME_COLUMNS, file)
     if not found.name or not (found.part or found.group):
         raise DataError(
-            f"{file}: expected the column id, and split or patient or both, separated by commas; found: {some(given)}. "
-            "Name its columns so."
+            f"{file}: expected the column id, and split or patient or both, separated by commas, semicolons or tabs; "
+            f"found: {some(given)}. Name its columns so."
         )
     entries = [found.read(row) for row in rows]
     if found.part and (strange := sorted({entry.part for entry in entries if not _part(entry.part)})):
