@@ -67,7 +67,7 @@ class InputFile(Told):
             return self.size < 0
 
     def place(self, root: Path) -> Path | None:
-        """Find the file again, from wherever one looks: where it lay, or beside the results, moved with them."""
+        """Find the file again, from wherever one looks: where it lay, or by a relative path beside the results."""
         places = (Path(self.folder, self.path), *(above / self.path for above in root.resolve().parents))
         return next((path for path in places if path.exists() and self.is_still(path)), None)
 
