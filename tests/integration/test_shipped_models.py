@@ -12,6 +12,7 @@ from medsegdiff import Segmenter
 from medsegdiff.hub.card import Card
 from medsegdiff.io.raster import read_mask
 from medsegdiff.models.packed import check_packed, packed_facts
+from medsegdiff.training.run import Run
 
 MODELS = sorted(file.parent for file in (Path(__file__).parents[2] / "models").glob("*/*/config.json"))
 MOST = 12_000_000
@@ -41,6 +42,7 @@ def test_its_files_are_as_they_were_packed_and_its_card_tells_what_it_is(folder:
     check_packed(folder)
     assert set(packed_facts(folder)["files"]) >= {"model.safetensors", "calibration.json", "quality.json"}
     assert (folder / "model.safetensors").stat().st_size <= MOST
+    assert Run(folder).tells_trained  # so that who trains on knows which cases are held out
     card = Card.read(folder)
     assert card.head["license"] == "cc0-1.0"
     for words in ("Not for other views", "By pathology", "SC-N-06", "size lies in the 90 % interval", "AURC"):
