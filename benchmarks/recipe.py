@@ -122,7 +122,10 @@ def main() -> None:
                 found = trial(name, steps, seed, given.runs / f"{name.replace(' ', '_')}-{seed}", lesions)
                 file.write_text(json.dumps(found))
                 print(name, seed, found, flush=True)
-    write_page("recipe", page(given.runs, costs, given.steps, given.lesions, best_possible(lesions)))
+    command = f"python benchmarks/recipe.py --seeds {given.seeds} --steps {given.steps}"
+    if names != [*RECIPES]:
+        command += f' --recipes "{given.recipes}"'
+    write_page("recipe", page(given.runs, costs, command, given.lesions, best_possible(lesions)))
 
 
 def configured(name: str, *more: str) -> Config:
@@ -223,7 +226,7 @@ def best_possible(lesions: list[Fresh]) -> float:
     return float(np.mean(best))
 
 
-def page(runs: Path, costs: dict[str, float], steps: int, lesions: int, best: float) -> list[str]:
+def page(runs: Path, costs: dict[str, float], command: str, lesions: int, best: float) -> list[str]:
     """Write the page."""
     rows = []
     for name in RECIPES:
@@ -235,7 +238,7 @@ def page(runs: Path, costs: dict[str, float], steps: int, lesions: int, best: fl
     return [
         "# What the denoiser gains by its training",
         "",
-        f"Command: `python benchmarks/recipe.py --seeds 0,1,2` ({steps} steps of the plain one, {lesions} lesions).",
+        f"Command: `{command}` ({lesions} lesions).",
         "",
         WORDS,
         "",
