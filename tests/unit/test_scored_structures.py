@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from medsegdiff.config.data import DataConfig
+from medsegdiff.data.mask_values import labels_of
 from medsegdiff.data.open import open_source
 from medsegdiff.errors import DataError
 from medsegdiff.evaluation import Evaluation, evaluate
 from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import Record
-from medsegdiff.labels import Labels, labels_of
+from medsegdiff.labels import Labels
 from tests.makers import write_png
 from tests.scored import numbers
 

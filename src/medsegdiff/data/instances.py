@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from scipy.ndimage import find_objects
 
+from medsegdiff.data.mask_values import MAX_CLASSES
 from medsegdiff.data.masks import MaskFile, MaskReader, Masks, whole
 from medsegdiff.errors import DataError, GeometryError, size
 from medsegdiff.io.image import check_same_grid
 from medsegdiff.io.listing import LeftOut
-from medsegdiff.labels import MAX_CLASSES, Labels
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 

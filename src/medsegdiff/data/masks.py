@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from medsegdiff.data.mask_values import TWO_VALUES, labels_of, strange_values
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_geometry, read_mask
 from medsegdiff.io.listing import LeftOut
 from medsegdiff.io.names import composed
-from medsegdiff.labels import TWO_VALUES, Labels, labels_of, strange_values
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry, Task
 
 

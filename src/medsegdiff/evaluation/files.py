@@ -9,13 +9,14 @@ from pathlib import Path
 from medsegdiff.data.dataset import CaseFiles
 from medsegdiff.data.layouts.dicom_masks import dicom_mask_files, dicom_masks
 from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.mask_values import TWO_VALUES
 from medsegdiff.data.masks import Masks, whole
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.naming import labels_made, names_made
 from medsegdiff.evaluation.predictions import Maps, Predictions
 from medsegdiff.io.listing import folders_in, list_images
 from medsegdiff.io.names import class_folders
-from medsegdiff.labels import TWO_VALUES, Labels
+from medsegdiff.labels import Labels
 
 
 def inner(folder: Path, *parts: str) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
 
+from medsegdiff.data.mask_values import TWO_VALUES
 from medsegdiff.data.masks import MaskFile, Masks, Stored
 from medsegdiff.errors import DataError
 from medsegdiff.fusion.fusers import FUSERS, Fused
@@ -20,7 +21,7 @@ from medsegdiff.inference.folder import SegmentationFolder
 from medsegdiff.inference.record import Record
 from medsegdiff.io.image import read_geometry, read_map
 from medsegdiff.io.names import folder_name
-from medsegdiff.labels import TWO_VALUES, Labels
+from medsegdiff.labels import Labels
 from medsegdiff.types import Geometry
 
 Predicted = tuple[Bool[np.ndarray, "*s"], Bool[np.ndarray, "m *s"] | None, Float[np.ndarray, "*s"] | None]

@@ -9,11 +9,12 @@ from pathlib import Path
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.dataset import Track
 from medsegdiff.data.mask_folder import mask_folder
+from medsegdiff.data.mask_values import MAX_CLASSES, TWO_VALUES, strange_values
 from medsegdiff.data.masks import Masks
 from medsegdiff.errors import DataError, some
 from medsegdiff.evaluation.files import inner
 from medsegdiff.inference.folder import SegmentationFolder
-from medsegdiff.labels import MAX_CLASSES, TWO_VALUES, Labels, strange_values
+from medsegdiff.labels import Labels
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from jaxtyping import UInt8
 from medsegdiff.config.data import DataConfig
 from medsegdiff.data.benchmarks.spec import Benchmark, Found, Part, files_in, in_parts, register
 from medsegdiff.data.dataset import SPLITS
+from medsegdiff.data.mask_values import TWO_VALUES
 from medsegdiff.data.masks import MaskFile, MaskReader, whole
 from medsegdiff.errors import DataError, GeometryError, size, some
 from medsegdiff.io.image import read_mask
-from medsegdiff.labels import TWO_VALUES, Labels
+from medsegdiff.labels import Labels
 
 CLASSES = ("disc", "cup")
 """The cup lies in the disc."""
