@@ -53,6 +53,9 @@ def test_settings_on_the_command_line_are_taken_or_refused(fuzz: Fuzz) -> None:
         text = value if isinstance(value, str) else json.dumps(value)
         fuzz.ground.check("config", "show", "v2-tiny", "--set", f"{key}={text}".replace("\0", ""), codes=(0, 2))
 
+    fuzz.ground.clear()
+    shown = fuzz.ground.check("config", "show", "v2-tiny", "--set", "data.image_size=48", codes=(0,)).out
+    assert yaml.safe_load(shown)["data"]["image_size"] == 48  # what makes sense is taken
     fuzz.each(st.tuples(st.sampled_from(keys) | names(), values()), check, share=0.03)
 
 
@@ -101,6 +104,8 @@ def test_files_of_a_run_are_taken_or_refused(fuzz: Fuzz, name: str) -> None:
         else:
             ground.check(command, *(("show", run) if command == "config" else (run,)))
 
+    fuzz.ground.clear()
+    assert fuzz.ground.check("config", "show", copied(fuzz.ground), codes=(0,)).out  # what nobody has changed is taken
     fuzz.each(st.tuples(texts, st.sampled_from(("info", "config"))), check, share=0.01)
     fuzz.each(st.tuples(texts, st.sampled_from(("doctor", "segment"))), check, share=0.003)
 

@@ -49,7 +49,8 @@ class Datastore:
     @cached_property
     def cases(self) -> dict[str, CaseFiles]:
         """The images, by name."""
-        found = [] if self.images is None else find_inputs(self._looked_at(self.images), like=self.like, noted=_unheard)
+        places = [] if self.images is None else self._looked_at(self.images)
+        found = find_inputs(places, like=self.like, noted=lambda _: None)
         return {case.name: case for case in found if self.labels not in case.images[0].parents}
 
     def _looked_at(self, folder: Path) -> Sequence[Path]:
@@ -123,10 +124,6 @@ class Datastore:
 
     def _among(self, folder: Path, name: str) -> Iterator[Path]:
         return (path for end in SUFFIXES if (path := folder / f"{safe_name(name)}{end}").is_file())
-
-
-def _unheard(_: str) -> None:
-    """Say nothing: nobody reads it."""
 
 
 class Sessions:
